@@ -1,0 +1,38 @@
+"""The core types: all that passes between the towers, and between the processes.
+
+Frozen, keyword-only, slotted dataclasses of plain data, from the standard library alone, so that
+the plan tower, the tensor tower, the simulator and the wire can share them.
+"""
+
+from headway.types.request import (
+    FinishReason,
+    Request,
+    TokenEvent,
+)
+from headway.types.sampling import ResolvedSampling, SamplingParams
+from headway.types.step import (
+    Entry,
+    Limits,
+    PromptLogprobs,
+    Sampled,
+    Slice,
+    StepPlan,
+    StepResult,
+    TokenLogprobs,
+)
+
+__all__ = [
+    "Entry",
+    "FinishReason",
+    "Limits",
+    "PromptLogprobs",
+    "Request",
+    "ResolvedSampling",
+    "Sampled",
+    "SamplingParams",
+    "Slice",
+    "StepPlan",
+    "StepResult",
+    "TokenEvent",
+    "TokenLogprobs",
+]

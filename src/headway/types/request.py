@@ -1,0 +1,55 @@
+"""A request as the engine sees it, in token ids, and what comes back for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from headway.types.sampling import ResolvedSampling
+from headway.types.step import TokenLogprobs
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What was asked: one prompt, one continuation. Never changes.
+
+    A request for n continuations is n of these with one `group`. `generated` holds tokens that an
+    earlier engine process had already produced: the continuation resumes after them, and they
+    count towards `max_tokens` as if this engine had made them.
+    """
+
+    id: str
+    prompt: tuple[int, ...]
+    sampling: ResolvedSampling
+    arrival: float
+    """Seconds on the machine's monotonic clock."""
+    priority: int = 0
+    """Smaller runs earlier; equal priorities go by arrival."""
+    group: str = ""
+    """Requests of one group (n > 1) may share KV blocks even where prefix caching is off."""
+    cache_salt: str = ""
+    """Only requests with the same salt share cached prefixes."""
+    generated: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenEvent:
+    """News of one request: new tokens since its last event, or its end, or both.
+
+    `cached_tokens` counts prompt tokens whose keys and values came from the prefix cache when the
+    request was first admitted, and `scheduled_at` (clock seconds) says when that was; both are set
+    on the first event. `stop_reason` is the stop token id where one ended the request early; that
+    token is the last of `tokens`. `error` says why where `finish` is "error".
+    """
+
+    id: str
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    finish: FinishReason | None = None
+    stop_reason: int | None = None
+    error: str | None = None
+    cached_tokens: int = 0
+    scheduled_at: float | None = None

@@ -1,0 +1,161 @@
+"""How tokens are chosen: the user's words (`SamplingParams`) and the engine's (`ResolvedSampling`).
+
+`SamplingParams` has vLLM's names and defaults and may speak of text (stop strings, bad words).
+`ResolvedSampling` speaks of token ids only and has nothing left open: the seed is drawn, end of
+sequence is an ordinary stop token, the length limit is a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from headway.errors import InvalidRequest
+
+MAX_N = 128
+MAX_LOGPROBS = 20
+MAX_STOP_STRINGS = 64
+MAX_LIST = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """What a caller may ask of sampling; raises `InvalidRequest` that names the field.
+
+    `max_tokens` None means "as many as fit". `temperature` 0 is greedy. `top_k` 0 or -1 and
+    `top_p` 1 switch those steps off. `logprobs` k asks for the k likeliest tokens at each
+    generated position beside the chosen one, `prompt_logprobs` k the same over the prompt.
+    """
+
+    n: int = 1
+    max_tokens: int | None = 16
+    min_tokens: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] | None = None
+    allowed_token_ids: tuple[int, ...] | None = None
+    bad_words: tuple[str, ...] = ()
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] | str = ()
+    stop_token_ids: tuple[int, ...] = ()
+    include_stop_str_in_output: bool = False
+    ignore_eos: bool = False
+    skip_special_tokens: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        for name in ("stop", "stop_token_ids", "bad_words", "allowed_token_ids"):
+            value = getattr(self, name)
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+        for field in fields(self):
+            _finite(field.name, getattr(self, field.name))
+        self._check_ranges()
+        self._check_lists()
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0.0
+
+    def _check_ranges(self) -> None:
+        _within("n", self.n, 1, MAX_N)
+        if self.max_tokens is not None:
+            _within("max_tokens", self.max_tokens, 1)
+        _within("min_tokens", self.min_tokens, 0)
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise InvalidRequest(
+                f"min_tokens ({self.min_tokens}) is greater than max_tokens ({self.max_tokens})",
+                field="min_tokens",
+            )
+        _within("temperature", self.temperature, 0.0, 100.0)
+        if not 0.0 < self.top_p <= 1.0:
+            raise InvalidRequest(f"top_p must be in (0, 1], got {self.top_p}", field="top_p")
+        _within("top_k", self.top_k, -1)
+        _within("min_p", self.min_p, 0.0, 1.0)
+        _within("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        _within("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        if not 0.0 < self.repetition_penalty <= 100.0:
+            raise InvalidRequest(
+                f"repetition_penalty must be in (0, 100], got {self.repetition_penalty}",
+                field="repetition_penalty",
+            )
+        if self.logprobs is not None:
+            _within("logprobs", self.logprobs, 0, MAX_LOGPROBS)
+        if self.prompt_logprobs is not None:
+            _within("prompt_logprobs", self.prompt_logprobs, 0, MAX_LOGPROBS)
+        if self.seed is not None:
+            _within("seed", self.seed, -(2**63), 2**63 - 1)
+        if self.n > 1 and self.greedy:
+            raise InvalidRequest(
+                "n must be 1 when temperature is 0: greedy continuations are all the same",
+                field="n",
+            )
+
+    def _check_lists(self) -> None:
+        if len(self.stop) > MAX_STOP_STRINGS:
+            raise InvalidRequest(f"stop has more than {MAX_STOP_STRINGS} strings", field="stop")
+        if any(text == "" for text in self.stop):
+            raise InvalidRequest("stop contains an empty string", field="stop")
+        if any(text.strip() == "" for text in self.bad_words):
+            raise InvalidRequest("bad_words contains a blank string", field="bad_words")
+        if self.allowed_token_ids is not None and not self.allowed_token_ids:
+            raise InvalidRequest("allowed_token_ids is empty", field="allowed_token_ids")
+        for name in ("stop_token_ids", "allowed_token_ids", "bad_words", "logit_bias"):
+            value = getattr(self, name)
+            # The whole vocabulary may be listed as allowed; the other lists are short by nature.
+            if value is not None and name != "allowed_token_ids" and len(value) > MAX_LIST:
+                raise InvalidRequest(f"{name} has more than {MAX_LIST} entries", field=name)
+        for token, bias in (self.logit_bias or {}).items():
+            if not -100.0 <= bias <= 100.0:
+                raise InvalidRequest(
+                    f"logit_bias of token {token} must be in [-100, 100], got {bias}",
+                    field="logit_bias",
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedSampling:
+    """Sampling as the engine computes it, for one continuation. See `SamplingParams`.
+
+    `seed` is this continuation's own: with the position it determines every random number, so the
+    tokens do not depend on the batch. `stop_token_ids` includes the model's end-of-sequence ids
+    unless the caller ignores them; none of them is sampled before `min_tokens`. `bad_words` are
+    token sequences whose last token is banned where the others were just generated.
+    """
+
+    max_tokens: int
+    seed: int
+    min_tokens: int = 0
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    allowed_token_ids: tuple[int, ...] | None = None
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    stop_token_ids: tuple[int, ...] = ()
+
+
+def _finite(name: str, value: object) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidRequest(f"{name} must be a finite number, got {value}", field=name)
+
+
+def _within(name: str, value: float, low: float, high: float = math.inf) -> None:
+    if not low <= value <= high:
+        bound = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
+        raise InvalidRequest(f"{name} must be {bound}, got {value}", field=name)

@@ -1,0 +1,122 @@
+"""Messages between the API process and the engine process, and how they travel.
+
+One local stream socket, both ways; every message is a little-endian 32-bit length and that many
+bytes of MessagePack. Nothing here executes what it reads, and both ends check types and sizes.
+The engine knows no text, so no message carries any but error messages and names.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import msgspec
+
+from headway.config import EngineConfig
+from headway.types import Limits, Request, TokenEvent
+
+MAX_MESSAGE = 256 * 2**20
+HEADER = struct.Struct("<I")
+
+
+class Start(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """First message down: run this prepared model."""
+
+    config: EngineConfig
+    prepared: str
+    """Folder of the prepared model (see `headway.checkpoint`)."""
+
+
+class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    requests: list[Request]
+
+
+class Abort(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    ids: list[str]
+
+
+class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine found and chose, for logs, limits and `headway doctor`."""
+
+    device: str
+    dtype: str
+    backend: str
+    """Which kernels run, e.g. "reference (oneDNN)"."""
+    threads: int
+    policy: str
+    limits: Limits
+    num_blocks: int
+    block_size: int
+    kv_bytes: int
+    weight_bytes: int
+
+
+class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine's state after a step; counters grow from the engine process's start."""
+
+    step: int = 0
+    running: int = 0
+    waiting: int = 0
+    free_blocks: int = 0
+    cached_blocks: int = 0
+    """Free blocks whose contents may still be hit."""
+    step_seconds: float = 0.0
+    step_tokens: int = 0
+    """New tokens computed in this step."""
+    idle_slots: int = 0
+    """Slots of the batch that the policy held but left idle in this step."""
+    preemptions: int = 0
+    computed_tokens: int = 0
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    """Prompt tokens looked up in, and found in, the prefix cache."""
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    info: EngineInfo
+
+
+class Events(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Up, after every step and for every refusal or abort: what each request hears."""
+
+    events: list[TokenEvent]
+    stats: EngineStats
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Last message up: the engine cannot start or go on, and why, for a person to read."""
+
+    message: str
+    field: str | None = None
+
+
+ToEngine = Start | Submit | Abort
+FromEngine = Ready | Events | Failed
+
+_encoder = msgspec.msgpack.Encoder()
+_to_engine = msgspec.msgpack.Decoder(ToEngine)
+_from_engine = msgspec.msgpack.Decoder(FromEngine)
+
+
+def pack(message: ToEngine | FromEngine) -> bytes:
+    """The message as a frame, header included."""
+    body = _encoder.encode(message)
+    if len(body) > MAX_MESSAGE:
+        raise ValueError(f"message of {len(body)} bytes exceeds {MAX_MESSAGE}")
+    return HEADER.pack(len(body)) + body
+
+
+def body_length(header: bytes) -> int:
+    """Bytes that follow a frame's header; raises `ValueError` where that is absurd."""
+    length: int = HEADER.unpack(header)[0]
+    if length > MAX_MESSAGE:
+        raise ValueError(f"frame of {length} bytes exceeds {MAX_MESSAGE}")
+    return length
+
+
+def read_to_engine(body: bytes | memoryview[Any]) -> ToEngine:
+    return _to_engine.decode(body)
+
+
+def read_from_engine(body: bytes | memoryview[Any]) -> FromEngine:
+    return _from_engine.decode(body)
