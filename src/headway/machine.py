@@ -1,0 +1,129 @@
+"""What this machine offers: cores, memory and instruction sets, as a container sees them.
+
+Read from the operating system alone, so that the command line and the API process can ask without
+importing a tensor library. Where something cannot be found out, the answer is the cautious one.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+_CPUINFO = Path("/proc/cpuinfo")
+_MEMINFO = Path("/proc/meminfo")
+
+# Spelt as in /proc/cpuinfo; the order is from old to new.
+_KNOWN_INSTRUCTION_SETS = (
+    "avx2",
+    "fma",
+    "f16c",
+    "avx512f",
+    "avx512bw",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "asimddp",
+    "i8mm",
+    "bf16",
+)
+
+
+def cores() -> int:
+    """Cores this process may use: its affinity, cut to the container's CPU quota."""
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    quota = cpu_quota(_CGROUP)
+    return count if quota is None else max(1, min(count, int(quota)))
+
+
+def cpu_quota(cgroup: Path) -> float | None:
+    """Cores that a cgroup (version 2 or 1) allows, or None without a limit."""
+    modern = _read(cgroup / "cpu.max").split()
+    if len(modern) == 2 and modern[0] != "max":
+        return int(modern[0]) / int(modern[1])
+    quota = _read(cgroup / "cpu" / "cpu.cfs_quota_us")
+    period = _read(cgroup / "cpu" / "cpu.cfs_period_us")
+    if quota and period and int(quota) > 0:
+        return int(quota) / int(period)
+    return None
+
+
+def available_memory() -> int:
+    """Bytes that can be allocated now without swapping, within the container's limit."""
+    available = _meminfo("MemAvailable")
+    if available is None:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    headroom = memory_headroom(_CGROUP)
+    return available if headroom is None else min(available, headroom)
+
+
+def total_memory() -> int:
+    """Bytes of physical memory."""
+    total = _meminfo("MemTotal")
+    return total or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def memory_headroom(cgroup: Path) -> int | None:
+    """Bytes left below a cgroup's memory limit, or None without one."""
+    pairs = (
+        (cgroup / "memory.max", cgroup / "memory.current"),
+        (cgroup / "memory" / "memory.limit_in_bytes", cgroup / "memory" / "memory.usage_in_bytes"),
+    )
+    for limit_file, usage_file in pairs:
+        limit, usage = _read(limit_file), _read(usage_file)
+        # Version 1 spells "no limit" as a number near 2**63.
+        if limit.isdigit() and usage.isdigit() and int(limit) < 2**60:
+            return max(0, int(limit) - int(usage))
+    return None
+
+
+@cache
+def instruction_sets() -> tuple[str, ...]:
+    """The instruction sets that matter to the kernels and that this processor has."""
+    for line in _read(_CPUINFO).splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            present = set(value.split())
+            return tuple(name for name in _KNOWN_INSTRUCTION_SETS if name in present)
+    return ()
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware."""
+    return any(name in instruction_sets() for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether an NVIDIA driver is loaded and shows a device."""
+    return Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()
+
+
+def processor() -> str:
+    """The processor's name, for people to read."""
+    for line in _read(_CPUINFO).splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _meminfo(name: str) -> int | None:
+    for line in _read(_MEMINFO).splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return int(value.split()[0]) * 1024
+    return None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,54 @@
+"""Machine facts: real ones are sane, container limits of both cgroup versions are honoured."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from headway import machine
+
+
+def test_the_real_machine_is_described_sanely() -> None:
+    assert 1 <= machine.cores() <= (os.cpu_count() or 1)
+    assert 0 < machine.available_memory() <= machine.total_memory()
+    assert machine.processor()
+    assert len(set(machine.instruction_sets())) == len(machine.instruction_sets())
+
+
+def write(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        path = folder / name.replace("__", "/").replace("DOT", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    return folder
+
+
+def test_cpu_quota_of_a_modern_cgroup(tmp_path: Path) -> None:
+    assert machine.cpu_quota(write(tmp_path, cpuDOTmax="150000 100000")) == 1.5
+
+
+def test_no_cpu_quota(tmp_path: Path) -> None:
+    assert machine.cpu_quota(tmp_path) is None
+    assert machine.cpu_quota(write(tmp_path, cpuDOTmax="max 100000")) is None
+
+
+def test_cpu_quota_of_an_old_cgroup(tmp_path: Path) -> None:
+    old = write(tmp_path, cpu__cpuDOTcfs_quota_us="400000", cpu__cpuDOTcfs_period_us="100000")
+    assert machine.cpu_quota(old) == 4.0
+    assert machine.cpu_quota(write(tmp_path, cpu__cpuDOTcfs_quota_us="-1")) is None
+
+
+def test_memory_headroom_of_both_versions(tmp_path: Path) -> None:
+    modern = write(tmp_path / "2", memoryDOTmax="1000", memoryDOTcurrent="400")
+    old = write(
+        tmp_path / "1",
+        memory__memoryDOTlimit_in_bytes="9223372036854771712",
+        memory__memoryDOTusage_in_bytes="400",
+    )
+    assert machine.memory_headroom(modern) == 600
+    assert machine.memory_headroom(old) is None
+    assert machine.memory_headroom(tmp_path / "none") is None
+
+
+def test_headroom_is_never_negative(tmp_path: Path) -> None:
+    assert machine.memory_headroom(write(tmp_path, memoryDOTmax="10", memoryDOTcurrent="40")) == 0
