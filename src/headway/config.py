@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from headway.errors import InvalidRequest
 
@@ -21,30 +21,43 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
 
 
+def setting(default: Any, explanation: str) -> Any:
+    """A dataclass field with its one-line help, from which the command line makes a flag."""
+    return field(default=default, metadata={"help": explanation})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
     """How one engine process runs one model. Sizes in bytes, times in seconds."""
 
-    model: str = DEFAULT_MODEL
-    """A known name, a hub name (`owner/name`), a GGUF file or a Hugging Face directory."""
-    tokenizer: str | None = None
-    """A directory whose tokenizer and chat template replace the model's own."""
-    dtype: Dtype = "auto"
-    device: Device = "auto"
-    threads: int | None = None
-    seed: int = 0
-    policy: PolicyName = "continuous"
-    dynamic_wait: float = 0.05
-    """Longest time that the policy `dynamic` holds a request to fill its batch."""
-    max_model_len: int | None = None
-    max_num_seqs: int | None = None
-    max_num_batched_tokens: int | None = None
-    max_num_partial_prefills: int = 4
-    block_size: int = 32
-    kv_cache_memory: int | None = None
-    gpu_memory_utilization: float | None = None
-    """Share of the free memory, GPU's or machine's, that weights and KV cache may take."""
-    enable_prefix_caching: bool = True
+    model: str = setting(DEFAULT_MODEL, "known name, hub name, GGUF file or model directory")
+    tokenizer: str | None = setting(
+        None, "directory whose tokenizer and chat template replace the model's own"
+    )
+    dtype: Dtype = setting("auto", "number format of weights, activations and KV cache")
+    device: Device = setting("auto", "where to compute")
+    threads: int | None = setting(None, "compute threads; every core by default")
+    seed: int | None = setting(
+        None, "makes the seeds of requests that bring none repeatable, in order of arrival"
+    )
+    policy: PolicyName = setting("continuous", "how requests are grouped into batches")
+    dynamic_wait: float = setting(
+        0.05, "longest time (s) that the policy 'dynamic' holds a request to fill its batch"
+    )
+    max_model_len: int | None = setting(
+        None, "most tokens of one sequence, prompt and generated; the model's own limit by default"
+    )
+    max_num_seqs: int | None = setting(None, "most sequences in one step")
+    max_num_batched_tokens: int | None = setting(None, "most new tokens in one step")
+    max_num_partial_prefills: int = setting(4, "most prompts that are partly computed in a step")
+    block_size: int = setting(32, "tokens in one block of the KV cache")
+    kv_cache_memory: int | None = setting(
+        None, "bytes for the KV cache (8GiB); a share of the free memory by default"
+    )
+    gpu_memory_utilization: float | None = setting(
+        None, "share of the free memory, GPU's or machine's, for weights and KV cache"
+    )
+    enable_prefix_caching: bool = setting(True, "reuse the KV cache of equal prompt beginnings")
 
     def __post_init__(self) -> None:
         _at_least("threads", self.threads, 1)
@@ -68,24 +81,27 @@ class EngineConfig:
 class ServerConfig:
     """How the HTTP server listens, whom it lets in, and how much it accepts."""
 
-    host: str = "127.0.0.1"
-    port: int = 8000
-    uds: str | None = None
-    served_model_name: tuple[str, ...] = ()
-    """Names that requests may use; the model's own when empty."""
-    api_key: tuple[str, ...] = ()
-    allowed_origins: tuple[str, ...] = ()
-    ssl_keyfile: str | None = None
-    ssl_certfile: str | None = None
-    chat_template: str | None = None
-    """A Jinja file, or the template itself, that replaces the model's."""
-    max_num_queued_reqs: int = 1024
-    """Requests (continuations) in the house at once; one more gets 429."""
-    queue_timeout: float | None = None
-    """Seconds a request may wait for its first token's step before it gets 503."""
-    shutdown_timeout: float = 60.0
-    """Seconds that running requests get to finish after SIGTERM."""
-    max_body_bytes: int = 16 * 2**20
+    host: str = setting("127.0.0.1", "address to listen on")
+    port: int = setting(8000, "port to listen on; 0 takes a free one")
+    uds: str | None = setting(None, "Unix socket to listen on instead")
+    served_model_name: tuple[str, ...] = setting(
+        (), "names that requests may use; the model's own by default"
+    )
+    api_key: tuple[str, ...] = setting((), "keys of which requests must bear one")
+    allowed_origins: tuple[str, ...] = setting((), "origins that browsers may call from")
+    ssl_keyfile: str | None = setting(None, "private key for HTTPS")
+    ssl_certfile: str | None = setting(None, "certificate for HTTPS")
+    chat_template: str | None = setting(
+        None, "Jinja file, or the template itself, that replaces the model's"
+    )
+    max_num_queued_reqs: int = setting(
+        1024, "continuations in the house at once; one more gets 429"
+    )
+    queue_timeout: float | None = setting(
+        None, "seconds a request may wait for its first step before it gets 503"
+    )
+    shutdown_timeout: float = setting(60.0, "seconds that running requests get after SIGTERM")
+    max_body_bytes: int = setting(16 * 2**20, "largest request body")
 
     def __post_init__(self) -> None:
         _at_least("max_num_queued_reqs", self.max_num_queued_reqs, 1)
