@@ -1,0 +1,174 @@
+"""Command-line flags made from settings dataclasses, so that each setting is described once.
+
+A flag's value comes from the command line, else from the environment (`HEADWAY_MAX_NUM_SEQS`), else
+from the `--config` file, else it is the field's default. Whatever the source, it is parsed and
+checked in the same way, and an error names the flag.
+"""
+
+from __future__ import annotations
+
+import argparse
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from headway.config import from_environment
+from headway.errors import InvalidRequest
+
+_MULTIPLIERS = {
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "K": 2**10,
+    "M": 2**20,
+    "G": 2**30,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+}
+
+Settings = TypeVar("Settings")
+
+
+def whole_number(text: str) -> int:
+    """An integer, with an optional size suffix: 8k is 8,000, 8K and 8KiB are 8,192."""
+    text = text.strip()
+    for suffix in sorted(_MULTIPLIERS, key=len, reverse=True):
+        if text.endswith(suffix):
+            number = float(text.removesuffix(suffix)) * _MULTIPLIERS[suffix]
+            break
+    else:
+        number = float(text) if "e" in text.lower() else int(text)
+    if number != int(number):
+        raise ValueError(f"{text} is not a whole number")
+    return int(number)
+
+
+def truth(text: str) -> bool:
+    """A switch as environments and files spell it."""
+    lowered = text.strip().lower()
+    if lowered in ("1", "true", "yes", "on"):
+        return True
+    if lowered in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(f"{text!r} is neither true nor false")
+
+
+def add_flags(
+    parser: argparse._ActionsContainer, settings: type[Any], *, leave_out: tuple[str, ...] = ()
+) -> None:
+    """One flag per field of a settings dataclass. Defaults are applied by `collect`."""
+    kinds = typing.get_type_hints(settings)
+    for field in fields(settings):
+        if field.name not in leave_out:
+            _add_flag(parser, field, kinds[field.name])
+
+
+def collect(
+    settings: type[Settings],
+    arguments: argparse.Namespace,
+    *,
+    file: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """The settings that flags, environment and file amount to; raises `InvalidRequest`."""
+    kinds = typing.get_type_hints(settings)
+    values: dict[str, object] = {}
+    for field in fields(typing.cast(Any, settings)):
+        given = getattr(arguments, field.name, None)
+        if given is None:
+            given = _from_elsewhere(field.name, kinds[field.name], file or {}, environment)
+        if given is not None:
+            values[field.name] = tuple(given) if isinstance(given, list) else given
+    return settings(**values)
+
+
+def read_config_file(path: Path) -> dict[str, object]:
+    """A YAML file of flags without their dashes (`max-num-seqs: 64`)."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InvalidRequest(f"cannot read {path}: {error.strerror}", field="--config") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} is not valid YAML: {error}", field="--config") from error
+    if not isinstance(content, dict):
+        raise InvalidRequest(f"{path} must hold a mapping of settings", field="--config")
+    return {str(key).replace("-", "_"): value for key, value in content.items()}
+
+
+def check_known(file: Mapping[str, object], known: tuple[type[Any], ...]) -> None:
+    """Raises `InvalidRequest` for a key of a config file that no settings class has."""
+    names = {field.name for settings in known for field in fields(settings)}
+    for key in file:
+        if key not in names:
+            raise InvalidRequest(f"--config file: unknown setting {key!r}", field=key)
+
+
+def _add_flag(parser: argparse._ActionsContainer, field: Field[Any], kind: object) -> None:
+    flag = "--" + field.name.replace("_", "-")
+    explanation = field.metadata.get("help", "")
+    if field.default not in (None, (), MISSING):
+        explanation += f" (default: {field.default})"
+    options: dict[str, Any] = {"default": None, "help": explanation.replace("%", "%%")}
+    plain = _without_none(kind)
+    if plain is bool:
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
+    elif typing.get_origin(plain) is Literal:
+        parser.add_argument(flag, choices=typing.get_args(plain), **options)
+    elif typing.get_origin(plain) is tuple:
+        parser.add_argument(
+            flag, nargs="+", type=_parser_of(_element(plain)), metavar="VALUE", **options
+        )
+    else:
+        metavar = {int: "N", float: "X", str: "TEXT"}[typing.cast(type, plain)]
+        parser.add_argument(flag, type=_parser_of(plain), metavar=metavar, **options)
+
+
+def _from_elsewhere(
+    name: str, kind: object, file: Mapping[str, object], environment: Mapping[str, str] | None
+) -> object:
+    flag = "--" + name.replace("_", "-")
+    text = from_environment(flag, environment)
+    source = "environment" if text is not None else "--config file"
+    raw: object = text if text is not None else file.get(name)
+    if raw is None:
+        return None
+    items = raw if isinstance(raw, list) else str(raw).split(",")
+    plain = _without_none(kind)
+    try:
+        if typing.get_origin(plain) is tuple:
+            parse = _parser_of(_element(plain))
+            return tuple(parse(str(item).strip()) for item in items)
+        value = _parser_of(plain)(str(raw))
+    except ValueError as error:
+        raise InvalidRequest(f"{flag} ({source}): {error}", field=flag) from error
+    choices = typing.get_args(plain) if typing.get_origin(plain) is Literal else ()
+    if choices and value not in choices:
+        raise InvalidRequest(
+            f"{flag} ({source}): {value!r} is none of {', '.join(choices)}", field=flag
+        )
+    return value
+
+
+def _parser_of(plain: object) -> Callable[[str], Any]:
+    parsers: dict[object, Callable[[str], Any]] = {int: whole_number, float: float, bool: truth}
+    return parsers.get(plain, str)
+
+
+def _element(kind: object) -> object:
+    """The T of tuple[T, ...]."""
+    return typing.get_args(kind)[0]
+
+
+def _without_none(kind: object) -> object:
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return next(part for part in typing.get_args(kind) if part is not type(None))
+    return kind

@@ -1,0 +1,144 @@
+"""Flags made from settings: sources, their precedence, parsing, and errors that name the flag."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from headway.cli.flags import (
+    add_flags,
+    check_known,
+    collect,
+    read_config_file,
+    truth,
+    whole_number,
+)
+from headway.config import EngineConfig, ServerConfig
+from headway.errors import InvalidRequest
+from headway.types import SamplingParams
+
+
+def parse(settings: type, *words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_flags(parser, settings)
+    return parser.parse_args(list(words))
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("12", 12),
+        ("8k", 8000),
+        ("8K", 8192),
+        ("1.5GiB", 3 * 2**29),
+        ("2GB", 2 * 10**9),
+        ("1e3", 1000),
+    ],
+)
+def test_whole_numbers(text: str, number: int) -> None:
+    assert whole_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.5", "0.0001k", "nan", "1e400"])
+def test_what_is_no_whole_number(text: str) -> None:
+    with pytest.raises((ValueError, OverflowError)):
+        whole_number(text)
+
+
+def test_truth() -> None:
+    assert truth("ON")
+    assert not truth("0")
+    with pytest.raises(ValueError, match="neither"):
+        truth("perhaps")
+
+
+def test_defaults_without_any_flag() -> None:
+    assert collect(EngineConfig, parse(EngineConfig), environment={}) == EngineConfig()
+    assert collect(ServerConfig, parse(ServerConfig), environment={}) == ServerConfig()
+
+
+def test_every_kind_of_flag() -> None:
+    engine = collect(
+        EngineConfig,
+        parse(
+            EngineConfig,
+            *("--max-num-seqs", "64", "--kv-cache-memory", "1GiB", "--policy", "static"),
+            *("--no-enable-prefix-caching", "--dynamic-wait", "0.5"),
+        ),
+        environment={},
+    )
+    assert (engine.max_num_seqs, engine.kv_cache_memory) == (64, 2**30)
+    assert (engine.policy, engine.dynamic_wait) == ("static", 0.5)
+    assert engine.enable_prefix_caching is False
+    server = collect(ServerConfig, parse(ServerConfig, "--api-key", "a", "b"), environment={})
+    assert server.api_key == ("a", "b")
+
+
+def test_numbers_in_lists_are_numbers() -> None:
+    params = collect(
+        SamplingParams,
+        parse_sampling("--stop-token-ids", "5", "7", "--stop", "END"),
+        environment={},
+    )
+    assert params.stop_token_ids == (5, 7)
+    assert params.stop == ("END",)
+
+
+def parse_sampling(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_flags(parser, SamplingParams, leave_out=("logit_bias", "allowed_token_ids"))
+    return parser.parse_args(list(words))
+
+
+def test_flag_beats_environment_beats_file() -> None:
+    environment = {"HEADWAY_MAX_NUM_SEQS": "2", "HEADWAY_POLICY": "dynamic"}
+    file = {"max_num_seqs": 3, "policy": "static", "block_size": 64}
+    config = collect(
+        EngineConfig, parse(EngineConfig, "--max-num-seqs", "1"), file=file, environment=environment
+    )
+    assert (config.max_num_seqs, config.policy, config.block_size) == (1, "dynamic", 64)
+
+
+def test_lists_from_environment_and_file() -> None:
+    environment = {"HEADWAY_API_KEY": "a, b"}
+    file: dict[str, object] = {"served_model_name": ["x", "y"]}
+    config = collect(ServerConfig, parse(ServerConfig), file=file, environment=environment)
+    assert config.api_key == ("a", "b")
+    assert config.served_model_name == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"HEADWAY_MAX_NUM_SEQS": "many"}, {"HEADWAY_POLICY": "magic"}, {"HEADWAY_MAX_NUM_SEQS": "0"}],
+)
+def test_a_bad_environment_names_the_flag(environment: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        collect(EngineConfig, parse(EngineConfig), environment=environment)
+    flag = next(iter(environment)).removeprefix("HEADWAY_").lower()
+    assert flag in str(caught.value.field).replace("-", "_")
+
+
+def test_config_file(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("max-num-seqs: 8\npolicy: static\n")
+    file = read_config_file(path)
+    check_known(file, (EngineConfig, ServerConfig))
+    config = collect(EngineConfig, parse(EngineConfig), file=file, environment={})
+    assert (config.max_num_seqs, config.policy) == (8, "static")
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00"])
+def test_a_config_file_that_is_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidRequest, match=r"settings\.yaml"):
+        read_config_file(path)
+    with pytest.raises(InvalidRequest, match="cannot read"):
+        read_config_file(tmp_path / "none.yaml")
+
+
+def test_an_unknown_setting_in_a_file_is_named() -> None:
+    with pytest.raises(InvalidRequest, match="max_seqs"):
+        check_known({"max_seqs": 3}, (EngineConfig, ServerConfig))
