@@ -1,0 +1,42 @@
+"""Every example in `examples/` runs as it stands, in a process of its own, on the real model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+
+
+def test_examples_are_short() -> None:
+    assert EXAMPLES
+    for path in EXAMPLES:
+        assert len(path.read_text().splitlines()) <= 40, f"{path.name} is longer than 40 lines"
+
+
+def run(name: str, **environment: str) -> str:
+    path = next(path for path in EXAMPLES if path.name == name)
+    done = subprocess.run(
+        [sys.executable, str(path)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    return done.stdout
+
+
+@pytest.mark.model
+def test_completion() -> None:
+    assert "Paris" in run("completion.py")
+
+
+@pytest.mark.model
+def test_streaming() -> None:
+    stories = run("streaming.py").split("\n---\n")
+    assert len([story for story in stories if story.strip()]) == 2
