@@ -1,0 +1,1 @@
+"""The engine process: the loop that plans and runs steps, and the process around it."""

@@ -1,0 +1,33 @@
+"""What the scheduler counts and what it says when there is nothing to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idle:
+    """Nothing to compute; ask again at `until` (clock seconds), or after an arrival if None."""
+
+    until: float | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class SchedulerStats:
+    """State after the last step, and counters since the start."""
+
+    step: int = 0
+    running: int = 0
+    waiting: int = 0
+    free_blocks: int = 0
+    cached_blocks: int = 0
+    step_tokens: int = 0
+    idle_slots: int = 0
+    """Of the last step."""
+    preemptions: int = 0
+    computed_tokens: int = 0
+    recomputed_tokens: int = 0
+    """Part of `computed_tokens`: those that a preemption had thrown away."""
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    """Prompt tokens looked up and found when requests were first scheduled."""
