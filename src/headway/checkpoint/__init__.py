@@ -1,0 +1,11 @@
+"""Checkpoints: finding a model's files, reading their formats, and preparing them once.
+
+Everything comes out in one canonical form (see `layout` and `prepared`), so that nothing above
+this package knows where a model came from. No tensor library is used here, only numpy.
+"""
+
+from headway.checkpoint.config import ModelConfig, RopeScaling
+from headway.checkpoint.prepare import prepare
+from headway.checkpoint.prepared import Prepared, load_prepared
+
+__all__ = ["ModelConfig", "Prepared", "RopeScaling", "load_prepared", "prepare"]

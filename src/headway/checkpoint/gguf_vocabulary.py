@@ -1,0 +1,205 @@
+"""A GGUF file's vocabulary as a `tokenizer.json` and a `TextConfig`.
+
+Two kinds exist: `gpt2`, byte-level BPE whose text is first split by a named rule, and `llama`,
+sentencepiece BPE with scores and byte fallback. The rules follow the tokenizers that the models
+were trained with; where a file says too little to know them, it is refused rather than guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from headway.checkpoint.end_tokens import end_tokens
+from headway.checkpoint.gguf_keys import Keys
+from headway.checkpoint.pretokenizers import normalizer, pre_tokenizer
+from headway.errors import ModelError
+from headway.types.text import TextConfig
+
+_UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6
+_SPACE = "\u2581"
+_KEY = "tokenizer.ggml."
+
+
+def read_vocabulary(keys: Keys, vocab_size: int) -> tuple[bytes, TextConfig]:
+    """The `tokenizer.json` and the text settings; raises `ModelError` for an unknown kind."""
+    tokens = keys.texts(_KEY + "tokens")
+    kinds = [int(kind) for kind in keys.numbers(_KEY + "token_type", [1.0] * len(tokens))]
+    if len(kinds) != len(tokens) or not 0 < len(tokens) <= vocab_size:
+        raise ModelError(
+            f"{keys.path}: {len(tokens):,} tokens and {len(kinds):,} token types for "
+            f"{vocab_size:,} embeddings"
+        )
+    kind = keys.text(_KEY + "model")
+    if kind == "gpt2":
+        document = _byte_level(keys, tokens)
+    elif kind == "llama":
+        if keys.text("general.architecture").startswith("gemma"):
+            tokens = [_SPACE * len(text) if text.strip(" ") == "" else text for text in tokens]
+        document = _sentencepiece(keys, tokens, kinds)
+    else:
+        raise ModelError(f"{keys.path}: tokenizer model {kind!r} is not supported")
+    text = _text_config(keys, tokens, kinds, kind)
+    document["added_tokens"] = [
+        _added(token, content, special=kind != _USER_DEFINED)
+        for token, (content, kind) in enumerate(zip(tokens, kinds, strict=True))
+        if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED) and content
+    ]
+    document["post_processor"] = framing(text)
+    whole = {"version": "1.0", "truncation": None, "padding": None, **document}
+    return json.dumps(whole, ensure_ascii=False).encode(), text
+
+
+def framing(text: TextConfig) -> dict[str, Any]:
+    """The post-processor that puts beginning and end of sequence where the settings say."""
+    sequence: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
+    used: dict[str, int] = {}
+    if text.add_bos and text.bos_token_id is not None:
+        sequence.insert(0, {"SpecialToken": {"id": text.bos_token, "type_id": 0}})
+        used[text.bos_token] = text.bos_token_id
+    if text.add_eos and text.eos_token:
+        sequence.append({"SpecialToken": {"id": text.eos_token, "type_id": 0}})
+        used[text.eos_token] = text.eos_token_ids[0]
+    return {
+        "type": "TemplateProcessing",
+        "single": sequence,
+        "pair": [*sequence, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {
+            name: {"id": name, "ids": [token], "tokens": [name]} for name, token in used.items()
+        },
+    }
+
+
+def _byte_level(keys: Keys, tokens: list[str]) -> dict[str, Any]:
+    rule = keys.text(_KEY + "pre", "default")
+    merges = []
+    for merge in keys.texts(_KEY + "merges"):
+        left, _, right = merge.partition(" ")
+        merges.append([left, right])
+    model = _bpe(keys, tokens, merges)
+    # Llama 3 and Tekken take a word that is a token as it is, whatever the merges say.
+    model["ignore_merges"] = rule in ("llama-bpe", "llama3", "llama-v3", "tekken")
+    return {
+        "normalizer": normalizer(rule),
+        "pre_tokenizer": pre_tokenizer(rule, keys.path),
+        "decoder": {
+            "type": "ByteLevel",
+            "add_prefix_space": True,
+            "trim_offsets": True,
+            "use_regex": True,
+        },
+        "model": model,
+    }
+
+
+def _sentencepiece(keys: Keys, tokens: list[str], kinds: list[int]) -> dict[str, Any]:
+    scores = keys.numbers(_KEY + "scores")
+    if len(scores) != len(tokens):
+        raise ModelError(f"{keys.path}: {len(scores):,} token scores for {len(tokens):,} tokens")
+    if keys.text("general.architecture").startswith("gemma"):
+        # Gemma's merges go by the order of its vocabulary; its scores leave it in places.
+        scores = [-float(token) for token in range(len(tokens))]
+    model = _bpe(keys, tokens, _merges(tokens, scores, kinds))
+    unknown = keys.integer(_KEY + "unknown_token_id", -1)
+    model["unk_token"] = tokens[unknown] if 0 <= unknown < len(tokens) else None
+    model["fuse_unk"] = True
+    model["byte_fallback"] = kinds.count(_BYTE) == 256
+    spaced: dict[str, Any] = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
+    decoders: list[dict[str, Any]] = [
+        {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+    ]
+    if keys.flag(_KEY + "add_space_prefix", True):
+        # Prepended to every stretch between special tokens, as the models were trained.
+        spaced = {
+            "type": "Sequence",
+            "normalizers": [{"type": "Prepend", "prepend": _SPACE}, spaced],
+        }
+        decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    return {
+        "normalizer": spaced,
+        "pre_tokenizer": None,
+        "decoder": {"type": "Sequence", "decoders": decoders},
+        "model": model,
+    }
+
+
+def _merges(tokens: list[str], scores: list[float], kinds: list[int]) -> list[list[str]]:
+    """All ways to join two tokens into a third, the third's best score first."""
+    inert = (_UNKNOWN, _CONTROL, _BYTE)
+    vocabulary = {text for text, kind in zip(tokens, kinds, strict=True) if kind not in inert}
+    ranked = [
+        (-score, -cut, cut - len(text), text)
+        for text, score in zip(tokens, scores, strict=True)
+        if text in vocabulary
+        for cut in range(1, len(text))
+        if text[:cut] in vocabulary and text[cut:] in vocabulary
+    ]
+    ranked.sort(key=lambda entry: entry[:3])
+    return [[text[:-cut], text[-cut:]] for _, cut, _, text in ranked]
+
+
+def _bpe(keys: Keys, tokens: list[str], merges: list[list[str]]) -> dict[str, Any]:
+    vocabulary = {text: token for token, text in enumerate(tokens)}
+    if len(vocabulary) != len(tokens):
+        raise ModelError(f"{keys.path}: a token appears twice in the vocabulary")
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": vocabulary,
+        "merges": merges,
+    }
+
+
+def _text_config(keys: Keys, tokens: list[str], kinds: list[int], kind: str) -> TextConfig:
+    special = {
+        text: token
+        for token, text in enumerate(tokens)
+        if kinds[token] in (_CONTROL, _USER_DEFINED)
+    }
+    ids: dict[str, int | None] = {}
+    for name in ("bos", "eos", "unknown", "padding", "eot", "eom"):
+        found = keys.integer(f"{_KEY}{name}_token_id", -1)
+        if found >= len(tokens):
+            raise ModelError(f"{keys.path}: {name}_token_id {found} is not in the vocabulary")
+        ids[name] = found if found >= 0 else None
+
+    def spelt(name: str) -> str:
+        token = ids[name]
+        return "" if token is None else tokens[token]
+
+    adds_bos = kind == "llama" or keys.text(_KEY + "pre", "") in ("llama-bpe", "tekken")
+    stated = [ids[name] for name in ("eos", "eot", "eom")]
+    return TextConfig(
+        eos_token_ids=end_tokens([token for token in stated if token is not None], special),
+        bos_token_id=ids["bos"],
+        pad_token_id=ids["padding"],
+        unk_token_id=ids["unknown"],
+        bos_token=spelt("bos"),
+        eos_token=spelt("eos"),
+        pad_token=spelt("padding"),
+        unk_token=spelt("unknown"),
+        add_bos=ids["bos"] is not None and keys.flag(_KEY + "add_bos_token", adds_bos),
+        add_eos=ids["eos"] is not None and keys.flag(_KEY + "add_eos_token", False),
+        add_space_prefix=kind == "llama" and keys.flag(_KEY + "add_space_prefix", True),
+        chat_template=keys.text("tokenizer.chat_template", "") or None,
+    )
+
+
+def _added(token: int, content: str, *, special: bool) -> dict[str, Any]:
+    return {
+        "id": token,
+        "content": content,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": special,
+    }

@@ -1,0 +1,52 @@
+"""A prepared model: the folder that every start maps, and how it is read back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from headway.checkpoint.config import ModelConfig
+from headway.errors import ModelError
+from headway.types.text import TextConfig
+
+MODEL, TEXT, TOKENIZER, WEIGHTS = (
+    "model.json",
+    "text.json",
+    "tokenizer.json",
+    "weights.safetensors",
+)
+FORMAT = 1
+"""Part of a prepared folder's name; raised whenever what is written there changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A model ready to load: its folder, what it is, and the bytes of its weights' file."""
+
+    folder: Path
+    config: ModelConfig
+    text: TextConfig
+    weight_bytes: int
+
+
+def load_prepared(folder: Path) -> Prepared:
+    """Read a prepared folder; raises `ModelError` where something in it is missing or damaged."""
+    try:
+        config = msgspec.json.decode((folder / MODEL).read_bytes(), type=ModelConfig)
+        text = msgspec.json.decode((folder / TEXT).read_bytes(), type=TextConfig)
+        weight_bytes = (folder / WEIGHTS).stat().st_size
+        (folder / TOKENIZER).stat()
+    except OSError as error:
+        raise ModelError(f"{folder}: not a prepared model: {error}") from error
+    except msgspec.DecodeError as error:
+        raise ModelError(f"{folder}: damaged prepared model: {error}") from error
+    return Prepared(folder=folder, config=config, text=text, weight_bytes=weight_bytes)
+
+
+def write_records(folder: Path, config: ModelConfig, text: TextConfig, tokenizer: bytes) -> None:
+    """Everything of a prepared folder but the weights."""
+    (folder / MODEL).write_bytes(msgspec.json.format(msgspec.json.encode(config)))
+    (folder / TEXT).write_bytes(msgspec.json.format(msgspec.json.encode(text)))
+    (folder / TOKENIZER).write_bytes(tokenizer)

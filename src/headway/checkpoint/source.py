@@ -1,0 +1,133 @@
+"""What every checkpoint format offers to the conversion, and the checks they share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from headway.checkpoint.config import ModelConfig
+from headway.checkpoint.layout import Piece
+from headway.errors import ModelError
+from headway.types.text import TextConfig
+
+_MOST_LAYERS = 1024
+_MOST_EXPERTS = 4096
+_MOST_TOKENS = 2**22
+_LARGEST = 2**24
+_CHUNK_ELEMENTS = 2**21
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """Where a piece lies: a tensor of the source, the shape it must have, and the first row."""
+
+    tensor: str
+    shape: tuple[int, ...]
+    first_row: int = 0
+
+
+class Checkpoint(Protocol):
+    """An opened checkpoint of any format."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def config(self) -> ModelConfig: ...
+    @property
+    def text(self) -> TextConfig: ...
+    @property
+    def tokenizer_json(self) -> bytes:
+        """The tokenizer as a `tokenizer.json` of the `tokenizers` package."""
+        ...
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor of the source that must be used."""
+        ...
+
+    def locate(self, piece: Piece) -> Location: ...
+
+    def read(self, piece: Piece) -> Iterator[npt.NDArray[np.float32]]:
+        """The piece in canonical form, in consecutive chunks of rows."""
+        ...
+
+
+def checked(config: ModelConfig, path: Path) -> ModelConfig:
+    """The config itself if a model could have it; raises `ModelError` that names the field."""
+    layers = config.num_layers
+    limits = {
+        "num_layers": (layers, _MOST_LAYERS),
+        "vocab_size": (config.vocab_size, _MOST_TOKENS),
+        "hidden_size": (config.hidden_size, _LARGEST),
+        "num_heads": (config.num_heads, _LARGEST),
+        "num_kv_heads": (config.num_kv_heads, _LARGEST),
+        "head_dim": (config.head_dim, _LARGEST),
+        "intermediate_size": (config.intermediate_size, _LARGEST),
+        "max_position": (config.max_position, 2**40),
+    }
+    if config.num_experts:
+        limits["num_experts"] = (config.num_experts, _MOST_EXPERTS)
+        limits["num_experts_per_token"] = (config.num_experts_per_token, config.num_experts)
+        limits["moe_intermediate_size"] = (config.moe_intermediate_size, _LARGEST)
+    for name, (value, limit) in limits.items():
+        if not 1 <= value <= limit:
+            raise ModelError(f"{path}: {name} is {value:,}, outside [1, {limit:,}]", field=name)
+    _positive(path, norm_eps=config.norm_eps, rope_theta=config.rope_theta)
+    if config.num_heads % config.num_kv_heads or config.head_dim % 2:
+        raise ModelError(
+            f"{path}: {config.num_heads} heads of {config.head_dim} elements do not divide "
+            f"among {config.num_kv_heads} key-value heads, or have an odd size"
+        )
+    if any(len(flags) not in (0, layers) for flags in (config.sliding_layers, config.moe_layers)):
+        raise ModelError(f"{path}: a list of layer kinds does not have {layers} entries")
+    if any(config.sliding_layers) and (config.sliding_window or 0) < 1:
+        raise ModelError(f"{path}: sliding_window is missing", field="sliding_window")
+    _positive(path, embedding_scale=config.embedding_scale, query_scale=config.attention_scale)
+    if config.rope_local_theta is not None:
+        _positive(path, rope_local_theta=config.rope_local_theta)
+    if config.rope_scaling is not None:
+        _positive(path, rope_scaling=config.rope_scaling.factor)
+    return config
+
+
+def match(checkpoint: Checkpoint, pieces: Iterable[Piece]) -> None:
+    """Check that all pieces are there with their shapes, and that nothing else is."""
+    used: set[str] = set()
+    for piece in pieces:
+        place = checkpoint.locate(piece)
+        found = checkpoint.shapes.get(place.tensor)
+        if found is None:
+            raise ModelError(f"{checkpoint.path}: tensor {place.tensor} is missing")
+        if found != place.shape:
+            raise ModelError(
+                f"{checkpoint.path}: tensor {place.tensor} has shape {list(found)}, "
+                f"expected {list(place.shape)}"
+            )
+        used.add(place.tensor)
+    unknown = sorted(set(checkpoint.shapes) - used)
+    if unknown:
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        raise ModelError(
+            f"{checkpoint.path}: unknown tensors {', '.join(unknown[:3])}{more}: "
+            f"this is not a plain {checkpoint.config.architecture} model"
+        )
+
+
+def chunks(shape: tuple[int, ...], *, first: int = 0) -> Iterator[tuple[int, int]]:
+    """Row ranges that cover a tensor seen as a matrix, each some megabytes as float32."""
+    count = math.prod(shape[:-1])
+    step = max(1, _CHUNK_ELEMENTS // shape[-1])
+    for start in range(0, count, step):
+        yield first + start, first + min(count, start + step)
+
+
+def _positive(path: Path, **values: float) -> None:
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ModelError(f"{path}: {name} must be a positive number, is {value}", field=name)

@@ -1,0 +1,10 @@
+"""Text: token ids and back, chat templates, and text that streams.
+
+The engine knows no text; this package is used by the API side alone. It reads what preparing a
+model wrote (`tokenizer.json`, `text.json`) and knows nothing of checkpoints or tensors.
+"""
+
+from headway.text.tokenizer import Tokenizer
+from headway.types.text import TextConfig
+
+__all__ = ["TextConfig", "Tokenizer"]

@@ -1,0 +1,114 @@
+"""Text to token ids and back, for a prepared model.
+
+Encoding is the `tokenizers` package's. Decoding is our own and works on bytes: every token stands
+for some bytes, a text is the UTF-8 of their concatenation. One definition then serves whole texts,
+streams and single tokens alike, at linear cost, whatever the token sequence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import tokenizers
+
+from headway.errors import InvalidRequest, ModelError
+from headway.types.text import TextConfig
+
+_SPACE = "\u2581"
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
+
+
+class Tokenizer:
+    """One model's tokenizer. Safe to share between threads."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, config: TextConfig) -> None:
+        backend.no_truncation()
+        backend.no_padding()
+        self.config = config
+        self._backend = backend
+        added = backend.get_added_tokens_decoder()
+        self._added = {token: entry.content for token, entry in added.items()}
+        self._special = frozenset(token for token, entry in added.items() if entry.special)
+        state = backend.decoder.__getstate__() if backend.decoder is not None else b""
+        self._alphabet = _byte_alphabet() if b'"ByteLevel"' in state else None
+        self.vocab_size = max(backend.get_vocab().values(), default=-1) + 1
+
+    @classmethod
+    def load(cls, folder: Path) -> Tokenizer:
+        """Read `tokenizer.json` and `text.json`; raises `ModelError` where they are unusable."""
+        try:
+            config = msgspec.json.decode((folder / "text.json").read_bytes(), type=TextConfig)
+            backend = tokenizers.Tokenizer.from_buffer((folder / "tokenizer.json").read_bytes())
+        except (OSError, msgspec.DecodeError) as error:
+            raise ModelError(f"{folder}: damaged prepared model: {error}") from error
+        except Exception as error:  # the package raises plain Exception
+            raise ModelError(f"{folder / 'tokenizer.json'}: unusable: {error}") from error
+        return cls(backend, config)
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        return self.config.eos_token_ids
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Tokens that `skip_special_tokens` leaves out of a text."""
+        return self._special
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text; special tokens spelt out in it are recognised.
+
+        Raises `InvalidRequest` for a text with lone surrogates, which no UTF-8 can hold.
+        """
+        try:
+            ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+        except (UnicodeError, TypeError) as error:
+            raise InvalidRequest(
+                f"the text is not valid Unicode: {error}", field="prompt"
+            ) from None
+        return ids
+
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of a whole token sequence; bytes that are not UTF-8 become U+FFFD."""
+        skipped = self._special if skip_special_tokens else frozenset()
+        raw = b"".join(self.token_bytes(token) for token in ids if token not in skipped)
+        if self.config.add_space_prefix:
+            raw = raw.removeprefix(b" ")
+        return raw.decode("utf-8", errors="replace")
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes one token stands for; none for an id that the vocabulary lacks."""
+        text = self._added.get(token)
+        if text is not None and self._alphabet is not None:
+            return text.encode()
+        if text is None and 0 <= token < self.vocab_size:
+            text = self._backend.id_to_token(token)
+        if text is None:
+            return b""
+        if self._alphabet is not None:
+            return _from_alphabet(text, self._alphabet)
+        byte = _BYTE.match(text)
+        return bytes([int(byte[1], 16)]) if byte else text.replace(_SPACE, " ").encode()
+
+    def token_text(self, token: int) -> str:
+        """One token as text, for log probabilities; its odd bytes become U+FFFD."""
+        return self.token_bytes(token).decode("utf-8", errors="replace")
+
+
+def _from_alphabet(text: str, alphabet: dict[str, int]) -> bytes:
+    try:
+        return bytes(alphabet[character] for character in text)
+    except KeyError:
+        return text.encode()  # a token that was never spelt in the alphabet stands for itself
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable stand-ins for bytes: most stand for themselves, the rest from U+0100."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {
+        **{chr(byte): byte for byte in printable},
+        **{chr(0x100 + place): byte for place, byte in enumerate(others)},
+    }
