@@ -1,0 +1,136 @@
+"""Reads a request's body, never more than allowed, and decodes it strictly.
+
+The size limit holds while reading, whatever the headers claim. A body over the limit is read on
+for a moment and thrown away, because a client that is still sending would see a reset connection
+instead of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from headway.errors import InvalidRequest
+from headway.server.errors import BadBody
+from headway.server.schema import NOT_SUPPORTED
+
+BODY_SECONDS = 120.0
+"""Longest time that a client may take to send its body."""
+LINGER_SECONDS = 5.0
+LINGER_FACTOR = 4
+
+T = TypeVar("T")
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<place>.*)`)?$", re.DOTALL)
+_ONLY_NULL = "Expected `null`, got"
+
+
+class _DuplicateKey(ValueError):
+    """Two fields of one name: which of them counts would be a guess."""
+
+
+async def read_body(request: Request, kind: type[T], *, max_bytes: int) -> T:
+    """The body as a `kind`; raises `InvalidRequest` or its kin with the field to mend."""
+    _check_headers(request)
+    return decode(await _read(request, max_bytes), kind)
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """Strict JSON into `kind`: no NaN, no lone surrogate, no unknown or repeated field."""
+    try:
+        body = msgspec.json.decode(data, type=kind)
+        json.loads(data, object_pairs_hook=_unique)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error)) from None
+    except _DuplicateKey as error:
+        name = str(error)
+        raise InvalidRequest(f"{_shown(name)} is given twice", field=_shown(name)) from None
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise InvalidRequest("the body is not valid UTF-8") from None
+    except ValueError as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    return body
+
+
+def _explain(message: str) -> InvalidRequest:
+    match = _PLACE.match(message)
+    what, place = (match["what"], match["place"]) if match else (message, None)
+    unknown = _UNKNOWN.match(what)
+    if unknown:
+        name = _shown(unknown[1])
+        field = f"{place}.{name}" if place else name
+        if name in NOT_SUPPORTED:
+            return InvalidRequest(f"{field} is not supported by this server", field=field)
+        return InvalidRequest(f"unknown field: {field}", field=field)
+    if place and what.startswith(_ONLY_NULL) and "|" not in what:
+        return InvalidRequest(f"{place} is not supported by this server", field=place)
+    missing = re.match(r"Object missing required field `(\w+)`", what)
+    if missing:
+        field = f"{place}.{missing[1]}" if place else missing[1]
+        return InvalidRequest(f"{field} is required", field=field)
+    place = _shown(place) if place else None
+    where = f"{place}: " if place else ""
+    return InvalidRequest(where + what[:1].lower() + what[1:400], field=place)
+
+
+def _shown(name: str) -> str:
+    """A name that the client made up, short enough to repeat to it."""
+    return name if len(name) <= 100 else name[:100] + "..."
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    names = set()
+    for name, _ in pairs:
+        if name in names:
+            raise _DuplicateKey(name)
+        names.add(name)
+
+
+def _check_headers(request: Request) -> None:
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind != "application/json":
+        raise BadBody("content-type must be application/json", status=415)
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise BadBody("compressed bodies are not supported", status=415)
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > max_bytes:
+                    parts.clear()
+                    break
+                parts.append(part)
+    except TimeoutError:
+        raise BadBody(f"the body took over {BODY_SECONDS:g} seconds", status=408) from None
+    except ClientDisconnect:
+        raise BadBody("the client left while sending its body", status=400) from None
+    if size > max_bytes:
+        await _throw_away(request, LINGER_FACTOR * max_bytes)
+        raise BadBody(f"the body is larger than {max_bytes} bytes", status=413)
+    return b"".join(parts)
+
+
+async def _throw_away(request: Request, most: int) -> None:
+    size = 0
+    try:
+        async with asyncio.timeout(LINGER_SECONDS):
+            while size < most:
+                message = await request.receive()
+                size += len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return

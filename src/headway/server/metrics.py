@@ -1,0 +1,217 @@
+"""Prometheus metrics under vLLM's names, fed by subscription alone.
+
+Two sources speak to `Metrics`: the engine client after every message (tokens, times, step counts),
+and the house when a request arrives, leaves or is refused. Nothing on a request's way waits for
+it. Continuations are counted one by one, as the engine serves them: n = 2 is two requests here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+from headway.clock import Clock, MonotonicClock
+from headway.server.backend import Client
+from headway.types import TokenEvent
+from headway.wire import EngineStats
+
+STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75)
+LONG_SECONDS = (1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0)
+SECONDS = (*STEP_SECONDS, *LONG_SECONDS)
+TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
+
+GAUGES = {
+    "vllm:num_requests_running": "Sequences in the running batch.",
+    "vllm:num_requests_waiting": "Requests that wait for a place in the batch.",
+    "vllm:kv_cache_usage_perc": "Share of the KV blocks in use, from 0 to 1.",
+    "headway:idle_slot_ratio": "Share of the last step's slots that the policy held but left idle.",
+}
+COUNTERS = {
+    "vllm:prompt_tokens": "Prompt tokens of requests that produced a first token.",
+    "vllm:prompt_tokens_cached": "Prompt tokens whose keys and values came from the prefix cache.",
+    "vllm:generation_tokens": "Generated tokens.",
+    "vllm:num_preemptions": "Preemptions of running sequences.",
+    "vllm:prefix_cache_queries": "Prompt tokens looked up in the prefix cache.",
+    "vllm:prefix_cache_hits": "Prompt tokens found in the prefix cache.",
+    "headway:engine_restarts": "Starts of a new engine process after one was lost.",
+}
+HISTOGRAMS = {
+    "vllm:time_to_first_token_seconds": "From arrival to the first token.",
+    "vllm:inter_token_latency_seconds": "Between two tokens of one request.",
+    "vllm:request_time_per_output_token_seconds": "Mean time per token after the first.",
+    "vllm:e2e_request_latency_seconds": "From arrival to the end.",
+    "vllm:request_queue_time_seconds": "From arrival to the first step.",
+    "vllm:request_prefill_time_seconds": "From the first step to the first token.",
+    "vllm:request_decode_time_seconds": "From the first token to the last.",
+    "vllm:request_inference_time_seconds": "From the first step to the last token.",
+    "headway:step_seconds": "Duration of a step of the engine.",
+}
+SIZES = {
+    "vllm:iteration_tokens_total": "New tokens computed in a step.",
+    "vllm:request_prompt_tokens": "Prompt tokens of a request.",
+    "vllm:request_generation_tokens": "Generated tokens of a request.",
+    "vllm:request_params_n": "The parameter n of a request.",
+    "vllm:request_params_max_tokens": "The parameter max_tokens of a request.",
+}
+TOTALS = {
+    "vllm:num_preemptions": "preemptions",
+    "vllm:prefix_cache_queries": "prefix_queries",
+    "vllm:prefix_cache_hits": "prefix_hits",
+}
+"""Counters that the engine keeps itself, with their field in its stats."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Life:
+    """Times (monotonic seconds) and counts of one continuation that is in the house."""
+
+    arrival: float
+    prompt_tokens: int
+    scheduled: float | None = None
+    first: float | None = None
+    last: float | None = None
+    tokens: int = 0
+
+
+class Metrics:
+    """One registry with one label value, the model's name."""
+
+    def __init__(self, model_name: str, *, clock: Clock | None = None) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._clock = clock or MonotonicClock()
+        self._model = model_name
+        names = ("model_name",)
+        where = self.registry
+        self._gauges = {
+            name: Gauge(name, text, names, registry=where).labels(model_name)
+            for name, text in GAUGES.items()
+        }
+        self._counters = {
+            name: Counter(name, text, names, registry=where).labels(model_name)
+            for name, text in COUNTERS.items()
+        }
+        sized = [(HISTOGRAMS, SECONDS), (SIZES, TOKENS)]
+        self._histograms = {
+            name: Histogram(name, text, names, registry=where, buckets=buckets).labels(model_name)
+            for table, buckets in sized
+            for name, text in table.items()
+        }
+        self._success = Counter(
+            "vllm:request_success",
+            "Requests that ended, by how.",
+            (*names, "finished_reason"),
+            registry=where,
+        )
+        self._rejections = Counter(
+            "vllm:admission_rejections",
+            "Requests that were turned away, by why.",
+            (*names, "reason"),
+            registry=where,
+        )
+        self._lives: dict[str, _Life] = {}
+        self._requests: dict[str, tuple[str, ...]] = {}
+        self._stats = EngineStats()
+        self._client: Client | None = None
+        self._restarts = 0
+
+    def attach(self, client: Client) -> None:
+        """Listen to an engine from now on."""
+        self._client = client
+        self._stats = client.stats
+        client.subscribe(self.on_engine)
+
+    def arrived(
+        self, request_id: str, engine_ids: Sequence[tuple[str, int]], *, n: int, max_tokens: int
+    ) -> None:
+        """A request was admitted; `engine_ids` are its continuations with their prompt lengths."""
+        now = self._clock.now()
+        self._requests[request_id] = tuple(name for name, _ in engine_ids)
+        for name, prompt_tokens in engine_ids:
+            self._lives[name] = _Life(arrival=now, prompt_tokens=prompt_tokens)
+            self._histograms["vllm:request_prompt_tokens"].observe(prompt_tokens)
+            self._histograms["vllm:request_params_max_tokens"].observe(max_tokens)
+        self._histograms["vllm:request_params_n"].observe(n)
+
+    def refused(self, reason: str) -> None:
+        self._rejections.labels(self._model, reason).inc()
+
+    def left(self, request_id: str, reasons: Sequence[str]) -> None:
+        """The request is over; `reasons` say how each continuation ended."""
+        now = self._clock.now()
+        for name, reason in zip(self._requests.pop(request_id, ()), reasons, strict=True):
+            life = self._lives.pop(name)
+            self._success.labels(self._model, reason).inc()
+            self._histograms["vllm:e2e_request_latency_seconds"].observe(now - life.arrival)
+            self._observe_end(life)
+
+    def on_engine(self, events: Sequence[TokenEvent], stats: EngineStats, now: float) -> None:
+        """The engine's news; see `EngineClient.subscribe`."""
+        for event in events:
+            life = self._lives.get(event.id)
+            if life is not None:
+                self._observe_tokens(life, event, now)
+        self._observe_step(stats)
+
+    def render(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        if self._client is not None:
+            restarts = self._client.restarts
+            self._counters["headway:engine_restarts"].inc(restarts - self._restarts)
+            self._restarts = restarts
+        return generate_latest(self.registry)
+
+    def _observe_tokens(self, life: _Life, event: TokenEvent, now: float) -> None:
+        if life.scheduled is None and event.scheduled_at is not None:
+            life.scheduled = event.scheduled_at
+            waited = max(0.0, event.scheduled_at - life.arrival)
+            self._histograms["vllm:request_queue_time_seconds"].observe(waited)
+            self._counters["vllm:prompt_tokens_cached"].inc(event.cached_tokens)
+        if not event.tokens:
+            return
+        self._counters["vllm:generation_tokens"].inc(len(event.tokens))
+        life.tokens += len(event.tokens)
+        if life.last is None:
+            self._counters["vllm:prompt_tokens"].inc(life.prompt_tokens)
+            self._histograms["vllm:time_to_first_token_seconds"].observe(now - life.arrival)
+            life.first = now
+        else:
+            self._histograms["vllm:inter_token_latency_seconds"].observe(now - life.last)
+        life.last = now
+
+    def _observe_end(self, life: _Life) -> None:
+        self._histograms["vllm:request_generation_tokens"].observe(life.tokens)
+        if life.first is None or life.last is None:
+            return
+        decode = life.last - life.first
+        self._histograms["vllm:request_decode_time_seconds"].observe(decode)
+        if life.tokens > 1:
+            self._histograms["vllm:request_time_per_output_token_seconds"].observe(
+                decode / (life.tokens - 1)
+            )
+        if life.scheduled is not None:
+            self._histograms["vllm:request_prefill_time_seconds"].observe(
+                max(0.0, life.first - life.scheduled)
+            )
+            self._histograms["vllm:request_inference_time_seconds"].observe(
+                max(0.0, life.last - life.scheduled)
+            )
+
+    def _observe_step(self, stats: EngineStats) -> None:
+        before, self._stats = self._stats, stats
+        for name, field in TOTALS.items():
+            grown = getattr(stats, field) - getattr(before, field)
+            self._counters[name].inc(max(0, grown))
+        if stats.step != before.step:
+            self._histograms["vllm:iteration_tokens_total"].observe(stats.step_tokens)
+            self._histograms["headway:step_seconds"].observe(stats.step_seconds)
+        self._gauges["vllm:num_requests_running"].set(stats.running)
+        self._gauges["vllm:num_requests_waiting"].set(stats.waiting)
+        blocks = self._client.info.num_blocks if self._client is not None else 0
+        used = 1 - stats.free_blocks / blocks if blocks else 0.0
+        self._gauges["vllm:kv_cache_usage_perc"].set(used)
+        slots = stats.idle_slots + stats.running
+        self._gauges["headway:idle_slot_ratio"].set(stats.idle_slots / slots if slots else 0.0)

@@ -1,0 +1,236 @@
+"""Runs the server: socket, engine, signals, and an end that loses nothing.
+
+The socket listens before the engine is up, so that an occupied port shows at once and early
+clients get a 503. SIGTERM drains: newcomers get 503 on the open socket, who is in finishes within
+`shutdown_timeout`. SIGINT, or a second signal, ends everything at once, and clients are told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+from headway.config import EngineConfig, ServerConfig
+from headway.errors import HeadwayError, InvalidRequest
+from headway.llm import AsyncLLM
+from headway.server.app import admit_engine, build_app, build_house
+from headway.server.backend import Backend
+from headway.server.house import House
+from headway.server.logs import line, log
+from headway.server.protocol import HEAD_SECONDS, HeadwayProtocol
+
+FLUSH_SECONDS = 5
+"""Time to hand the last bytes to clients once nothing is generated any more."""
+FORCED_FLUSH_SECONDS = 1
+POLL_SECONDS = 0.5
+BACKLOG = 2048
+
+Opener = Callable[[], Awaitable[Backend]]
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers, which would end the process with the signal."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+        yield
+
+
+class Stop:
+    """Who wants the server to end, and how soon. `code` is the exit code that this leads to."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.at_once = asyncio.Event()
+        self.code = 0
+
+    def on_signal(self, number: signal.Signals) -> None:
+        log.info(line("signal", name=number.name))
+        if number == signal.SIGINT or self.asked.is_set():
+            self.code = 128 + number
+            self.at_once.set()
+        self.asked.set()
+
+
+async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> int:
+    """Serve until told to stop; returns the exit code.
+
+    0 after SIGTERM, 128 + its number after SIGINT or a second signal, 1 when the engine failed for
+    good. Raises `HeadwayError` where the address, the certificate or the model cannot be had.
+    """
+    house = build_house(server_config, model_name=engine_config.model)
+
+    async def open_engine() -> Backend:
+        return await AsyncLLM.start(engine_config, chat_template=server_config.chat_template)
+
+    return await serve(house, open_engine)
+
+
+async def serve(house: House, open_engine: Opener) -> int:
+    """`run_server` over any backend."""
+    config = house.config
+    app = build_app(house)
+    server = make_server(app, tls=_tls(config))
+    listener = listen(config)
+    stop = Stop()
+    with _signals(stop):
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        log.info(line("listening", url=_url(config, listener)))
+        backend: Backend | None = None
+        try:
+            backend = await _start(open_engine, stop)
+            if backend is not None:
+                admit_engine(app, backend)
+                await _serve_until_stopped(house, stop)
+        finally:
+            await _close(server, serving, house, stop)
+            if backend is not None:
+                await backend.close()
+            if config.uds:
+                Path(config.uds).unlink(missing_ok=True)
+            log.info(line("stopped", code=stop.code))
+    return stop.code
+
+
+async def _start(open_engine: Opener, stop: Stop) -> Backend | None:
+    """The backend, or None where a signal came first."""
+    began = time.monotonic()
+    opening = asyncio.ensure_future(open_engine())
+    asked = asyncio.create_task(stop.asked.wait())
+    try:
+        await asyncio.wait((opening, asked), return_when=asyncio.FIRST_COMPLETED)
+        if not opening.done():
+            return None
+        backend = opening.result()
+        log.info(line("ready", seconds=time.monotonic() - began))
+        return backend
+    finally:
+        asked.cancel()
+        if not opening.done():
+            opening.cancel()
+            with contextlib.suppress(asyncio.CancelledError, HeadwayError):
+                await opening
+
+
+async def _serve_until_stopped(house: House, stop: Stop) -> None:
+    while not stop.asked.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.asked.wait(), POLL_SECONDS)
+        if not house.alive:
+            log.error(line("engine_failed"))
+            stop.code = 1
+            stop.at_once.set()
+            return
+    house.drain()
+    if stop.at_once.is_set():
+        return
+    log.info(line("draining", requests=house.requests, seconds=house.config.shutdown_timeout))
+    await _first(house.until_empty(), stop.at_once.wait(), seconds=house.config.shutdown_timeout)
+
+
+async def _close(
+    server: uvicorn.Server, serving: asyncio.Task[None], house: House, stop: Stop
+) -> None:
+    """Send home who is left, hand over the last bytes, and end the HTTP server."""
+    house.drain()
+    if house.requests:
+        log.info(line("aborting", requests=house.requests))
+        house.evict_all()
+        await _first(house.until_empty(), seconds=FORCED_FLUSH_SECONDS)
+    forced = stop.at_once.is_set()
+    server.config.timeout_graceful_shutdown = FORCED_FLUSH_SECONDS if forced else FLUSH_SECONDS
+    server.should_exit = True
+    await asyncio.wait((serving,))
+    if not serving.cancelled() and (error := serving.exception()) is not None:
+        raise error
+
+
+async def _first(*waits: Awaitable[object], seconds: float) -> None:
+    """Wait for any of them, for so long at most."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+@contextlib.contextmanager
+def _signals(stop: Stop) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, stop.on_signal, number)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def listen(config: ServerConfig) -> socket.socket:
+    """The listening socket; raises `InvalidRequest` where the address cannot be had."""
+    try:
+        if config.uds:
+            path = Path(config.uds)
+            if path.is_socket():
+                path.unlink()
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listener.bind(config.uds)
+            listener.listen(BACKLOG)
+            return listener
+        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+        return socket.create_server((config.host, config.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        where = config.uds or f"{config.host}:{config.port}"
+        raise InvalidRequest(
+            f"cannot listen on {where}: {error.strerror or error}", field="port"
+        ) from None
+
+
+def make_server(app: Starlette, *, tls: ssl.SSLContext | None = None) -> uvicorn.Server:
+    """An HTTP server for `app`; `serve(sockets=[...])` runs it until `should_exit`."""
+    config = uvicorn.Config(
+        app,
+        http=HeadwayProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=int(HEAD_SECONDS),
+    )
+    config.load()
+    config.ssl = tls
+    return _Server(config)
+
+
+def _tls(config: ServerConfig) -> ssl.SSLContext | None:
+    if config.ssl_certfile is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(config.ssl_certfile, config.ssl_keyfile)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidRequest(
+            f"cannot load the certificate {config.ssl_certfile}: {error}", field="ssl_certfile"
+        ) from None
+    return context
+
+
+def _url(config: ServerConfig, listener: socket.socket) -> str:
+    if config.uds:
+        return f"unix:{config.uds}"
+    host, port = listener.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
+    return f"{'https' if config.ssl_certfile else 'http'}://{host}:{port}"

@@ -1,0 +1,112 @@
+"""From the fields of a request body to `SamplingParams`.
+
+Fields pass under their own names; absent and null ones leave the default. Where OpenAI's field has
+another name than the parameter it sets, errors are turned back to the name that the client used.
+"""
+
+from __future__ import annotations
+
+from headway.errors import InvalidRequest
+from headway.server.schema import ChatBody, CompletionBody, SamplingBody
+from headway.types import SamplingParams
+
+SAME_NAME = (
+    "n",
+    "min_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "allowed_token_ids",
+    "bad_words",
+    "seed",
+    "stop",
+    "stop_token_ids",
+    "include_stop_str_in_output",
+    "ignore_eos",
+    "skip_special_tokens",
+    "prompt_logprobs",
+)
+COMPLETION_MAX_TOKENS = 16
+
+
+def completion_params(body: CompletionBody) -> SamplingParams:
+    """The parameters of a completion; echo with logprobs asks for those of the prompt too.
+
+    `max_tokens` 0 with echo, which scores a prompt, generates one token that is not shown.
+    """
+    if body.best_of is not None and body.best_of != (body.n or 1):
+        raise InvalidRequest("best_of other than n is not supported", field="best_of")
+    max_tokens = COMPLETION_MAX_TOKENS if body.max_tokens is None else body.max_tokens
+    if max_tokens == 0 and body.echo:
+        max_tokens = 1
+    prompt_logprobs = body.prompt_logprobs
+    if body.echo and body.logprobs is not None:
+        prompt_logprobs = max(body.logprobs, prompt_logprobs or 0)
+    return _params(
+        body,
+        {
+            "max_tokens": max_tokens,
+            "logprobs": body.logprobs,
+            "prompt_logprobs": prompt_logprobs,
+        },
+        {},
+    )
+
+
+def chat_params(body: ChatBody) -> SamplingParams:
+    """The parameters of a chat completion, which may generate as much as fits."""
+    given = [k for k in (body.max_completion_tokens, body.max_tokens) if k is not None]
+    if len(set(given)) > 1:
+        raise InvalidRequest(
+            "max_tokens and max_completion_tokens differ; give one", field="max_completion_tokens"
+        )
+    if body.top_logprobs is not None and not body.logprobs:
+        raise InvalidRequest("top_logprobs needs logprobs: true", field="top_logprobs")
+    names = {"logprobs": "top_logprobs"}
+    if body.max_completion_tokens is not None:
+        names["max_tokens"] = "max_completion_tokens"
+    return _params(
+        body,
+        {
+            "max_tokens": given[0] if given else None,
+            "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
+        },
+        names,
+    )
+
+
+def _params(
+    body: SamplingBody, special: dict[str, int | None], names: dict[str, str]
+) -> SamplingParams:
+    values = {name: getattr(body, name) for name in SAME_NAME}
+    given: dict[str, object] = {k: v for k, v in values.items() if v is not None}
+    given |= {k: v for k, v in special.items() if v is not None or k == "max_tokens"}
+    if body.logit_bias:
+        given["logit_bias"] = _bias(body.logit_bias)
+    try:
+        return SamplingParams(**given)  # type: ignore[arg-type]
+    except InvalidRequest as error:
+        raise renamed(error, names) from None
+
+
+def renamed(error: InvalidRequest, names: dict[str, str]) -> InvalidRequest:
+    """The error in the client's words; `names` maps parameter names to field names."""
+    field = names.get(error.field or "")
+    if field is None or error.field is None:
+        return error
+    return type(error)(error.message.replace(error.field, field, 1), field=field)
+
+
+def _bias(given: dict[str, float]) -> dict[int, float]:
+    biases = {}
+    for name, bias in given.items():
+        if not (name.isascii() and name.isdecimal() and len(name) <= 10):
+            raise InvalidRequest(f"logit_bias: {name[:40]!r} is not a token id", field="logit_bias")
+        biases[int(name)] = bias
+    if len(biases) < len(given):
+        raise InvalidRequest("logit_bias names a token twice", field="logit_bias")
+    return biases

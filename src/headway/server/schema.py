@@ -1,0 +1,229 @@
+"""The bodies of requests, as types: what is not written here is refused with a 400 that names it.
+
+Names and defaults are OpenAI's, and vLLM's where OpenAI has none. Types are strict (no number for
+a string, no NaN, no unknown field) and every integer is bounded, so nothing odd travels further.
+A field whose type is `None` alone is one that callers may spell out as null but not use. The same
+types give `/openapi.json` and `/docs`. This module knows neither the engine nor HTTP.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+INT32 = 2**31 - 1
+
+TokenId = Annotated[int, Meta(ge=0, le=INT32)]
+Count = Annotated[int, Meta(ge=0, le=INT32)]
+Small = Annotated[int, Meta(ge=-(2**31), le=INT32)]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+ShortText = Annotated[str, Meta(max_length=512)]
+
+
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base of every body: unknown fields are errors."""
+
+
+class StreamOptions(Strict, frozen=True, kw_only=True):
+    include_usage: Annotated[
+        bool | None, Meta(description="Send a last chunk with the counts of tokens.")
+    ] = None
+    continuous_usage_stats: Annotated[
+        bool | None, Meta(description="Send the counts so far with every chunk.")
+    ] = None
+
+
+class TextFormat(Strict, frozen=True, kw_only=True):
+    type: Literal["text"]
+
+
+class SamplingBody(Strict, frozen=True, kw_only=True):
+    """What completions and chat completions share."""
+
+    model: Annotated[
+        str | None, Meta(description="One of the served names; the model that is served if absent.")
+    ] = None
+    n: Annotated[Small | None, Meta(description="Continuations of each prompt.")] = None
+    max_tokens: Annotated[
+        Small | None, Meta(description="Most tokens to generate (completions: 16 if absent).")
+    ] = None
+    min_tokens: Small | None = None
+    temperature: Annotated[float | None, Meta(description="0 is greedy; 1 if absent.")] = None
+    top_p: float | None = None
+    top_k: Annotated[Small | None, Meta(description="0 or -1 switches it off.")] = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: Annotated[
+        dict[str, float] | None,
+        Meta(description="Token ids, as strings, with a number in [-100, 100] to add."),
+    ] = None
+    allowed_token_ids: list[TokenId] | None = None
+    bad_words: list[str] | None = None
+    seed: Seed | None = None
+    stop: str | list[str] | None = None
+    stop_token_ids: list[TokenId] | None = None
+    include_stop_str_in_output: bool | None = None
+    ignore_eos: bool | None = None
+    skip_special_tokens: bool | None = None
+    prompt_logprobs: Annotated[
+        Small | None, Meta(description="Log probabilities of the prompt: so many alternatives.")
+    ] = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    return_token_ids: Annotated[
+        bool | None, Meta(description="Add `prompt_token_ids` and `token_ids` to each choice.")
+    ] = None
+    truncate_prompt_tokens: Annotated[
+        Small | None,
+        Meta(description="Keep only so many of the prompt's last tokens; -1: all fit."),
+    ] = None
+    priority: Annotated[Small | None, Meta(description="Smaller runs earlier.")] = None
+    cache_salt: Annotated[
+        ShortText | None, Meta(description="Only requests of equal salt share cached prefixes.")
+    ] = None
+    user: Annotated[ShortText | None, Meta(description="Written to the log.")] = None
+    response_format: TextFormat | None = None
+    store: Annotated[Literal[False] | None, Meta(description="Nothing is stored.")] = None
+    service_tier: Annotated[
+        Literal["auto", "default"] | None, Meta(description="There is one tier.")
+    ] = None
+
+
+class CompletionBody(SamplingBody, frozen=True, kw_only=True):
+    """`POST /v1/completions`."""
+
+    prompt: Annotated[
+        str | list[str | TokenId | list[TokenId]],
+        Meta(description="A text, token ids, or a list of either."),
+    ]
+    echo: Annotated[bool | None, Meta(description="Put the prompt before the answer.")] = None
+    logprobs: Annotated[
+        Small | None, Meta(description="Log probabilities, with so many alternatives per token.")
+    ] = None
+    best_of: Annotated[Small | None, Meta(description="Equal to n, or absent.")] = None
+    add_special_tokens: Annotated[
+        bool | None, Meta(description="Add the model's own, such as BOS; true if absent.")
+    ] = None
+    suffix: None = None
+
+
+class TextPart(Strict, frozen=True, kw_only=True):
+    type: Literal["text"]
+    text: str
+
+
+class Message(Strict, frozen=True, kw_only=True):
+    """One turn of a conversation. Null fields are those that an answer brings along."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart]
+    name: ShortText | None = None
+    tool_call_id: ShortText | None = None
+    tool_calls: None = None
+    function_call: None = None
+    refusal: None = None
+    audio: None = None
+    annotations: None = None
+
+
+class ChatBody(SamplingBody, frozen=True, kw_only=True):
+    """`POST /v1/chat/completions`."""
+
+    messages: list[Message]
+    max_completion_tokens: Annotated[
+        Small | None, Meta(description="Most tokens to generate; as many as fit if absent.")
+    ] = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[
+        Small | None, Meta(description="Alternatives per token; needs `logprobs`.")
+    ] = None
+    echo: Annotated[
+        bool | None, Meta(description="Put the last message before the answer if the model's own.")
+    ] = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: Annotated[
+        bool | None,
+        Meta(description="Go on with the last message; `add_generation_prompt` must be false."),
+    ] = None
+    add_special_tokens: Annotated[
+        bool | None, Meta(description="Add BOS although the template does; false if absent.")
+    ] = None
+    chat_template_kwargs: Annotated[
+        dict[str, Any] | None, Meta(description="More variables for the chat template.")
+    ] = None
+    chat_template: None = None
+    tools: None = None
+    tool_choice: Literal["none"] | None = None
+    functions: None = None
+    function_call: None = None
+
+
+class TokenizeBody(Strict, frozen=True, kw_only=True):
+    """`POST /tokenize`: a prompt, or messages as they would reach the model."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[Message] | None = None
+    add_special_tokens: Annotated[
+        bool | None, Meta(description="True for a prompt, false for messages, if absent.")
+    ] = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    return_token_strs: bool | None = None
+
+
+class DetokenizeBody(Strict, frozen=True, kw_only=True):
+    """`POST /detokenize`."""
+
+    model: str | None = None
+    tokens: list[TokenId]
+
+
+NOT_SUPPORTED = frozenset(
+    (
+        "audio",
+        "beam_width",
+        "disable_parallel_tool_use",
+        "documents",
+        "extra_body",
+        "function_call",
+        "functions",
+        "guided_backend",
+        "guided_choice",
+        "guided_decoding_backend",
+        "guided_grammar",
+        "guided_json",
+        "guided_regex",
+        "guided_whitespace_pattern",
+        "kv_transfer_params",
+        "length_penalty",
+        "logits_processors",
+        "media_io_kwargs",
+        "metadata",
+        "mm_processor_kwargs",
+        "modalities",
+        "parallel_tool_calls",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_embeds",
+        "reasoning",
+        "reasoning_effort",
+        "request_id",
+        "return_tokens_as_token_ids",
+        "safety_identifier",
+        "spaces_between_special_tokens",
+        "structural_tag",
+        "structured_outputs",
+        "thinking_token_budget",
+        "use_beam_search",
+        "verbosity",
+        "vllm_xargs",
+        "web_search_options",
+    )
+)
+"""Fields that other servers know and this one does not, so that the error can say which it is."""

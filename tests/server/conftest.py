@@ -1,0 +1,145 @@
+"""A real HTTP server on a loopback port, in a thread of its own, over the fake model."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import TypeVar
+
+import httpx
+import openai
+import pytest
+import uvicorn
+
+from headway.config import ServerConfig
+from headway.server.app import admit_engine, build_app, build_house
+from headway.server.house import House
+from headway.server.run import listen, make_server
+from tests.server.fakes import FakeLLM
+
+T = TypeVar("T")
+MODEL = "alphabet"
+
+
+class Running:
+    """A server that answers at `url`, with handles on its inside."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, llm: FakeLLM, house: House, port: int
+    ) -> None:
+        self.loop = loop
+        self.llm = llm
+        self.house = house
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    def openai(self, **settings: object) -> openai.OpenAI:
+        given: dict[str, object] = {"api_key": "none", "max_retries": 0} | settings
+        return openai.OpenAI(base_url=self.url + "/v1", **given)  # type: ignore[arg-type]
+
+    def http(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30)
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Run a function on the server's event loop."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self.loop.call_soon_threadsafe(run)
+        return future.result(10)
+
+    def hold(self) -> None:
+        self.call(self.llm.hold)
+
+    def go_on(self) -> None:
+        self.call(self.llm.go_on)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until the condition holds on the server's side."""
+        deadline = time.monotonic() + 30
+        while not self.call(condition):
+            assert time.monotonic() < deadline, "the condition never came true"
+            time.sleep(0.005)
+
+    def until_empty(self) -> None:
+        self.until(lambda: self.house.requests == 0)
+        assert self.house.continuations == 0
+        assert not self.llm.running
+
+
+class _Thread(threading.Thread):
+    def __init__(self, config: ServerConfig, template: bool, ready: bool) -> None:
+        super().__init__(daemon=True)
+        self._config = config
+        self._template = template
+        self._ready = ready
+        self.up: Future[Running] = Future()
+        self.server: uvicorn.Server | None = None
+
+    def run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        llm = FakeLLM(template=self._template)
+        house = build_house(self._config, model_name=MODEL)
+        app = build_app(house)
+        if self._ready:
+            admit_engine(app, llm)
+        listener = listen(self._config)
+        self.server = make_server(app)
+        port = listener.getsockname()[1]
+        self.up.set_result(Running(asyncio.get_running_loop(), llm, house, port))
+        await self.server.serve(sockets=[listener])
+
+
+@contextmanager
+def serving(
+    *, template: bool = True, ready: bool = True, config: ServerConfig | None = None
+) -> Iterator[Running]:
+    thread = _Thread(config or ServerConfig(port=0), template, ready)
+    thread.start()
+    running = thread.up.result(30)
+    try:
+        yield running
+        running.go_on()
+        running.until_empty()
+    finally:
+        running.go_on()
+        assert thread.server is not None
+        thread.server.should_exit = True
+        thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Running]:
+    """One server for the tests of a module that leave it as they found it."""
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def server(shared: Running) -> Iterator[Running]:
+    """Nothing is left behind by any test."""
+    yield shared
+    shared.until_empty()
+
+
+@pytest.fixture
+def client(server: Running) -> Iterator[openai.OpenAI]:
+    with server.openai() as client:
+        yield client
+
+
+@pytest.fixture
+def http(server: Running) -> Iterator[httpx.Client]:
+    with server.http() as client:
+        yield client

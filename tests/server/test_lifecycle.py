@@ -1,0 +1,226 @@
+"""What happens to a request that does not simply finish: it leaves, waits, fails or is refused."""
+
+from __future__ import annotations
+
+import json
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import openai
+import pytest
+
+from headway.config import ServerConfig
+from headway.llm import Delta
+from headway.server.house import House
+from tests.server.conftest import MODEL, Running, serving
+from tests.server.fakes import FakeLLM
+
+PROMPT = {"prompt": "x", "max_tokens": 500}
+
+
+def send(server: Running, body: dict[str, object]) -> socket.socket:
+    """Send a completion request on a bare socket and do not wait for the answer."""
+    data = json.dumps(body).encode()
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    connection.settimeout(30)
+    head = (
+        "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(data)}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + data)
+    return connection
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("extra", [{}, {"n": 3}, {"prompt": ["x", "y"], "n": 2}])
+def test_who_leaves_is_aborted(server: Running, stream: bool, extra: dict[str, object]) -> None:
+    server.hold()
+    connection = send(server, PROMPT | extra | {"stream": stream})
+    server.until(lambda: server.house.requests == 1)
+    assert server.llm.running
+    connection.close()
+    server.until_empty()
+    server.go_on()
+
+
+def test_who_leaves_in_mid_stream_is_aborted(server: Running) -> None:
+    connection = send(server, PROMPT | {"max_tokens": 10**6, "stream": True})
+    assert b"200 OK" in connection.recv(1000)
+    connection.close()
+    server.until_empty()
+
+
+def test_two_hundred_who_leave_leave_nothing(server: Running) -> None:
+    connections = []
+    for number in range(200):
+        if number % 50 == 25:
+            server.hold()
+        elif number % 50 == 0:
+            server.go_on()
+        connections.append(send(server, PROMPT | {"stream": number % 2 == 0, "n": 1 + number % 3}))
+    for connection in connections[::2] + connections[1::2]:
+        connection.close()
+    server.until_empty()
+    server.go_on()
+
+
+def test_an_error_before_the_first_token_has_a_status(server: Running) -> None:
+    refusal = Delta(index=0, finish_reason="error", error="it can never fit")
+    broken = Delta(index=0, finish_reason="error", error="logits not finite", scheduled_at=1.0)
+    try:
+        with server.http() as http:
+            for delta, status in ((refusal, 400), (broken, 500)):
+                server.llm.fault = (0, delta)
+                for stream in (True, False):
+                    answer = http.post("/v1/completions", json=PROMPT | {"stream": stream})
+                    assert answer.status_code == status
+                    assert answer.json()["error"]["message"] == delta.error
+    finally:
+        server.llm.fault = None
+
+
+def test_an_error_in_mid_stream_is_an_event(server: Running) -> None:
+    server.llm.fault = (2, Delta(index=0, finish_reason="error", error="broken"))
+    try:
+        said = []
+        with server.openai() as client, pytest.raises(openai.APIError, match="broken"):
+            for chunk in client.completions.create(model=MODEL, prompt="x", stream=True):
+                said.append(chunk.choices[0].text)
+        assert said == ["a", "b"]
+    finally:
+        server.llm.fault = None
+
+
+def test_an_error_among_several_prompts_ends_them_all(server: Running) -> None:
+    server.llm.fault = (2, Delta(index=0, finish_reason="error", error="broken", token_ids=(1,)))
+    try:
+        with server.http() as http:
+            answer = http.post("/v1/completions", json=PROMPT | {"prompt": ["x", "y", "z"]})
+        assert answer.status_code == 500
+        server.until_empty()
+    finally:
+        server.llm.fault = None
+
+
+def test_a_full_house_says_when_to_come_back() -> None:
+    with serving(config=ServerConfig(port=0, max_num_queued_reqs=4)) as server:
+        server.hold()
+        with ThreadPoolExecutor() as pool, server.http() as http:
+            waiting = [
+                pool.submit(http.post, "/v1/completions", json=PROMPT | {"n": 2}) for _ in range(2)
+            ]
+            server.until(lambda: server.house.continuations == 4)
+            refused = http.post("/v1/completions", json=PROMPT)
+            assert refused.status_code == 429
+            assert int(refused.headers["retry-after"]) >= 1
+            assert refused.json()["error"]["code"] == "queue_full"
+            load = http.get("/load").json()
+            assert (load["server_load"], load["continuations"]) == (2, 4)
+            never = http.post("/v1/completions", json=PROMPT | {"n": 5})
+            assert never.status_code == 400
+            server.go_on()
+            assert [answer.result().status_code for answer in waiting] == [200, 200]
+            assert http.post("/v1/completions", json=PROMPT).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_no_turn_in_time_is_a_503(stream: bool) -> None:
+    with serving(config=ServerConfig(port=0, queue_timeout=0.05)) as server:
+        server.hold()
+        with server.http() as http:
+            answer = http.post("/v1/completions", json=PROMPT | {"stream": stream})
+        assert answer.status_code == 503
+        assert "queue timeout" in answer.json()["error"]["message"]
+        assert answer.headers["retry-after"]
+        server.until_empty()
+
+
+def test_a_draining_house_finishes_what_runs_and_refuses_what_comes() -> None:
+    with serving() as server, server.http() as http, ThreadPoolExecutor() as pool:
+        server.hold()
+        running = pool.submit(http.post, "/v1/completions", json=PROMPT)
+        server.until(lambda: server.house.requests == 1)
+        server.call(server.house.drain)
+        refused = http.post("/v1/completions", json=PROMPT)
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"]
+        assert http.get("/ready").status_code == 503
+        assert http.get("/health").status_code == 200
+        server.go_on()
+        assert running.result().status_code == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_who_is_sent_home_is_told(stream: bool) -> None:
+    with serving() as server, server.http() as http, ThreadPoolExecutor() as pool:
+        server.hold()
+        waiting = pool.submit(http.post, "/v1/completions", json=PROMPT | {"stream": stream})
+        server.until(lambda: server.house.requests == 1)
+        server.call(server.house.evict_all)
+        answer = waiting.result()
+        assert answer.status_code == 503
+        assert answer.json()["error"]["type"] == "unavailable_error"
+
+
+def test_who_is_sent_home_in_mid_stream_is_told() -> None:
+    with serving() as server:
+        connection = send(server, {"prompt": "x", "max_tokens": 10**6, "stream": True})
+        data = connection.recv(100)
+        server.call(server.house.evict_all)
+        while b"[DONE]" not in data:
+            part = connection.recv(2**16)
+            assert part
+            data = data[-1000:] + part
+        assert b'"error":{"message":"the server stopped"' in data
+        connection.close()
+
+
+def test_a_starting_server_answers_503_and_then_serves() -> None:
+    with serving(ready=False) as server, server.http() as http:
+        for path in ("/ready", "/health", "/v1/models", "/load"):
+            assert http.get(path).status_code == 503
+        assert http.post("/v1/completions", json=PROMPT).status_code == 503
+        assert http.get("/metrics").status_code == 200
+        server.call(lambda: open_doors(server.house, server.llm))
+        assert http.get("/ready").status_code == 200
+        assert http.post("/v1/completions", json=PROMPT).status_code == 200
+
+
+def open_doors(house: House, llm: FakeLLM) -> None:
+    house.open(llm)
+
+
+def test_a_dead_engine_shows_in_health() -> None:
+    with serving() as server, server.http() as http:
+        server.llm.client.state = "restarting"
+        assert http.get("/health").status_code == 200
+        assert http.post("/v1/completions", json=PROMPT).status_code == 200
+        server.llm.client.state = "failed"
+        assert http.get("/health").status_code == 503
+        assert http.post("/v1/completions", json=PROMPT).status_code == 503
+
+
+def test_a_request_id_goes_there_and_back(http: httpx.Client) -> None:
+    answer = http.post("/v1/completions", json=PROMPT, headers={"X-Request-Id": "mine-1"})
+    assert answer.headers["x-request-id"] == "mine-1"
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 129, 'a"b'])
+def test_an_odd_request_id_is_replaced(http: httpx.Client, given: str) -> None:
+    found = http.get("/version", headers={"X-Request-Id": given}).headers["x-request-id"]
+    assert found
+    assert found != given
+
+
+def test_equal_request_ids_do_not_collide(server: Running) -> None:
+    server.hold()
+    with server.http() as http, ThreadPoolExecutor() as pool:
+        headers = {"X-Request-Id": "same"}
+        both = [
+            pool.submit(http.post, "/v1/completions", json=PROMPT, headers=headers)
+            for _ in range(2)
+        ]
+        server.until(lambda: len(server.llm.running) == 2)
+        server.go_on()
+        assert [answer.result().status_code for answer in both] == [200, 200]

@@ -1,0 +1,64 @@
+"""`/tokenize` and `/detokenize`."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def test_a_text_to_tokens_and_back(http: httpx.Client) -> None:
+    answer = http.post("/tokenize", json={"prompt": "ab"}).json()
+    assert answer == {
+        "count": 3,
+        "max_model_len": 1000,
+        "tokens": [2, 97, 98],
+        "token_strs": None,
+    }
+    back = http.post("/detokenize", json={"tokens": [97, 98]}).json()
+    assert back == {"prompt": "ab"}
+
+
+def test_without_special_tokens_and_with_strings(http: httpx.Client) -> None:
+    body = {"prompt": "ab", "add_special_tokens": False, "return_token_strs": True}
+    answer = http.post("/tokenize", json=body).json()
+    assert answer["token_strs"] == ["a", "b"]
+
+
+def test_messages_as_they_reach_the_model(http: httpx.Client) -> None:
+    tokens = http.post("/tokenize", json={"messages": MESSAGES}).json()["tokens"]
+    assert "".join(map(chr, tokens)) == "user:hi;assistant:"
+    body = {"messages": MESSAGES, "add_generation_prompt": False}
+    tokens = http.post("/tokenize", json=body).json()["tokens"]
+    assert "".join(map(chr, tokens)) == "user:hi;"
+
+
+def test_many_tokens(http: httpx.Client) -> None:
+    back = http.post("/detokenize", json={"tokens": [97] * 5000}).json()
+    assert back == {"prompt": "a" * 5000}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/tokenize", {}, "prompt"),
+        ("/tokenize", {"prompt": "x", "messages": MESSAGES}, "prompt"),
+        ("/tokenize", {"prompt": "x", "add_generation_prompt": True}, "add_generation_prompt"),
+        ("/tokenize", {"prompt": 1}, "prompt"),
+        ("/detokenize", {}, "tokens"),
+        ("/detokenize", {"tokens": [0x10FFFF]}, "tokens"),
+        ("/detokenize", {"tokens": [-1]}, "tokens[0]"),
+        ("/detokenize", {"tokens": [1], "prompt": ""}, "prompt"),
+    ],
+)
+def test_errors_name_the_field(
+    http: httpx.Client, path: str, body: dict[str, object], field: str
+) -> None:
+    answer = http.post(path, json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == field
+
+
+def test_another_model(http: httpx.Client) -> None:
+    assert http.post("/tokenize", json={"prompt": "x", "model": "other"}).status_code == 404
