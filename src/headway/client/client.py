@@ -1,0 +1,278 @@
+"""`EngineClient`: one supervised engine process, and requests that outlive it.
+
+A single task watches over the process. When it dies, a new one is started and the ledger says
+what to submit again, so that streams pause instead of breaking. All of it runs on one event loop;
+the cost per step is one message decoded and one push per token event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from headway.client.counters import MonotonicStats
+from headway.client.ledger import Ledger
+from headway.client.process import DEFAULT_COMMAND, EngineProcess
+from headway.client.restarts import MAX_DEATHS, RestartPolicy
+from headway.client.stream import Stream
+from headway.config import EngineConfig
+from headway.errors import HeadwayError, Unavailable
+from headway.types import Request, TokenEvent
+from headway.wire import Abort, EngineInfo, EngineStats, Events, FromEngine, Ready, Start
+
+State = Literal["starting", "ready", "restarting", "failed", "closed"]
+Listener = Callable[[Sequence[TokenEvent], EngineStats, float], None]
+
+logger = logging.getLogger(__name__)
+
+
+class EngineClient:
+    """Submits requests to an engine that is restarted when it dies. Obtain one with `start`."""
+
+    def __init__(self, start: Start, command: Sequence[str]) -> None:
+        self.restarts = 0
+        self.failure: str | None = None
+        """Why the engine is gone for good, in the state "failed"."""
+        self._start = start
+        self._command = tuple(command)
+        self._state: State = "starting"
+        self._info: EngineInfo | None = None
+        self._stats = MonotonicStats()
+        self._ledger = Ledger()
+        self._streams: dict[str, Stream] = {}
+        self._listeners: list[Listener] = []
+        self._aborts: list[str] = []
+        self._flushing = False
+        self._engine: EngineProcess | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(
+        cls,
+        config: EngineConfig,
+        prepared: Path,
+        *,
+        command: Sequence[str] | None = None,
+    ) -> EngineClient:
+        """Start an engine process on a prepared model and wait until it is ready.
+
+        `command` replaces the program. Raises `HeadwayError` where the engine cannot start.
+        """
+        client = cls(Start(config=config, prepared=str(prepared)), command or DEFAULT_COMMAND)
+        await client._launch()
+        client._supervisor = asyncio.create_task(client._supervise(), name="headway-engine")
+        return client
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engine found and chose; that of the latest one after a restart."""
+        assert self._info is not None, "start() returns after the engine has introduced itself"
+        return self._info
+
+    @property
+    def stats(self) -> EngineStats:
+        """The latest statistics; counters never fall, whatever happens to the engine."""
+        return self._stats.latest
+
+    @property
+    def live(self) -> int:
+        """Requests in the house, waiting ones included."""
+        return len(self._ledger)
+
+    @property
+    def pid(self) -> int | None:
+        """The engine's process id, None while there is no engine."""
+        return self._engine.process.pid if self._engine is not None else None
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener(events, stats, now)` after every message; returns how to stop that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def submit(self, *requests: Request) -> Stream:
+        """Run requests and return the stream of all their events.
+
+        While the engine restarts they wait. Raises `Unavailable` where there will be no engine
+        again, and `InvalidRequest` for an id that is running already.
+        """
+        if self._state in ("failed", "closed"):
+            raise Unavailable(self.failure or "the engine is closed")
+        entered: list[str] = []
+        try:
+            for request in requests:
+                self._ledger.add(request)
+                entered.append(request.id)
+        except HeadwayError:
+            self._ledger.abort(entered)
+            raise
+        stream = Stream(entered, self._cancelled)
+        self._streams.update(dict.fromkeys(entered, stream))
+        self._schedule_flush()
+        return stream
+
+    def abort(self, request_id: str) -> None:
+        """End a request with the finish reason "abort"; unknown ids are ignored."""
+        stream = self._streams.get(request_id)
+        if stream is not None:
+            event = TokenEvent(id=request_id, finish="abort")
+            self._cancelled([request_id])
+            stream.push(event)
+
+    async def close(self) -> None:
+        """Stop the engine and wait until it is gone; live requests end as aborted."""
+        if self._state != "closed":
+            self._state = "closed"
+            self._end_all("abort", None)
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+        if self._engine is not None:
+            await self._engine.end()
+            self._engine = None
+
+    def _cancelled(self, ids: Sequence[str]) -> None:
+        """The callers of these requests want no more of them."""
+        for name in ids:
+            self._streams.pop(name, None)
+        self._aborts += self._ledger.abort(ids)
+        self._tell([TokenEvent(id=name, finish="abort") for name in ids], self.stats)
+        self._schedule_flush()
+
+    def _schedule_flush(self) -> None:
+        # What one turn of the event loop asks for goes out together.
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._engine is None:
+            return
+        if self._aborts:
+            self._engine.connection.send(Abort(ids=self._aborts))
+            self._aborts = []
+        self._engine.connection.submit(self._ledger.due())
+
+    def _read(self, message: FromEngine) -> None:
+        """Called by the connection for every message from the engine."""
+        engine = self._engine
+        if engine is None:
+            return
+        if isinstance(message, Events):
+            self._read_events(message, engine)
+        elif isinstance(message, Ready):
+            self._info = message.info
+            if self._ready is not None and not self._ready.done():
+                self._ready.set_result(None)
+        else:
+            engine.failed = message
+            engine.connection.close()
+
+    def _read_events(self, message: Events, engine: EngineProcess) -> None:
+        stats = self._stats.read(message.stats)
+        heard = [event for each in message.events if (event := self._ledger.read(each)) is not None]
+        for event in heard:
+            self._pass_on(event)
+        engine.useful = engine.useful or bool(heard)
+        if self._ledger.waits:
+            self._schedule_flush()
+        self._tell(heard, stats)
+
+    def _pass_on(self, event: TokenEvent) -> None:
+        finished = event.finish is not None
+        stream = self._streams.pop(event.id, None) if finished else self._streams.get(event.id)
+        if stream is not None:
+            stream.push(event)
+
+    def _tell(self, events: Sequence[TokenEvent], stats: EngineStats) -> None:
+        now = time.monotonic()
+        for listener in self._listeners:
+            try:
+                listener(events, stats, now)
+            except Exception:
+                logger.exception("a listener failed")
+
+    async def _launch(self) -> None:
+        """Start a process and wait for its `Ready`; raises `HeadwayError`, leaving none behind."""
+        ready = self._ready = asyncio.get_running_loop().create_future()
+        engine = self._engine = await EngineProcess.launch(self._command, self._read)
+        try:
+            engine.connection.send(self._start)
+            await asyncio.wait((ready, engine.connection.lost), return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            self._engine = None
+            await engine.end()
+            raise
+        if not ready.done():
+            self._engine = None
+            raise await engine.why_it_died("while starting")
+        self._state = "ready"
+        self._ledger.engine_ready()
+        self._schedule_flush()
+
+    async def _supervise(self) -> None:
+        """Keep an engine alive until the client is closed or the engine has failed for good."""
+        policy = RestartPolicy()
+        while (engine := self._engine) is not None:
+            await engine.connection.lost
+            self._state = "restarting"
+            self._engine = None
+            error = await engine.why_it_died("while running")
+            explained = self._ledger.busy
+            self._bury(error)
+            wait = policy.died(
+                lifetime=time.monotonic() - engine.born, useful=engine.useful, explained=explained
+            )
+            while not await self._relaunched(wait):
+                wait = policy.died(lifetime=0.0, useful=False, explained=False)
+
+    async def _relaunched(self, wait: float | None) -> bool:
+        """Start a new engine after `wait` seconds; true when done or never to be tried again."""
+        if wait is None:
+            self.failure = f"the engine died {MAX_DEATHS} times in a row and stays down"
+            logger.error("engine failed: %s", self.failure)
+            self._state = "failed"
+            self._end_all("error", self.failure)
+            return True
+        await asyncio.sleep(wait)
+        self.restarts += 1
+        try:
+            await self._launch()
+        except HeadwayError as error:
+            logger.error("engine restart failed: %s", error)
+            return False
+        logger.warning("engine restarted pid=%s live_requests=%d", self.pid, len(self._ledger))
+        return True
+
+    def _bury(self, error: HeadwayError) -> None:
+        """Take requests back from the engine that died of `error`, and end those to blame."""
+        logger.error("engine died live_requests=%d: %s", len(self._ledger), error)
+        self._aborts.clear()
+        blamed = self._ledger.engine_died()
+        events = [
+            TokenEvent(
+                id=name,
+                finish="error",
+                error=f"the engine process died repeatedly while running this request: {error}",
+            )
+            for name in blamed
+        ]
+        for event in events:
+            logger.error("request ended request_id=%s: it brought the engine down", event.id)
+            self._pass_on(event)
+        self._tell(events, self._stats.engine_died())
+
+    def _end_all(self, reason: Literal["abort", "error"], error: str | None) -> None:
+        events = [TokenEvent(id=name, finish=reason, error=error) for name in self._ledger.clear()]
+        for event in events:
+            self._pass_on(event)
+        self._tell(events, self.stats)

@@ -1,0 +1,306 @@
+"""The supervised engine, from the outside: requests in, events out, whatever happens between."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from headway.client import EngineClient
+from headway.config import EngineConfig
+from headway.errors import EngineError, HeadwayError, InvalidRequest, Unavailable
+from tests.client.fake_engine import (
+    BROKEN,
+    GARBAGE,
+    NUM_BLOCKS,
+    POISON,
+    SLOW_POISON,
+    STOPPER,
+    expected_tokens,
+)
+from tests.client.support import (
+    PATIENCE,
+    alive,
+    collect,
+    request,
+    running_client,
+    started,
+    tokens,
+    until,
+)
+
+
+def test_a_request_runs_to_its_end(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path) as client:
+            asked = request("a")
+            events = await collect(client.submit(asked))
+            assert tokens(events) == expected_tokens(asked)
+            assert events[-1].finish == "length"
+            assert client.live == 0
+            assert client.info.backend == "fake"
+        assert client.state == "closed"
+
+    asyncio.run(main())
+
+
+def test_one_stream_carries_several_requests(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path) as client:
+            asked = [request(f"a-{index}", (5, index)) for index in range(3)]
+            events = await collect(client.submit(*asked))
+            for each in asked:
+                own = [event for event in events if event.id == each.id]
+                assert tokens(own) == expected_tokens(each)
+
+    asyncio.run(main())
+
+
+def test_an_id_that_is_running_is_refused_and_nothing_of_the_submission_runs(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path, step_seconds=0.01) as client:
+            stream = client.submit(request("a"))
+            with pytest.raises(InvalidRequest, match="'a' is running"):
+                client.submit(request("b"), request("a"))
+            assert client.live == 1
+            await collect(stream)
+
+    asyncio.run(main())
+
+
+def test_killing_the_engine_under_32_streams_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path, step_seconds=0.002) as client:
+            asked = [request(f"r{n}", (3, n, 9), max_tokens=40 + 3 * n) for n in range(32)]
+            streams = [client.submit(each) for each in asked]
+            finished = [asyncio.ensure_future(collect(stream)) for stream in streams]
+            await until(lambda: client.stats.computed_tokens >= 300)
+            first = client.pid
+            assert first is not None
+            os.kill(first, signal.SIGKILL)
+            late = request("late", (1, 2))
+            late_stream = client.submit(late)
+            await until(lambda: client.restarts == 1 and client.state == "ready")
+            assert client.pid != first
+            for each, future in zip(asked, finished, strict=True):
+                events = await asyncio.wait_for(future, PATIENCE)
+                assert tokens(events) == expected_tokens(each)
+                assert [event.finish for event in events if event.finish] == ["length"]
+                assert sum(event.scheduled_at is not None for event in events) == 1
+            assert tokens(await collect(late_stream)) == expected_tokens(late)
+
+    asyncio.run(main())
+
+
+def test_counters_do_not_fall_when_the_engine_is_restarted(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path) as client:
+            seen: list[int] = []
+            client.subscribe(lambda events, stats, now: seen.append(stats.computed_tokens))
+            await collect(client.submit(request("a", max_tokens=50)))
+            os.kill(client.pid or 0, signal.SIGKILL)
+            await until(lambda: client.restarts == 1 and client.state == "ready")
+            await collect(client.submit(request("b", max_tokens=5)))
+            assert seen == sorted(seen)
+            assert seen[-1] == 55
+
+    asyncio.run(main())
+
+
+def test_prompt_logprobs_are_told_once_in_spite_of_a_restart(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path, step_seconds=0.002) as client:
+            asked = request("a", (5, 6, 7, 8), max_tokens=60)
+            asked = replace(asked, sampling=replace(asked.sampling, prompt_logprobs=0))
+            stream = client.submit(asked)
+            events = [await anext(stream)]
+            os.kill(client.pid or 0, signal.SIGKILL)
+            events += await collect(stream)
+            assert [each.token for event in events for each in event.prompt_logprobs] == [6, 7, 8]
+            assert tokens(events) == expected_tokens(asked)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("poison", [POISON, SLOW_POISON, BROKEN, GARBAGE])
+def test_a_request_that_kills_engines_is_ended_and_the_others_are_spared(
+    tmp_path: Path, poison: int
+) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path, step_seconds=0.001) as client:
+            asked = [request(f"r{n}", (3, n), max_tokens=30, arrival=n) for n in range(6)]
+            bad = request("bad", (3, poison), max_tokens=200, arrival=2.5)
+            streams = [client.submit(each) for each in (*asked[:3], bad, *asked[3:])]
+            results = await asyncio.wait_for(
+                asyncio.gather(*(collect(stream) for stream in streams)), PATIENCE
+            )
+            ended = results.pop(3)[-1]
+            assert ended.finish == "error"
+            assert "died repeatedly while running this request" in (ended.error or "")
+            for each, events in zip(asked, results, strict=True):
+                assert tokens(events) == expected_tokens(each)
+                assert events[-1].finish == "length"
+            assert client.state == "ready"
+
+    asyncio.run(main())
+
+
+def test_a_lone_poison_costs_two_engines_and_the_client_stays_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path) as client:
+            events = await collect(client.submit(request("bad", (POISON,))))
+            assert [event.finish for event in events] == ["error"]
+            after = request("after")
+            assert tokens(await collect(client.submit(after))) == expected_tokens(after)
+            assert len(started(tmp_path)) == 3
+
+    asyncio.run(main())
+
+
+def test_an_engine_killed_while_idle_is_replaced(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path) as client:
+            for name in ("first", "second"):
+                dead = client.pid or 0
+                os.kill(dead, signal.SIGKILL)
+                await until(lambda: not alive(dead) and client.state == "ready")  # noqa: B023
+                asked = request(name)
+                assert tokens(await collect(client.submit(asked))) == expected_tokens(asked)
+
+    asyncio.run(main())
+
+
+def test_an_engine_that_cannot_start_says_which_setting_to_mend(tmp_path: Path) -> None:
+    async def main() -> None:
+        with pytest.raises(HeadwayError, match="does not fit") as caught:
+            async with running_client(tmp_path, refuse_from=0):
+                pass
+        assert caught.value.field == "kv_cache_memory"
+        with pytest.raises(EngineError, match=r"while starting \(exit code 3\)"):
+            async with running_client(tmp_path, exit_from=0):
+                pass
+        with pytest.raises(EngineError, match="cannot start the engine program"):
+            await EngineClient.start(EngineConfig(), tmp_path, command=["/no/such/program"])
+        assert not any(alive(pid) for pid in started(tmp_path))
+
+    asyncio.run(main())
+
+
+def test_an_engine_that_stays_down_fails_and_ends_all_streams(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path, refuse_from=1) as client:
+            stream = client.submit(request("a", max_tokens=1_000_000))
+            await anext(stream)
+            os.kill(client.pid or 0, signal.SIGKILL)
+            *_, last = await asyncio.wait_for(collect(stream), PATIENCE)
+            assert last.finish == "error"
+            assert client.state == "failed"
+            assert last.error == client.failure
+            with pytest.raises(Unavailable, match="stays down"):
+                client.submit(request("b"))
+
+    asyncio.run(main())
+
+
+def test_requests_cancelled_at_random_leave_no_block_behind(tmp_path: Path) -> None:
+    async def main() -> None:
+        draw = random.Random(4)
+        async with running_client(tmp_path, step_seconds=0.0005) as client:
+
+            async def leave_early(number: int) -> None:
+                stream = client.submit(request(f"r{number}", max_tokens=400))
+                for _ in range(draw.randrange(6)):
+                    await anext(stream)
+                stream.cancel()
+                assert await collect(stream) == []
+
+            await asyncio.gather(*(leave_early(number) for number in range(200)))
+            assert client.live == 0
+            await until(lambda: client.stats.free_blocks == NUM_BLOCKS)
+            assert client.stats.running == 0
+
+    asyncio.run(main())
+
+
+def test_an_abort_ends_the_stream_as_aborted(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path, step_seconds=0.002) as client:
+            heard: list[str] = []
+            unsubscribe = client.subscribe(
+                lambda events, stats, now: heard.extend(
+                    event.id for event in events if event.finish == "abort"
+                )
+            )
+            stream = client.submit(request("a", max_tokens=100_000))
+            await anext(stream)
+            client.abort("a")
+            client.abort("unknown")
+            assert (await collect(stream))[-1].finish == "abort"
+            await until(lambda: client.stats.free_blocks == NUM_BLOCKS)
+            assert heard == ["a"]
+            unsubscribe()
+            assert tokens(await collect(client.submit(request("b", (STOPPER,))))) != []
+
+    asyncio.run(main())
+
+
+def test_a_caller_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path) as client:
+            idle = request("idle", max_tokens=300)
+            unread = client.submit(idle)
+            other = request("other", max_tokens=300)
+            assert tokens(await collect(client.submit(other))) == expected_tokens(other)
+            events = await collect(unread)
+            # What was not read in time has been joined.
+            assert len(events) < 20
+            assert tokens(events) == expected_tokens(idle)
+
+    asyncio.run(main())
+
+
+def test_closing_aborts_what_runs_and_may_be_repeated(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path, step_seconds=0.002) as client:
+            stream = client.submit(request("a", max_tokens=100_000))
+            await anext(stream)
+            await client.close()
+            assert (await collect(stream))[-1].finish == "abort"
+            await client.close()
+            with pytest.raises(Unavailable, match="closed"):
+                client.submit(request("b"))
+
+    asyncio.run(main())
+
+
+def test_closing_during_a_restart_leaves_no_process(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path) as client:
+            os.kill(client.pid or 0, signal.SIGKILL)
+            await until(lambda: client.state == "restarting")
+
+    asyncio.run(main())
+
+
+def test_a_listener_that_fails_disturbs_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("metric")
+
+    async def main() -> None:
+        async with running_client(tmp_path) as client:
+            client.subscribe(fail)
+            asked = request("a")
+            assert tokens(await collect(client.submit(asked))) == expected_tokens(asked)
+            assert client.restarts == 0
+
+    asyncio.run(main())
+    assert "a listener failed" in caplog.text
