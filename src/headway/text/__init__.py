@@ -4,7 +4,10 @@ The engine knows no text; this package is used by the API side alone. It reads w
 model wrote (`tokenizer.json`, `text.json`) and knows nothing of checkpoints or tensors.
 """
 
+from headway.text.detokenizer import Detokenizer
+from headway.text.stop import StopStrings
+from headway.text.template import ChatTemplate
 from headway.text.tokenizer import Tokenizer
 from headway.types.text import TextConfig
 
-__all__ = ["TextConfig", "Tokenizer"]
+__all__ = ["ChatTemplate", "Detokenizer", "StopStrings", "TextConfig", "Tokenizer"]
