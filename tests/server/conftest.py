@@ -14,6 +14,7 @@ import httpx
 import openai
 import pytest
 import uvicorn
+import uvloop
 
 from headway.config import ServerConfig
 from headway.server.app import admit_engine, build_app, build_house
@@ -86,7 +87,7 @@ class _Thread(threading.Thread):
         self.server: uvicorn.Server | None = None
 
     def run(self) -> None:
-        asyncio.run(self._serve())
+        uvloop.run(self._serve())
 
     async def _serve(self) -> None:
         llm = FakeLLM(template=self._template)

@@ -27,7 +27,11 @@ def test_an_answer_is_a_message(client: openai.OpenAI) -> None:
 
 def test_a_stream_names_the_role_first_and_the_reason_last(client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(
-        model=MODEL, messages=HELLO, max_tokens=2, stream=True, stream_options={"include_usage": True}
+        model=MODEL,
+        messages=HELLO,
+        max_tokens=2,
+        stream=True,
+        stream_options={"include_usage": True},
     )
     role, first, second, finish, usage = list(stream)
     assert (role.choices[0].delta.role, role.choices[0].delta.content) == ("assistant", "")

@@ -8,12 +8,13 @@ instead of the answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from headway.errors import InvalidRequest
 from headway.server.errors import BadBody
@@ -103,34 +104,35 @@ def _check_headers(request: Request) -> None:
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
+    body = bytearray()
+    more = True
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.stream():
-                size += len(part)
-                if size > max_bytes:
-                    parts.clear()
-                    break
-                parts.append(part)
+            while more and len(body) <= max_bytes:
+                part, more = await _part(request)
+                body += part
     except TimeoutError:
         raise BadBody(f"the body took over {BODY_SECONDS:g} seconds", status=408) from None
-    except ClientDisconnect:
-        raise BadBody("the client left while sending its body", status=400) from None
-    if size > max_bytes:
-        await _throw_away(request, LINGER_FACTOR * max_bytes)
+    if len(body) > max_bytes:
+        if more:
+            await _throw_away(request, LINGER_FACTOR * max_bytes)
         raise BadBody(f"the body is larger than {max_bytes} bytes", status=413)
-    return b"".join(parts)
+    return bytes(body)
 
 
 async def _throw_away(request: Request, most: int) -> None:
     size = 0
-    try:
+    more = True
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
-            while size < most:
-                message = await request.receive()
-                size += len(message.get("body", b""))
-                if message["type"] != "http.request" or not message.get("more_body", False):
-                    return
-    except TimeoutError:
-        return
+            while more and size < most:
+                part, more = await _part(request)
+                size += len(part)
+
+
+async def _part(request: Request) -> tuple[bytes, bool]:
+    """The next part of the body, and whether there is more."""
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise BadBody("the client left while sending its body", status=400)
+    return message.get("body", b""), message.get("more_body", False)

@@ -163,9 +163,10 @@ async def _together(
 
 
 async def _checked(backend: Backend, stream: DeltaStream) -> AsyncGenerator[Numbered, None]:
+    restarts = backend.client.restarts
     async for delta in stream:
         if delta.finish_reason == "error":
-            raise _error(backend, delta)
+            raise _error(backend, delta, restarts)
         yield delta.index, delta
 
 
@@ -196,11 +197,16 @@ async def _merged(
             yield item
 
 
-def _error(backend: Backend, delta: Delta) -> HeadwayError:
-    """Why the engine gave up: a request it never scheduled was refused on arrival."""
+def _error(backend: Backend, delta: Delta, restarts: int) -> HeadwayError:
+    """Why the engine gave up: what it never scheduled was refused on arrival.
+
+    `restarts` is the client's count from when the request began: a request that brought engines
+    down was not refused, though it may never have been scheduled either.
+    """
     message = delta.error or "the engine could not finish the request"
     if backend.client.state not in ("ready", "restarting"):
         return Unavailable(message)
-    if delta.scheduled_at is None and not delta.token_ids:
+    refused = delta.scheduled_at is None and not delta.token_ids
+    if refused and backend.client.restarts == restarts:
         return InvalidRequest(message)
     return EngineError(message)

@@ -27,6 +27,7 @@ from headway.server.backend import Backend
 from headway.server.house import House
 from headway.server.logs import line, log
 from headway.server.protocol import HEAD_SECONDS, HeadwayProtocol
+from headway.text import ChatTemplate
 
 FLUSH_SECONDS = 5
 """Time to hand the last bytes to clients once nothing is generated any more."""
@@ -68,9 +69,13 @@ async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -
     good. Raises `HeadwayError` where the address, the certificate or the model cannot be had.
     """
     house = build_house(server_config, model_name=engine_config.model)
+    template = _template(server_config.chat_template)
 
     async def open_engine() -> Backend:
-        return await AsyncLLM.start(engine_config, chat_template=server_config.chat_template)
+        llm = await AsyncLLM.start(engine_config)
+        if template is not None:
+            llm.chat_template = ChatTemplate(template, llm.tokenizer.config)
+        return llm
 
     return await serve(house, open_engine)
 
@@ -181,13 +186,7 @@ def listen(config: ServerConfig) -> socket.socket:
     """The listening socket; raises `InvalidRequest` where the address cannot be had."""
     try:
         if config.uds:
-            path = Path(config.uds)
-            if path.is_socket():
-                path.unlink()
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            listener.bind(config.uds)
-            listener.listen(BACKLOG)
-            return listener
+            return _listen_at(Path(config.uds))
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         return socket.create_server((config.host, config.port), family=family, backlog=BACKLOG)
     except OSError as error:
@@ -195,6 +194,20 @@ def listen(config: ServerConfig) -> socket.socket:
         raise InvalidRequest(
             f"cannot listen on {where}: {error.strerror or error}", field="port"
         ) from None
+
+
+def _listen_at(path: Path) -> socket.socket:
+    """A listening Unix socket; replaces one that an earlier server left, and no other file."""
+    if path.is_socket():
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def make_server(app: Starlette, *, tls: ssl.SSLContext | None = None) -> uvicorn.Server:
@@ -213,6 +226,18 @@ def make_server(app: Starlette, *, tls: ssl.SSLContext | None = None) -> uvicorn
     config.load()
     config.ssl = tls
     return _Server(config)
+
+
+def _template(given: str | None) -> str | None:
+    """The source of the template that is given as a file's path, or as itself."""
+    if given is None or "{" in given:
+        return given
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(
+            f"cannot read the chat template {given}: {error}", field="chat_template"
+        ) from None
 
 
 def _tls(config: ServerConfig) -> ssl.SSLContext | None:

@@ -1,0 +1,48 @@
+"""A server process over the fake model: `python -m tests.server.alphabet_server '{settings}'`.
+
+Prints its log to standard output. The setting `start` is what the engine does: "open", "hold"
+(generate nothing before a line comes on standard input), "late" (never start) or "fail"; the rest
+are those of `ServerConfig`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+
+from headway.config import ServerConfig
+from headway.errors import HeadwayError, ModelError
+from headway.server.app import build_house
+from headway.server.backend import Backend
+from headway.server.run import serve
+from tests.server.fakes import FakeLLM
+
+
+async def main(settings: dict[str, object]) -> int:
+    start = settings.pop("start", "open")
+    config = ServerConfig(**settings)  # type: ignore[arg-type]
+
+    async def open_engine() -> Backend:
+        llm = FakeLLM()
+        if start == "late":
+            await asyncio.sleep(1000)
+        if start == "fail":
+            raise ModelError("the model is broken")
+        if start == "hold":
+            llm.hold()
+            loop = asyncio.get_running_loop()
+            loop.add_reader(sys.stdin, lambda: (loop.remove_reader(sys.stdin), llm.go_on()))
+        return llm
+
+    return await serve(build_house(config, model_name="alphabet"), open_engine)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        code = asyncio.run(main(json.loads(sys.argv[1])))
+    except HeadwayError as error:
+        sys.exit(f"error: {error}")
+    raise SystemExit(code)

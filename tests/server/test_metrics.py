@@ -1,0 +1,120 @@
+"""Metrics: numbers computed by hand from events, and what a live server shows."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from headway.server.metrics import Metrics
+from headway.types import TokenEvent
+from headway.wire import EngineStats
+from tests.server.conftest import serving
+from tests.server.fakes import NUM_BLOCKS, FakeClient
+
+
+class HandClock:
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def now(self) -> float:
+        return self.time
+
+
+def values(text: bytes) -> dict[str, float]:
+    """Sample name, with the label that is not the model's name, to value."""
+    found = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            labels = {k: v for k, v in sample.labels.items() if k not in ("model_name", "le")}
+            assert sample.labels.get("model_name", "m") in ("m", "alphabet")
+            name = sample.name + "".join(f"[{value}]" for value in labels.values())
+            if not name.endswith("_bucket"):
+                found[name] = sample.value
+    return found
+
+
+def test_a_request_computed_by_hand() -> None:
+    """Arrives at 100, is scheduled at 101, speaks at 103 and 104, ends at 105."""
+    clock = HandClock()
+    metrics = Metrics("m", clock=clock)
+    metrics.attach(FakeClient())
+    metrics.arrived("r", [("r", 7)], n=1, max_tokens=9)
+    first = TokenEvent(id="r", tokens=(1,), cached_tokens=4, scheduled_at=101.0)
+    metrics.on_engine([first], EngineStats(step=1, step_tokens=7, step_seconds=0.5), 103.0)
+    second = TokenEvent(id="r", tokens=(2, 3))
+    metrics.on_engine([second], EngineStats(step=2, step_tokens=1, preemptions=2), 104.0)
+    clock.time = 105.0
+    metrics.left("r", ["stop"])
+    found = values(metrics.render())
+    assert found["vllm:prompt_tokens_total"] == 7
+    assert found["vllm:prompt_tokens_cached_total"] == 4
+    assert found["vllm:generation_tokens_total"] == 3
+    assert found["vllm:num_preemptions_total"] == 2
+    assert found["vllm:request_success_total[stop]"] == 1
+    assert found["vllm:request_queue_time_seconds_sum"] == 1.0
+    assert found["vllm:time_to_first_token_seconds_sum"] == 3.0
+    assert found["vllm:request_prefill_time_seconds_sum"] == 2.0
+    assert found["vllm:inter_token_latency_seconds_sum"] == 1.0
+    assert found["vllm:request_decode_time_seconds_sum"] == 1.0
+    assert found["vllm:request_time_per_output_token_seconds_sum"] == 0.5
+    assert found["vllm:request_inference_time_seconds_sum"] == 3.0
+    assert found["vllm:e2e_request_latency_seconds_sum"] == 5.0
+    assert found["vllm:iteration_tokens_total_sum"] == 8
+    assert found["vllm:iteration_tokens_total_count"] == 2
+    assert found["vllm:request_params_max_tokens_sum"] == 9
+    assert found["vllm:request_generation_tokens_sum"] == 3
+
+
+def test_gauges_follow_the_engine() -> None:
+    metrics = Metrics("m", clock=HandClock())
+    client = FakeClient()
+    metrics.attach(client)
+    stats = EngineStats(step=1, running=3, waiting=2, free_blocks=NUM_BLOCKS - 25, idle_slots=1)
+    metrics.on_engine([], stats, 0.0)
+    client.restarts = 2
+    for _ in range(2):
+        found = values(metrics.render())
+        assert found["vllm:num_requests_running"] == 3
+        assert found["vllm:num_requests_waiting"] == 2
+        assert found["vllm:kv_cache_usage_perc"] == 0.25
+        assert found["headway:idle_slot_ratio"] == 0.25
+        assert found["headway:engine_restarts_total"] == 2
+
+
+def test_news_of_a_request_that_left_is_ignored() -> None:
+    metrics = Metrics("m", clock=HandClock())
+    metrics.arrived("r", [("r-0", 1), ("r-1", 1)], n=2, max_tokens=1)
+    metrics.left("r", ["abort", "error"])
+    metrics.on_engine([TokenEvent(id="r-0", tokens=(1,))], EngineStats(), 101.0)
+    found = values(metrics.render())
+    assert found["vllm:generation_tokens_total"] == 0
+    assert found["vllm:request_success_total[abort]"] == 1
+    assert found["vllm:request_success_total[error]"] == 1
+
+
+def test_a_live_server_counts() -> None:
+    with serving() as server, server.http() as http:
+        body = {"prompt": "x", "max_tokens": 5, "n": 2}
+        assert http.post("/v1/completions", json=body).status_code == 200
+        assert http.post("/v1/completions", json={"prompt": "x", "stop": "c"}).status_code == 200
+        server.call(server.house.drain)
+        assert http.post("/v1/completions", json=body).status_code == 503
+        page = http.get("/metrics")
+        assert page.headers["content-type"].startswith("text/plain")
+        found = values(page.content)
+    assert found["vllm:request_success_total[length]"] == 2
+    assert found["vllm:request_success_total[stop]"] == 1
+    assert found["vllm:generation_tokens_total"] == 13
+    assert found["vllm:prompt_tokens_total"] == 6
+    assert found["vllm:prompt_tokens_cached_total"] == 6
+    assert found["vllm:admission_rejections_total[draining]"] == 1
+    assert found["vllm:prefix_cache_queries_total"] == 2 * found["vllm:prefix_cache_hits_total"]
+
+
+def test_who_leaves_shows_as_aborted() -> None:
+    with serving() as server, server.http() as http:
+        body = {"prompt": "x", "max_tokens": 10**6, "stream": True}
+        with http.stream("POST", "/v1/completions", json=body) as answer:
+            next(answer.iter_raw())
+        server.until_empty()
+        found = values(http.get("/metrics").content)
+    assert found["vllm:request_success_total[abort]"] == 1

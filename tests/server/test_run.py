@@ -1,0 +1,218 @@
+"""A server process and its end: signals, draining, exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from headway.config import ServerConfig
+from headway.errors import InvalidRequest
+from headway.server.run import _template, _tls, listen
+
+ROOT = Path(__file__).parents[2]
+PROMPT = {"prompt": "x", "max_tokens": 20}
+
+
+class Process:
+    def __init__(self, popen: subprocess.Popen[str]) -> None:
+        self.popen = popen
+        self.lines: list[str] = []
+        self.url = ""
+
+    def wait_for(self, event: str) -> str:
+        """Read the log until the event; returns its line."""
+        assert self.popen.stdout is not None
+        for text in self.popen.stdout:
+            self.lines.append(text)
+            if text.startswith(f"event={event}"):
+                return text
+        raise AssertionError(f"no {event} in {self.lines}")
+
+    def signal(self, number: signal.Signals) -> None:
+        self.popen.send_signal(number)
+
+    def release(self) -> None:
+        assert self.popen.stdin is not None
+        self.popen.stdin.write("go on\n")
+        self.popen.stdin.flush()
+
+    def ask(self, stream: bool = False) -> httpx.Response:
+        body = PROMPT | {"stream": stream}
+        return httpx.post(self.url + "/v1/completions", json=body, timeout=60)
+
+
+@contextlib.contextmanager
+def process(**settings: object) -> Iterator[Process]:
+    command = [sys.executable, "-m", "tests.server.alphabet_server"]
+    popen = subprocess.Popen(
+        [*command, json.dumps({"port": 0} | settings)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with popen:
+        try:
+            found = Process(popen)
+            found.url = found.wait_for("listening").split("url=")[1].strip()
+            yield found
+        finally:
+            popen.kill()
+
+
+def test_sigterm_without_load_ends_well() -> None:
+    with process() as server:
+        server.wait_for("ready")
+        assert server.ask().json()["choices"][0]["finish_reason"] == "length"
+        server.signal(signal.SIGTERM)
+        assert server.popen.wait(30) == 0
+
+
+def test_sigterm_under_load_cuts_nothing_off() -> None:
+    with process(start="hold") as server, ThreadPoolExecutor(8) as pool:
+        server.wait_for("ready")
+        asked = [pool.submit(server.ask, number % 2 == 0) for number in range(8)]
+        for _ in asked:
+            server.wait_for("received")
+        server.signal(signal.SIGTERM)
+        server.wait_for("draining")
+        refused = server.ask()
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"]
+        server.release()
+        answers = [answer.result(60) for answer in asked]
+        assert [answer.status_code for answer in answers] == [200] * 8
+        for number, answer in enumerate(answers):
+            if number % 2 == 0:
+                assert answer.text.endswith("data: [DONE]\n\n")
+                assert '"finish_reason":"length"' in answer.text
+            else:
+                assert answer.json()["usage"]["completion_tokens"] == 20
+        assert server.popen.wait(30) == 0
+
+
+def test_who_takes_longer_than_the_timeout_is_told() -> None:
+    with process(start="hold", shutdown_timeout=0.1) as server, ThreadPoolExecutor(1) as pool:
+        server.wait_for("ready")
+        asked = pool.submit(server.ask)
+        server.wait_for("received")
+        server.signal(signal.SIGTERM)
+        assert asked.result(60).status_code == 503
+        assert server.popen.wait(30) == 0
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_at_once(second: signal.Signals) -> None:
+    with process(start="hold", shutdown_timeout=1000) as server, ThreadPoolExecutor(1) as pool:
+        server.wait_for("ready")
+        asked = pool.submit(server.ask)
+        server.wait_for("received")
+        server.signal(signal.SIGTERM)
+        server.wait_for("draining")
+        server.signal(second)
+        assert asked.result(60).status_code == 503
+        assert server.popen.wait(30) == 128 + second
+
+
+def test_ctrl_c_ends_at_once_and_cleanly() -> None:
+    with process(start="hold", shutdown_timeout=1000) as server, ThreadPoolExecutor(1) as pool:
+        server.wait_for("ready")
+        asked = pool.submit(server.ask)
+        server.wait_for("received")
+        server.signal(signal.SIGINT)
+        assert asked.result(60).status_code == 503
+        server.wait_for("stopped")
+        assert server.popen.wait(30) == 130
+        assert "Traceback" not in "".join(server.lines)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_signals_while_starting(number: signal.Signals, code: int) -> None:
+    with process(start="late") as server:
+        assert httpx.get(server.url + "/ready").status_code == 503
+        server.signal(number)
+        assert server.popen.wait(30) == code
+
+
+def test_a_model_that_cannot_be_had_is_one_line() -> None:
+    with process(start="fail") as server:
+        assert server.popen.wait(30) == 1
+        assert server.popen.stdout is not None
+        lines = server.popen.stdout.read().splitlines()
+        assert lines[-1] == "error: the model is broken"
+        assert "Traceback" not in "".join(lines)
+
+
+def test_a_unix_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with process(uds=path) as server:
+        server.wait_for("ready")
+        transport = httpx.HTTPTransport(uds=path)
+        with httpx.Client(transport=transport, base_url="http://x") as http:
+            assert http.get("/ready").status_code == 200
+        server.signal(signal.SIGTERM)
+        assert server.popen.wait(30) == 0
+        assert not Path(path).exists()
+
+
+def test_a_socket_left_behind_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    listen(ServerConfig(uds=str(path))).close()
+    path.unlink()
+    path.write_text("no socket")
+    with pytest.raises(InvalidRequest, match="cannot listen"):
+        listen(ServerConfig(uds=str(path)))
+    assert path.read_text() == "no socket"
+
+
+def test_tls(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    options = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    try:
+        subprocess.run(
+            [*command, *options, "-out", certificate, "-keyout", key],
+            check=True,
+            capture_output=True,
+        )
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    with process(ssl_certfile=str(certificate), ssl_keyfile=str(key)) as server:
+        assert server.url.startswith("https://")
+        server.wait_for("ready")
+        trusted = ssl.create_default_context(cafile=str(certificate))
+        assert httpx.get(server.url + "/ready", verify=trusted).status_code == 200
+        server.signal(signal.SIGTERM)
+        assert server.popen.wait(30) == 0
+
+
+def test_a_certificate_that_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "cert.pem"
+    file.write_text("nothing")
+    config = ServerConfig(ssl_certfile=str(file), ssl_keyfile=str(file))
+    with pytest.raises(InvalidRequest, match="cannot load the certificate"):
+        _tls(config)
+
+
+def test_a_template_as_file_or_as_itself(tmp_path: Path) -> None:
+    file = tmp_path / "chat.jinja"
+    file.write_text("{{ messages }}")
+    assert _template(str(file)) == "{{ messages }}"
+    assert _template("{{ x }}") == "{{ x }}"
+    assert _template(None) is None
+    with pytest.raises(InvalidRequest, match="cannot read the chat template"):
+        _template(str(tmp_path / "none.jinja"))
