@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from headway.checkpoint.end_tokens import end_tokens
+from headway.checkpoint.framing import framing
 from headway.checkpoint.gguf_keys import Keys
 from headway.checkpoint.pretokenizers import normalizer, pre_tokenizer
 from headway.errors import ModelError
@@ -48,26 +49,6 @@ def read_vocabulary(keys: Keys, vocab_size: int) -> tuple[bytes, TextConfig]:
     document["post_processor"] = framing(text)
     whole = {"version": "1.0", "truncation": None, "padding": None, **document}
     return json.dumps(whole, ensure_ascii=False).encode(), text
-
-
-def framing(text: TextConfig) -> dict[str, Any]:
-    """The post-processor that puts beginning and end of sequence where the settings say."""
-    sequence: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
-    used: dict[str, int] = {}
-    if text.add_bos and text.bos_token_id is not None:
-        sequence.insert(0, {"SpecialToken": {"id": text.bos_token, "type_id": 0}})
-        used[text.bos_token] = text.bos_token_id
-    if text.add_eos and text.eos_token:
-        sequence.append({"SpecialToken": {"id": text.eos_token, "type_id": 0}})
-        used[text.eos_token] = text.eos_token_ids[0]
-    return {
-        "type": "TemplateProcessing",
-        "single": sequence,
-        "pair": [*sequence, {"Sequence": {"id": "B", "type_id": 1}}],
-        "special_tokens": {
-            name: {"id": name, "ids": [token], "tokens": [name]} for name, token in used.items()
-        },
-    }
 
 
 def _byte_level(keys: Keys, tokens: list[str]) -> dict[str, Any]:

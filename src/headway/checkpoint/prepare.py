@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from headway.checkpoint.cache import appearing, content_hash, locked
 from headway.checkpoint.cast import ITEM_BYTES, StorageDtype
 from headway.checkpoint.gguf_model import open_gguf_checkpoint
+from headway.checkpoint.hf_model import open_directory
 from headway.checkpoint.layout import targets
 from headway.checkpoint.prepared import FORMAT, WEIGHTS, Prepared, load_prepared, write_records
 from headway.checkpoint.progress import bar
@@ -53,9 +54,10 @@ def prepare(source: str, *, dtype: StorageDtype, progress: bool = True) -> Prepa
 
 def open_checkpoint(files: list[Path]) -> Checkpoint:
     """The checkpoint in a GGUF file, or in the files of a Hugging Face directory."""
-    if len(files) == 1 and files[0].suffix == ".gguf":
-        return open_gguf_checkpoint(files[0])
-    raise ModelError(f"{files[0].parent}: neither a GGUF file nor a directory with config.json")
+    folder = files[0].parent
+    if (folder / "config.json") in files:
+        return open_directory(folder)
+    return open_gguf_checkpoint(files[0])
 
 
 def _convert(checkpoint: Checkpoint, work: Path, *, dtype: StorageDtype, progress: bool) -> None:

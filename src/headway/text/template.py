@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 import jinja2
 import jinja2.filters
@@ -181,7 +181,7 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
 class _Generation(Extension):
     """The tag that marks what the assistant says, for training; its content is shown as it is."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - the base class declares it so
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
