@@ -1,0 +1,31 @@
+"""What the sampler is told of one row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from headway.types import ResolvedSampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One token to be chosen: how, after which tokens, and at which position."""
+
+    sampling: ResolvedSampling
+    tokens: npt.NDArray[np.int64]
+    """All tokens so far; `tokens[:prompt_len]` are the prompt."""
+    prompt_len: int
+    plain: bool
+    """The highest score wins, unchanged (see `sampling.is_plain`)."""
+
+    @property
+    def position(self) -> int:
+        """Of the token to be chosen, counted from the prompt's first."""
+        return len(self.tokens)
+
+    @property
+    def generated(self) -> npt.NDArray[np.int64]:
+        return self.tokens[self.prompt_len :]

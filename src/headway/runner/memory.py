@@ -1,0 +1,64 @@
+"""How much memory there is, and how many KV blocks it holds. Bytes throughout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from headway import machine
+from headway.errors import InvalidRequest
+from headway.types import Limits
+
+_CPU_SHARE = 0.5
+_CUDA_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What the KV cache may take: the caller's number, or a share of what was free."""
+
+    given: int | None
+    """`kv_cache_memory`, which overrides all else."""
+    share: float
+    """Of the free memory, for weights and KV cache together."""
+    free_before: int
+    """Free before the weights were loaded."""
+    free_after: int
+
+    @property
+    def size(self) -> int:
+        if self.given is not None:
+            return self.given
+        taken = max(0, self.free_before - self.free_after)
+        return max(0, min(int(self.share * self.free_before) - taken, self.free_after))
+
+
+def default_share(device: torch.device) -> float:
+    """GPUs are ours alone, a machine's memory is not."""
+    return _CUDA_SHARE if device.type == "cuda" else _CPU_SHARE
+
+
+def free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return machine.available_memory()
+
+
+def count_blocks(budget: Budget, *, block_bytes: int, block_size: int, limits: Limits) -> int:
+    """KV blocks that fit the budget, and no more than the limits can use.
+
+    Raises `InvalidRequest` where not even one sequence of the greatest length would fit.
+    """
+    longest = -(-limits.max_model_len // block_size)
+    fitting = budget.size // block_bytes
+    if fitting < longest:
+        gib = 2**30
+        raise InvalidRequest(
+            f"the KV cache of one sequence of {limits.max_model_len} tokens takes "
+            f"{longest * block_bytes / gib:.2f} GiB, but only {budget.size / gib:.2f} GiB may be "
+            f"used: give a --max-model-len of at most {fitting * block_size}, "
+            "or a larger --kv-cache-memory",
+            field="max_model_len" if budget.given is None else "kv_cache_memory",
+        )
+    return int(min(fitting, limits.max_num_seqs * longest))

@@ -1,0 +1,106 @@
+"""What the runner remembers of each sequence between steps: its tokens and its block table.
+
+Sequences live in rows of preallocated arrays; a row is taken when a sequence enters and given
+back when it ends. A block table only ever grows at its end while its sequence stays, so a step
+copies new blocks alone. Knows no tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from headway.runner.ask import Ask
+from headway.runner.sampling import is_plain
+from headway.types import Entry, Slice
+
+Ints = npt.NDArray[np.int64]
+
+
+class Row:
+    """One sequence: where its block table is, its tokens so far, how it samples."""
+
+    __slots__ = ("broken", "index", "length", "plain", "prompt_len", "sampling", "tokens")
+
+    def __init__(self, index: int, entry: Entry, capacity: int) -> None:
+        self.index = index
+        self.sampling = entry.sampling
+        self.prompt_len = entry.prompt_len
+        self.plain = is_plain(entry.sampling)
+        self.length = len(entry.tokens)
+        self.tokens: Ints = np.empty(max(capacity, self.length) + 1, dtype=np.int64)
+        self.tokens[: self.length] = entry.tokens
+        self.broken = False
+        """Some token's hidden state was not finite, so nothing after it can be trusted."""
+
+    def extend(self, part: Slice) -> None:
+        """Take in the tokens of a slice that are not known yet."""
+        end = part.start + len(part.tokens)
+        if end > self.length:
+            self.tokens[self.length : end] = part.tokens[self.length - part.start :]
+            self.length = end
+
+    def ask(self) -> Ask:
+        """What the sampler must know to choose the token after the last known one."""
+        return Ask(
+            sampling=self.sampling,
+            tokens=self.tokens[: self.length],
+            prompt_len=self.prompt_len,
+            plain=self.plain,
+        )
+
+
+class Rows:
+    """All sequences that have entered and not ended."""
+
+    def __init__(self, *, max_seqs: int, max_len: int, block_size: int) -> None:
+        self._max_len = max_len
+        self._width = -(-max_len // block_size)
+        self._tables: Ints = np.zeros((max_seqs, self._width), dtype=np.int64)
+        self._filled: Ints = np.zeros(max_seqs, dtype=np.int64)
+        self._free = list(range(max_seqs - 1, -1, -1))
+        self._rows: dict[int, Row] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def enter(self, entry: Entry) -> None:
+        if not self._free:
+            self._grow()
+        row = Row(self._free.pop(), entry, self._max_len)
+        self._filled[row.index] = 0
+        self._rows[entry.seq] = row
+
+    def end(self, seq: int) -> None:
+        """Forget a sequence; one that never entered is none."""
+        row = self._rows.pop(seq, None)
+        if row is not None:
+            self._free.append(row.index)
+
+    def of(self, slices: Sequence[Slice]) -> list[Row]:
+        """The rows of a step's slices, brought up to date with them."""
+        rows = [self._rows[part.seq] for part in slices]
+        indexes = [row.index for row in rows]
+        lengths = np.array([len(part.blocks) for part in slices])
+        for n in np.flatnonzero(self._filled[indexes] < lengths).tolist():
+            index, blocks = indexes[n], slices[n].blocks
+            known = self._filled[index]
+            self._tables[index, known : len(blocks)] = blocks[known:]
+            self._filled[index] = len(blocks)
+        for row, part in zip(rows, slices, strict=True):
+            row.extend(part)
+        return rows
+
+    def tables(self, rows: Sequence[Row]) -> Ints:
+        """The block tables of rows, [rows, longest] with anything after their own ends."""
+        indexes = [row.index for row in rows]
+        width = int(self._filled[indexes].max())
+        return self._tables[indexes, :width]
+
+    def _grow(self) -> None:
+        size = len(self._tables)
+        self._tables = np.concatenate((self._tables, np.zeros_like(self._tables)))
+        self._filled = np.concatenate((self._filled, np.zeros_like(self._filled)))
+        self._free.extend(range(2 * size - 1, size - 1, -1))
