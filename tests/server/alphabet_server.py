@@ -32,11 +32,15 @@ async def main(settings: dict[str, object]) -> int:
             raise ModelError("the model is broken")
         if start == "hold":
             llm.hold()
-            loop = asyncio.get_running_loop()
-            loop.add_reader(sys.stdin, lambda: (loop.remove_reader(sys.stdin), llm.go_on()))
+            asyncio.get_running_loop().add_reader(sys.stdin, release, llm)
         return llm
 
     return await serve(build_house(config, model_name="alphabet"), open_engine)
+
+
+def release(llm: FakeLLM) -> None:
+    asyncio.get_running_loop().remove_reader(sys.stdin)
+    llm.go_on()
 
 
 if __name__ == "__main__":

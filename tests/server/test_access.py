@@ -27,7 +27,7 @@ def test_any_of_the_keys_opens() -> None:
 )
 def test_without_a_key_nothing_generates(header: str) -> None:
     with serving(config=CONFIG) as server, server.http() as http:
-        headers = {"authorization": header.encode("latin-1")} if header else {}
+        headers = [(b"authorization", header.encode("latin-1"))] if header else []
         for method, path in (
             ("GET", "/v1/models"),
             ("GET", "/v1/nothing"),
@@ -43,9 +43,12 @@ def test_without_a_key_nothing_generates(header: str) -> None:
 
 
 def test_the_client_sees_an_authentication_error() -> None:
-    with serving(config=CONFIG) as server, server.openai(api_key="third") as client:
-        with pytest.raises(openai.AuthenticationError):
-            client.models.list()
+    with (
+        serving(config=CONFIG) as server,
+        server.openai(api_key="third") as client,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        client.models.list()
 
 
 def test_an_allowed_origin_may_ask() -> None:

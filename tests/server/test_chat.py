@@ -201,6 +201,9 @@ def test_fields_without_effect_may_say_so(http: httpx.Client) -> None:
 
 
 def test_a_model_without_template_says_what_to_do() -> None:
-    with serving(template=False) as server, server.openai() as client:
-        with pytest.raises(openai.BadRequestError, match="chat template"):
-            client.chat.completions.create(model=MODEL, messages=HELLO)
+    with (
+        serving(template=False) as server,
+        server.openai() as client,
+        pytest.raises(openai.BadRequestError, match="chat template"),
+    ):
+        client.chat.completions.create(model=MODEL, messages=HELLO)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import socket
@@ -39,12 +40,47 @@ ODD_VALUES: tuple[Any, ...] = (
     "9" * 1000,
 )
 FIELDS = (
-    "n max_tokens min_tokens temperature top_p top_k min_p presence_penalty frequency_penalty "
-    "repetition_penalty logit_bias allowed_token_ids bad_words seed stop stop_token_ids "
-    "prompt_logprobs stream stream_options truncate_prompt_tokens priority cache_salt user "
-    "response_format store service_tier model prompt messages logprobs top_logprobs echo suffix "
-    "tools functions chat_template chat_template_kwargs __proto__ constructor role"
-).split()
+    "n",
+    "max_tokens",
+    "min_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "allowed_token_ids",
+    "bad_words",
+    "seed",
+    "stop",
+    "stop_token_ids",
+    "prompt_logprobs",
+    "stream",
+    "stream_options",
+    "truncate_prompt_tokens",
+    "priority",
+    "cache_salt",
+    "user",
+    "response_format",
+    "store",
+    "service_tier",
+    "model",
+    "prompt",
+    "messages",
+    "logprobs",
+    "top_logprobs",
+    "echo",
+    "suffix",
+    "tools",
+    "functions",
+    "chat_template",
+    "chat_template_kwargs",
+    "__proto__",
+    "constructor",
+    "role",
+)
 RAW_BODIES = (
     b"",
     b" ",
@@ -198,29 +234,26 @@ def test_bodies_that_are_not_json(http: httpx.Client, headers: dict[str, str]) -
 def test_a_body_over_the_limit(chunked: bool) -> None:
     body = b'{"prompt": "' + b"x" * 5000 + b'"}'
     content = iter([body[:1000], body[1000:]]) if chunked else body
-    with serving(config=ServerConfig(port=0, max_body_bytes=4096)) as server:
-        with server.http() as http:
-            answer = http.post(COMPLETION, content=content, headers=JSON)
-            assert answer.status_code == 413
-            assert answer.json()["error"]["code"] == "request_too_large"
-            fits = b'{"prompt": "' + b"x" * 900 + b'"}'
-            assert http.post(COMPLETION, content=fits, headers=JSON).status_code == 200
+    config = ServerConfig(port=0, max_body_bytes=4096)
+    with serving(config=config) as server, server.http() as http:
+        answer = http.post(COMPLETION, content=content, headers=JSON)
+        assert answer.status_code == 413
+        assert answer.json()["error"]["code"] == "request_too_large"
+        fits = b'{"prompt": "' + b"x" * 900 + b'"}'
+        assert http.post(COMPLETION, content=fits, headers=JSON).status_code == 200
 
 
 def talk(server: Running, data: bytes) -> bytes:
     """Send bytes and read until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.settimeout(30)
-        try:
+        # The server may close before all is sent; its answer can still be read.
+        with contextlib.suppress(OSError):
             connection.sendall(data)
-        except OSError:
-            pass  # The server may have closed already; its answer can still be read.
         answer = b""
-        try:
+        with contextlib.suppress(ConnectionResetError):
             while part := connection.recv(2**16):
                 answer += part
-        except ConnectionResetError:
-            pass
         return answer
 
 

@@ -83,11 +83,11 @@ def test_an_error_before_the_first_token_has_a_status(server: Running) -> None:
 def test_an_error_in_mid_stream_is_an_event(server: Running) -> None:
     server.llm.fault = (2, Delta(index=0, finish_reason="error", error="broken"))
     try:
-        said = []
-        with server.openai() as client, pytest.raises(openai.APIError, match="broken"):
-            for chunk in client.completions.create(model=MODEL, prompt="x", stream=True):
-                said.append(chunk.choices[0].text)
-        assert said == ["a", "b"]
+        with server.openai() as client:
+            stream = client.completions.create(model=MODEL, prompt="x", stream=True)
+            assert [next(stream).choices[0].text for _ in range(2)] == ["a", "b"]
+            with pytest.raises(openai.APIError, match="broken"):
+                next(stream)
     finally:
         server.llm.fault = None
 

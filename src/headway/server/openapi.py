@@ -25,7 +25,7 @@ STATUSES = {
 
 def describe(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """The whole document, OpenAPI 3.1."""
-    types = [ErrorBody]
+    types: list[type] = [ErrorBody]
     for endpoint in endpoints:
         types += [kind for kind in (endpoint.takes, endpoint.gives) if kind is not None]
     schemas, components = msgspec.json.schema_components(types, ref_template=REFERENCE)

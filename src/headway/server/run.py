@@ -42,7 +42,7 @@ class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers, which would end the process with the signal."""
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         yield
 
 
