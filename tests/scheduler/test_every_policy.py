@@ -108,7 +108,7 @@ def play(scene: Scene, policy: PolicyName) -> House:
 
 def watch(house: House) -> None:
     """One step in which the first in line must get something, itself or through its leader."""
-    running = list(house.scheduler._running)
+    running = list(house.scheduler._roster.running)
     house.step()
     if running:
         first = next(seq for seq in running if not seq.held)
@@ -143,3 +143,80 @@ def test_tokens_are_those_of_a_request_alone(policy: PolicyName, scene: Scene) -
             assert got == expected[: len(got)]
         else:
             assert got == expected
+
+
+@every_policy
+@modest
+@given(scene=scenes())
+def test_every_request_ends_once_and_every_block_is_free(policy: PolicyName, scene: Scene) -> None:
+    house = play(scene, policy)  # two ends of one request fail in `House.hear`
+    assert set(house.ends) == {request.id for request in scene.requests}
+    stats = house.scheduler.stats()
+    assert (stats.running, stats.waiting) == (0, 0)
+
+
+@every_policy
+@modest
+@given(scene=scenes(aborts=False))
+def test_uncached_tokens_are_computed_once_plus_recomputes(
+    policy: PolicyName, scene: Scene
+) -> None:
+    house = play(scene, policy)
+    stats = house.scheduler.stats()
+    # The last token of each request is never fed back, so nobody computes it.
+    stored = sum(len(r.prompt) + len(house.tokens[r.id]) - 1 for r in scene.requests)
+    cached = sum(event.cached_tokens for event in house.firsts.values())
+    assert house.runner.computed == stats.computed_tokens
+    assert stats.computed_tokens == stored - cached + stats.recomputed_tokens
+    assert stats.prefix_hits <= cached <= stats.prefix_queries or not scene.prefix_caching
+
+
+@every_policy
+@modest
+@given(scene=scenes(exact=True))
+def test_no_preemption_where_lengths_are_exact(policy: PolicyName, scene: Scene) -> None:
+    assert play(scene, policy).scheduler.stats().preemptions == 0
+
+
+@every_policy
+@settings(modest, max_examples=20)
+@given(scene=scenes())
+def test_same_state_same_plans(policy: PolicyName, scene: Scene) -> None:
+    assert play(scene, policy).runner.plans == play(scene, policy).runner.plans
+
+
+@every_policy
+@settings(modest, max_examples=30)
+@given(scene=scenes(aborts=False), cut=st.integers(1, 13))
+def test_resumed_requests_go_on_as_if_undisturbed(
+    policy: PolicyName, scene: Scene, cut: int
+) -> None:
+    house = scene.house(policy)
+    expected = {request.id: undisturbed(request) for request in scene.requests}
+    for request in scene.requests:
+        made = tuple(expected[request.id][: min(cut, len(expected[request.id]) - 1)])
+        house.add(replace(request, generated=made))
+    house.drain()
+    for request in scene.requests:
+        made = expected[request.id][: min(cut, len(expected[request.id]) - 1)]
+        assert made + house.tokens[request.id] == expected[request.id]
+
+
+@every_policy
+@settings(modest, max_examples=30)
+@given(scene=scenes(aborts=False), bad=st.integers(0, 9))
+def test_a_request_with_bad_logits_ends_alone(policy: PolicyName, scene: Scene, bad: int) -> None:
+    house = make_house(
+        policy,
+        blocks=scene.blocks,
+        limits=scene.limits,
+        spoiled=lambda entry: entry.sampling.seed == 100 * bad,
+    )
+    house.add(*scene.requests)
+    house.drain()
+    for request in scene.requests:
+        if request.sampling.seed == 100 * bad:
+            assert house.ends[request.id].finish == "error"
+            assert house.tokens[request.id] == []
+        else:
+            assert house.tokens[request.id] == undisturbed(request)

@@ -102,3 +102,9 @@ class Offers:
                     return
                 self.offered.append(seq)
             yield seq
+
+    def withdraw(self) -> None:
+        """Nobody boards after all: the offered ones give their hits back."""
+        for seq in self.offered:
+            self._prefixes.displace(seq)
+        self.offered.clear()
