@@ -43,7 +43,7 @@ FAMILIES: dict[str, Any] = {
     "qwen3": lambda: transformers.Qwen3Config(**SIZES, head_dim=16),
     "qwen3_moe": lambda: transformers.Qwen3MoeConfig(
         **SIZES,
-        **{"head_dim": 16},
+        head_dim=16,  # type: ignore[call-arg]
         num_experts=4,
         num_experts_per_tok=2,
         moe_intermediate_size=24,

@@ -5,7 +5,19 @@ this package knows where a model came from. No tensor library is used here, only
 """
 
 from headway.checkpoint.config import ModelConfig, RopeScaling
-from headway.checkpoint.prepare import prepare
+from headway.checkpoint.inventory import StoredModel, list_models, pull_model, remove_model
+from headway.checkpoint.prepare import prepare, prepare_tokenizer
 from headway.checkpoint.prepared import Prepared, load_prepared
 
-__all__ = ["ModelConfig", "Prepared", "RopeScaling", "load_prepared", "prepare"]
+__all__ = [
+    "ModelConfig",
+    "Prepared",
+    "RopeScaling",
+    "StoredModel",
+    "list_models",
+    "load_prepared",
+    "prepare",
+    "prepare_tokenizer",
+    "pull_model",
+    "remove_model",
+]

@@ -44,7 +44,8 @@ def read_vocabulary(keys: Keys, vocab_size: int) -> tuple[bytes, TextConfig]:
     document["added_tokens"] = [
         _added(token, content, special=kind != _USER_DEFINED)
         for token, (content, kind) in enumerate(zip(tokens, kinds, strict=True))
-        if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED) and content
+        # Runs of spaces are reached by merges, once the text's spaces are spelt as the token's.
+        if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED) and content.strip(_SPACE)
     ]
     document["post_processor"] = framing(text)
     whole = {"version": "1.0", "truncation": None, "padding": None, **document}

@@ -7,6 +7,7 @@ within milliseconds. See `layout` for the tensors and `prepared` for the folder.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -16,14 +17,22 @@ from headway.checkpoint.cache import appearing, content_hash, locked
 from headway.checkpoint.cast import ITEM_BYTES, StorageDtype
 from headway.checkpoint.gguf_model import open_gguf_checkpoint
 from headway.checkpoint.hf_model import open_directory
+from headway.checkpoint.hf_text import read_text
 from headway.checkpoint.layout import targets
-from headway.checkpoint.prepared import FORMAT, WEIGHTS, Prepared, load_prepared, write_records
+from headway.checkpoint.prepared import (
+    FORMAT,
+    WEIGHTS,
+    Prepared,
+    load_prepared,
+    write_records,
+    write_text,
+)
 from headway.checkpoint.progress import bar
 from headway.checkpoint.source import Checkpoint, match
 from headway.checkpoint.sources import resolve
 from headway.checkpoint.weights import stored_bytes, write_weights
 from headway.config import cache_home
-from headway.errors import ModelError
+from headway.errors import ModelError, ModelNotFound
 
 _SPARE_BYTES = 64 * 2**20
 
@@ -50,6 +59,28 @@ def prepare(source: str, *, dtype: StorageDtype, progress: bool = True) -> Prepa
         except OSError as error:
             raise ModelError(f"{files[0]}: cannot be prepared: {error}") from error
     return load_prepared(folder)
+
+
+def prepare_tokenizer(source: str) -> Path:
+    """A folder with only the `tokenizer.json` and `text.json` of a directory or a GGUF file.
+
+    It stands in for a prepared model's own text files. Raises `ModelError` where there is none.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        raw, text = read_text(path, {})
+    elif path.is_file():
+        checkpoint = open_gguf_checkpoint(path)
+        raw, text = checkpoint.tokenizer_json, checkpoint.text
+    else:
+        raise ModelNotFound(f"{source}: no such directory or file", field="tokenizer")
+    digest = hashlib.sha256(raw + repr(text).encode()).hexdigest()
+    folder = cache_home() / "tokenizers" / f"{digest[:24]}-{FORMAT}"
+    with locked(folder):
+        if not folder.exists():
+            with appearing(folder) as work:
+                write_text(work, text, raw)
+    return folder
 
 
 def open_checkpoint(files: list[Path]) -> Checkpoint:

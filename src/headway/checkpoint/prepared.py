@@ -48,5 +48,10 @@ def load_prepared(folder: Path) -> Prepared:
 def write_records(folder: Path, config: ModelConfig, text: TextConfig, tokenizer: bytes) -> None:
     """Everything of a prepared folder but the weights."""
     (folder / MODEL).write_bytes(msgspec.json.format(msgspec.json.encode(config)))
+    write_text(folder, text, tokenizer)
+
+
+def write_text(folder: Path, text: TextConfig, tokenizer: bytes) -> None:
+    """The two files that `headway.text` reads."""
     (folder / TEXT).write_bytes(msgspec.json.format(msgspec.json.encode(text)))
     (folder / TOKENIZER).write_bytes(tokenizer)

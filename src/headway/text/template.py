@@ -171,6 +171,12 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
             _check_format(left)
         return super().call_binop(context, operator, left, right)
 
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        wrapped = super().wrap_str_format(value)
+        if wrapped is not None:
+            _check_format(value.__self__)
+        return wrapped
+
     def call(self, context: Context, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         owner = getattr(target, "__self__", None)
         if isinstance(owner, str):
@@ -264,8 +270,6 @@ def _bounded_filter(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _check_method(owner: str, name: str, arguments: tuple[Any, ...]) -> None:
     _check_numbers(arguments)
-    if name in ("format", "format_map"):
-        _check_format(owner)
     texts = [value for value in arguments if isinstance(value, str)]
     grown = 0
     if name == "replace" and len(texts) > 1:
