@@ -9,7 +9,7 @@ from headway.blocks import BlockPool
 from headway.config import PolicyName
 from headway.engine.loop import Engine
 from headway.policy import make_policy
-from headway.scheduler import Idle, Scheduler
+from headway.scheduler import Idle, LengthEstimate, Scheduler
 from headway.types import Entry, Limits, Request, ResolvedSampling, TokenEvent
 from tests.scheduler.fake_runner import FakeRunner
 
@@ -92,6 +92,7 @@ def make_house(
     limits: Limits | None = None,
     prefix_caching: bool = True,
     wait: float = 3.0,
+    first_guess: int = 256,
     spoiled: Callable[[Entry], bool] = lambda entry: False,
 ) -> House:
     limits = limits or limits_of()
@@ -101,6 +102,7 @@ def make_house(
         pool=BlockPool(num_blocks=blocks, block_size=block_size),
         limits=limits,
         prefix_caching=prefix_caching,
+        lengths=LengthEstimate(first_guess=first_guess),
     )
     runner = FakeRunner(block_size=block_size, limits=limits, spoiled=spoiled)
     engine = Engine(scheduler=scheduler, runner=runner, clock=clock)

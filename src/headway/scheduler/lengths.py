@@ -19,9 +19,9 @@ QUANTILE = 0.8
 class LengthEstimate:
     """A quantile of the lengths, in tokens, of the last generations that ended by themselves."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, first_guess: int = FIRST_GUESS) -> None:
         self._recent: deque[int] = deque(maxlen=WINDOW)
-        self._typical = FIRST_GUESS
+        self._typical = first_guess
 
     def learn(self, generated: int) -> None:
         """A generation has ended after so many tokens."""

@@ -37,14 +37,20 @@ class Scheduler:
     """Use: `add` and `abort` between steps; `plan`, compute, `commit` for each step."""
 
     def __init__(
-        self, *, policy: Policy, pool: BlockPool, limits: Limits, prefix_caching: bool = True
+        self,
+        *,
+        policy: Policy,
+        pool: BlockPool,
+        limits: Limits,
+        prefix_caching: bool = True,
+        lengths: LengthEstimate | None = None,
     ) -> None:
         self.limits = limits
         self.pool = pool
         self._policy = policy
         self._prefix_caching = prefix_caching
         self._roster = Roster(pool)
-        self._lengths = LengthEstimate()
+        self._lengths = lengths or LengthEstimate()
         # The head of the line, for whom there was no memory, and the roster's relief at that time.
         self._refused: tuple[Sequence, int] | None = None
         self._added = 0
