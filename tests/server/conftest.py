@@ -134,13 +134,17 @@ def server(shared: Running) -> Iterator[Running]:
     shared.until_empty()
 
 
-@pytest.fixture
-def client(server: Running) -> Iterator[openai.OpenAI]:
-    with server.openai() as client:
-        yield client
+@pytest.fixture(scope="module")
+def shared_clients(shared: Running) -> Iterator[tuple[openai.OpenAI, httpx.Client]]:
+    with shared.openai() as client, shared.http() as http:
+        yield client, http
 
 
 @pytest.fixture
-def http(server: Running) -> Iterator[httpx.Client]:
-    with server.http() as client:
-        yield client
+def client(server: Running, shared_clients: tuple[openai.OpenAI, httpx.Client]) -> openai.OpenAI:
+    return shared_clients[0]
+
+
+@pytest.fixture
+def http(server: Running, shared_clients: tuple[openai.OpenAI, httpx.Client]) -> httpx.Client:
+    return shared_clients[1]

@@ -209,6 +209,8 @@ class FakeLLM:
         self.cancelled: list[str] = []
         self.asked: list[tuple[tuple[int, ...], SamplingParams, int, str]] = []
         self.closed = False
+        self.bug: Exception | None = None
+        """What `stream` raises, as a fault of ours would."""
 
     def hold(self) -> None:
         self.gate.clear()
@@ -230,6 +232,8 @@ class FakeLLM:
     ) -> FakeStream:
         assert not isinstance(prompt, str)
         assert request_id is not None
+        if self.bug is not None:
+            raise self.bug
         if not prompt:
             raise InvalidRequest("the prompt is empty", field="prompt")
         if len(prompt) >= self.max_model_len:

@@ -13,6 +13,8 @@ import httpx
 import pytest
 
 from headway.config import ServerConfig
+from headway.server import body as body_module
+from headway.server import protocol
 from headway.server.protocol import MAX_HEAD_BYTES
 from tests.server.conftest import Running, serving
 
@@ -298,3 +300,27 @@ def test_garbage_after_a_request_ends_it(server: Running) -> None:
     assert answer.startswith(b"HTTP/1.1 400 ")
     server.until_empty()
     server.go_on()
+
+
+@pytest.mark.parametrize("head", [b"", b"GET / HTT", b"GET / HTTP/1.1\r\nX: y\r\n", b"\r\n"])
+def test_a_head_that_never_ends(monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.05)
+    with serving() as server:
+        assert talk(server, head) == b""
+
+
+def test_a_body_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_module, "BODY_SECONDS", 0.05)
+    head = b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n"
+    with serving() as server:
+        answer = talk(server, head + b"Content-Length: 100\r\n\r\n{")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in answer
+
+
+def test_a_client_that_leaves_while_sending(server: Running) -> None:
+    head = b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n"
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(head + b"Content-Length: 100\r\n\r\n{")
+    server.until_empty()

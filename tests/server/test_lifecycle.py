@@ -12,6 +12,7 @@ import pytest
 
 from headway.config import ServerConfig
 from headway.llm import Delta
+from headway.server.completions import CompletionWriter
 from headway.server.house import House
 from tests.server.conftest import MODEL, Running, serving
 from tests.server.fakes import FakeLLM
@@ -224,3 +225,32 @@ def test_equal_request_ids_do_not_collide(server: Running) -> None:
         server.until(lambda: len(server.llm.running) == 2)
         server.go_on()
         assert [answer.result().status_code for answer in both] == [200, 200]
+
+
+def test_a_bug_is_told_without_its_details(server: Running) -> None:
+    server.llm.bug = ZeroDivisionError("secret")
+    try:
+        with server.http() as http:
+            for stream in (True, False):
+                body = PROMPT | {"stream": stream}
+                answer = http.post("/v1/completions", json=body, headers={"X-Request-Id": "b"})
+                assert answer.status_code == 500
+                assert answer.headers["x-request-id"] == "b"
+                assert answer.json()["error"]["type"] == "internal_error"
+                assert "secret" not in answer.text
+    finally:
+        server.llm.bug = None
+
+
+def test_a_bug_in_mid_stream_is_an_event(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(writer: CompletionWriter, *_: object) -> bytes:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(CompletionWriter, "closing", broken)
+    body = PROMPT | {"stream": True, "stream_options": {"include_usage": True}}
+    with server.http() as http:
+        answer = http.post("/v1/completions", json=body)
+    assert answer.status_code == 200
+    assert answer.text.endswith("data: [DONE]\n\n")
+    assert '"error":{"message":"internal error' in answer.text
+    assert "secret" not in answer.text

@@ -84,7 +84,9 @@ class Answer:
                 await self._fail(error, send)
             except Exception as error:
                 visit.fail()
-                log.exception(line("error", id=job.id))
+                self._note_end("failed", visit, reason=type(error).__name__)
+                if self._started:
+                    log.exception(line("error", id=job.id))
                 await self._fail(error, send)
             else:
                 self._note_end("finished", visit, finish=",".join(sorted(set(visit.reasons))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -80,14 +82,17 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
 
 async def _on_headway_error(request: Request, error: Exception) -> Response:
     status = status_of(error)
-    log.info(
+    # Probes ask again and again while a server starts; their refusals are no events.
+    level = logging.DEBUG if request.method in ("GET", "HEAD") else logging.INFO
+    log.log(
+        level,
         line(
             "refused",
             request_id=request.scope.get(REQUEST_ID),
             path=request.scope["path"],
             status=status,
             reason=str(error)[:500],
-        )
+        ),
     )
     return error_response(error)
 
@@ -96,4 +101,10 @@ async def _on_bug(request: Request, error: Exception) -> Response:
     """A fault of ours; Starlette raises it again after this answer, and uvicorn logs where."""
     request_id = request.scope.get(REQUEST_ID)
     log.error(line("error", request_id=request_id, reason=f"{type(error).__name__}: {error}"))
-    return error_response(error)
+    answer = error_response(error)
+    # uvicorn closes the connection after a fault; a client that knows sends nothing more on it.
+    answer.headers["connection"] = "close"
+    # This answer is given outside the middleware that adds the id to all others.
+    if request_id is not None:
+        answer.headers["x-request-id"] = request_id
+    return answer

@@ -1,0 +1,39 @@
+"""Log lines: one an event, and none that a client can forge."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from headway.server.logs import line
+from tests.server.conftest import serving
+
+
+def test_a_line_is_keys_and_values() -> None:
+    assert line("done", id="a-1", seconds=0.12345, n=2) == "event=done id=a-1 seconds=0.123 n=2"
+
+
+def test_none_is_left_out() -> None:
+    assert line("done", reason=None) == "event=done"
+
+
+@pytest.mark.parametrize("value", ["a b", "x\nevent=forged", 'say "hi"', "k=v", ""])
+def test_what_could_be_misread_is_quoted(value: str) -> None:
+    text = line("done", user=value)
+    assert text.startswith('event=done user="')
+    assert "\n" not in text
+
+
+def test_a_request_leaves_its_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="headway.server")
+    with serving() as server, server.http() as http:
+        body = {"prompt": "x", "max_tokens": 3, "user": "me\nyou"}
+        http.post("/v1/completions", json=body, headers={"X-Request-Id": "r1"})
+        http.post("/v1/completions", json=body | {"n": 0}, headers={"X-Request-Id": "r2"})
+    received, finished, refused = [record.getMessage() for record in caplog.records]
+    assert received.startswith("event=received id=cmpl-")
+    assert "request_id=r1 path=/v1/completions prompts=1 n=1 prompt_tokens=2" in received
+    assert received.endswith(r'user="me\nyou"')
+    assert "finish=length prompt_tokens=2 cached_tokens=2 completion_tokens=3" in finished
+    assert refused.startswith("event=refused request_id=r2 path=/v1/completions status=400")

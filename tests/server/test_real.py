@@ -1,0 +1,138 @@
+"""The whole house over HTTP: the real command, the real default model, the official client."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+pytestmark = pytest.mark.model
+
+MODEL = "smollm2-135m-instruct"
+FRANCE: Any = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+@contextmanager
+def headway_serve(*flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`headway serve` on a free port, once it is ready."""
+    command = [sys.executable, "-m", "headway", "serve", "--port", "0", *flags]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            url = ""
+            for line in process.stderr:
+                if found := re.search(r"event=listening url=(\S+)", line):
+                    url = found[1]
+                if "event=ready" in line:
+                    break
+            else:
+                raise AssertionError("the server never became ready")
+            with ThreadPoolExecutor(1) as pool:
+                # Somebody must read the log, or the server would wait for that one day.
+                pool.submit(process.stderr.read)
+                yield process, url
+                process.kill()
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with headway_serve() as (_, url):
+        yield url
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def until_idle(url: str) -> None:
+    """Wait until the engine holds nothing; every block is free then."""
+    deadline = time.monotonic() + 60
+    while True:
+        load = httpx.get(url + "/load").json()
+        used = re.search(
+            r"^vllm:kv_cache_usage_perc\S* (\S+)", httpx.get(url + "/metrics").text, re.MULTILINE
+        )
+        assert used is not None
+        if load["server_load"] == load["running"] == load["waiting"] == 0 == float(used[1]):
+            return
+        assert time.monotonic() < deadline, (load, used[1])
+        time.sleep(0.05)
+
+
+def test_the_capital_of_france(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=MODEL, messages=FRANCE, temperature=0, max_tokens=32
+    )
+    assert answer.choices[0].message.content is not None
+    assert "Paris" in answer.choices[0].message.content
+
+
+def test_a_stream_says_what_the_whole_says(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "messages": FRANCE, "seed": 7, "max_tokens": 24}
+    whole = client.chat.completions.create(**asked).choices[0].message.content
+    pieces = [
+        chunk.choices[0].delta.content or ""
+        for chunk in client.chat.completions.create(**asked, stream=True)
+    ]
+    assert "".join(pieces) == whole
+
+
+def test_tokens_text_and_logprobs_agree(client: openai.OpenAI, url: str) -> None:
+    answer = client.completions.create(
+        model=MODEL,
+        prompt="One, two, three,",
+        temperature=0,
+        max_tokens=8,
+        logprobs=2,
+        extra_body={"return_token_ids": True},
+    )
+    choice = answer.choices[0]
+    assert choice.logprobs is not None
+    assert choice.logprobs.tokens is not None
+    assert "".join(choice.logprobs.tokens) == choice.text
+    assert choice.model_extra is not None
+    tokens = choice.model_extra["token_ids"]
+    assert len(tokens) == 8
+    back = httpx.post(url + "/detokenize", json={"tokens": tokens}).json()
+    assert back["prompt"] == choice.text
+
+
+def test_who_leaves_frees_everything(client: openai.OpenAI, url: str) -> None:
+    for _ in range(5):
+        stream = client.completions.create(
+            model=MODEL, prompt="Once upon", max_tokens=1000, stream=True, n=2
+        )
+        next(stream)
+        stream.close()
+    until_idle(url)
+
+
+def test_sigterm_under_load_cuts_nothing_off() -> None:
+    with headway_serve() as (process, url), ThreadPoolExecutor(4) as pool:
+        body = {"prompt": "Once", "max_tokens": 40, "ignore_eos": True, "temperature": 0}
+        asked = [
+            pool.submit(httpx.post, url + "/v1/completions", json=body, timeout=120)
+            for _ in range(4)
+        ]
+        while httpx.get(url + "/load").json()["server_load"] < 4:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        counts = [answer.result().json()["usage"]["completion_tokens"] for answer in asked]
+        assert counts == [40] * 4
+        assert process.wait(60) == 0
