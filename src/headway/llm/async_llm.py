@@ -8,15 +8,17 @@ process. The server and `LLM` are both built on it.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from random import Random
+from typing import Literal
+from weakref import WeakValueDictionary
 
 from headway import machine
-from headway.checkpoint import ModelConfig, Prepared, prepare
+from headway.checkpoint import ModelConfig, prepare
 from headway.client import EngineClient
 from headway.config import EngineConfig
 from headway.llm.collect import Collector
@@ -26,6 +28,9 @@ from headway.llm.stream import RequestStream, ResolvedRequest
 from headway.text import ChatTemplate, Tokenizer
 from headway.types import SamplingParams
 
+LONG_TEXT = 16_384
+"""Characters from which a text is encoded in a thread, so that the event loop stays responsive."""
+
 
 class AsyncLLM:
     """A model ready to generate. Obtain one with `start`, and `close` it (or use `async with`)."""
@@ -34,19 +39,24 @@ class AsyncLLM:
         self,
         client: EngineClient,
         *,
-        prepared: Prepared,
+        model_config: ModelConfig,
         tokenizer: Tokenizer,
         chat_template: ChatTemplate | None,
-        seed: int | None,
+        seed: int | None = None,
     ) -> None:
         self.client = client
-        self.model_config: ModelConfig = prepared.config
+        self.model_config = model_config
         self.tokenizer = tokenizer
         self.chat_template = chat_template
+        """How messages become a prompt; None for a model that does not chat."""
         self.max_model_len = client.info.limits.max_model_len
-        self._resolver = Resolver(tokenizer, max_model_len=self.max_model_len)
+        self._resolver = Resolver(
+            tokenizer, vocab_size=model_config.vocab_size, max_model_len=self.max_model_len
+        )
         self._random = Random(os.urandom(16) if seed is None else seed)  # noqa: S311
-        self._streams: dict[str, RequestStream] = {}
+        self._prefix = os.urandom(4).hex()
+        self._count = itertools.count(1)
+        self._streams: WeakValueDictionary[str, RequestStream] = WeakValueDictionary()
 
     @classmethod
     async def start(
@@ -61,7 +71,27 @@ class AsyncLLM:
         `command` replaces the engine program (tests do that), `progress` shows progress bars.
         Raises `HeadwayError` where the model or the engine cannot be had.
         """
-        raise NotImplementedError
+        config, dtype = _with_dtype(config)
+        prepared = await asyncio.to_thread(prepare, config.model, dtype=dtype, progress=progress)
+        # The engine loads weights while the tokenizer is read here.
+        starting = asyncio.create_task(EngineClient.start(config, prepared.folder, command=command))
+        try:
+            tokenizer = await asyncio.to_thread(Tokenizer.load, prepared.folder)
+            source = tokenizer.config.chat_template
+            template = None if source is None else ChatTemplate(source, tokenizer.config)
+        except BaseException:
+            starting.cancel()
+            started = (await asyncio.gather(starting, return_exceptions=True))[0]
+            if isinstance(started, EngineClient):
+                await started.close()
+            raise
+        return cls(
+            await starting,
+            model_config=prepared.config,
+            tokenizer=tokenizer,
+            chat_template=template,
+            seed=config.seed,
+        )
 
     def resolve(
         self,
@@ -73,7 +103,14 @@ class AsyncLLM:
         cache_salt: str = "",
     ) -> ResolvedRequest:
         """What `stream` would run, without running it; raises `InvalidRequest` as it would."""
-        raise NotImplementedError
+        ticket = Ticket(
+            request_id=request_id or f"req-{self._prefix}-{next(self._count)}",
+            arrival=time.monotonic(),
+            seed=self._random.getrandbits(63),
+            priority=priority,
+            cache_salt=cache_salt,
+        )
+        return self._resolver.resolve(prompt, params, ticket)
 
     def stream(
         self,
@@ -90,7 +127,17 @@ class AsyncLLM:
         as they are. Raises `InvalidRequest`, `RequestTooLarge`, or `Unavailable` where the engine
         has failed for good or is closed.
         """
-        raise NotImplementedError
+        return self.run(
+            self.resolve(
+                prompt, params, request_id=request_id, priority=priority, cache_salt=cache_salt
+            )
+        )
+
+    def run(self, resolved: ResolvedRequest) -> RequestStream:
+        """Start a resolved request."""
+        stream = RequestStream(resolved, self.client.submit(*resolved.requests), self.tokenizer)
+        self._streams[resolved.request_id] = stream
+        return stream
 
     async def generate(
         self,
@@ -100,24 +147,55 @@ class AsyncLLM:
         *,
         priority: int = 0,
     ) -> AsyncIterator[RequestOutput]:
-        """Everything generated so far, again and again until `finished`."""
-        raise NotImplementedError
-        yield
+        """Everything generated so far, again and again until `finished`.
+
+        An iterator that is left early aborts its request once it is closed or collected.
+        """
+        tokens = await self.encode(prompt) if isinstance(prompt, str) else prompt
+        resolved = self.resolve(tokens, params, request_id=request_id, priority=priority)
+        if isinstance(prompt, str):
+            resolved = replace(resolved, prompt=prompt)
+        stream = self.run(resolved)
+        collector = Collector(resolved, self.tokenizer)
+        try:
+            async for delta in stream:
+                collector.add(delta)
+                yield collector.output()
+        finally:
+            stream.cancel()
 
     async def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text; long texts are encoded off the event loop."""
-        raise NotImplementedError
+        if len(text) < LONG_TEXT:
+            return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        return await asyncio.to_thread(
+            self.tokenizer.encode, text, add_special_tokens=add_special_tokens
+        )
 
-    def abort(self, request_id: str) -> None:
+    async def abort(self, request_id: str) -> None:
         """End a request with finish reason "abort"; unknown ids are ignored."""
-        raise NotImplementedError
+        stream = self._streams.get(request_id)
+        if stream is not None:
+            for request in stream.resolved.requests:
+                self.client.abort(request.id)
 
     async def close(self) -> None:
         """Stop the engine; whatever still runs ends with finish reason "abort"."""
-        raise NotImplementedError
+        await self.client.close()
 
     async def __aenter__(self) -> AsyncLLM:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _with_dtype(
+    config: EngineConfig,
+) -> tuple[EngineConfig, Literal["float32", "bfloat16", "float16"]]:
+    """The settings with a number format that this machine computes fast, where none is given."""
+    dtype = config.dtype
+    if dtype == "auto":
+        gpu = config.device != "cpu" and machine.has_nvidia_gpu()
+        dtype = "bfloat16" if gpu or machine.has_bfloat16() else "float32"
+    return replace(config, dtype=dtype), dtype

@@ -50,7 +50,11 @@ class Logprob:
 
 @dataclass(slots=True, kw_only=True)
 class CompletionOutput:
-    """One continuation so far. `logprobs` maps token ids to `Logprob`, one dict per token."""
+    """One continuation so far. `logprobs` maps token ids to `Logprob`, one dict per token.
+
+    `finish_reason` "error" is the engine's fault, and `error` says which; the text up to there
+    stands.
+    """
 
     index: int
     text: str
@@ -59,6 +63,7 @@ class CompletionOutput:
     logprobs: list[dict[int, Logprob]] | None = None
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
+    error: str | None = None
 
     def finished(self) -> bool:
         return self.finish_reason is not None

@@ -37,8 +37,10 @@ class Ticket:
 class Resolver:
     """Turns prompts into engine requests for one model; holds no state but the model's facts."""
 
-    def __init__(self, tokenizer: Tokenizer, *, max_model_len: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, vocab_size: int, max_model_len: int) -> None:
+        """`vocab_size` is the model's own, which may differ from its tokenizer's."""
         self._tokenizer = tokenizer
+        self._vocab_size = vocab_size
         self._max_model_len = max_model_len
 
     def resolve(
@@ -70,11 +72,7 @@ class Resolver:
         )
 
     def _prompt_tokens(self, prompt: str | Sequence[int]) -> tuple[int, ...]:
-        if isinstance(prompt, str):
-            tokens = tuple(self._tokenizer.encode(prompt))
-        else:
-            tokens = tuple(prompt)
-            self._check_tokens("prompt", tokens)
+        tokens = tuple(self._tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)
         if not tokens:
             raise InvalidRequest("the prompt is empty", field="prompt")
         if len(tokens) >= self._max_model_len:
@@ -83,6 +81,7 @@ class Resolver:
                 f"the context of {self._max_model_len} with one token generated",
                 field="prompt",
             )
+        self._check_tokens("prompt", tokens)
         return tokens
 
     def _sampling(self, params: SamplingParams, prompt: int, seed: int) -> ResolvedSampling:
@@ -124,7 +123,7 @@ class Resolver:
         return tuple(found)
 
     def _check_tokens(self, field: str, tokens: Iterable[int]) -> None:
-        size = self._tokenizer.vocab_size
+        size = self._vocab_size
         for token in tokens:
             if type(token) is not int:
                 raise InvalidRequest(f"{field}: token id {token!r} is no integer", field=field)

@@ -15,6 +15,9 @@ from headway.llm.outputs import Delta
 from headway.text import Detokenizer, StopStrings, Tokenizer
 from headway.types import Request, SamplingParams, TokenEvent
 
+PROMPT_TAIL = 16
+"""Tokens of the prompt that may matter for how the first generated one reads."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedRequest:
@@ -38,7 +41,7 @@ class Continuation:
         self._prompt = resolved.prompt_token_ids if index == 0 else None
         self._eos = frozenset(tokenizer.eos_token_ids).difference(params.stop_token_ids)
         self._detokenizer = Detokenizer(
-            tokenizer, resolved.prompt_token_ids, params.skip_special_tokens
+            tokenizer, resolved.prompt_token_ids[-PROMPT_TAIL:], params.skip_special_tokens
         )
         self._stops = (
             StopStrings(tuple(params.stop), params.include_stop_str_in_output)

@@ -1,0 +1,39 @@
+"""`python -m headway.engine --fd N`: the engine process, started by `headway.client`.
+
+The heavy imports come after the signals are settled and the socket is watched, so that even a
+process that is still loading ends with its parent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from headway.engine.process import serve
+from headway.wire import EngineInfo, Start
+
+if TYPE_CHECKING:
+    from headway.engine.loop import Engine
+
+
+def build(start: Start) -> tuple[Engine, EngineInfo]:
+    from headway.engine.build import build_engine
+
+    return build_engine(start)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="headway.engine", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="the socket, inherited")
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    return serve(parser.parse_args().fd, build)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

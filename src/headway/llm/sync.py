@@ -1,0 +1,202 @@
+"""`LLM`: batches of prompts from a script, with plain calls.
+
+An `AsyncLLM` on an event loop in a background thread does the work; the engine forms the batches.
+Ctrl-C aborts what runs and leaves the `LLM` usable; its engine process ends with `close`, with the
+`with` block, or with the program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, cast
+
+from tqdm import tqdm
+
+from headway.config import DEFAULT_MODEL, EngineConfig
+from headway.errors import InvalidRequest
+from headway.llm.async_llm import AsyncLLM
+from headway.llm.background import LoopThread
+from headway.llm.collect import Collector
+from headway.llm.outputs import RequestOutput
+from headway.llm.stream import ResolvedRequest
+from headway.text import Tokenizer
+from headway.types import SamplingParams
+
+Prompt = str | Sequence[int]
+Message = dict[str, Any]
+
+
+class LLM:
+    """A model in memory. `settings` are the fields of `headway.config.EngineConfig`."""
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        command: Sequence[str] | None = None,
+        progress: bool = True,
+        **settings: Any,
+    ) -> None:
+        """Start the engine; `command` replaces its program, `progress` shows preparation."""
+        config = _config(model, settings)
+        loop = LoopThread()
+        try:
+            self._llm = loop.run(AsyncLLM.start(config, command=command, progress=progress))
+        except BaseException:
+            loop.close()
+            raise
+        self._loop = loop
+        self._end = weakref.finalize(self, _shut_down, loop, self._llm)
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        use_tqdm: bool = True,
+    ) -> list[RequestOutput]:
+        """Continue prompts (texts or token ids), all at once; results come in their order.
+
+        One set of parameters serves all prompts, a list has one for each. Raises `InvalidRequest`
+        before anything runs where any of them cannot be served. A progress bar is shown on a
+        terminal unless `use_tqdm` is false.
+        """
+        listed = _listed(prompts)
+        chosen = _each(sampling_params, len(listed))
+        resolved = [
+            self._llm.resolve(prompt, params) for prompt, params in zip(listed, chosen, strict=True)
+        ]
+        return self._run(resolved, use_tqdm=use_tqdm)
+
+    def chat(
+        self,
+        messages: Sequence[Message] | Sequence[Sequence[Message]],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        use_tqdm: bool = True,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> list[RequestOutput]:
+        """Answer a conversation, or several at once; see `generate`."""
+        template = self._llm.chat_template
+        if template is None:
+            raise InvalidRequest("this model has no chat template", field="messages")
+        several = cast(
+            Sequence[Sequence[Message]],
+            [messages] if messages and isinstance(messages[0], Mapping) else messages,
+        )
+        chosen = _each(sampling_params, len(several))
+        resolved = []
+        for conversation, params in zip(several, chosen, strict=True):
+            text = template.render(
+                list(conversation),
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+                **(chat_template_kwargs or {}),
+            )
+            tokens = self._llm.tokenizer.encode(text, add_special_tokens=False)
+            resolved.append(replace(self._llm.resolve(tokens, params), prompt=text))
+        return self._run(resolved, use_tqdm=use_tqdm)
+
+    def get_tokenizer(self) -> Tokenizer:
+        return self._llm.tokenizer
+
+    @property
+    def engine(self) -> AsyncLLM:
+        """The asynchronous API beneath, for its facts; its methods belong to another thread."""
+        return self._llm
+
+    def close(self) -> None:
+        """Stop the engine process and wait until it is gone. Closing again does nothing."""
+        self._end()
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self, resolved: Sequence[ResolvedRequest], *, use_tqdm: bool) -> list[RequestOutput]:
+        # tqdm reads None as "only on a terminal".
+        disable = None if use_tqdm else True
+        with tqdm(total=len(resolved), desc="Generating", unit="req", disable=disable) as bar:
+            return self._loop.run(_run_all(self._llm, resolved, bar))
+
+
+async def _run_all(
+    llm: AsyncLLM, resolved: Sequence[ResolvedRequest], bar: tqdm[Any]
+) -> list[RequestOutput]:
+    progress = _Progress(bar)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_run_one(llm, each, progress)) for each in resolved]
+    return [task.result() for task in tasks]
+
+
+async def _run_one(llm: AsyncLLM, resolved: ResolvedRequest, progress: _Progress) -> RequestOutput:
+    collector = Collector(resolved, llm.tokenizer)
+    stream = llm.run(resolved)
+    try:
+        async for delta in stream:
+            collector.add(delta)
+            progress.tokens += len(delta.token_ids)
+    finally:
+        stream.cancel()
+    progress.request_done()
+    return collector.output()
+
+
+class _Progress:
+    """The progress bar's figures: requests done, and output tokens per second."""
+
+    def __init__(self, bar: tqdm[Any]) -> None:
+        self.tokens = 0
+        self._bar = bar
+
+    def request_done(self) -> None:
+        elapsed = self._bar.format_dict["elapsed"]
+        if elapsed:
+            self._bar.set_postfix_str(f"{self.tokens / elapsed:.0f} tok/s", refresh=False)
+        self._bar.update()
+
+
+def _config(model: str | None, settings: Mapping[str, Any]) -> EngineConfig:
+    known = {field.name for field in fields(EngineConfig)}
+    for name in settings:
+        if name not in known:
+            raise InvalidRequest(f"'{name}' is no engine setting", field=name)
+    return EngineConfig(model=model or DEFAULT_MODEL, **settings)
+
+
+def _listed(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    """One prompt or many, as a list; a list of numbers is one prompt of token ids."""
+    if isinstance(prompts, str):
+        return [prompts]
+    if prompts and isinstance(prompts[0], int):
+        return [cast(Sequence[int], prompts)]
+    return list(cast(Sequence[Prompt], prompts))
+
+
+def _each(
+    params: SamplingParams | Sequence[SamplingParams] | None, count: int
+) -> list[SamplingParams]:
+    if params is None:
+        return [SamplingParams()] * count
+    if isinstance(params, SamplingParams):
+        return [params] * count
+    if len(params) != count:
+        raise InvalidRequest(
+            f"there are {count} prompts and {len(params)} sampling parameters",
+            field="sampling_params",
+        )
+    return list(params)
+
+
+def _shut_down(loop: LoopThread, llm: AsyncLLM) -> None:
+    try:
+        loop.run(llm.close())
+    finally:
+        loop.close()

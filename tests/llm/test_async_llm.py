@@ -1,0 +1,202 @@
+"""`AsyncLLM` over the fake engine: the whole way from text to text, without a model."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from headway import machine
+from headway.config import EngineConfig
+from headway.errors import HeadwayError, InvalidRequest
+from headway.llm import AsyncLLM
+from headway.types import SamplingParams
+from tests.client.fake_engine import COMMAND, NUM_BLOCKS, POISON, expected_tokens
+from tests.client.support import alive, started, until
+from tests.llm.support import serve_fake, write_prepared
+
+
+@asynccontextmanager
+async def running_llm(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: EngineConfig | None = None,
+    **script: object,
+) -> AsyncIterator[AsyncLLM]:
+    serve_fake(monkeypatch, write_prepared(folder, **script))
+    async with await AsyncLLM.start(config or EngineConfig(), command=COMMAND) as llm:
+        yield llm
+    assert not any(alive(pid) for pid in started(folder))
+
+
+def test_generate_yields_everything_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with running_llm(tmp_path, monkeypatch) as llm:
+            params = SamplingParams(max_tokens=9, seed=4)
+            outputs = [each async for each in llm.generate("Hi", params, "mine")]
+            (request,) = llm.resolve("Hi", params).requests
+            last = outputs[-1]
+            assert last.finished
+            assert last.request_id == "mine"
+            assert last.prompt == "Hi"
+            assert last.prompt_token_ids == llm.tokenizer.encode("Hi")
+            (answer,) = last.outputs
+            assert answer.token_ids == expected_tokens(request)
+            assert answer.text == llm.tokenizer.decode(answer.token_ids)
+            assert answer.finish_reason == "length"
+            assert all(answer.text.startswith(each.outputs[0].text) for each in outputs)
+            assert llm.max_model_len == 2048
+
+    asyncio.run(main())
+
+
+def test_several_continuations_come_in_one_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with running_llm(tmp_path, monkeypatch) as llm:
+            params = SamplingParams(n=3, max_tokens=5, seed=4)
+            stream = llm.stream("Hi", params)
+            deltas = [delta async for delta in stream]
+            for index, request in enumerate(stream.resolved.requests):
+                own = [delta for delta in deltas if delta.index == index]
+                assert [t for delta in own for t in delta.token_ids] == expected_tokens(request)
+            assert sum(delta.prompt_token_ids is not None for delta in deltas) == 1
+
+    asyncio.run(main())
+
+
+def test_a_stop_string_frees_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with running_llm(tmp_path, monkeypatch, step_seconds=0.001) as llm:
+            free = SamplingParams(max_tokens=40, seed=4)
+            whole = [each async for each in llm.generate("Hi", free)][-1].outputs[0].text
+            params = SamplingParams(max_tokens=1500, seed=4, stop=(whole[10:13],))
+            answer = [each async for each in llm.generate("Hi", params)][-1].outputs[0]
+            assert answer.text == whole[: whole.index(whole[10:13])]
+            assert (answer.finish_reason, answer.stop_reason) == ("stop", whole[10:13])
+            await until(lambda: llm.client.stats.free_blocks == NUM_BLOCKS)
+
+    asyncio.run(main())
+
+
+def test_leaving_or_aborting_ends_the_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with running_llm(tmp_path, monkeypatch, step_seconds=0.001) as llm:
+            params = SamplingParams(max_tokens=1500, n=2)
+            stream = llm.stream("Hi", params, request_id="gone")
+            await anext(stream)
+            await llm.abort("gone")
+            await llm.abort("never there")
+            reasons = [delta.finish_reason async for delta in stream if delta.finish_reason]
+            assert reasons == ["abort", "abort"]
+            outputs = llm.generate("Hi", params)
+            await anext(outputs)
+            await outputs.aclose()  # type: ignore[attr-defined]
+            await until(lambda: llm.client.stats.free_blocks == NUM_BLOCKS)
+            assert llm.client.live == 0
+
+    asyncio.run(main())
+
+
+def test_text_survives_the_death_of_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with running_llm(tmp_path, monkeypatch, step_seconds=0.001) as llm:
+            params = SamplingParams(max_tokens=200, seed=8)
+            stream = llm.stream("Hi", params)
+            deltas = [await anext(stream)]
+            os.kill(llm.client.pid or 0, signal.SIGKILL)
+            deltas += [delta async for delta in stream]
+            expected = expected_tokens(stream.resolved.requests[0])
+            assert "".join(delta.text for delta in deltas) == llm.tokenizer.decode(expected)
+            assert llm.client.restarts == 1
+
+    asyncio.run(main())
+
+
+def test_the_engines_fault_is_told_with_the_text_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with running_llm(tmp_path, monkeypatch) as llm:
+            output = [each async for each in llm.generate([POISON], SamplingParams())][-1]
+            assert output.outputs[0].finish_reason == "error"
+            assert "died repeatedly" in (output.outputs[0].error or "")
+
+    asyncio.run(main())
+
+
+def test_seeds_repeat_where_the_engine_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def draw(config: EngineConfig) -> list[int]:
+        async with running_llm(tmp_path, monkeypatch, config) as llm:
+            resolved = [llm.resolve("Hi", SamplingParams()) for _ in range(3)]
+            assert len({each.request_id for each in resolved}) == 3
+            return [each.requests[0].sampling.seed for each in resolved]
+
+    fixed = asyncio.run(draw(EngineConfig(seed=3)))
+    assert len(set(fixed)) == 3
+    assert fixed == asyncio.run(draw(EngineConfig(seed=3)))
+    assert fixed != asyncio.run(draw(EngineConfig()))
+
+
+@pytest.mark.parametrize(
+    ("config", "bfloat16", "gpu", "expected"),
+    [
+        (EngineConfig(), True, False, "bfloat16"),
+        (EngineConfig(), False, False, "float32"),
+        (EngineConfig(), False, True, "bfloat16"),
+        (EngineConfig(device="cpu"), False, True, "float32"),
+        (EngineConfig(dtype="float16"), True, True, "float16"),
+    ],
+)
+def test_the_engine_gets_an_explicit_dtype(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: EngineConfig,
+    bfloat16: bool,
+    gpu: bool,
+    expected: str,
+) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(machine, "has_bfloat16", lambda: bfloat16)
+        monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: gpu)
+        async with running_llm(tmp_path, monkeypatch, config) as llm:
+            assert llm.client.info.dtype == expected
+
+    asyncio.run(main())
+
+
+def test_a_failed_start_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        prepared = write_prepared(tmp_path)
+        serve_fake(monkeypatch, prepared)
+        (tmp_path / "tokenizer.json").write_text("{")
+        with pytest.raises(HeadwayError, match="tokenizer.json"):
+            await AsyncLLM.start(EngineConfig(), command=COMMAND)
+        assert not any(alive(pid) for pid in started(tmp_path))
+
+    asyncio.run(main())
+
+
+def test_long_texts_are_encoded_like_short_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with running_llm(tmp_path, monkeypatch) as llm:
+            text = "abc " * 5000
+            assert await llm.encode(text) == llm.tokenizer.encode(text)
+            with pytest.raises(InvalidRequest, match="at most 2047 fit"):
+                await anext(llm.generate(text, SamplingParams()))
+
+    asyncio.run(main())

@@ -1,0 +1,98 @@
+"""Text and parameters become engine requests with nothing left open, or a clear refusal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from headway.errors import InvalidRequest, RequestTooLarge
+from headway.llm.resolve import Resolver, Ticket, child_seed
+from headway.llm.stream import ResolvedRequest
+from headway.text import Tokenizer
+from headway.types import SamplingParams
+from tests.llm.support import EOS, VOCABULARY, write_prepared
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    folder = tmp_path_factory.mktemp("model")
+    write_prepared(folder)
+    return Tokenizer.load(folder)
+
+
+def resolve(tokenizer: Tokenizer, prompt: Any, **params: Any) -> ResolvedRequest:
+    resolver = Resolver(tokenizer, vocab_size=VOCABULARY, max_model_len=64)
+    ticket = Ticket(request_id="r", arrival=2.0, seed=5, priority=3, cache_salt="salt")
+    return resolver.resolve(prompt, SamplingParams(**params), ticket)
+
+
+def test_a_text_becomes_one_request(tokenizer: Tokenizer) -> None:
+    resolved = resolve(tokenizer, "Hello", max_tokens=7, stop_token_ids=(40,))
+    (request,) = resolved.requests
+    assert resolved.prompt == "Hello"
+    assert list(request.prompt) == tokenizer.encode("Hello")
+    assert (request.id, request.arrival, request.priority) == ("r", 2.0, 3)
+    assert (request.group, request.cache_salt) == ("", "salt")
+    assert request.sampling.seed == 5
+    assert request.sampling.max_tokens == 7
+    assert request.sampling.stop_token_ids == (40, EOS)
+
+
+def test_several_continuations_share_a_group_and_differ_in_their_seeds(
+    tokenizer: Tokenizer,
+) -> None:
+    resolved = resolve(tokenizer, [1, 2], n=3, seed=77, prompt_logprobs=0)
+    assert [each.id for each in resolved.requests] == ["r-0", "r-1", "r-2"]
+    assert {each.group for each in resolved.requests} == {"r"}
+    seeds = [each.sampling.seed for each in resolved.requests]
+    assert seeds == [77, child_seed(77, 1), child_seed(77, 2)]
+    assert len(set(seeds)) == 3
+    assert all(-(2**63) <= seed < 2**63 for seed in seeds)
+    assert [each.sampling.prompt_logprobs for each in resolved.requests] == [0, None, None]
+
+
+def test_lengths_are_clamped_to_the_context(tokenizer: Tokenizer) -> None:
+    assert resolve(tokenizer, [1] * 60, max_tokens=100).requests[0].sampling.max_tokens == 4
+    assert resolve(tokenizer, [1] * 60, max_tokens=None).requests[0].sampling.max_tokens == 4
+    clamped = resolve(tokenizer, [1] * 60, max_tokens=100, min_tokens=50).requests[0].sampling
+    assert clamped.min_tokens == 4
+
+
+def test_end_of_sequence_is_ignored_when_asked(tokenizer: Tokenizer) -> None:
+    assert resolve(tokenizer, [1], ignore_eos=True).requests[0].sampling.stop_token_ids == ()
+
+
+def test_bad_words_are_banned_at_the_start_and_after_a_space(tokenizer: Tokenizer) -> None:
+    banned = resolve(tokenizer, [1], bad_words=("ab", " ab")).requests[0].sampling.bad_words
+    assert banned == (tuple(tokenizer.encode("ab")), tuple(tokenizer.encode(" ab")))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "params", "field"),
+    [
+        ("", {}, "prompt"),
+        ([], {}, "prompt"),
+        ([VOCABULARY], {}, "prompt"),
+        ([-1], {}, "prompt"),
+        ([True], {}, "prompt"),
+        ([1.0], {}, "prompt"),
+        ("ok", {"logit_bias": {VOCABULARY: 1.0}}, "logit_bias"),
+        ("ok", {"stop_token_ids": (VOCABULARY,)}, "stop_token_ids"),
+        ("ok", {"allowed_token_ids": (1, VOCABULARY)}, "allowed_token_ids"),
+        ("lone \ud800", {}, "prompt"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_by_name(
+    tokenizer: Tokenizer, prompt: Any, params: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        resolve(tokenizer, prompt, **params)
+    assert caught.value.field == field
+
+
+def test_a_prompt_must_leave_room_for_a_token(tokenizer: Tokenizer) -> None:
+    assert len(resolve(tokenizer, [1] * 63).prompt_token_ids) == 63
+    with pytest.raises(RequestTooLarge, match="64 tokens; at most 63 fit") as caught:
+        resolve(tokenizer, [1] * 64)
+    assert caught.value.field == "prompt"

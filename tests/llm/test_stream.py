@@ -1,0 +1,139 @@
+"""Token events become text: stop strings, stop tokens, and independence of how events are cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headway.llm.outputs import Delta
+from headway.llm.resolve import Resolver, Ticket
+from headway.llm.stream import Continuation
+from headway.text import Tokenizer
+from headway.types import FinishReason, SamplingParams, TokenEvent, TokenLogprobs
+from tests.llm.support import EOS, VOCABULARY, write_prepared
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    folder: Path = tmp_path_factory.mktemp("model")
+    write_prepared(folder)
+    return Tokenizer.load(folder)
+
+
+def continuation(tokenizer: Tokenizer, params: SamplingParams) -> Continuation:
+    resolver = Resolver(tokenizer, vocab_size=VOCABULARY, max_model_len=512)
+    resolved = resolver.resolve("Q:", params, Ticket(request_id="r", arrival=0.0, seed=1))
+    return Continuation(0, resolved, tokenizer)
+
+
+def read(
+    tokenizer: Tokenizer,
+    params: SamplingParams,
+    pieces: list[list[int]],
+    finish: FinishReason = "length",
+) -> list[Delta]:
+    """Feed pieces as events, the last with `finish`, until the continuation ends."""
+    reader = continuation(tokenizer, params)
+    deltas = []
+    for number, piece in enumerate(pieces, start=1):
+        last = number == len(pieces)
+        event = TokenEvent(
+            id="r",
+            tokens=tuple(piece),
+            logprobs=tuple(TokenLogprobs(token=token, logprob=-1.0, rank=1) for token in piece),
+            finish=finish if last else None,
+            stop_reason=piece[-1] if last and finish == "stop" else None,
+        )
+        deltas.append(reader.read(event))
+        if deltas[-1].finish_reason is not None:
+            break
+    return deltas
+
+
+def text(deltas: list[Delta]) -> str:
+    return "".join(delta.text for delta in deltas)
+
+
+def test_text_follows_the_tokens(tokenizer: Tokenizer) -> None:
+    pieces = [[token] for token in tokenizer.encode("héllo")]
+    deltas = read(tokenizer, SamplingParams(), pieces)
+    assert text(deltas) == "héllo"
+    assert [len(delta.token_ids) for delta in deltas] == [1] * 6
+    assert deltas[1].text == ""
+    assert deltas[0].prompt_token_ids == tuple(tokenizer.encode("Q:"))
+    assert deltas[0].cached_tokens == 0
+    assert deltas[1].prompt_token_ids is None
+
+
+def test_an_open_character_is_closed_at_the_end(tokenizer: Tokenizer) -> None:
+    first = tokenizer.encode("é")[:1]
+    assert text(read(tokenizer, SamplingParams(), [first])) == "\ufffd"
+
+
+def test_a_stop_string_ends_the_text_and_cuts_the_tokens(tokenizer: Tokenizer) -> None:
+    params = SamplingParams(stop=("END",))
+    deltas = read(tokenizer, params, [tokenizer.encode("one ENDING"), tokenizer.encode("more")])
+    (delta,) = deltas
+    assert delta.text == "one "
+    assert (delta.finish_reason, delta.stop_reason) == ("stop", "END")
+    assert delta.token_ids == tuple(tokenizer.encode("one END"))
+    assert len(delta.logprobs) == len(delta.token_ids)
+
+
+def test_a_stop_string_may_stay_in_the_text(tokenizer: Tokenizer) -> None:
+    params = SamplingParams(stop=("END",), include_stop_str_in_output=True)
+    assert text(read(tokenizer, params, [tokenizer.encode("one ENDING")])) == "one END"
+
+
+def test_the_beginning_of_a_stop_string_is_held_back_until_it_is_none(
+    tokenizer: Tokenizer,
+) -> None:
+    params = SamplingParams(stop=("END",))
+    deltas = read(tokenizer, params, [tokenizer.encode(part) for part in ("aE", "N", "Tb", "E")])
+    assert [delta.text for delta in deltas] == ["a", "", "ENTb", "E"]
+    assert deltas[-1].finish_reason == "length"
+
+
+def test_stop_strings_count_only_after_min_tokens(tokenizer: Tokenizer) -> None:
+    params = SamplingParams(stop=("a",), min_tokens=3)
+    (delta,) = read(tokenizer, params, [tokenizer.encode("aabcab")])
+    assert delta.text == "aabc"
+
+
+@pytest.mark.parametrize(("include", "expected"), [(False, "ab"), (True, "abc")])
+def test_a_stop_token_shows_only_when_included(
+    tokenizer: Tokenizer, include: bool, expected: str
+) -> None:
+    tokens = tokenizer.encode("abc")
+    params = SamplingParams(stop_token_ids=(tokens[-1],), include_stop_str_in_output=include)
+    (delta,) = read(tokenizer, params, [tokens], finish="stop")
+    assert delta.text == expected
+    assert delta.token_ids == tuple(tokens)
+    assert delta.stop_reason == tokens[-1]
+
+
+def test_the_models_own_end_is_no_stop_reason(tokenizer: Tokenizer) -> None:
+    tokens = [*tokenizer.encode("ab"), EOS]
+    (delta,) = read(tokenizer, SamplingParams(), [tokens], finish="stop")
+    assert (delta.text, delta.finish_reason, delta.stop_reason) == ("ab", "stop", None)
+    asked = SamplingParams(stop_token_ids=(EOS,))
+    assert read(tokenizer, asked, [tokens], finish="stop")[0].stop_reason == EOS
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), words=st.text("ab\u00e9 ", min_size=1, max_size=24))
+def test_the_result_does_not_depend_on_how_events_are_cut(
+    tokenizer: Tokenizer, data: st.DataObject, words: str
+) -> None:
+    params = SamplingParams(stop=("aab", "\u00e9a"), min_tokens=2)
+    tokens = tokenizer.encode(words)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(tokens)))) | {len(tokens)})
+    pieces = [tokens[start:end] for start, end in zip([0, *cuts], cuts, strict=False)]
+    whole = read(tokenizer, params, [tokens])
+    cut = read(tokenizer, params, pieces)
+    assert text(cut) == text(whole)
+    assert sum((delta.token_ids for delta in cut), ()) == whole[0].token_ids
+    assert cut[-1].stop_reason == whole[0].stop_reason

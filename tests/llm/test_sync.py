@@ -1,0 +1,108 @@
+"""`LLM` over the fake engine: order, parameters, chat, Ctrl-C, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headway.errors import InvalidRequest
+from headway.llm import LLM
+from headway.types import SamplingParams
+from tests.client.fake_engine import COMMAND
+from tests.client.support import PATIENCE, alive, started
+from tests.llm.support import serve_fake, write_prepared
+
+
+@pytest.fixture
+def llm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LLM]:
+    serve_fake(monkeypatch, write_prepared(tmp_path))
+    with LLM(command=COMMAND, seed=1) as llm:
+        yield llm
+    assert not any(alive(pid) for pid in started(tmp_path))
+
+
+def test_results_come_in_the_order_of_the_prompts(llm: LLM) -> None:
+    params = [SamplingParams(max_tokens=length, seed=1) for length in (30, 2, 11)]
+    outputs = llm.generate(["a", "b", [5, 6]], params)
+    assert [output.prompt for output in outputs] == ["a", "b", None]
+    assert [len(output.outputs[0].token_ids) for output in outputs] == [30, 2, 11]
+    assert outputs[2].prompt_token_ids == [5, 6]
+    alone = llm.generate("b", params[1], use_tqdm=False)
+    assert alone[0].outputs == outputs[1].outputs
+
+
+def test_nothing_runs_when_any_prompt_is_refused(llm: LLM) -> None:
+    with pytest.raises(InvalidRequest, match="outside the vocabulary"):
+        llm.generate(["a", [99_999]])
+    with pytest.raises(InvalidRequest, match="2 prompts and 1 sampling parameters"):
+        llm.generate(["a", "b"], [SamplingParams()])
+    assert llm.engine.client.stats.computed_tokens == 0
+
+
+def test_chat_applies_the_template(llm: LLM) -> None:
+    conversation = [{"role": "user", "content": "Hi"}]
+    params = SamplingParams(max_tokens=3, seed=1)
+    (output,) = llm.chat(conversation, params)
+    assert output.prompt == "<user>Hi<assistant>"
+    pair = llm.chat([conversation, conversation], params)
+    assert [each.outputs for each in pair] == [output.outputs] * 2
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="'max_batch' is no engine setting"):
+        LLM(max_batch=3)
+
+
+def test_closing_twice_is_harmless(llm: LLM) -> None:
+    llm.close()
+    llm.close()
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import headway.llm.async_llm as module
+from headway.checkpoint import load_prepared
+from headway.llm import LLM
+from headway.types import SamplingParams
+
+folder = Path(sys.argv[1])
+module.prepare = lambda *_, **__: load_prepared(folder)
+llm = LLM(command=sys.argv[2:])
+long = SamplingParams(max_tokens=2000, ignore_eos=True)
+llm.engine.client.subscribe(lambda events, *_: events and print("running", flush=True))
+try:
+    llm.generate(["a", "b"], long)
+except KeyboardInterrupt:
+    print("interrupted", llm.engine.client.live, flush=True)
+print(len(llm.generate("c", SamplingParams(max_tokens=4))[0].outputs[0].token_ids), flush=True)
+"""
+
+
+def test_ctrl_c_aborts_what_runs_and_the_llm_goes_on(tmp_path: Path) -> None:
+    write_prepared(tmp_path, step_seconds=0.05)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path), *COMMAND],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert process.stdout is not None
+    with process.stdout as out:
+        assert out.readline() == "running\n"
+        process.send_signal(signal.SIGINT)
+        rest = [line for line in out.read().splitlines() if line != "running"]
+    # Undisturbed, the two requests would have taken 100 seconds; now there are four steps left.
+    assert rest == ["interrupted 0", "4"]
+    assert process.wait(PATIENCE) == 0
+    give_up = time.monotonic() + PATIENCE
+    while any(alive(pid) for pid in started(tmp_path)):
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
