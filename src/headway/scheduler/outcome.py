@@ -6,28 +6,37 @@ from headway.scheduler.sequence import Sequence
 from headway.types import FinishReason, PromptLogprobs, Sampled, TokenEvent
 
 
-def ending(seq: Sequence, max_model_len: int) -> FinishReason | None:
+def ending(seq: Sequence) -> FinishReason | None:
     """Why the sequence ends after its last token, which was generated; None if it goes on."""
     if seq.tokens[-1] in seq.stop_ids:
         return "stop"
-    if seq.left <= 0 or len(seq.tokens) >= max_model_len:
+    if len(seq.tokens) >= seq.full_length:  # which the context holds: admission saw to it
         return "length"
     return None
 
 
 def token_event(seq: Sequence, sampled: Sampled, finish: FinishReason | None) -> TokenEvent:
     """News of one token, which is the last of `seq.tokens`."""
-    first = not seq.announced
+    logprobs = () if sampled.logprobs is None else (sampled.logprobs,)
+    stop_reason = sampled.token if finish == "stop" else None
+    if seq.announced:
+        return TokenEvent(
+            id=seq.request.id,
+            tokens=(sampled.token,),
+            logprobs=logprobs,
+            finish=finish,
+            stop_reason=stop_reason,
+        )
     seq.announced = True
     return TokenEvent(
         id=seq.request.id,
         tokens=(sampled.token,),
-        logprobs=() if sampled.logprobs is None else (sampled.logprobs,),
-        prompt_logprobs=tuple(seq.prompt_logprobs) if first else (),
+        logprobs=logprobs,
+        prompt_logprobs=tuple(seq.prompt_logprobs),
         finish=finish,
-        stop_reason=sampled.token if finish == "stop" else None,
-        cached_tokens=seq.cached_tokens if first else 0,
-        scheduled_at=seq.scheduled_at if first else None,
+        stop_reason=stop_reason,
+        cached_tokens=seq.cached_tokens,
+        scheduled_at=seq.scheduled_at,
     )
 
 

@@ -62,7 +62,7 @@ class Prefixes:
         """Note that tokens are computed up to `computed`: full blocks may be hit from now on."""
         size = self._pool.block_size
         first, seq.computed = seq.computed // size, computed
-        if seq.salt is None or computed < (first + 1) * size:
+        if computed < (first + 1) * size or seq.salt is None:
             return
         if len(seq.hashes) < computed // size:
             self.name(seq)

@@ -74,7 +74,7 @@ class Scheduler:
         )
         self._added += 1
         seq = new_sequence(self._added, request, prefix_caching=self._prefix_caching)
-        finish = ending(seq, self.limits.max_model_len) if request.generated else None
+        finish = ending(seq) if request.generated else None
         if finish is not None:
             stopped_by = seq.tokens[-1] if finish == "stop" else None
             return end_event(seq, finish, stop_reason=stopped_by)
@@ -117,6 +117,7 @@ class Scheduler:
             if news.seq in self._roster.live:
                 keep_prompt_logprobs(self._roster.live[news.seq], news)
         events = []
+        live = self._roster.live
         sampled = iter(result.sampled)
         tokens = 0
         for piece in plan.slices:
@@ -124,7 +125,7 @@ class Scheduler:
             token = next(sampled) if piece.sample else None
             if token is not None and token.seq != piece.seq:
                 raise ValueError(f"sequence {piece.seq} sampled, {token.seq} came back")
-            seq = self._roster.live.get(piece.seq)
+            seq = live.get(piece.seq)
             if seq is not None:
                 event = self._advance(seq, piece, token)
                 if event is not None:
@@ -244,7 +245,7 @@ class Scheduler:
         if len(piece.tokens) > 1:
             self._roster.relief += 1  # it decodes from now on, so the forecast is better
         seq.tokens.append(sampled.token)
-        finish = ending(seq, self.limits.max_model_len)
+        finish = ending(seq)
         event = token_event(seq, sampled, finish)
         if finish is not None:
             self._finish(seq, finish)

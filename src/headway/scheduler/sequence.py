@@ -25,6 +25,8 @@ class Sequence:
     request: Request
     tokens: list[int]
     """Prompt and generated tokens, as far as they are known."""
+    full_length: int
+    """Tokens, prompt included, at which it ends if nothing stops it before."""
     stop_ids: frozenset[int]
     salt: bytes | None
     """Whom it shares prefixes with; None where it shares with nobody and nothing is hashed."""
@@ -70,7 +72,7 @@ class Sequence:
     @property
     def left(self) -> int:
         """Tokens it may still generate."""
-        return self.request.sampling.max_tokens - self.generated
+        return self.full_length - len(self.tokens)
 
     @property
     def immune(self) -> bool:
@@ -94,6 +96,7 @@ def new_sequence(id: int, request: Request, *, prefix_caching: bool) -> Sequence
         id=id,
         request=request,
         tokens=[*request.prompt, *request.generated],
+        full_length=len(request.prompt) + request.sampling.max_tokens,
         stop_ids=frozenset(request.sampling.stop_token_ids),
         salt=salt,
     )
