@@ -10,7 +10,7 @@ from headway.checkpoint.hf_model import weight_files
 from headway.checkpoint.known import find_known, known_models
 from headway.errors import ModelError, ModelNotFound
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w./-]+\.gguf)?\Z")
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(:[\w./-]+\.gguf)?\Z")
 _TEXT_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
