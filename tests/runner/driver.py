@@ -1,0 +1,106 @@
+"""A plain loop that makes step plans, for tests of the runner without a scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from headway.runner import TorchRunner
+from headway.types import Entry, PromptLogprobs, ResolvedSampling, Sampled, Slice, StepPlan
+
+
+@dataclass
+class Live:
+    """One sequence of the driver: its tokens, how many are computed, its blocks."""
+
+    seq: int
+    tokens: list[int]
+    prompt_len: int
+    sampling: ResolvedSampling
+    blocks: list[int] = field(default_factory=list)
+    computed: int = 0
+    sampled: list[Sampled] = field(default_factory=list)
+    prompt_logprobs: list[PromptLogprobs] = field(default_factory=list)
+
+    @property
+    def generated(self) -> list[int]:
+        return self.tokens[self.prompt_len :]
+
+
+class Driver:
+    """Hands out blocks in order and never takes one back."""
+
+    def __init__(self, runner: TorchRunner, block_size: int) -> None:
+        self.runner = runner
+        self.block_size = block_size
+        self.next_block = 0
+        self.next_seq = 0
+        self.step = 0
+        self.ended: list[int] = []
+        self.entries: list[Entry] = []
+
+    def add(
+        self,
+        prompt: Sequence[int],
+        sampling: ResolvedSampling,
+        *,
+        blocks: Sequence[int] = (),
+    ) -> Live:
+        """Enter a sequence; `blocks` are full ones computed before that hold its first tokens."""
+        live = Live(self.next_seq, list(prompt), len(prompt), sampling, list(blocks))
+        live.computed = len(blocks) * self.block_size
+        self.next_seq += 1
+        self._enter(live)
+        return live
+
+    def preempt(self, live: Live) -> None:
+        """Take a sequence's blocks and start it over under its next step."""
+        self.ended.append(live.seq)
+        live.blocks, live.computed = [], 0
+        self._enter(live)
+
+    def run(self, parts: Sequence[tuple[Live, int]]) -> None:
+        """One step: so many tokens of each sequence (no more than it has left)."""
+        slices = [self._slice(live, count) for live, count in parts]
+        plan = StepPlan(step=self.step, slices=slices, entries=self.entries, ended=self.ended)
+        self.step, self.entries, self.ended = self.step + 1, [], []
+        result = self.runner.submit(plan).result()
+        assert result.step == plan.step
+        by_seq = {live.seq: live for live, _ in parts}
+        for part in slices:
+            by_seq[part.seq].computed += len(part.tokens)
+        assert [each.seq for each in result.sampled] == [s.seq for s in slices if s.sample]
+        for each in result.sampled:
+            by_seq[each.seq].sampled.append(each)
+            by_seq[each.seq].tokens.append(each.token)
+        for found in result.prompt_logprobs:
+            by_seq[found.seq].prompt_logprobs.append(found)
+
+    def finish(self, lives: Sequence[Live], *, chunk: int = 10**9) -> None:
+        """Run all until each has its `max_tokens`."""
+        while left := [v for v in lives if len(v.generated) < v.sampling.max_tokens]:
+            self.run([(live, chunk) for live in left])
+
+    def _enter(self, live: Live) -> None:
+        self.entries.append(
+            Entry(
+                seq=live.seq,
+                tokens=tuple(live.tokens),
+                prompt_len=live.prompt_len,
+                sampling=live.sampling,
+            )
+        )
+
+    def _slice(self, live: Live, count: int) -> Slice:
+        count = min(count, len(live.tokens) - live.computed)
+        end = live.computed + count
+        while len(live.blocks) * self.block_size < end:
+            live.blocks.append(self.next_block)
+            self.next_block += 1
+        return Slice(
+            seq=live.seq,
+            start=live.computed,
+            tokens=tuple(live.tokens[live.computed : end]),
+            blocks=tuple(live.blocks),
+            sample=end == len(live.tokens),
+        )
