@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from headway.errors import InvalidRequest, RequestTooLarge
@@ -243,6 +243,3 @@ class FakeLLM:
 
     async def close(self) -> None:
         self.closed = True
-
-
-Build = Callable[[], FakeLLM]

@@ -77,14 +77,14 @@ def until_idle(url: str) -> None:
 
 def test_the_capital_of_france(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(
-        model=MODEL, messages=FRANCE, temperature=0, max_tokens=32
+        model=MODEL, messages=FRANCE, temperature=0, max_tokens=12
     )
     assert answer.choices[0].message.content is not None
     assert "Paris" in answer.choices[0].message.content
 
 
 def test_a_stream_says_what_the_whole_says(client: openai.OpenAI) -> None:
-    asked: dict[str, Any] = {"model": MODEL, "messages": FRANCE, "seed": 7, "max_tokens": 24}
+    asked: dict[str, Any] = {"model": MODEL, "messages": FRANCE, "seed": 7, "max_tokens": 8}
     whole = client.chat.completions.create(**asked).choices[0].message.content
     pieces = [
         chunk.choices[0].delta.content or ""
@@ -125,7 +125,7 @@ def test_who_leaves_frees_everything(client: openai.OpenAI, url: str) -> None:
 
 def test_sigterm_under_load_cuts_nothing_off() -> None:
     with headway_serve() as (process, url), ThreadPoolExecutor(4) as pool:
-        body = {"prompt": "Once", "max_tokens": 40, "ignore_eos": True, "temperature": 0}
+        body = {"prompt": "Once", "max_tokens": 12, "ignore_eos": True, "temperature": 0}
         asked = [
             pool.submit(httpx.post, url + "/v1/completions", json=body, timeout=120)
             for _ in range(4)
@@ -134,5 +134,5 @@ def test_sigterm_under_load_cuts_nothing_off() -> None:
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         counts = [answer.result().json()["usage"]["completion_tokens"] for answer in asked]
-        assert counts == [40] * 4
+        assert counts == [12] * 4
         assert process.wait(60) == 0
