@@ -28,10 +28,12 @@ def allocate(
     for number, wanted in decision.shares:
         seq = live[number]
         if seq.state == "running":
-            if wanted == 1 and seq.computed < len(seq.blocks) * size:
-                count = 1  # nearly always: a decode whose last block has room
-            else:
-                count = _make_room(seq, wanted, offers=offers, roster=roster, grants=grants)
+            if wanted == seq.todo == 1 and seq.computed < len(seq.blocks) * size:
+                # Nearly always: a decode whose last block has room.
+                seq.active_step = step
+                grants[seq] = 1
+                continue
+            count = _make_room(seq, wanted, offers=offers, roster=roster, grants=grants)
         else:
             boarding.append((seq, wanted))
             continue
