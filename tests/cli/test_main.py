@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +60,15 @@ def test_doctor_tells_what_it_found() -> None:
     assert facts["headway"] == __version__
     assert int(facts["cores"]) >= 1
     assert all(facts.values())
+
+
+def test_models_come_and_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEADWAY_HOME", str(tmp_path))
+    assert main(["models", "list"]) == 0
+    assert "smollm2-135m-instruct" in capsys.readouterr().out
+    assert main(["models", "rm", "smollm2-135m-instruct"]) == 1
+    assert "nothing of this name" in capsys.readouterr().err
+    assert main(["models", "pull", "no/such:model"]) == 1
+    assert capsys.readouterr().err.startswith("headway: ")

@@ -1,0 +1,66 @@
+"""`headway models list | pull | prepare | rm`: what lies in the cache, and what goes there."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Literal
+
+from headway.config import DEFAULT_MODEL
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="known, downloaded and prepared models")
+    pull = actions.add_parser("pull", help="download a model")
+    prepare = actions.add_parser("prepare", help="download and convert a model for quick starts")
+    prepare.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default=None)
+    for action in (pull, prepare):
+        action.add_argument("model", nargs="?", default=DEFAULT_MODEL)
+    remove = actions.add_parser("rm", help="remove a downloaded or prepared model")
+    remove.add_argument("model", help="a name that `list` shows")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.action == "list":
+        _list()
+    elif arguments.action == "pull":
+        _pull(arguments.model)
+    elif arguments.action == "prepare":
+        _prepare(arguments.model, arguments.dtype)
+    else:
+        _remove(arguments.model)
+    return 0
+
+
+def _list() -> None:
+    from headway.checkpoint.inventory import list_models
+
+    for entry in list_models():
+        size = _mib(entry.bytes) if entry.bytes else "-"
+        print(f"{entry.kind:<11} {size:>10}  {entry.name:<44} {entry.about}")
+
+
+def _pull(model: str) -> None:
+    from headway.checkpoint.inventory import pull_model
+
+    for path in pull_model(model):
+        print(path)
+
+
+def _prepare(model: str, dtype: Literal["float32", "bfloat16", "float16"] | None) -> None:
+    from headway.checkpoint import prepare
+    from headway.machine import fast_dtype
+
+    prepared = prepare(model, dtype=dtype or fast_dtype())
+    print(prepared.folder)
+
+
+def _remove(model: str) -> None:
+    from headway.checkpoint.inventory import remove_model
+
+    for entry in remove_model(model):
+        print(f"removed {entry.kind} {entry.name}, {_mib(entry.bytes)}")
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
