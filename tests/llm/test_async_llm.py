@@ -182,7 +182,7 @@ def test_a_failed_start_leaves_no_process(tmp_path: Path, monkeypatch: pytest.Mo
         prepared = write_prepared(tmp_path)
         serve_fake(monkeypatch, prepared)
         (tmp_path / "tokenizer.json").write_text("{")
-        with pytest.raises(HeadwayError, match="tokenizer.json"):
+        with pytest.raises(HeadwayError, match=r"tokenizer\.json"):
             await AsyncLLM.start(EngineConfig(), command=COMMAND)
         assert not any(alive(pid) for pid in started(tmp_path))
 

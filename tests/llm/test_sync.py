@@ -14,6 +14,7 @@ import pytest
 
 from headway.errors import InvalidRequest
 from headway.llm import LLM
+from headway.llm.sync import Prompt
 from headway.types import SamplingParams
 from tests.client.fake_engine import COMMAND
 from tests.client.support import PATIENCE, alive, started
@@ -30,7 +31,8 @@ def llm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LLM]:
 
 def test_results_come_in_the_order_of_the_prompts(llm: LLM) -> None:
     params = [SamplingParams(max_tokens=length, seed=1) for length in (30, 2, 11)]
-    outputs = llm.generate(["a", "b", [5, 6]], params)
+    prompts: list[Prompt] = ["a", "b", [5, 6]]
+    outputs = llm.generate(prompts, params)
     assert [output.prompt for output in outputs] == ["a", "b", None]
     assert [len(output.outputs[0].token_ids) for output in outputs] == [30, 2, 11]
     assert outputs[2].prompt_token_ids == [5, 6]
@@ -39,8 +41,9 @@ def test_results_come_in_the_order_of_the_prompts(llm: LLM) -> None:
 
 
 def test_nothing_runs_when_any_prompt_is_refused(llm: LLM) -> None:
+    prompts: list[Prompt] = ["a", [99_999]]
     with pytest.raises(InvalidRequest, match="outside the vocabulary"):
-        llm.generate(["a", [99_999]])
+        llm.generate(prompts)
     with pytest.raises(InvalidRequest, match="2 prompts and 1 sampling parameters"):
         llm.generate(["a", "b"], [SamplingParams()])
     assert llm.engine.client.stats.computed_tokens == 0
@@ -71,6 +74,7 @@ from pathlib import Path
 import headway.llm.async_llm as module
 from headway.checkpoint import load_prepared
 from headway.llm import LLM
+from headway.llm.sync import Prompt
 from headway.types import SamplingParams
 
 folder = Path(sys.argv[1])

@@ -1,0 +1,40 @@
+"""When the supervisor tries again, and when it gives up."""
+
+from __future__ import annotations
+
+from headway.client.counters import MonotonicStats
+from headway.client.restarts import MAX_DEATHS, SETTLED, RestartPolicy
+from headway.wire import EngineStats
+
+
+def idle_death(
+    policy: RestartPolicy, *, lifetime: float = 1.0, useful: bool = False
+) -> float | None:
+    return policy.died(lifetime=lifetime, useful=useful, explained=False)
+
+
+def test_waits_grow_until_there_is_no_next_time() -> None:
+    policy = RestartPolicy()
+    assert [idle_death(policy) for _ in range(MAX_DEATHS)] == [0.0, 0.5, 1.0, 2.0, None]
+
+
+def test_useful_or_long_lives_make_up_for_earlier_deaths() -> None:
+    policy = RestartPolicy()
+    for _ in range(MAX_DEATHS * 2):
+        assert idle_death(policy, useful=True) == 0.0
+        assert idle_death(policy, lifetime=SETTLED) == 0.0
+
+
+def test_deaths_that_requests_explain_do_not_count() -> None:
+    policy = RestartPolicy()
+    for _ in range(MAX_DEATHS * 2):
+        assert policy.died(lifetime=0.1, useful=False, explained=True) == 0.0
+
+
+def test_counters_go_on_and_gauges_start_again() -> None:
+    stats = MonotonicStats()
+    stats.read(EngineStats(step=5, preemptions=1, running=3, free_blocks=9))
+    assert stats.engine_died() == EngineStats(step=5, preemptions=1)
+    assert stats.read(EngineStats(step=2, running=1)).step == 7
+    stats.engine_died()
+    assert stats.read(EngineStats(step=1)) == EngineStats(step=8, preemptions=1)

@@ -1,0 +1,63 @@
+"""A stream joins what was not read in time and forgets what was cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from headway.client import Stream
+from headway.types import TokenEvent
+
+
+def test_unread_events_of_a_request_are_joined_in_order() -> None:
+    async def main() -> None:
+        stream = Stream(["a", "b"], lambda ids: None)
+        stream.push(TokenEvent(id="a", tokens=(1,), cached_tokens=4, scheduled_at=2.0))
+        stream.push(TokenEvent(id="b", tokens=(9,)))
+        stream.push(TokenEvent(id="a", tokens=(2, 3), finish="stop", stop_reason=3))
+        assert await anext(stream) == TokenEvent(
+            id="a",
+            tokens=(1, 2, 3),
+            finish="stop",
+            stop_reason=3,
+            cached_tokens=4,
+            scheduled_at=2.0,
+        )
+        assert (await anext(stream)).tokens == (9,)
+        stream.push(TokenEvent(id="b", finish="length"))
+        assert (await anext(stream)).finish == "length"
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+
+    asyncio.run(main())
+
+
+def test_cancelling_wakes_the_reader_and_tells_only_of_what_ran() -> None:
+    async def main() -> None:
+        told: list[Sequence[str]] = []
+        stream = Stream(["a", "b"], told.append)
+        stream.push(TokenEvent(id="a", tokens=(1,), finish="length"))
+        assert (await anext(stream)).id == "a"
+        reader = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        stream.cancel()
+        stream.cancel()
+        stream.push(TokenEvent(id="b", tokens=(1,)))
+        with pytest.raises(StopAsyncIteration):
+            await reader
+        assert told == [["b"]]
+
+    asyncio.run(main())
+
+
+def test_a_reader_that_was_cancelled_may_come_back() -> None:
+    async def main() -> None:
+        stream = Stream(["a"], lambda ids: None)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(stream), 0.01)
+        stream.push(TokenEvent(id="a", tokens=(1,)))
+        assert (await anext(stream)).tokens == (1,)
+
+    asyncio.run(main())
