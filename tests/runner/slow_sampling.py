@@ -1,0 +1,70 @@
+"""Sampling written the slow and obvious way, one row in Python numbers."""
+
+from __future__ import annotations
+
+import math
+
+from headway.runner.ask import Ask
+from headway.runner.random import uniforms
+
+NEVER = -math.inf
+
+
+def changed(raw: list[float], ask: Ask) -> list[float]:
+    """The row after the steps that concern a greedy choice too."""
+    s, all_tokens = ask.sampling, ask.tokens.tolist()
+    generated = ask.generated.tolist()
+    row = list(raw)
+    if s.allowed_token_ids is not None:
+        row = [x if i in s.allowed_token_ids else NEVER for i, x in enumerate(row)]
+    for *head, last in s.bad_words:
+        if head == generated[len(generated) - len(head) :] and len(head) <= len(generated):
+            row[last] = NEVER
+    if len(generated) < s.min_tokens:
+        for token in s.stop_token_ids:
+            row[token] = NEVER
+    for token, amount in s.logit_bias:
+        row[token] += amount
+    for token in set(all_tokens):
+        x = row[token]
+        row[token] = x / s.repetition_penalty if x > 0 else x * s.repetition_penalty
+    for token in set(generated):
+        row[token] -= generated.count(token) * s.frequency_penalty + s.presence_penalty
+    return row
+
+
+def kept(raw: list[float], ask: Ask) -> list[float]:
+    """The row after every step, before the choice."""
+    s, row = ask.sampling, changed(raw, ask)
+    if s.temperature == 0 or max(row) == NEVER:
+        return row
+    row = [(x - max(row)) / max(s.temperature, 1e-5) for x in row]
+    if s.min_p:
+        row = [x if math.exp(x) >= s.min_p else NEVER for x in row]
+    order = sorted(range(len(row)), key=lambda i: (-row[i], i))
+    if s.top_k:
+        for i in order[s.top_k :]:
+            row[i] = NEVER
+    if s.top_p < 1:
+        total, mass = sum(math.exp(x) for x in row), 0.0
+        for i in order:
+            if mass >= s.top_p * total:
+                row[i] = NEVER
+            mass += math.exp(row[i])
+    return row
+
+
+def choose_slowly(raw: list[float], ask: Ask) -> int | None:
+    row = kept(raw, ask)
+    if max(row) == NEVER:
+        return None
+    if ask.sampling.temperature == 0:
+        return row.index(max(row))
+    weights = [math.exp(x - max(row)) for x in row]
+    goal = float(uniforms([ask.sampling.seed], [ask.position])[0]) * sum(weights)
+    mass = 0.0
+    for i, weight in enumerate(weights):
+        mass += weight
+        if mass > goal:
+            return i
+    return max(i for i, weight in enumerate(weights) if weight)

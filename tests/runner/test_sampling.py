@@ -1,0 +1,165 @@
+"""Every sampling step against a slow obvious reference; distribution; independence of the batch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headway.runner.ask import Ask
+from headway.runner.sampling import STEPS, choose, is_plain
+from headway.types import ResolvedSampling
+from tests.runner.slow_sampling import NEVER, choose_slowly, kept
+
+VOCABULARY = 37
+
+
+def ask(prompt: tuple[int, ...] = (1, 2), generated: tuple[int, ...] = (), **changes: Any) -> Ask:
+    sampling = ResolvedSampling(**{"max_tokens": 50, "seed": 3, **changes})
+    return Ask(
+        sampling=sampling,
+        tokens=np.array(prompt + generated, dtype=np.int64),
+        prompt_len=len(prompt),
+        plain=is_plain(sampling),
+    )
+
+
+def after_steps(scores: torch.Tensor, asks: list[Ask]) -> torch.Tensor:
+    work = scores.clone()
+    for step in STEPS:
+        rows = [n for n, each in enumerate(asks) if step.wanted(each.sampling)]
+        if rows:
+            step.apply(work, rows, [asks[n] for n in rows])
+    return work
+
+
+def random_scores(rows: int, width: int = VOCABULARY, seed: int = 0) -> torch.Tensor:
+    # Rounded, so that equal scores are common.
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(rows, width, generator=generator) * 8).round() / 4
+
+
+SINGLE: list[dict[str, Any]] = [
+    {"allowed_token_ids": (3, 5, 30)},
+    {"bad_words": ((7,), (4, 8), (9, 4, 5), (2, 6))},
+    {"min_tokens": 4, "stop_token_ids": (0, 11)},
+    {"min_tokens": 3, "stop_token_ids": (0, 11)},
+    {"min_tokens": 9, "stop_token_ids": ()},
+    {"logit_bias": ((0, -100.0), (36, 2.5))},
+    {"repetition_penalty": 1.7},
+    {"frequency_penalty": 0.6},
+    {"presence_penalty": -1.1},
+    {"temperature": 0.7},
+    {"temperature": 1e-9},
+    {"temperature": 1.0, "min_p": 0.2},
+    {"temperature": 1.0, "min_p": 1.0},
+    {"temperature": 1.0, "top_k": 1},
+    {"temperature": 1.0, "top_k": 5},
+    {"temperature": 1.0, "top_k": 10**9},
+    {"temperature": 1.0, "top_p": 0.5},
+    {"temperature": 2.0, "top_p": 0.999},
+    {"temperature": 1.0, "top_p": 1e-6},
+    {"temperature": 1.5, "top_k": 9, "top_p": 0.8, "min_p": 0.02},
+]
+
+
+@pytest.mark.parametrize("changes", SINGLE, ids=str)
+def test_each_step_alone(changes: dict[str, Any]) -> None:
+    asks = [ask((1, 2), (9, 4, 4), **changes) for _ in range(4)]
+    scores = random_scores(4)
+    work = after_steps(scores, asks)
+    changed = False
+    for n, each in enumerate(asks):
+        expected = torch.tensor(kept(scores[n].tolist(), each))
+        torch.testing.assert_close(work[n], expected, atol=1e-5, rtol=1e-5)
+        changed = changed or not torch.equal(expected, scores[n])
+    # Where enough tokens have been generated, or none stops, stopping is not held back.
+    assert changed == ("min_tokens" not in changes or changes["min_tokens"] == 4)
+
+
+tokens = st.integers(0, VOCABULARY - 1)
+token_lists = st.lists(tokens, max_size=6).map(tuple)
+samplings = st.fixed_dictionaries(
+    {
+        "seed": st.integers(-(2**63), 2**63 - 1),
+        "temperature": st.sampled_from([0.0, 0.5, 1.0, 3.0]),
+        "top_k": st.sampled_from([0, 1, 4, 100]),
+        "top_p": st.sampled_from([1.0, 0.9, 0.3]),
+        "min_p": st.sampled_from([0.0, 0.13]),
+        "min_tokens": st.integers(0, 4),
+        "presence_penalty": st.sampled_from([0.0, 0.5]),
+        "frequency_penalty": st.sampled_from([0.0, -0.25]),
+        "repetition_penalty": st.sampled_from([1.0, 2.0]),
+        "stop_token_ids": token_lists,
+        "allowed_token_ids": st.none() | st.lists(tokens, min_size=1, max_size=9).map(tuple),
+        "bad_words": st.lists(st.lists(tokens, min_size=1, max_size=3).map(tuple), max_size=3).map(
+            tuple
+        ),
+    }
+)
+rows = st.tuples(token_lists.filter(bool), token_lists, samplings)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(rows, min_size=1, max_size=5), seed=st.integers(0, 2**31))
+def test_choice_is_the_reference_alone_and_together(rows: list[Any], seed: int) -> None:
+    asks = [ask(prompt, generated, **changes) for prompt, generated, changes in rows]
+    scores = random_scores(len(asks), seed=seed)
+    before = scores.clone()
+    together = choose(scores, asks)
+    assert torch.equal(scores, before)
+    for n, each in enumerate(asks):
+        assert choose(scores[n : n + 1], [each]) == [together[n]]
+        assert together[n] == choose_slowly(scores[n].tolist(), each)
+
+
+def test_nothing_left_is_no_token() -> None:
+    asks = [
+        ask(allowed_token_ids=(4,), min_tokens=2, stop_token_ids=(4,), temperature=heat)
+        for heat in (0.0, 1.0)
+    ]
+    assert choose(random_scores(2), [*asks]) == [None, None]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_greedy_takes_the_lowest_id_among_equals(dtype: torch.dtype) -> None:
+    scores = torch.zeros(3, 50_000, dtype=dtype)
+    scores[0, [40_000, 17, 30_000]] = 5.0
+    scores[2, 49_999] = 1.0
+    assert choose(scores, [ask(), ask(), ask()]) == [17, 0, 49_999]
+
+
+def test_top_p_over_a_large_flat_vocabulary_sorts_it_all() -> None:
+    scores = random_scores(2, 5000)
+    scores[1] = torch.linspace(0, 0.01, 5000)
+    asks = [ask(temperature=1.0, top_p=0.7), ask(temperature=1.0, top_p=0.7)]
+    work = after_steps(scores, asks)
+    for n, each in enumerate(asks):
+        expected = [x > NEVER for x in kept(scores[n].tolist(), each)]
+        # Float rounding of the mass may move the edge by one of thousands of equals.
+        assert abs(int((work[n] > NEVER).sum()) - sum(expected)) <= 1
+    assert (work[1] > NEVER).sum() > 3000
+
+
+def test_drawn_tokens_follow_the_distribution() -> None:
+    shares = [0.5, 0.25, 0.125, 0.0625, 0.0625]
+    number = 8000
+    scores = torch.tensor(shares).log().expand(number, -1)
+    for asks in (
+        [ask(temperature=1.0, seed=seed) for seed in range(number)],
+        [ask(prompt=(1,) * (1 + n % 50), temperature=1.0, seed=n // 50) for n in range(number)],
+    ):
+        found = choose(scores, asks)
+        counts = np.bincount([token for token in found if token is not None], minlength=5)
+        expected = np.array(shares) * number
+        assert ((counts - expected) ** 2 / expected).sum() < 20  # 4 degrees of freedom: p < 0.001
+
+
+def test_a_vanishing_temperature_is_greedy() -> None:
+    scores = torch.tensor([[0.0, 3.0, 2.9]])
+    assert choose(scores, [ask(temperature=math.ulp(0.0))]) == [1]
