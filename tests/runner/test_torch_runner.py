@@ -1,0 +1,161 @@
+"""The runner over whole steps: independence of the batch, errors of one sequence, rows reused."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from headway.config import EngineConfig
+from headway.runner import TorchRunner, build_runner
+from headway.types import Entry, ResolvedSampling, Slice, StepPlan
+from tests.models.families import VOCABULARY
+from tests.runner.driver import Driver
+
+BLOCK = 16
+
+
+def load(tiny: Path, **changes: Any) -> TorchRunner:
+    config = EngineConfig(
+        dtype="float32",
+        device="cpu",
+        threads=1,
+        block_size=BLOCK,
+        kv_cache_memory=2**25,
+        **changes,
+    )
+    return build_runner(config, tiny).runner
+
+
+def mixture(number: int) -> list[tuple[list[int], ResolvedSampling]]:
+    """Prompts with all kinds of sampling."""
+    rng = random.Random(5)
+    made = []
+    for n in range(number):
+        prompt = [rng.randrange(3, VOCABULARY) for _ in range(rng.randrange(1, 40))]
+        changes: dict[str, Any] = {
+            "temperature": rng.choice([0.0, 0.8, 1.3]),
+            "top_p": rng.choice([1.0, 0.9]),
+            "top_k": rng.choice([0, 0, 12]),
+            "repetition_penalty": rng.choice([1.0, 1.2]),
+            "presence_penalty": rng.choice([0.0, 0.4]),
+            "logprobs": rng.choice([None, 2]),
+        }
+        made.append((prompt, ResolvedSampling(max_tokens=rng.randrange(4, 12), seed=n, **changes)))
+    return made
+
+
+def test_tokens_do_not_depend_on_the_batch(tiny: Path) -> None:
+    requests, runner = mixture(64), load(tiny)
+    alone = []
+    for prompt, sampling in requests:
+        driver = Driver(runner, BLOCK)
+        live = driver.add(prompt, sampling)
+        driver.finish([live])
+        driver.ended.append(live.seq)
+        driver.run([])
+        alone.append(live.generated)
+    driver = Driver(load(tiny), BLOCK)
+    lives = [driver.add(prompt, sampling) for prompt, sampling in requests]
+    driver.finish(lives, chunk=13)
+    assert [live.generated for live in lives] == alone
+    assert len({tuple(tokens) for tokens in alone}) > 32
+
+
+def test_one_broken_sequence_spares_the_others(tiny: Path) -> None:
+    runner = load(tiny)
+    poison = 17
+    runner._model.table[poison] = torch.nan
+    good, bad = [5, 6, 7, 8], [5, poison, 7, 8]
+    greedy = ResolvedSampling(max_tokens=6, seed=0, logprobs=1, allowed_token_ids=(5, 6, 7))
+    driver = Driver(runner, BLOCK)
+    alone = driver.add(good, greedy)
+    driver.finish([alone])
+    first, second = driver.add(bad, greedy), driver.add(good, greedy)
+    driver.run([(first, 9), (second, 9)])
+    (failed,) = first.sampled
+    assert failed.error is not None
+    assert "not finite" in failed.error
+    assert failed.logprobs is None
+    driver.ended.append(first.seq)
+    driver.finish([second])
+    assert second.generated == alone.generated
+    # Its blocks go to someone else, who must not notice.
+    heir = driver.add(good, greedy)
+    heir.blocks = list(first.blocks)
+    driver.finish([heir])
+    assert heir.generated == alone.generated
+
+
+def test_no_token_left_is_an_error_of_that_sequence(tiny: Path) -> None:
+    driver = Driver(load(tiny), BLOCK)
+    none = ResolvedSampling(
+        max_tokens=3, seed=0, min_tokens=2, stop_token_ids=(9,), allowed_token_ids=(9,)
+    )
+    lives = [driver.add([4], none), driver.add([4], ResolvedSampling(max_tokens=3, seed=0))]
+    driver.run([(live, 1) for live in lives])
+    assert lives[0].sampled[0].error is not None
+    assert lives[1].sampled[0].error is None
+
+
+def test_more_sequences_than_expected_still_fit(tiny: Path) -> None:
+    driver = Driver(load(tiny, max_num_seqs=2), BLOCK)
+    greedy = ResolvedSampling(max_tokens=5, seed=0)
+    lives = [driver.add([n, n + 1], greedy) for n in range(3, 12)]
+    driver.finish(lives)
+    alone = Driver(load(tiny), BLOCK)
+    last = alone.add([11, 12], greedy)
+    alone.finish([last])
+    assert lives[-1].generated == last.generated
+
+
+def test_resumed_after_another_engine_goes_on_alike(tiny: Path) -> None:
+    sampling = ResolvedSampling(
+        max_tokens=10,
+        seed=8,
+        temperature=1.0,
+        frequency_penalty=0.5,
+        min_tokens=9,
+        stop_token_ids=(2,),
+    )
+    driver = Driver(load(tiny), BLOCK)
+    whole = driver.add([7, 8, 9], sampling)
+    driver.finish([whole])
+    known = tuple(whole.tokens[:8])
+    entry = Entry(seq=99, tokens=known, prompt_len=3, sampling=sampling)
+    part = Slice(seq=99, start=0, tokens=known, blocks=(0,), sample=True)
+    result = load(tiny).submit(StepPlan(step=0, slices=[part], entries=[entry])).result()
+    assert [each.token for each in result.sampled] == [whole.tokens[8]]
+
+
+def test_prompt_logprobs_come_in_the_chunks_in_which_they_were_computed(tiny: Path) -> None:
+    driver = Driver(load(tiny), BLOCK)
+    prompt = list(range(10, 20))
+    sampling = ResolvedSampling(max_tokens=2, seed=0, prompt_logprobs=0)
+    live = driver.add(prompt, sampling)
+    driver.finish([live], chunk=4)
+    assert [(each.start, len(each.logprobs)) for each in live.prompt_logprobs] == [
+        (1, 4),
+        (5, 4),
+        (9, 1),
+    ]
+    told = [each.token for found in live.prompt_logprobs for each in found.logprobs]
+    assert told == prompt[1:]
+
+
+def test_an_empty_step_only_lets_sequences_go(tiny: Path) -> None:
+    runner = load(tiny)
+    result = runner.submit(StepPlan(step=4, slices=[], ended=[1, 2])).result()
+    assert (result.step, list(result.sampled)) == (4, [])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_every_type_runs(tiny: Path, dtype: Any) -> None:
+    config = EngineConfig(dtype=dtype, device="cpu", threads=1, kv_cache_memory=2**25)
+    driver = Driver(build_runner(config, tiny).runner, 32)
+    lives = [driver.add([5, 6, 7], ResolvedSampling(max_tokens=4, seed=0)) for _ in range(2)]
+    driver.finish(lives)
+    assert all(each.error is None for live in lives for each in live.sampled)
