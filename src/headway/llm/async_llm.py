@@ -13,12 +13,13 @@ import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Literal
 from weakref import WeakValueDictionary
 
 from headway import machine
-from headway.checkpoint import ModelConfig, prepare
+from headway.checkpoint import ModelConfig, prepare, prepare_tokenizer
 from headway.client import EngineClient
 from headway.config import EngineConfig
 from headway.llm.collect import Collector
@@ -76,7 +77,7 @@ class AsyncLLM:
         # The engine loads weights while the tokenizer is read here.
         starting = asyncio.create_task(EngineClient.start(config, prepared.folder, command=command))
         try:
-            tokenizer = await asyncio.to_thread(Tokenizer.load, prepared.folder)
+            tokenizer = await asyncio.to_thread(_load_tokenizer, config, prepared.folder)
             source = tokenizer.config.chat_template
             template = None if source is None else ChatTemplate(source, tokenizer.config)
         except BaseException:
@@ -188,6 +189,12 @@ class AsyncLLM:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _load_tokenizer(config: EngineConfig, prepared: Path) -> Tokenizer:
+    """The model's own tokenizer, or the one that the settings put in its place."""
+    given = config.tokenizer
+    return Tokenizer.load(prepared if given is None else prepare_tokenizer(given))
 
 
 def _with_dtype(

@@ -1,0 +1,40 @@
+"""The promise of the ledger with the real engine and the real default model."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from headway.config import EngineConfig
+from headway.llm import AsyncLLM
+from headway.types import SamplingParams
+from tests.client.support import until
+
+
+@pytest.mark.model
+def test_32_streams_outlive_the_engine_with_the_tokens_of_an_undisturbed_run() -> None:
+    config = EngineConfig(dtype="float32", max_model_len=256, kv_cache_memory=256 * 2**20)
+    params = SamplingParams(temperature=0.8, seed=3, max_tokens=12, ignore_eos=True)
+    prompts = [f"Tell me a story about the number {number}." for number in range(32)]
+
+    async def answer(llm: AsyncLLM, prompt: str) -> list[int]:
+        return [token async for delta in llm.stream(prompt, params) for token in delta.token_ids]
+
+    async def main() -> None:
+        async with await AsyncLLM.start(config) as llm:
+            undisturbed = await asyncio.gather(*(answer(llm, prompt) for prompt in prompts))
+            heard: list[int] = []
+            llm.client.subscribe(
+                lambda events, stats, now: heard.extend(t for each in events for t in each.tokens)
+            )
+            again = asyncio.gather(*(answer(llm, prompt) for prompt in prompts))
+            await until(lambda: len(heard) >= 96)
+            assert llm.client.live == 32
+            os.kill(llm.client.pid or 0, signal.SIGKILL)
+            assert await again == undisturbed
+            assert llm.client.restarts == 1
+
+    asyncio.run(main())
