@@ -11,7 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from headway.types import Entry, Limits, Sampled, Slice, StepPlan, StepResult
+from headway.types import (
+    Entry,
+    Limits,
+    PromptLogprobs,
+    Sampled,
+    Slice,
+    StepPlan,
+    StepResult,
+    TokenLogprobs,
+)
 
 VOCABULARY = 50
 START = 17
@@ -83,12 +92,15 @@ class FakeRunner:
         self._check_limits(plan)
         written: dict[tuple[int, int], int] = {}
         sampled = []
+        prompts = []
         for piece in plan.slices:
             fold = self._compute(piece, written)
+            prompts += self._prompt_logprobs(piece)
             if piece.sample:
                 sampled.append(self._sample(piece.seq, fold))
         self.store.update(written)
-        return Done(StepResult(step=plan.step, sampled=sampled, seconds=0.5))
+        result = StepResult(step=plan.step, sampled=sampled, prompt_logprobs=prompts, seconds=0.5)
+        return Done(result)
 
     def _check_limits(self, plan: StepPlan) -> None:
         assert plan.step == len(self.plans)
@@ -116,6 +128,18 @@ class FakeRunner:
             fold = folded(fold, written[slot])
         self.computed += len(piece.tokens)
         return fold
+
+    def _prompt_logprobs(self, piece: Slice) -> list[PromptLogprobs]:
+        """Each computed position says how likely the prompt's next token was: here, always 1."""
+        entry = self.known[piece.seq]
+        if entry.sampling.prompt_logprobs is None:
+            return []
+        start = piece.start + 1
+        said = entry.tokens[start : min(start + len(piece.tokens), entry.prompt_len)]
+        if not said:
+            return []
+        logprobs = tuple(TokenLogprobs(token=token, logprob=0.0, rank=1) for token in said)
+        return [PromptLogprobs(seq=piece.seq, start=start, logprobs=logprobs)]
 
     def _slot(self, piece: Slice, position: int) -> tuple[int, int]:
         return piece.blocks[position // self.block_size], position % self.block_size
