@@ -9,7 +9,9 @@ from tests.scheduler.house import House, limits_of, make_house, request_of
 LONG = 40
 
 
-def never_ending(name: str, arrival: float, **more: int) -> Request:
+def never_ending(
+    name: str, arrival: float, *, priority: int = 0, prompt_logprobs: int | None = None
+) -> Request:
     """May stop early as far as the scheduler knows, but uses all its tokens."""
     return request_of(
         name,
@@ -17,7 +19,8 @@ def never_ending(name: str, arrival: float, **more: int) -> Request:
         max_tokens=LONG,
         stop=(-1,),
         arrival=arrival,
-        **more,
+        priority=priority,
+        prompt_logprobs=prompt_logprobs,
     )
 
 
