@@ -15,7 +15,7 @@ from torch import Tensor
 from headway.runner.ask import Ask
 
 _LOWEST_TEMPERATURE = 1e-5
-_CANDIDATES = 256
+_CANDIDATES = (256, 4096)
 
 
 def allow(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
@@ -49,43 +49,43 @@ def hold_stop(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
 def temper(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
     """Take the row's maximum off and divide by the temperature (at least 1e-5)."""
     heat = [max(ask.sampling.temperature, _LOWEST_TEMPERATURE) for ask in asks]
-    part = scores[rows]
+    part = _take(scores, rows)
     # A row without any token left has maximum -inf, and must stay so instead of turning NaN.
     top = part.max(dim=-1, keepdim=True).values.clamp(min=torch.finfo(part.dtype).min)
-    scores[rows] = (part - top) / _column(heat, scores)
+    _put(scores, rows, part.sub_(top).div_(_column(heat, scores)))
 
 
 def min_p(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
     """Rule out tokens less likely than `min_p` times the likeliest."""
     floor = _column([math.log(ask.sampling.min_p) for ask in asks], scores)
-    part = scores[rows]
+    part = _take(scores, rows)
     top = part.max(dim=-1, keepdim=True).values
-    scores[rows] = part.masked_fill_(part < top + floor, -torch.inf)
+    _put(scores, rows, part.masked_fill_(part < top + floor, -torch.inf))
 
 
 def top_k(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
     """Keep the k highest scores."""
     vocabulary = scores.shape[1]
     sizes = [min(ask.sampling.top_k, vocabulary) for ask in asks]
-    part = scores[rows]
+    part = _take(scores, rows)
     ordered = part.topk(max(sizes), dim=-1).values
-    scores[rows] = _keep(part, ordered, torch.tensor(sizes, device=scores.device)[:, None])
+    _put(scores, rows, _keep(part, ordered, torch.tensor(sizes, device=scores.device)[:, None]))
 
 
 def top_p(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
     """Keep the fewest highest scores whose probabilities sum to at least `top_p`.
 
     The sum runs over descending scores in float64, against `top_p` times the exact total of
-    `running_totals`. A row is sorted only where its first few hundred scores do not suffice.
+    `running_totals`. A row is sorted only where its first few thousand scores do not suffice.
     """
-    part = scores[rows]
+    part, left = scores[rows], torch.tensor(rows, device=scores.device)
     share = _column([ask.sampling.top_p for ask in asks], scores).double()
     goal = share * running_totals(part)[:, -1:]
-    count = min(_CANDIDATES, part.shape[1])
-    short = _keep_mass(scores, torch.tensor(rows, device=scores.device), part, goal, count)
-    if short.any():
-        left = torch.tensor(rows, device=scores.device)[short]
-        _keep_mass(scores, left, part[short], goal[short], part.shape[1])
+    for count in (*_CANDIDATES, part.shape[1]):
+        short = _keep_mass(scores, left, part, goal, min(count, part.shape[1]))
+        if not short.any():
+            break
+        part, left, goal = part[short], left[short], goal[short]
 
 
 def running_totals(scores: Tensor) -> Tensor:
@@ -122,3 +122,14 @@ def _keep(part: Tensor, ordered: Tensor, sizes: Tensor) -> Tensor:
 
 def _column(values: list[float], like: Tensor) -> Tensor:
     return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None]
+
+
+def _take(scores: Tensor, rows: list[int]) -> Tensor:
+    """The rows (ascending, distinct): a copy, unless they are all."""
+    return scores if len(rows) == len(scores) else scores[rows]
+
+
+def _put(scores: Tensor, rows: list[int], part: Tensor) -> None:
+    """Write back what `_take` gave, changed in place."""
+    if part is not scores:
+        scores[rows] = part
