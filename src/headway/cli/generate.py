@@ -10,9 +10,11 @@ import argparse
 import asyncio
 import json
 import sys
+from dataclasses import fields
 
 from headway.cli.flags import add_flags, collect
 from headway.config import EngineConfig
+from headway.errors import EngineError
 from headway.types import SamplingParams
 
 TEXT_ONLY = ("n", "logprobs", "prompt_logprobs", "logit_bias", "allowed_token_ids")
@@ -46,6 +48,8 @@ async def _stream(config: EngineConfig, prompt: str, params: SamplingParams) -> 
     try:
         async for delta in llm.stream(prompt, params):
             print(delta.text, end="", flush=True)
+            if delta.error is not None:
+                raise EngineError(delta.error)
         print()
     finally:
         await llm.close()
@@ -57,9 +61,14 @@ def _batch(
 ) -> int:
     from headway.llm import LLM
 
-    with LLM.from_config(config) as llm:
+    settings = {field.name: getattr(config, field.name) for field in fields(config)}
+    failed = False
+    with LLM(**settings) as llm:
         for output in llm.generate(prompts, params):
             completion = output.outputs[0]
+            if completion.error is not None:
+                failed = True
+                print(f"headway: {completion.error}", file=sys.stderr)
             if as_json:
                 record = {
                     "prompt": output.prompt,
@@ -71,7 +80,7 @@ def _batch(
                 print(json.dumps(record, ensure_ascii=False))
             else:
                 print(completion.text)
-    return 0
+    return 1 if failed else 0
 
 
 def _lines() -> list[str]:

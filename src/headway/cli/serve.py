@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from headway.cli.flags import add_flags, check_known, collect, read_config_file
@@ -31,5 +32,16 @@ def run(arguments: argparse.Namespace) -> int:
     check_known(file, (EngineConfig, ServerConfig))
     engine = collect(EngineConfig, arguments, file=file)
     server = collect(ServerConfig, arguments, file=file)
-    status: int = asyncio.run(run_server(engine, server))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        status: int = runner.run(run_server(engine, server))
     return status
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it exists: a streamed token then costs the API process less."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
