@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
+from tests.server.serving import MODEL, headway_serve, until_idle
+
 pytestmark = pytest.mark.model
 
-MODEL = "smollm2-135m-instruct"
 FRANCE: Any = [{"role": "user", "content": "What is the capital of France?"}]
-
-
-@contextmanager
-def headway_serve(*flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`headway serve` on a free port, once it is ready."""
-    command = [sys.executable, "-m", "headway", "serve", "--port", "0", *flags]
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stderr is not None
-            url = ""
-            for line in process.stderr:
-                if found := re.search(r"event=listening url=(\S+)", line):
-                    url = found[1]
-                if "event=ready" in line:
-                    break
-            else:
-                raise AssertionError("the server never became ready")
-            with ThreadPoolExecutor(1) as pool:
-                # Somebody must read the log, or the server would wait for that one day.
-                pool.submit(process.stderr.read)
-                yield process, url
-                process.kill()
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -58,21 +29,6 @@ def url() -> Iterator[str]:
 def client(url: str) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0) as client:
         yield client
-
-
-def until_idle(url: str) -> None:
-    """Wait until the engine holds nothing; every block is free then."""
-    deadline = time.monotonic() + 60
-    while True:
-        load = httpx.get(url + "/load").json()
-        used = re.search(
-            r"^vllm:kv_cache_usage_perc\S* (\S+)", httpx.get(url + "/metrics").text, re.MULTILINE
-        )
-        assert used is not None
-        if load["server_load"] == load["running"] == load["waiting"] == 0 == float(used[1]):
-            return
-        assert time.monotonic() < deadline, (load, used[1])
-        time.sleep(0.05)
 
 
 def test_the_capital_of_france(client: openai.OpenAI) -> None:
