@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from headway.runner.ask import Ask
-from headway.runner.random import uniforms
+from headway.runner.random import exponentials
 
 NEVER = -math.inf
 
@@ -60,11 +60,15 @@ def choose_slowly(raw: list[float], ask: Ask) -> int | None:
         return None
     if ask.sampling.temperature == 0:
         return row.index(max(row))
-    weights = [math.exp(x - max(row)) for x in row]
-    goal = float(uniforms([ask.sampling.seed], [ask.position])[0]) * sum(weights)
-    mass = 0.0
-    for i, weight in enumerate(weights):
-        mass += weight
-        if mass > goal:
-            return i
-    return max(i for i, weight in enumerate(weights) if weight)
+    return winner(row, ask)
+
+
+def winner(row: list[float], ask: Ask) -> int:
+    """The race of `headway.runner.sampling`, one token after the other."""
+    times = exponentials([ask.sampling.seed], [ask.position], len(row))[0].tolist()
+    best, shortest = -1, math.inf
+    for i, (time, x) in enumerate(zip(times, row, strict=True)):
+        weight = math.exp(x - max(row))
+        if weight and time / weight < shortest:
+            best, shortest = i, time / weight
+    return best

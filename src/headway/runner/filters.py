@@ -75,12 +75,12 @@ def top_k(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
 def top_p(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
     """Keep the fewest highest scores whose probabilities sum to at least `top_p`.
 
-    The sum runs over descending scores in float64, against `top_p` times the exact total of
-    `running_totals`. A row is sorted only where its first few thousand scores do not suffice.
+    The sum runs over descending scores in float64, against `top_p` times the total of all. A row
+    is sorted only where its first few thousand scores do not suffice.
     """
     part, left = scores[rows], torch.tensor(rows, device=scores.device)
     share = _column([ask.sampling.top_p for ask in asks], scores).double()
-    goal = share * running_totals(part)[:, -1:]
+    goal = share * _total(part)
     for count in (*_CANDIDATES, part.shape[1]):
         short = _keep_mass(scores, left, part, goal, min(count, part.shape[1]))
         if not short.any():
@@ -88,10 +88,10 @@ def top_p(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
         part, left, goal = part[short], left[short], goal[short]
 
 
-def running_totals(scores: Tensor) -> Tensor:
-    """Sums of exp(score - max) in ascending token id, float64 [rows, vocabulary]."""
+def _total(scores: Tensor) -> Tensor:
+    """Sums of exp(score - max), float64 [rows, 1]."""
     top = scores.max(dim=-1, keepdim=True).values.clamp(min=torch.finfo(scores.dtype).min)
-    return torch.cumsum((scores - top).exp_(), dim=-1, dtype=torch.float64)
+    return (scores - top).exp_().sum(dim=-1, keepdim=True, dtype=torch.float64)
 
 
 def _keep_mass(scores: Tensor, rows: Tensor, part: Tensor, goal: Tensor, count: int) -> Tensor:

@@ -1,46 +1,37 @@
-"""Random numbers that depend on nothing but (seed, position): Philox 4x32-10.
+"""Random numbers that depend on nothing but (seed, position, token): Philox 4x64-10.
 
-The generator of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). Key: the
-seed's low and high 32 bits (two's complement). Counter: the position's low and high 32 bits, 0, 0.
-The uniform number is the top 53 bits of output words (1, 0), seen as one 64-bit number, times
-2**-53: in [0, 1). A position is that of the token to be chosen, counted from the prompt's first.
+The generator of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), in numpy's
+implementation. Key: the seed (as unsigned 64 bits) and the position, which is that of the token to
+be chosen, counted from the prompt's first. Counter: 1, 2, 3, ... Its output words, four to a
+counter, are cut into 32-bit halves, the low one first; the i-th half w belongs to token id i:
+
+    v = min((w + 0.5) * 2**-32, 1 - 2**-24)     in float32, w + 0.5 rounded to float32 first
+    exponential[i] = -log(1 - v)
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-Words = npt.NDArray[np.uint64]
-
-_LOW = np.uint64(0xFFFFFFFF)
-_HALF = np.uint64(32)
-_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
-_WEYL = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
+_HIGHEST = 1 - 2.0**-24
 
 
-def uniforms(seeds: list[int], positions: list[int]) -> npt.NDArray[np.float64]:
-    """One number in [0, 1) for each pair of a seed and a position."""
-    key = np.array([seed & (2**64 - 1) for seed in seeds], dtype=np.uint64)
-    place = np.array(positions, dtype=np.uint64)
-    zero = np.zeros_like(key)
-    words = philox((place & _LOW, place >> _HALF, zero, zero), (key & _LOW, key >> _HALF))
-    return ((words[1] << _HALF | words[0]) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+def exponentials(seeds: Sequence[int], positions: Sequence[int], vocabulary: int) -> Tensor:
+    """Independent numbers of density exp(-x), finite and above 0: float32 [pairs, vocabulary]."""
+    found = np.empty((len(seeds), vocabulary), dtype=np.float32)
+    for row, seed, position in zip(found, seeds, positions, strict=True):
+        np.add(words(seed, position, vocabulary), np.float32(0.5), out=row)
+    chances = torch.from_numpy(found).mul_(2.0**-32).clamp_(max=_HIGHEST)
+    return chances.neg_().log1p_().neg_()
 
 
-def philox(
-    counter: tuple[Words, Words, Words, Words], key: tuple[Words, Words]
-) -> tuple[Words, Words, Words, Words]:
-    """Ten rounds of Philox on arrays of 32-bit words, held in 64 bits."""
-    a, b, c, d = counter
-    low, high = key
-    for _ in range(10):
-        first, second = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]
-        a, b, c, d = (
-            (second >> _HALF) ^ b ^ low,
-            second & _LOW,
-            (first >> _HALF) ^ d ^ high,
-            first & _LOW,
-        )
-        low, high = (low + _WEYL[0]) & _LOW, (high + _WEYL[1]) & _LOW
-    return a, b, c, d
+def words(seed: int, position: int, number: int) -> npt.NDArray[np.uint32]:
+    """The first so many 32-bit halves of one (seed, position)'s stream."""
+    key = np.array([seed & (2**64 - 1), position], dtype=np.uint64)
+    raw: npt.NDArray[np.uint64] = np.random.Philox(key=key).random_raw((number + 1) // 2)
+    return raw.astype("<u8", copy=False).view("<u4")[:number]

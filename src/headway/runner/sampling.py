@@ -2,14 +2,15 @@
 
 Each step changes some rows of a float32 matrix [rows, vocabulary] in place, and runs only on the
 rows that ask for it; a new feature is a new step in `STEPS`, whose order is vLLM's. Then a greedy
-row takes its highest score (the lowest id among equals). Any other row is drawn from exactly:
+row takes its highest score (the lowest id among equals). In any other row, tokens race:
 
-    weight[i] = exp(score[i] - max score)                in float32
-    total[i]  = weight[0] + ... + weight[i]              in float64, in ascending token id
-    token     = the first i with total[i] > u * total[last]
+    weight[i] = exp(score[i] - max score)
+    token     = the i with the smallest exponential[i] / weight[i]
 
-where u is `random.uniforms` of the request's seed and the token's position. A row's token so
-depends on its scores alone, never on its batch. Knows nothing of models, blocks or steps' plans.
+where `random.exponentials` has a number for each (seed, position, token). Token i wins with the
+probability weight[i] / sum of weights, whatever the batch. And a score that comes out a rounding
+error apart changes the winner only if two tokens were that close, whereas with one number looked
+up in cumulated weights it would move every boundary. Knows nothing of models, blocks or plans.
 """
 
 from __future__ import annotations
@@ -17,13 +18,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from headway.runner import filters, penalties
 from headway.runner.ask import Ask
-from headway.runner.random import uniforms
+from headway.runner.random import exponentials
 from headway.types import ResolvedSampling
 
 
@@ -93,12 +93,10 @@ def choose(scores: Tensor, asks: Sequence[Ask]) -> list[int | None]:
 
 
 def _draw(scores: Tensor, asks: Sequence[Ask]) -> list[int]:
-    chance = uniforms([ask.sampling.seed for ask in asks], [ask.position for ask in asks])
-    totals = filters.running_totals(scores)
-    last = totals[:, -1:].contiguous()
-    target = torch.from_numpy(np.ascontiguousarray(chance[:, None])).to(scores.device) * last
-    found = torch.searchsorted(totals, target, right=True)
-    # u * total may round up to the total itself: then the last token with a weight is meant.
-    end = torch.searchsorted(totals, last, right=False)
-    tokens: list[int] = torch.minimum(found, end)[:, 0].tolist()
-    return tokens
+    """The winner of each row of scores [rows, vocabulary], of which not all are -inf."""
+    seeds, positions = [ask.sampling.seed for ask in asks], [ask.position for ask in asks]
+    times = exponentials(seeds, positions, scores.shape[1]).to(scores.device)
+    top = scores.max(dim=-1, keepdim=True).values
+    # A weight of 0 takes forever, which no other token's time can be.
+    winners: list[int] = times.div_((scores - top).exp_()).argmin(dim=-1).tolist()
+    return winners
