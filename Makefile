@@ -15,19 +15,20 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-serve: $(VENV)/.installed
-	$(BIN)/headway serve $(ARGS)
+# `exec`, so that Ctrl-C and SIGTERM reach the server itself.
+serve: setup
+	@exec $(BIN)/headway serve $(ARGS)
 
-test: $(VENV)/.installed-dev
+test: setup $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.installed-dev
+check: setup $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.installed-dev
+format: setup $(VENV)/.installed-dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 

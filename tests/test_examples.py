@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.serving import headway_serve
+
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
 
@@ -40,3 +42,9 @@ def test_completion() -> None:
 def test_streaming() -> None:
     stories = run("streaming.py").split("\n---\n")
     assert len([story for story in stories if story.strip()]) == 2
+
+
+@pytest.mark.model
+def test_openai_client() -> None:
+    with headway_serve() as (_, url):
+        assert "Paris" in run("openai_client.py", HEADWAY_URL=url)

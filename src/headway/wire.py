@@ -25,6 +25,8 @@ class Start(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     config: EngineConfig
     prepared: str
     """Folder of the prepared model (see `headway.checkpoint`)."""
+    log_level: int = 20
+    """Least level of what the engine process logs, as `logging` counts them."""
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):

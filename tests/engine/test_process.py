@@ -237,3 +237,22 @@ def test_the_engine_dies_with_its_parent(tmp_path: Path) -> None:
     while alive(child):
         assert time.monotonic() < give_up, "the engine outlived its parent"
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("level", "talks"), [(20, True), (30, False)])
+def test_the_engine_is_as_talkative_as_its_supervisor(level: int, talks: bool) -> None:
+    ours, theirs = socket.socketpair()
+    program = (
+        "import logging, sys; from headway.engine import process;"
+        "logging.basicConfig(level=20);"
+        "build = lambda start: (logging.info('building'), sys.exit(0));"
+        "process.serve(int(sys.argv[1]), build)"
+    )
+    with ours, theirs:
+        fd = theirs.fileno()
+        with subprocess.Popen(
+            [sys.executable, "-c", program, str(fd)], pass_fds=[fd], stderr=subprocess.PIPE
+        ) as process:
+            ours.sendall(pack(Start(config=EngineConfig(), prepared="-", log_level=level)))
+            _, said = process.communicate(timeout=PATIENCE)
+    assert (b"building" in said) is talks

@@ -63,7 +63,10 @@ class EngineClient:
 
         `command` replaces the program. Raises `HeadwayError` where the engine cannot start.
         """
-        client = cls(Start(config=config, prepared=str(prepared)), command or DEFAULT_COMMAND)
+        # The engine is as talkative as the program that it serves.
+        level = logging.getLogger().getEffectiveLevel()
+        start = Start(config=config, prepared=str(prepared), log_level=level)
+        client = cls(start, command or DEFAULT_COMMAND)
         await client._launch()
         client._supervisor = asyncio.create_task(client._supervise(), name="headway-engine")
         return client

@@ -100,6 +100,7 @@ def _serve(channel: Channel, build: Build) -> int:
             pass
         case _:
             raise BadFrame("a lone Start must come first")
+    logging.getLogger().setLevel(start.log_level)
     try:
         engine, info = build(start)
     except HeadwayError as error:
