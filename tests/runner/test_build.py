@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,20 @@ def test_pins_are_kept(tiny: Path) -> None:
     assert loaded.limits.max_num_batched_tokens == 48
     assert loaded.num_blocks == 12
     assert loaded.dtype == "bfloat16"
+
+
+def test_a_length_that_nobody_asked_for_is_cut_to_fit(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = EngineConfig(device="cpu", dtype="float32", threads=1, kv_cache_memory=3 * 32768)
+    loaded = build_runner(config, tiny)
+    assert loaded.limits.max_model_len == 96
+    assert loaded.num_blocks == 3
+    assert "max_model_len" in caplog.text
+    with pytest.raises(InvalidRequest, match="at most 96"):
+        build_runner(replace(config, max_model_len=97), tiny)
+    with pytest.raises(InvalidRequest, match="kv-cache-memory"):
+        build_runner(replace(config, kv_cache_memory=100), tiny)
 
 
 def test_a_length_beyond_the_model_is_refused(tiny: Path) -> None:

@@ -19,7 +19,13 @@ from headway.errors import InvalidRequest
 from headway.models import load_model
 from headway.ops import CacheShape, ReferenceOps
 from headway.ops.reference import onednn_bfloat16
-from headway.runner.memory import Budget, count_blocks, default_share, free_memory
+from headway.runner.memory import (
+    Budget,
+    count_blocks,
+    default_share,
+    fit_length,
+    free_memory,
+)
 from headway.runner.torch_runner import TorchRunner
 from headway.types import Limits
 
@@ -60,35 +66,25 @@ def build_runner(config: EngineConfig, prepared: Path) -> LoadedRunner:
     free_before = free_memory(device)
     ops = ReferenceOps(device=device, dtype=_TYPES[dtype])
     model = load_model(source.config, prepared / WEIGHTS, ops, length=limits.max_model_len)
-    shape = CacheShape(
-        num_layers=source.config.num_layers,
-        num_blocks=1,
-        block_size=config.block_size,
-        num_kv_heads=source.config.num_kv_heads,
-        head_dim=source.config.head_dim,
-    )
-    block_bytes = shape.elements_per_block * _TYPES[dtype].itemsize
     budget = Budget(
         given=config.kv_cache_memory,
         share=config.gpu_memory_utilization or default_share(device),
         free_before=free_before,
         free_after=free_memory(device),
     )
-    blocks = count_blocks(
-        budget, block_bytes=block_bytes, block_size=config.block_size, limits=limits
-    )
-    cache = ops.allocate(replace(shape, num_blocks=blocks))
+    limits, shape = choose_cache(config, source.config, limits, budget, _TYPES[dtype].itemsize)
+    runner = TorchRunner(model=model, cache=ops.allocate(shape), limits=limits)
     return LoadedRunner(
-        runner=TorchRunner(model=model, cache=cache, limits=limits),
+        runner=runner,
         model=source.config,
         device=str(device),
         dtype=dtype,
         backend=ops.name,
         threads=threads,
         limits=limits,
-        num_blocks=blocks,
+        num_blocks=shape.num_blocks,
         block_size=config.block_size,
-        kv_bytes=blocks * block_bytes,
+        kv_bytes=shape.num_blocks * shape.elements_per_block * _TYPES[dtype].itemsize,
         weight_bytes=source.weight_bytes,
     )
 
@@ -127,3 +123,20 @@ def choose_limits(config: EngineConfig, model: ModelConfig, device: torch.device
         max_num_partial_prefills=config.max_num_partial_prefills,
         max_model_len=length,
     )
+
+
+def choose_cache(
+    config: EngineConfig, model: ModelConfig, limits: Limits, budget: Budget, item_bytes: int
+) -> tuple[Limits, CacheShape]:
+    """The KV cache that the budget allows; a length that nobody asked for is cut to fit it."""
+    one = CacheShape(
+        num_layers=model.num_layers,
+        num_blocks=1,
+        block_size=config.block_size,
+        num_kv_heads=model.num_kv_heads,
+        head_dim=model.head_dim,
+    )
+    sizes = {"block_bytes": one.elements_per_block * item_bytes, "block_size": config.block_size}
+    if config.max_model_len is None:
+        limits = fit_length(limits, budget, **sizes)
+    return limits, replace(one, num_blocks=count_blocks(budget, limits=limits, **sizes))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 
 import torch
 
 from headway import machine
 from headway.errors import InvalidRequest
 from headway.types import Limits
+
+logger = logging.getLogger(__name__)
 
 _CPU_SHARE = 0.5
 _CUDA_SHARE = 0.9
@@ -43,6 +46,20 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return machine.available_memory()
+
+
+def fit_length(limits: Limits, budget: Budget, *, block_bytes: int, block_size: int) -> Limits:
+    """The limits with their longest sequence cut to what the budget holds, if that is anything."""
+    fitting = budget.size // block_bytes * block_size
+    if not 0 < fitting < limits.max_model_len:
+        return limits
+    logger.warning(
+        "the KV cache holds %d tokens, so max_model_len is that and not the model's %d; "
+        "a larger --kv-cache-memory allows more",
+        fitting,
+        limits.max_model_len,
+    )
+    return replace(limits, max_model_len=fitting)
 
 
 def count_blocks(budget: Budget, *, block_bytes: int, block_size: int, limits: Limits) -> int:
