@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.server.serving import MODEL, headway_serve, until_idle
+from tests.server.test_hostile import be_hostile
 
 pytestmark = pytest.mark.model
 
@@ -130,6 +131,20 @@ def test_two_hundred_clients_that_leave_at_random_leave_nothing_behind(served: S
     until_idle(url)
     answer = httpx.post(url + "/v1/completions", json=asked(1, 4) | {"stream": False}, timeout=60)
     assert answer.json()["usage"]["completion_tokens"] == 4
+
+
+def test_a_thousand_hostile_bodies_leave_the_real_engine_whole(served: Served) -> None:
+    process, url = served
+    engine = psutil.Process(process.pid).children()[0]
+    with httpx.Client(base_url=url, timeout=120) as http:
+        be_hostile(http, refusals=1000, seed=21)
+        for prompt in ("word " * 20_000, [5] * 9000, "x" * 20 * 2**20):
+            body = asked(1) | {"prompt": prompt}
+            answer = http.post("/v1/completions", json=body)
+            assert answer.status_code in (400, 413), answer.text
+            assert answer.json()["error"]["message"]
+    until_idle(url)
+    assert engine.is_running(), "no request may bring the engine down"
 
 
 def test_sigterm_cuts_no_stream_off_and_refuses_newcomers() -> None:
