@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 
 from headway.checkpoint.cache import appearing, content_hash, locked
 from headway.checkpoint.cast import ITEM_BYTES, StorageDtype
-from headway.checkpoint.gguf_model import open_gguf_checkpoint
-from headway.checkpoint.hf_model import open_directory
-from headway.checkpoint.hf_text import read_text
+from headway.checkpoint.gguf.model import open_gguf_checkpoint
+from headway.checkpoint.huggingface.model import open_directory
+from headway.checkpoint.huggingface.text import read_text
 from headway.checkpoint.layout import targets
 from headway.checkpoint.prepared import (
     FORMAT,

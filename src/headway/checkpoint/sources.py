@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from headway.checkpoint.download import fetch_known
-from headway.checkpoint.hf_model import weight_files
+from headway.checkpoint.huggingface.model import weight_files
 from headway.checkpoint.known import find_known, known_models
 from headway.errors import ModelError, ModelNotFound
 

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from headway.checkpoint.config import Architecture, ModelConfig, RopeScaling
-from headway.checkpoint.gguf_file import GgufFile, open_gguf
-from headway.checkpoint.gguf_keys import Keys
-from headway.checkpoint.gguf_rope import llama3_scaling
-from headway.checkpoint.gguf_vocabulary import read_vocabulary
+from headway.checkpoint.gguf.file import GgufFile, open_gguf
+from headway.checkpoint.gguf.keys import Keys
+from headway.checkpoint.gguf.rope import llama3_scaling
+from headway.checkpoint.gguf.vocabulary import read_vocabulary
 from headway.checkpoint.layout import Piece
 from headway.checkpoint.source import Location, checked, chunks
 from headway.errors import ModelError

@@ -14,10 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from headway.checkpoint.config import ModelConfig
-from headway.checkpoint.hf_config import read_config
-from headway.checkpoint.hf_text import read_text
+from headway.checkpoint.huggingface.config import read_config
+from headway.checkpoint.huggingface.safetensors_file import (
+    SafetensorsFile,
+    open_safetensors,
+    read_json,
+)
+from headway.checkpoint.huggingface.text import read_text
 from headway.checkpoint.layout import Piece
-from headway.checkpoint.safetensors_file import SafetensorsFile, open_safetensors, read_json
 from headway.checkpoint.source import Location, chunks
 from headway.errors import ModelError
 from headway.types.text import TextConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headway.checkpoint.gguf_file import Value
+from headway.checkpoint.gguf.file import Value
 from headway.errors import ModelError
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from headway.checkpoint.end_tokens import end_tokens
 from headway.checkpoint.framing import framing
-from headway.checkpoint.gguf_keys import Keys
-from headway.checkpoint.pretokenizers import normalizer, pre_tokenizer
+from headway.checkpoint.gguf.keys import Keys
+from headway.checkpoint.gguf.pretokenizers import normalizer, pre_tokenizer
 from headway.errors import ModelError
 from headway.types.text import TextConfig
 

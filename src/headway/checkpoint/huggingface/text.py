@@ -11,7 +11,7 @@ import tokenizers
 
 from headway.checkpoint.end_tokens import end_tokens
 from headway.checkpoint.framing import framing
-from headway.checkpoint.safetensors_file import read_json
+from headway.checkpoint.huggingface.safetensors_file import read_json
 from headway.errors import ModelError
 from headway.types.text import TextConfig
 

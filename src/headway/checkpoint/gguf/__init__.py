@@ -1,0 +1,1 @@
+"""GGUF files: header, tensors, vocabulary, and the canonical form they come out in."""

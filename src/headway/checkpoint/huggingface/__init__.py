@@ -1,0 +1,1 @@
+"""Hugging Face directories: configs, safetensors, tokenizers, and the canonical form."""
