@@ -49,7 +49,9 @@ class EngineConfig:
     )
     max_num_seqs: int | None = setting(None, "most sequences in one step")
     max_num_batched_tokens: int | None = setting(None, "most new tokens in one step")
-    max_num_partial_prefills: int = setting(4, "most prompts that are partly computed in a step")
+    max_num_partial_prefills: int = setting(
+        1, "prompts that share a step in parts; above 1, short ones pass long ones"
+    )
     block_size: int = setting(32, "tokens in one block of the KV cache")
     kv_cache_memory: int | None = setting(
         None, "bytes for the KV cache (8GiB); a share of the free memory by default"

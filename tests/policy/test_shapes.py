@@ -91,3 +91,31 @@ def test_smaller_priority_boards_first_whatever_came_first() -> None:
     house.add(request_of("high", max_tokens=1, priority=0, arrival=5.0))
     house.step()
     assert list(house.ends) == ["high"]
+
+
+def prompts_in_steps(partial: int, *lengths: int, tokens: int = 12) -> list[list[int]]:
+    """Sizes of the slices of each step while prompts of these lengths are computed."""
+    house = make_house("continuous", limits=limits_of(tokens=tokens, partial=partial))
+    for index, length in enumerate(lengths):
+        prompt = tuple(range(100 * index, 100 * index + length))
+        house.add(request_of(f"r{index}", max_tokens=1, prompt=prompt, arrival=float(index)))
+    house.drain()
+    return [[len(piece.tokens) for piece in plan.slices] for plan in house.runner.plans]
+
+
+def test_with_one_partial_prefill_a_short_prompt_waits_behind_a_long_one() -> None:
+    assert prompts_in_steps(1, 30, 4) == [[12], [12], [6, 4]]
+
+
+def test_with_two_partial_prefills_a_short_prompt_passes_a_long_one() -> None:
+    assert prompts_in_steps(2, 30, 4) == [[8, 4], [12], [10]]
+
+
+def test_partial_prefills_share_a_step_up_to_their_cap() -> None:
+    assert prompts_in_steps(2, 30, 30, 30)[0] == [6, 6]
+    assert prompts_in_steps(3, 30, 30, 30)[0] == [4, 4, 4]
+
+
+def test_nothing_is_left_over_where_there_is_one_to_take_it() -> None:
+    assert prompts_in_steps(4, 30) == [[12], [12], [6]]
+    assert prompts_in_steps(3, 7, 2) == [[7, 2]]

@@ -54,7 +54,7 @@ def test_too_little_memory_names_the_flags() -> None:
 def test_defaults_come_from_the_model_and_the_device(tiny: Path) -> None:
     loaded = build_runner(EngineConfig(device="cpu", dtype="float32", threads=1), tiny)
     assert loaded.limits == Limits(
-        max_num_seqs=256, max_num_batched_tokens=512, max_num_partial_prefills=4, max_model_len=256
+        max_num_seqs=256, max_num_batched_tokens=512, max_num_partial_prefills=1, max_model_len=256
     )
     assert (loaded.device, loaded.dtype, loaded.threads) == ("cpu", "float32", 1)
     # 2 x 4 layers x 2 heads x 16 components x 4 bytes x 32 positions

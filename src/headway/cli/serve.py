@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it exists: a streamed token then costs the API process less."""
+    """uvloop where it exists, else asyncio's own loop."""
     try:
         import uvloop
     except ImportError:

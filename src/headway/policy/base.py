@@ -97,32 +97,39 @@ def fill(
 ) -> list[tuple[int, int]]:
     """Decodes first, then prefills in order, then whoever boards, within the step's limits.
 
-    With `seat_all` everybody in `boarding` boards, those beyond the token budget with no token yet;
-    otherwise boarding stops where the budget ends.
+    Where several partial prefills are allowed, each first gets an equal ration, so that a short
+    prompt passes a long one; what is left goes to the earliest. With `seat_all` everybody in
+    `boarding` boards, even with no token yet; otherwise boarding stops where nothing is left.
     """
-    budget = view.limits.max_num_batched_tokens
-    partial_left = view.limits.max_num_partial_prefills
-    shares: list[tuple[int, int]] = []
-    prefills: list[SequenceView] = []
-    for seq in view.running:
-        if seq.todo == 1:
-            shares.append((seq.id, 1))
-        elif not seq.held:
-            prefills.append(seq)
-    budget -= len(shares)
+    decodes = [(seq.id, 1) for seq in view.running if seq.todo == 1]
+    prefills = [seq for seq in view.running if seq.todo > 1 and not seq.held]
+    budget = view.limits.max_num_batched_tokens - len(decodes)
     if not budget and not seat_all:
-        return shares
+        return decodes
+    partial_left = view.limits.max_num_partial_prefills
+    ration = max(1, budget // partial_left)
+    counts: dict[int, int] = {}
+    cut: list[tuple[int, int]] = []
     for seq in chain(prefills, boarding):
         todo = seq.todo
         count = 0 if seq.held else min(todo, budget)
-        if 0 < count < todo:
-            count = count if partial_left else 0
-            partial_left -= 1 if count else 0
-        shares.append((seq.id, count))
+        if count < todo or count > ration:
+            # It does not fit as a whole, or not beside the rations of others.
+            count = min(count, ration) if partial_left else 0
+            if count:
+                cut.append((seq.id, todo - count))
+                partial_left -= 1
+        if not count and not seq.held and not seat_all:
+            break
+        counts[seq.id] = count
         budget -= count
         if not budget and not seat_all:
             break
-    return shares
+    for number, missing in cut:
+        more = min(missing, budget)
+        counts[number] += more
+        budget -= more
+    return [*decodes, *counts.items()]
 
 
 def board_whole_batch(view: View) -> Decision:
