@@ -17,8 +17,10 @@ from headway.errors import InvalidRequest
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
 PolicyName = Literal["sequential", "static", "dynamic", "continuous"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"]
+KVCacheDtype = Literal["auto", "float32", "bfloat16", "int8"]
 Device = Literal["auto", "cpu", "cuda"]
+Backend = Literal["auto", "native", "reference"]
 
 
 def setting(default: Any, explanation: str) -> Any:
@@ -34,9 +36,15 @@ class EngineConfig:
     tokenizer: str | None = setting(
         None, "directory whose tokenizer and chat template replace the model's own"
     )
-    dtype: Dtype = setting("auto", "number format of weights, activations and KV cache")
+    dtype: Dtype = setting("auto", "number format of weights and activations")
+    kv_cache_dtype: KVCacheDtype = setting("auto", "number format of the KV cache")
     device: Device = setting("auto", "where to compute")
+    backend: Backend = setting("auto", "kernels: native ones (CPU only) or PyTorch's")
+    isa: str | None = setting(
+        None, "instruction set of the native kernels; the processor's best by default"
+    )
     threads: int | None = setting(None, "compute threads; every core by default")
+    pin_threads: bool = setting(False, "bind every native compute thread to a core of its own")
     seed: int | None = setting(
         None, "makes the seeds of requests that bring none repeatable, in order of arrival"
     )
@@ -77,6 +85,7 @@ class EngineConfig:
                 f"gpu_memory_utilization must be in (0, 1], got {share}",
                 field="gpu_memory_utilization",
             )
+        _check_backend(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +140,26 @@ def from_environment(flag: str, environment: Mapping[str, str] | None = None) ->
     """The value of `HEADWAY_...` that stands for a command-line flag such as `--max-num-seqs`."""
     name = "HEADWAY_" + flag.lstrip("-").replace("-", "_").upper()
     return (os.environ if environment is None else environment).get(name)
+
+
+def _check_backend(config: EngineConfig) -> None:
+    """What only one backend can do is refused where the other is asked for, never ignored."""
+    asked = {
+        "backend": config.backend == "native",
+        "dtype": config.dtype in ("int8", "int4"),
+        "kv_cache_dtype": config.kv_cache_dtype == "int8",
+        "isa": config.isa is not None,
+        "pin_threads": config.pin_threads,
+    }
+    for name in (name for name, needed in asked.items() if needed):
+        if config.backend == "reference" or config.device == "cuda":
+            raise InvalidRequest(
+                f"{name} {getattr(config, name)} needs the native backend, on a CPU", field=name
+            )
+    if config.backend == "native" and config.dtype == "float16":
+        raise InvalidRequest("the native backend has no float16; use bfloat16", field="dtype")
+    if config.backend == "native" and config.block_size == 8:
+        raise InvalidRequest("the native backend has no blocks of 8 tokens", field="block_size")
 
 
 def _at_least(name: str, value: float | None, low: float) -> None:

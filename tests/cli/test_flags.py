@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +75,33 @@ def test_every_kind_of_flag() -> None:
     assert engine.enable_prefix_caching is False
     server = collect(ServerConfig, parse(ServerConfig, "--api-key", "a", "b"), environment={})
     assert server.api_key == ("a", "b")
+
+
+def test_flags_of_the_native_backend() -> None:
+    words = ("--dtype", "int4", "--kv-cache-dtype", "int8", "--isa", "avx2", "--pin-threads")
+    engine = collect(EngineConfig, parse(EngineConfig, *words), environment={})
+    assert (engine.dtype, engine.kv_cache_dtype) == ("int4", "int8")
+    assert (engine.isa, engine.pin_threads, engine.backend) == ("avx2", True, "auto")
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"backend": "reference", "dtype": "int8"}, "dtype"),
+        ({"backend": "reference", "kv_cache_dtype": "int8"}, "kv_cache_dtype"),
+        ({"backend": "reference", "isa": "avx2"}, "isa"),
+        ({"backend": "reference", "pin_threads": True}, "pin_threads"),
+        ({"backend": "native", "device": "cuda"}, "backend"),
+        ({"device": "cuda", "dtype": "int4"}, "dtype"),
+        ({"backend": "native", "dtype": "float16"}, "dtype"),
+        ({"backend": "native", "block_size": 8}, "block_size"),
+    ],
+)
+def test_what_a_backend_cannot_do_is_refused(settings: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        EngineConfig(**settings)
+    assert caught.value.field == field
+    EngineConfig(**{**settings, "backend": "auto", "device": "auto"})
 
 
 def test_numbers_in_lists_are_numbers() -> None:

@@ -15,13 +15,15 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import cast
 from weakref import WeakValueDictionary
 
 from headway import machine
 from headway.checkpoint import ModelConfig, prepare, prepare_tokenizer
+from headway.checkpoint.cast import StorageDtype
 from headway.client import EngineClient
 from headway.config import EngineConfig
+from headway.errors import InvalidRequest
 from headway.llm.collect import Collector
 from headway.llm.outputs import RequestOutput
 from headway.llm.resolve import Resolver, Ticket
@@ -199,10 +201,12 @@ def _load_tokenizer(config: EngineConfig, prepared: Path) -> Tokenizer:
 
 def _with_dtype(
     config: EngineConfig,
-) -> tuple[EngineConfig, Literal["float32", "bfloat16", "float16"]]:
+) -> tuple[EngineConfig, StorageDtype]:
     """The settings with a number format that this machine computes fast, where none is given."""
     dtype = config.dtype
     if dtype == "auto":
         gpu = config.device != "cpu" and machine.has_nvidia_gpu()
         dtype = "bfloat16" if gpu or machine.has_bfloat16() else "float32"
-    return replace(config, dtype=dtype), dtype
+    if dtype in ("int8", "int4"):
+        raise InvalidRequest(f"{dtype} needs the native backend", field="dtype")
+    return replace(config, dtype=dtype), cast(StorageDtype, dtype)
