@@ -1,0 +1,5 @@
+"""The compiled kernels as Python sees them: the library's interface, and finding and loading it.
+
+`abi` mirrors the C header, `library` loads the file that was built beside it. Nothing here knows
+models, plans or how an operation is computed.
+"""

@@ -1,0 +1,232 @@
+"""The C interface of `native/headway.h` as ctypes structures and argument types.
+
+Field for field what the header says, and nothing more: which library it is and whether it speaks
+this version is `library`'s business. Pointers are plain addresses (`c_void_p`), so that
+`numpy.dtype(Sampling)` gives an array type of the same layout and a step's records can be filled
+column by column. Whoever puts an address into a structure keeps its memory alive.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_void_p
+from enum import IntEnum
+
+ABI = 1
+"""The version of the interface that these structures describe (`HW_ABI`)."""
+
+
+class Form(IntEnum):
+    """How a matrix is packed (`hw_form`)."""
+
+    FLOAT32 = 0
+    BFLOAT16 = 1
+    INT8 = 2
+    INT4 = 3
+
+
+class Activation(IntEnum):
+    SILU = 0
+    GELU_TANH = 1
+
+
+class Epilogue(IntEnum):
+    """What becomes of an operation's result (`hw_epilogue`)."""
+
+    STORE = 0
+    ADD = 1
+    GATE = 2
+
+
+class Kind(IntEnum):
+    """What an operation does (`hw_kind`)."""
+
+    EMBED = 0
+    NORM = 1
+    CONVERT = 2
+    LINEAR = 3
+    HEADS = 4
+    ATTENTION = 5
+    EXPERTS = 6
+    HEAD = 7
+
+
+class CacheKind(IntEnum):
+    """The number format of stored keys and values (`hw_cache_kind`)."""
+
+    FLOAT32 = 0
+    BFLOAT16 = 1
+    INT8 = 2
+
+
+class Status(IntEnum):
+    """How a choice came out (`hw_status`)."""
+
+    OK = 0
+    NOT_FINITE = 1
+    NOTHING_LEFT = 2
+
+
+class Matrix(ctypes.Structure):
+    """`hw_matrix`."""
+
+    _fields_ = (
+        ("data", c_void_p),
+        ("bias", c_void_p),
+        ("form", c_int32),
+        ("outputs", c_int32),
+        ("inputs", c_int32),
+    )
+
+
+class Buffer(ctypes.Structure):
+    """`hw_buffer`."""
+
+    _fields_ = (("form", c_int32), ("width", c_int32))
+
+
+class Op(ctypes.Structure):
+    """`hw_op`."""
+
+    _fields_ = (
+        ("kind", c_int32),
+        ("in_", c_int32),
+        ("out", c_int32),
+        ("out2", c_int32),
+        ("epilogue", c_int32),
+        ("activation", c_int32),
+        ("matrix", c_int32),
+        ("matrix2", c_int32),
+        ("layer", c_int32),
+        ("heads", c_int32),
+        ("kv_heads", c_int32),
+        ("head_dim", c_int32),
+        ("window", c_int32),
+        ("experts", c_int32),
+        ("chosen", c_int32),
+        ("normalise", c_int32),
+        ("in2", c_int32),
+        ("eps", c_float),
+        ("scale", c_float),
+        ("softcap", c_float),
+        ("weight", c_void_p),
+        ("weight2", c_void_p),
+        ("cos", c_void_p),
+        ("sin", c_void_p),
+    )
+
+
+class Cache(ctypes.Structure):
+    """`hw_cache`."""
+
+    _fields_ = (
+        ("kind", c_int32),
+        ("num_layers", c_int32),
+        ("num_blocks", c_int32),
+        ("block_size", c_int32),
+        ("kv_heads", c_int32),
+        ("head_dim", c_int32),
+        ("memory", c_void_p),
+    )
+
+
+class Sampling(ctypes.Structure):
+    """`hw_sampling`."""
+
+    _fields_ = (
+        ("row", c_int64),
+        ("target", c_int64),
+        ("seed", c_int64),
+        ("position", c_int64),
+        ("tokens", c_void_p),
+        ("num_tokens", c_int64),
+        ("prompt_len", c_int64),
+        ("allowed", c_void_p),
+        ("num_allowed", c_int64),
+        ("banned", c_void_p),
+        ("num_banned", c_int64),
+        ("bias_tokens", c_void_p),
+        ("bias_values", c_void_p),
+        ("num_bias", c_int64),
+        ("temperature", c_float),
+        ("top_p", c_float),
+        ("min_p", c_float),
+        ("top_k", c_int32),
+        ("repetition_penalty", c_float),
+        ("frequency_penalty", c_float),
+        ("presence_penalty", c_float),
+        ("plain", c_int32),
+        ("logprobs", c_int32),
+    )
+
+
+class Choice(ctypes.Structure):
+    """`hw_choice`."""
+
+    _fields_ = (
+        ("token", c_int64),
+        ("status", c_int32),
+        ("rank", c_int32),
+        ("logprob", c_float),
+        ("top_tokens", c_void_p),
+        ("top_logprobs", c_void_p),
+    )
+
+
+class Step(ctypes.Structure):
+    """`hw_step`."""
+
+    _fields_ = (
+        ("num_tokens", c_int64),
+        ("num_slices", c_int64),
+        ("num_asked", c_int64),
+        ("tokens", c_void_p),
+        ("starts", c_void_p),
+        ("counts", c_void_p),
+        ("tables", c_void_p),
+        ("table_width", c_int64),
+        ("asked", c_void_p),
+        ("choices", c_void_p),
+        ("broken", c_void_p),
+    )
+
+
+def declare(library: ctypes.CDLL) -> None:
+    """Tell ctypes the argument and result types of every function of the library."""
+    for name, (result, arguments) in _functions().items():
+        function = getattr(library, name)
+        function.restype = result
+        function.argtypes = arguments
+
+
+def _functions() -> dict[str, tuple[type | None, tuple[type, ...]]]:
+    text, pointer, number, big = c_char_p, c_void_p, c_int32, c_int64
+    return {
+        "hw_abi": (number, ()),
+        "hw_compiled": (text, ()),
+        "hw_supported": (number, (text,)),
+        "hw_pool_create": (pointer, (number, POINTER(c_int32))),
+        "hw_pool_destroy": (None, (pointer,)),
+        "hw_cache_bytes": (big, (POINTER(Cache),)),
+        "hw_program_create": (
+            pointer,
+            (
+                pointer,
+                text,
+                POINTER(Op),
+                number,
+                POINTER(Matrix),
+                number,
+                POINTER(Buffer),
+                number,
+                POINTER(Cache),
+                c_char_p,
+                number,
+            ),
+        ),
+        "hw_program_destroy": (None, (pointer,)),
+        "hw_program_run": (number, (pointer, POINTER(Step), POINTER(c_double))),
+        "hw_program_read": (number, (pointer, number, POINTER(c_float))),
+        "hw_choose": (number, (text, POINTER(c_float), big, POINTER(Sampling), POINTER(Choice))),
+        "hw_program_scores": (number, (pointer, POINTER(c_float))),
+    }
