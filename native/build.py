@@ -1,0 +1,225 @@
+"""Compiles the native library, and the C++ tests, with whatever C++17 compiler there is.
+
+Every unit is compiled for the oldest processor of its kind, except the files of `isa/`, each of
+which has flags of its own and is left out where the compiler does not know them. Objects are kept
+and made again when a source, a header or a flag has changed. Needs nothing but Python, because it
+runs inside `pip install` before anything is installed; it must not import headway.
+
+    python native/build.py src/headway/native
+    python native/build.py build/native --test native/tests/threads.cpp --sanitize thread
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+NATIVE = Path(__file__).resolve().parent
+OBJECTS = NATIVE.parent / "build" / "native"
+LIBRARY = "libheadway.dylib" if sys.platform == "darwin" else "libheadway.so"
+COMPILERS = ("c++", "g++", "clang++")
+
+# Contracting a * b + c would make results depend on the compiler; kernels call fma themselves.
+BASE = (
+    *("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-pthread"),
+    *("-fno-math-errno", "-ffp-contract=off", "-Wall", "-Wextra"),
+)
+_AVX2 = ("-mavx2", "-mfma", "-mf16c")
+_AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstructionSet:
+    """A file of `isa/`: its flags, and the macro by which the compiler confirms the last of them."""
+
+    name: str
+    flags: tuple[str, ...]
+    macro: str
+
+    @property
+    def source(self) -> Path:
+        return NATIVE / "isa" / f"{self.name}.cpp"
+
+
+INSTRUCTION_SETS = (
+    InstructionSet(
+        name="avx512_bf16",
+        flags=(*_AVX512, "-mavx512vnni", "-mavx512bf16"),
+        macro="__AVX512BF16__",
+    ),
+    InstructionSet(name="avx512", flags=_AVX512, macro="__AVX512VL__"),
+    InstructionSet(name="avx2", flags=_AVX2, macro="__F16C__"),
+    InstructionSet(name="portable", flags=(), macro="__cplusplus"),
+)
+
+
+class BuildError(Exception):
+    """No usable compiler, or a compiler that refused our sources; the message says which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What changes the compiler's command line. Every combination has a folder of objects."""
+
+    compiler: str
+    debug: bool = False
+    sanitize: str = ""  # as the compiler spells it: "thread", "address,undefined"
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        # A later -O replaces the one in BASE.
+        extra = ["-O0", "-g"] if self.debug else []
+        if self.sanitize:
+            extra += ["-O1", "-g", "-fno-omit-frame-pointer", f"-fsanitize={self.sanitize}"]
+            if "undefined" in self.sanitize.split(","):
+                extra += ["-fno-sanitize-recover=undefined"]
+        return (*BASE, *extra)
+
+
+def find_compiler(environment: Mapping[str, str]) -> str:
+    """The path of $CXX, or of the first compiler on the path. Raises BuildError without one."""
+    given = environment.get("CXX")
+    for name in (given,) if given else COMPILERS:
+        path = shutil.which(name, path=environment.get("PATH"))
+        if path is not None:
+            return path
+    tried = f"CXX={given}" if given else ", ".join(COMPILERS)
+    raise BuildError(f"no C++ compiler found (tried {tried}); install one, or name it with CXX")
+
+
+def instruction_sets(options: Options) -> list[InstructionSet]:
+    """Those whose file is there and whose flags this compiler knows for this processor's kind."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [x for x in INSTRUCTION_SETS if x.source.exists() and _knows(options, x, folder)]
+
+
+def _knows(options: Options, isa: InstructionSet, folder: str) -> bool:
+    probe = Path(folder) / f"{isa.name}.cpp"
+    header = "#include <immintrin.h>\n" if isa.flags else ""
+    probe.write_text(f"#ifndef {isa.macro}\n#error\n#endif\n{header}int probe;\n")
+    command = [options.compiler, "-std=c++17", *isa.flags, "-c", str(probe), "-o", f"{probe}.o"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def build_library(folder: Path, options: Options) -> Path:
+    """Makes the shared library in `folder` and returns its path."""
+    target = folder / LIBRARY
+    _link(target, _objects(options), ["-shared"], options)
+    return target
+
+
+def build_test(source: Path, folder: Path, options: Options) -> Path:
+    """Makes a program of one test file and all of the library, and returns its path."""
+    target = folder / source.stem
+    _link(target, [*_objects(options), *_compile({source: ()}, options)], [], options)
+    return target
+
+
+def _objects(options: Options) -> list[Path]:
+    sets = instruction_sets(options)
+    defined = [f"-DHW_HAVE_{isa.name.upper()}=1" for isa in sets]
+    # The files of isa/ take longest, so they start first.
+    units = {isa.source: (*isa.flags, *defined) for isa in sets}
+    units |= {source: tuple(defined) for source in sorted(NATIVE.glob("*.cpp"))}
+    if not units:
+        raise BuildError(f"no C++ sources in {NATIVE}")
+    return _compile(units, options)
+
+
+def _compile(units: Mapping[Path, Sequence[str]], options: Options) -> list[Path]:
+    newest = _newest([*NATIVE.rglob("*.h"), Path(__file__)])
+
+    def compile_one(item: tuple[Path, Sequence[str]]) -> Path:
+        source, flags = item
+        command = [options.compiler, *options.flags, *flags, f"-I{NATIVE}", "-c", str(source)]
+        name = f"{source.stem}-{hashlib.sha256(repr(command).encode()).hexdigest()[:12]}.o"
+        target = OBJECTS / name
+        if not target.exists() or target.stat().st_mtime < max(newest, _newest([source])):
+            _make(target, command, source.name)
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        return list(executor.map(compile_one, units.items()))
+
+
+def _link(target: Path, objects: list[Path], flags: list[str], options: Options) -> None:
+    stamp = hashlib.sha256(repr([*objects, *flags]).encode()).hexdigest()
+    made_of = OBJECTS / f"{hashlib.sha256(str(target).encode()).hexdigest()[:12]}.linked"
+    fresh = target.exists() and target.stat().st_mtime >= _newest(objects)
+    if fresh and made_of.exists() and made_of.read_text() == stamp:
+        return
+    command = [options.compiler, *options.flags, *flags, *map(str, objects)]
+    _make(target, command, target.name)
+    made_of.write_text(stamp)
+
+
+def _make(target: Path, command: list[str], what: str) -> None:
+    """Runs the compiler into a file beside `target`, then puts it in place in one move, so that
+    neither a running process nor another build sees half a file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        made = Path(folder) / target.name
+        started = _now()
+        result = subprocess.run(
+            [*command, "-o", str(made)], capture_output=True, text=True, check=False
+        )
+        if result.returncode != 0:
+            raise BuildError(f"{command[0]} failed on {what}:\n{result.stderr.strip()}")
+        if result.stderr:
+            print(result.stderr.strip(), file=sys.stderr)
+        # A header saved while the compiler ran must count as newer.
+        os.utime(made, (started, started))
+        made.replace(target)
+
+
+def _newest(paths: Iterable[Path]) -> float:
+    return max(path.stat().st_mtime for path in paths)
+
+
+def _now() -> float:
+    with tempfile.NamedTemporaryFile() as file:  # the clock of files, not of the process
+        return Path(file.name).stat().st_mtime
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Compile Headway's native library.")
+    parser.add_argument("folder", type=Path, help="where the result goes")
+    parser.add_argument("--test", type=Path, help="build this test program instead")
+    parser.add_argument("--debug", action="store_true", help="no optimisation, with symbols")
+    parser.add_argument("--sanitize", default="", help="address,undefined or thread")
+    parser.add_argument(
+        "--optional", action="store_true", help="succeed, with a warning, where nothing can be built"
+    )
+    given = parser.parse_args()
+    try:
+        options = Options(
+            compiler=find_compiler(os.environ), debug=given.debug, sanitize=given.sanitize
+        )
+        if given.test is None:
+            build_library(given.folder, options)
+        else:
+            print(build_test(given.test, given.folder, options))
+    except BuildError as error:
+        print(f"warning: {error}" if given.optional else error, file=sys.stderr)
+        if given.optional:
+            print(WITHOUT, file=sys.stderr)
+        return 0 if given.optional else 1
+    return 0
+
+
+WITHOUT = (
+    "warning: Headway's native CPU kernels were not built. It works without them, on PyTorch's own"
+    " operations, but several times slower."
+)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+// Functions of sixteen floats, in the words of the instruction set below them: exponential,
+// activations, rounding to bfloat16. Their errors are some units in the last place.
+
+// e^x; 0 below about -87.3 (and so of -inf), the largest finite power above 88.
+HW_INLINE F f_exp(F x) {
+  const F low = f_set(-87.33654f);
+  const M tiny = f_less(x, low);
+  x = f_min(f_max(x, low), f_set(88.37f));
+  const I n = i_round(x * f_set(1.44269504088896341f));
+  const F whole = f_from(n);
+  // ln 2 in two parts, so that the remainder keeps its last bits.
+  F r = f_fma(whole, f_set(-0.693359375f), x);
+  r = f_fma(whole, f_set(2.12194440e-4f), r);
+  F p = f_set(1.9875691500e-4f);
+  p = f_fma(p, r, f_set(1.3981999507e-3f));
+  p = f_fma(p, r, f_set(8.3334519073e-3f));
+  p = f_fma(p, r, f_set(4.1665795894e-2f));
+  p = f_fma(p, r, f_set(1.6666665459e-1f));
+  p = f_fma(p, r, f_set(5.0000001201e-1f));
+  p = f_fma(p, r * r, r + f_set(1.0f));
+  const F power = f_bits(i_left<23>(n + i_set(127)));
+  return f_select(tiny, f_zero(), p * power);
+}
+
+HW_INLINE F f_silu(F x) { return x / (f_set(1.0f) + f_exp(f_zero() - x)); }
+
+// x * (1 + tanh(u)) / 2 with u = sqrt(2 / pi) (x + 0.044715 x^3), as x / (1 + e^-2u).
+HW_INLINE F f_gelu_tanh(F x) {
+  const F cubic = f_fma(x * x, f_set(0.044715f) * x, x);
+  return x / (f_set(1.0f) + f_exp(cubic * f_set(-1.5957691216057308f)));
+}
+
+// The bfloat16 nearest to each lane (ties to even) in its low half; NaN stays NaN.
+HW_INLINE I i_to_bf16(F x) {
+  const I bits = i_bits(x);
+  const I odd = i_right<16>(bits) & i_set(1);
+  const I rounded = i_right<16>(bits + i_set(0x7fff) + odd);
+  const I quiet = i_right<16>(bits) | i_set(0x40);
+  const M nan = i_less(i_set(0x7f800000), bits & i_set(0x7fffffff));
+  return i_select(nan, quiet, rounded);
+}
+HW_INLINE void f_store_bf16(uint16_t* p, F x) { i_store_halves(p, i_to_bf16(x)); }
