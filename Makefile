@@ -2,11 +2,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PACKAGE := src/headway/native
 
-.PHONY: setup serve test check format clean
+.PHONY: setup native serve test check format bench clean
+# The library is compiled by the installation too, but quietly; here a warning is seen, and sources
+# that changed since are compiled again.
 setup: $(VENV)/.installed
+	@$(BIN)/python native/build.py $(PACKAGE) --optional
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml hatch_build.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
@@ -14,6 +18,10 @@ $(VENV)/.installed: pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
+
+# Fails where the library cannot be compiled, and takes ARGS="--debug" or ARGS="--sanitize address".
+native:
+	$(PYTHON) native/build.py $(PACKAGE) $(ARGS)
 
 # `exec`, so that Ctrl-C and SIGTERM reach the server itself.
 serve: setup
@@ -32,5 +40,8 @@ format: setup $(VENV)/.installed-dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+bench: setup
+	@$(BIN)/python benchmarks/headline.py $(ARGS)
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist $(PACKAGE)/libheadway.* .mypy_cache .ruff_cache .pytest_cache

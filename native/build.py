@@ -18,7 +18,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +37,15 @@ BASE = (
 _AVX2 = ("-mavx2", "-mfma", "-mf16c")
 _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c")
 
+WITHOUT = (
+    "Headway's native CPU kernels were not built. It works without them, on PyTorch's own"
+    " operations, but several times slower."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstructionSet:
-    """A file of `isa/`: its flags, and the macro by which the compiler confirms the last of them."""
+    """A file of `isa/`: its flags, and the macro by which the compiler confirms them."""
 
     name: str
     flags: tuple[str, ...]
@@ -98,16 +104,24 @@ def find_compiler(environment: Mapping[str, str]) -> str:
 
 def instruction_sets(options: Options) -> list[InstructionSet]:
     """Those whose file is there and whose flags this compiler knows for this processor's kind."""
-    with tempfile.TemporaryDirectory() as folder:
-        return [x for x in INSTRUCTION_SETS if x.source.exists() and _knows(options, x, folder)]
+    return [isa for isa in INSTRUCTION_SETS if isa.source.exists() and _knows(options, isa)]
 
 
-def _knows(options: Options, isa: InstructionSet, folder: str) -> bool:
-    probe = Path(folder) / f"{isa.name}.cpp"
+def _knows(options: Options, isa: InstructionSet) -> bool:
     header = "#include <immintrin.h>\n" if isa.flags else ""
-    probe.write_text(f"#ifndef {isa.macro}\n#error\n#endif\n{header}int probe;\n")
-    command = [options.compiler, "-std=c++17", *isa.flags, "-c", str(probe), "-o", f"{probe}.o"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    text = f"#ifndef {isa.macro}\n#error\n#endif\n{header}int probe;\n"
+    command = [options.compiler, "-std=c++17", *isa.flags, "-c"]
+    target = OBJECTS / f"probe-{_digest([command, text])}.o"
+    if target.exists():
+        return True
+    with tempfile.TemporaryDirectory() as folder:
+        probe = Path(folder) / "probe.cpp"
+        probe.write_text(text)
+        try:
+            _make(target, [*command, str(probe)], probe.name)
+        except BuildError:
+            return False
+    return True
 
 
 def build_library(folder: Path, options: Options) -> Path:
@@ -115,6 +129,19 @@ def build_library(folder: Path, options: Options) -> Path:
     target = folder / LIBRARY
     _link(target, _objects(options), ["-shared"], options)
     return target
+
+
+def build_if_possible(
+    folder: Path, environment: Mapping[str, str], warn: Callable[[str], object]
+) -> Path | None:
+    """`build_library` that, where it cannot be done, warns, leaves no library and returns None."""
+    try:
+        return build_library(folder, Options(compiler=find_compiler(environment)))
+    except BuildError as error:
+        # A library from another day would claim to be made of these sources.
+        (folder / LIBRARY).unlink(missing_ok=True)
+        warn(f"{error}\n{WITHOUT}")
+        return None
 
 
 def build_test(source: Path, folder: Path, options: Options) -> Path:
@@ -127,9 +154,10 @@ def build_test(source: Path, folder: Path, options: Options) -> Path:
 def _objects(options: Options) -> list[Path]:
     sets = instruction_sets(options)
     defined = [f"-DHW_HAVE_{isa.name.upper()}=1" for isa in sets]
-    # The files of isa/ take longest, so they start first.
-    units = {isa.source: (*isa.flags, *defined) for isa in sets}
-    units |= {source: tuple(defined) for source in sorted(NATIVE.glob("*.cpp"))}
+    # From the plainest to the richest: of an inline function that several units hold, the linker
+    # keeps the first, which must not need more than the processor has.
+    units = {source: tuple(defined) for source in sorted(NATIVE.glob("*.cpp"))}
+    units |= {isa.source: (*isa.flags, *defined) for isa in reversed(sets)}
     if not units:
         raise BuildError(f"no C++ sources in {NATIVE}")
     return _compile(units, options)
@@ -141,19 +169,19 @@ def _compile(units: Mapping[Path, Sequence[str]], options: Options) -> list[Path
     def compile_one(item: tuple[Path, Sequence[str]]) -> Path:
         source, flags = item
         command = [options.compiler, *options.flags, *flags, f"-I{NATIVE}", "-c", str(source)]
-        name = f"{source.stem}-{hashlib.sha256(repr(command).encode()).hexdigest()[:12]}.o"
-        target = OBJECTS / name
+        target = OBJECTS / f"{source.stem}-{_digest(command)}.o"
         if not target.exists() or target.stat().st_mtime < max(newest, _newest([source])):
             _make(target, command, source.name)
         return target
 
     with ThreadPoolExecutor(os.cpu_count()) as executor:
-        return list(executor.map(compile_one, units.items()))
+        # The files of isa/ stand last and take longest, so the work starts there.
+        return list(executor.map(compile_one, reversed(units.items())))[::-1]
 
 
 def _link(target: Path, objects: list[Path], flags: list[str], options: Options) -> None:
-    stamp = hashlib.sha256(repr([*objects, *flags]).encode()).hexdigest()
-    made_of = OBJECTS / f"{hashlib.sha256(str(target).encode()).hexdigest()[:12]}.linked"
+    stamp = _digest([*objects, *flags])
+    made_of = OBJECTS / f"{target.name}-{_digest(target.resolve())}.linked"
     fresh = target.exists() and target.stat().st_mtime >= _newest(objects)
     if fresh and made_of.exists() and made_of.read_text() == stamp:
         return
@@ -168,7 +196,7 @@ def _make(target: Path, command: list[str], what: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
-        started = _now()
+        started = time.time()
         result = subprocess.run(
             [*command, "-o", str(made)], capture_output=True, text=True, check=False
         )
@@ -181,13 +209,12 @@ def _make(target: Path, command: list[str], what: str) -> None:
         made.replace(target)
 
 
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
+
+
 def _newest(paths: Iterable[Path]) -> float:
     return max(path.stat().st_mtime for path in paths)
-
-
-def _now() -> float:
-    with tempfile.NamedTemporaryFile() as file:  # the clock of files, not of the process
-        return Path(file.name).stat().st_mtime
 
 
 def main() -> int:
@@ -197,29 +224,28 @@ def main() -> int:
     parser.add_argument("--debug", action="store_true", help="no optimisation, with symbols")
     parser.add_argument("--sanitize", default="", help="address,undefined or thread")
     parser.add_argument(
-        "--optional", action="store_true", help="succeed, with a warning, where nothing can be built"
+        "--optional",
+        action="store_true",
+        help="succeed, with a warning, where nothing can be built",
     )
     given = parser.parse_args()
-    try:
-        options = Options(
-            compiler=find_compiler(os.environ), debug=given.debug, sanitize=given.sanitize
+    if given.optional:
+        build_if_possible(
+            given.folder, os.environ, lambda text: print(f"warning: {text}", file=sys.stderr)
         )
+        return 0
+    try:
+        compiler = find_compiler(os.environ)
+        options = Options(compiler=compiler, debug=given.debug, sanitize=given.sanitize)
         if given.test is None:
-            build_library(given.folder, options)
+            print(build_library(given.folder, options))
         else:
             print(build_test(given.test, given.folder, options))
     except BuildError as error:
-        print(f"warning: {error}" if given.optional else error, file=sys.stderr)
-        if given.optional:
-            print(WITHOUT, file=sys.stderr)
-        return 0 if given.optional else 1
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
-
-WITHOUT = (
-    "warning: Headway's native CPU kernels were not built. It works without them, on PyTorch's own"
-    " operations, but several times slower."
-)
 
 if __name__ == "__main__":
     sys.exit(main())
