@@ -15,7 +15,8 @@ from headway.checkpoint import Prepared, prepare
 from headway.checkpoint.prepared import WEIGHTS
 from headway.config import EngineConfig
 from headway.models import load_model
-from headway.ops import CacheShape, HostBatch, ReferenceOps
+from headway.ops import CacheShape
+from headway.ops.reference import HostBatch, ReferenceBackend
 from headway.runner import LoadedRunner, build_runner
 from headway.types import ResolvedSampling
 from tests.models.families import FAMILIES, VOCABULARY, write_tiny
@@ -78,9 +79,10 @@ def test_alone(golden: Golden) -> None:
 
 
 def test_scores_of_one_forward_pass_are_within_1e_4(golden: Golden) -> None:
-    ops = ReferenceOps(device=torch.device("cpu"), dtype=torch.float32)
+    backend = ReferenceBackend(device=torch.device("cpu"), dtype=torch.float32)
     config = golden.prepared.config
-    model = load_model(config, golden.prepared.folder / WEIGHTS, ops, length=128)
+    weights = backend.weights(golden.prepared.folder / WEIGHTS)
+    model = load_model(config, weights, length=128)
     texts = [p + c[:-1] for p, c in zip(golden.prompts, golden.continuations, strict=True)]
     width = max(len(text) for text in texts) // BLOCK + 1
     shape = CacheShape(
@@ -96,9 +98,10 @@ def test_scores_of_one_forward_pass_are_within_1e_4(golden: Golden) -> None:
         counts=np.array([len(text) for text in texts]),
         tables=np.random.default_rng(0).permutation(shape.num_blocks).reshape(-1, width),
     )
-    batch = ops.batch(host, shape, model.windows, config.num_heads)
+    batch = backend.batch(host, shape, model.windows, config.num_heads)
+    words = backend.step(weights, backend.allocate(shape), batch)
     with torch.inference_mode():
-        scores = model.logits(model.forward(batch, ops.allocate(shape)))
+        scores = model.logits(words, model.forward(words))
     expected = torch.cat(golden.scores)
     assert expected.std() > 0.5
     torch.testing.assert_close(scores, expected, atol=1e-4, rtol=0)

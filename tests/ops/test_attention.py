@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.ops import CacheShape, HostBatch, ReferenceOps, paging
+from headway.ops import CacheShape
+from headway.ops.reference import HostBatch, ReferenceBackend, paging
+from headway.ops.reference.attention import Scratch, attend, store
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ def check(shape: Shape, spans: list[tuple[int, int]], dtype: torch.dtype, atol: 
         num_kv_heads=shape.kv_heads,
         head_dim=shape.head_dim,
     )
-    ops = ReferenceOps(device=torch.device("cpu"), dtype=dtype)
-    cache = ops.allocate(cache_shape)
+    backend = ReferenceBackend(device=torch.device("cpu"), dtype=dtype)
+    cache = backend.allocate(cache_shape)
     # What a block held before must not matter.
     for stored in (*cache.keys, *cache.values):
         stored.fill_(1e4)
@@ -81,18 +83,19 @@ def check(shape: Shape, spans: list[tuple[int, int]], dtype: torch.dtype, atol: 
             tables=tables,
         )
 
-    everything = ops.batch(batch_of([0] * len(spans), totals), cache_shape, [], heads)
-    ops.store(torch.cat(keys), torch.cat(values), cache, 0, everything)
+    everything = backend.batch(batch_of([0] * len(spans), totals), cache_shape, [], heads)
+    store(torch.cat(keys), torch.cat(values), cache, 0, everything)
     host = batch_of([start for start, _ in spans], [count for _, count in spans])
-    batch = ops.batch(host, cache_shape, [shape.window], heads)
-    found = ops.attention(torch.cat(queries), cache, 0, batch, scale=0.3, window=shape.window)
+    groups = backend.batch(host, cache_shape, [shape.window], heads).groups[shape.window]
+    scratch = Scratch(device=torch.device("cpu"), dtype=dtype)
+    found = attend(torch.cat(queries), cache, 0, groups, scratch, 0.3)
     expected = torch.cat(
         [
             dense(q.float(), k.float(), v.float(), shape)
             for q, k, v in zip(queries, keys, values, strict=True)
         ]
     )
-    torch.testing.assert_close(found.float(), expected.flatten(1), atol=atol, rtol=0)
+    torch.testing.assert_close(found.float(), expected, atol=atol, rtol=0)
 
 
 @settings(max_examples=40, deadline=None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from headway.runner import TorchRunner
 from headway.types import Entry, PromptLogprobs, ResolvedSampling, Sampled, Slice, StepPlan
+from headway.types.runner import Runner
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Live:
 class Driver:
     """Hands out blocks in order and never takes one back."""
 
-    def __init__(self, runner: TorchRunner, block_size: int) -> None:
+    def __init__(self, runner: Runner, block_size: int) -> None:
         self.runner = runner
         self.block_size = block_size
         self.next_block = 0

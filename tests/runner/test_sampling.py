@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.runner.ask import Ask
-from headway.runner.sampling import STEPS, choose, is_plain
+from headway.runner.ask import Ask, is_plain
+from headway.runner.sampling import STEPS, choose
 from headway.types import ResolvedSampling
 from tests.runner.slow_sampling import NEVER, choose_slowly, kept
 
@@ -116,6 +116,12 @@ def test_choice_is_the_reference_alone_and_together(rows: list[Any], seed: int) 
     for n, each in enumerate(asks):
         assert choose(scores[n : n + 1], [each]) == [together[n]]
         assert together[n] == choose_slowly(scores[n].tolist(), each)
+
+
+@pytest.mark.parametrize("changes", [*SINGLE, {}, {"logprobs": 3}], ids=str)
+def test_plain_is_where_no_step_is_wanted(changes: dict[str, Any]) -> None:
+    sampling = ask(**changes).sampling
+    assert is_plain(sampling) == (not any(step.wanted(sampling) for step in STEPS))
 
 
 def test_nothing_left_is_no_token() -> None:

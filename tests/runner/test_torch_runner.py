@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from headway.config import EngineConfig
-from headway.runner import TorchRunner, build_runner
+from headway.runner import build_runner
+from headway.runner.torch_runner import TorchRunner
 from headway.types import Entry, ResolvedSampling, Slice, StepPlan
 from tests.models.families import VOCABULARY
 from tests.runner.driver import Driver
@@ -27,7 +28,9 @@ def load(tiny: Path, **changes: Any) -> TorchRunner:
         kv_cache_memory=2**25,
         **changes,
     )
-    return build_runner(config, tiny).runner
+    runner = build_runner(config, tiny).runner
+    assert isinstance(runner, TorchRunner)
+    return runner
 
 
 def mixture(number: int) -> list[tuple[list[int], ResolvedSampling]]:
@@ -68,7 +71,7 @@ def test_tokens_do_not_depend_on_the_batch(tiny: Path) -> None:
 def test_one_broken_sequence_spares_the_others(tiny: Path) -> None:
     runner = load(tiny)
     poison = 17
-    runner._model.table[poison] = torch.nan
+    runner._weights.tables[runner._model.table.index][poison] = torch.nan
     good, bad = [5, 6, 7, 8], [5, poison, 7, 8]
     greedy = ResolvedSampling(max_tokens=6, seed=0, logprobs=1, allowed_token_ids=(5, 6, 7))
     driver = Driver(runner, BLOCK)

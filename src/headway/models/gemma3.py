@@ -4,66 +4,58 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from headway.checkpoint.config import ModelConfig
 from headway.models.layers import Attention, GatedMlp, attention, gated_mlp
-from headway.models.rope import RopeTable, rope_table
-from headway.models.weights import Weights
-from headway.ops import Batch, Cache, Ops
+from headway.models.rope import rope_table
+from headway.ops import Ops, Rope, Vector, Weights, X
 
 
-def gemma3(config: ModelConfig, weights: Weights, ops: Ops, length: int) -> Gemma3Body:
+def gemma3(config: ModelConfig, weights: Weights, length: int) -> Gemma3Body:
+    rope = weights.rope(*rope_table(config, length=length))
+    local = weights.rope(*rope_table(config, length=length, local=True))
     return Gemma3Body(
-        layers=tuple(_layer(config, weights, index) for index in range(config.num_layers)),
-        norm=weights.norm("norm"),
+        layers=tuple(
+            _layer(config, weights, index, rope if config.window(index) is None else local)
+            for index in range(config.num_layers)
+        ),
+        norm=weights.vector("norm"),
         eps=config.norm_eps,
-        rope=rope_table(config, length=length, device=ops.device),
-        local_rope=rope_table(config, length=length, device=ops.device, local=True),
     )
 
 
-def _layer(config: ModelConfig, weights: Weights, index: int) -> Gemma3Layer:
+def _layer(config: ModelConfig, weights: Weights, index: int, rope: Rope) -> Gemma3Layer:
     prefix = f"layers.{index}"
     return Gemma3Layer(
-        attention_norm=weights.norm(f"{prefix}.attention_norm"),
-        attention=attention(config, weights, index),
-        post_attention_norm=weights.norm(f"{prefix}.post_attention_norm"),
-        mlp_norm=weights.norm(f"{prefix}.mlp_norm"),
+        attention_norm=weights.vector(f"{prefix}.attention_norm"),
+        attention=attention(config, weights, index, rope),
+        post_attention_norm=weights.vector(f"{prefix}.post_attention_norm"),
+        mlp_norm=weights.vector(f"{prefix}.mlp_norm"),
         mlp=gated_mlp(config, weights, index),
-        post_mlp_norm=weights.norm(f"{prefix}.post_mlp_norm"),
+        post_mlp_norm=weights.vector(f"{prefix}.post_mlp_norm"),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gemma3Layer:
-    attention_norm: Tensor
+    attention_norm: Vector
     attention: Attention
-    post_attention_norm: Tensor
-    mlp_norm: Tensor
+    post_attention_norm: Vector
+    mlp_norm: Vector
     mlp: GatedMlp
-    post_mlp_norm: Tensor
+    post_mlp_norm: Vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gemma3Body:
     layers: tuple[Gemma3Layer, ...]
-    norm: Tensor
+    norm: Vector
     eps: float
-    rope: RopeTable
-    local_rope: RopeTable
 
-    def forward(self, ops: Ops, x: Tensor, cache: Cache, batch: Batch) -> Tensor:
-        eps = self.eps
-        rotation = self.rope.at(batch.positions)
-        local = self.local_rope.at(batch.positions)
-        residual = x
+    def forward(self, ops: Ops[X], x: X) -> X:
+        eps, residual = self.eps, x
         for layer in self.layers:
-            turn = rotation if layer.attention.window is None else local
-            x = ops.norm(residual, layer.attention_norm, eps)
-            x = layer.attention.forward(ops, x, turn, cache, batch)
-            x = ops.norm(x, layer.post_attention_norm, eps)
-            x, residual = ops.add_norm(x, residual, layer.mlp_norm, eps)
-            x = ops.norm(layer.mlp.forward(ops, x), layer.post_mlp_norm, eps)
-            residual = x + residual
+            x = layer.attention.forward(ops, ops.norm(residual, layer.attention_norm, eps))
+            residual = ops.add(residual, ops.norm(x, layer.post_attention_norm, eps))
+            x = layer.mlp.forward(ops, ops.norm(residual, layer.mlp_norm, eps))
+            residual = ops.add(residual, ops.norm(x, layer.post_mlp_norm, eps))
         return ops.norm(residual, self.norm, eps)

@@ -9,39 +9,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
-
 from headway.checkpoint.config import Activation, ModelConfig
-from headway.models.weights import Weights
-from headway.ops import Batch, Cache, Matrix, Ops
-
-Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines of the step's positions, [T, head_dim] each."""
+from headway.ops import AttentionSpec, Matrix, Ops, Rope, Weights, X
 
 
 class Mlp(Protocol):
-    def forward(self, ops: Ops, x: Tensor) -> Tensor:
+    def forward(self, ops: Ops[X], x: X) -> X:
         """[T, H] to [T, H]."""
         ...
 
 
-def attention(config: ModelConfig, weights: Weights, layer: int) -> Attention:
+def attention(config: ModelConfig, weights: Weights, layer: int, rope: Rope) -> Attention:
     """Attention of one layer, with the biases and norms that the config names."""
     prefix = f"layers.{layer}"
     norms = None
     if config.qk_norm:
-        norms = (weights.norm(f"{prefix}.q_norm"), weights.norm(f"{prefix}.k_norm"))
+        norms = (weights.vector(f"{prefix}.q_norm"), weights.vector(f"{prefix}.k_norm"))
     return Attention(
-        layer=layer,
         qkv=weights.matrix(f"{prefix}.qkv", bias=config.attention_bias),
         output=weights.matrix(f"{prefix}.output", bias=config.output_bias),
-        norms=norms,
-        eps=config.norm_eps,
-        heads=config.num_heads,
-        kv_heads=config.num_kv_heads,
-        head_dim=config.head_dim,
-        scale=config.attention_scale,
-        window=config.window(layer),
+        spec=AttentionSpec(
+            layer=layer,
+            heads=config.num_heads,
+            kv_heads=config.num_kv_heads,
+            head_dim=config.head_dim,
+            scale=config.attention_scale,
+            window=config.window(layer),
+            rope=rope,
+            norms=norms,
+            eps=config.norm_eps,
+        ),
     )
 
 
@@ -68,38 +65,15 @@ def experts(config: ModelConfig, weights: Weights, layer: int) -> Experts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
-    """Grouped-query attention over the paged cache, rotary positions, optional QK norms."""
+    """Attention between the two products that lead into and out of it."""
 
-    layer: int
     qkv: Matrix
     output: Matrix
-    norms: tuple[Tensor, Tensor] | None
-    eps: float
-    heads: int
-    kv_heads: int
-    head_dim: int
-    scale: float
-    window: int | None
+    spec: AttentionSpec
 
-    def forward(
-        self, ops: Ops, x: Tensor, rotation: Rotation, cache: Cache, batch: Batch
-    ) -> Tensor:
+    def forward(self, ops: Ops[X], x: X) -> X:
         """[T, H] to [T, H]; the step's keys and values are stored on the way."""
-        both = self.heads + self.kv_heads
-        qkv = ops.linear(x, self.qkv).view(len(x), both + self.kv_heads, self.head_dim)
-        values = qkv[:, both:]
-        if self.norms is None:
-            turned = ops.rotate(qkv[:, :both], *rotation)
-            queries, keys = turned[:, : self.heads], turned[:, self.heads :]
-        else:
-            queries = ops.norm(qkv[:, : self.heads], self.norms[0], self.eps)
-            keys = ops.norm(qkv[:, self.heads : both], self.norms[1], self.eps)
-            queries, keys = ops.rotate(queries, *rotation), ops.rotate(keys, *rotation)
-        ops.store(keys, values, cache, self.layer, batch)
-        mixed = ops.attention(
-            queries, cache, self.layer, batch, scale=self.scale, window=self.window
-        )
-        return ops.linear(mixed, self.output)
+        return ops.linear(ops.attention(ops.linear(x, self.qkv), self.spec), self.output)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +82,7 @@ class GatedMlp:
     down: Matrix
     activation: Activation
 
-    def forward(self, ops: Ops, x: Tensor) -> Tensor:
+    def forward(self, ops: Ops[X], x: X) -> X:
         return ops.linear(ops.gate(ops.linear(x, self.gate_up), self.activation), self.down)
 
 
@@ -123,7 +97,7 @@ class Experts:
     normalise: bool
     activation: Activation
 
-    def forward(self, ops: Ops, x: Tensor) -> Tensor:
+    def forward(self, ops: Ops[X], x: X) -> X:
         return ops.experts(
             x,
             ops.linear(x, self.router),

@@ -6,23 +6,22 @@ from headway.checkpoint.config import ModelConfig
 from headway.models.layers import attention, gated_mlp
 from headway.models.prenorm import PreNormBody, PreNormLayer
 from headway.models.rope import rope_table
-from headway.models.weights import Weights
-from headway.ops import Ops
+from headway.ops import Rope, Weights
 
 
-def llama(config: ModelConfig, weights: Weights, ops: Ops, length: int) -> PreNormBody:
+def llama(config: ModelConfig, weights: Weights, length: int) -> PreNormBody:
+    rope = weights.rope(*rope_table(config, length=length))
     return PreNormBody(
-        layers=tuple(_layer(config, weights, index) for index in range(config.num_layers)),
-        norm=weights.norm("norm"),
+        layers=tuple(_layer(config, weights, index, rope) for index in range(config.num_layers)),
+        norm=weights.vector("norm"),
         eps=config.norm_eps,
-        rope=rope_table(config, length=length, device=ops.device),
     )
 
 
-def _layer(config: ModelConfig, weights: Weights, index: int) -> PreNormLayer:
+def _layer(config: ModelConfig, weights: Weights, index: int, rope: Rope) -> PreNormLayer:
     return PreNormLayer(
-        attention_norm=weights.norm(f"layers.{index}.attention_norm"),
-        attention=attention(config, weights, index),
-        mlp_norm=weights.norm(f"layers.{index}.mlp_norm"),
+        attention_norm=weights.vector(f"layers.{index}.attention_norm"),
+        attention=attention(config, weights, index, rope),
+        mlp_norm=weights.vector(f"layers.{index}.mlp_norm"),
         mlp=gated_mlp(config, weights, index),
     )

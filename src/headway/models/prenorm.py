@@ -4,35 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from headway.models.layers import Attention, Mlp
-from headway.models.rope import RopeTable
-from headway.ops import Batch, Cache, Ops
+from headway.ops import Ops, Vector, X
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreNormLayer:
-    attention_norm: Tensor
+    attention_norm: Vector
     attention: Attention
-    mlp_norm: Tensor
+    mlp_norm: Vector
     mlp: Mlp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreNormBody:
     layers: tuple[PreNormLayer, ...]
-    norm: Tensor
+    norm: Vector
     eps: float
-    rope: RopeTable
 
-    def forward(self, ops: Ops, x: Tensor, cache: Cache, batch: Batch) -> Tensor:
-        rotation = self.rope.at(batch.positions)
-        residual = torch.zeros_like(x)
+    def forward(self, ops: Ops[X], x: X) -> X:
+        residual = x
         for layer in self.layers:
-            x, residual = ops.add_norm(x, residual, layer.attention_norm, self.eps)
-            x = layer.attention.forward(ops, x, rotation, cache, batch)
-            x, residual = ops.add_norm(x, residual, layer.mlp_norm, self.eps)
-            x = layer.mlp.forward(ops, x)
-        return ops.add_norm(x, residual, self.norm, self.eps)[0]
+            x = ops.norm(residual, layer.attention_norm, self.eps)
+            residual = ops.add(residual, layer.attention.forward(ops, x))
+            x = ops.norm(residual, layer.mlp_norm, self.eps)
+            residual = ops.add(residual, layer.mlp.forward(ops, x))
+        return ops.norm(residual, self.norm, self.eps)

@@ -13,41 +13,40 @@ from headway.errors import ModelError
 from headway.models.layers import attention, experts, gated_mlp
 from headway.models.prenorm import PreNormBody, PreNormLayer
 from headway.models.rope import rope_table
-from headway.models.weights import Weights
-from headway.ops import Ops
+from headway.ops import Rope, Weights
 
 
-def qwen2(config: ModelConfig, weights: Weights, ops: Ops, length: int) -> PreNormBody:
-    return _body(replace(config, attention_bias=True, qk_norm=False), weights, ops, length)
+def qwen2(config: ModelConfig, weights: Weights, length: int) -> PreNormBody:
+    return _body(replace(config, attention_bias=True, qk_norm=False), weights, length)
 
 
-def qwen3(config: ModelConfig, weights: Weights, ops: Ops, length: int) -> PreNormBody:
-    return _body(replace(config, qk_norm=True), weights, ops, length)
+def qwen3(config: ModelConfig, weights: Weights, length: int) -> PreNormBody:
+    return _body(replace(config, qk_norm=True), weights, length)
 
 
-def qwen3_moe(config: ModelConfig, weights: Weights, ops: Ops, length: int) -> PreNormBody:
+def qwen3_moe(config: ModelConfig, weights: Weights, length: int) -> PreNormBody:
     if not 0 < config.num_experts_per_token <= config.num_experts:
         raise ModelError(
             f"{config.num_experts_per_token} of {config.num_experts} experts per token",
             field="num_experts_per_tok",
         )
-    return _body(replace(config, qk_norm=True), weights, ops, length)
+    return _body(replace(config, qk_norm=True), weights, length)
 
 
-def _body(config: ModelConfig, weights: Weights, ops: Ops, length: int) -> PreNormBody:
+def _body(config: ModelConfig, weights: Weights, length: int) -> PreNormBody:
+    rope = weights.rope(*rope_table(config, length=length))
     return PreNormBody(
-        layers=tuple(_layer(config, weights, index) for index in range(config.num_layers)),
-        norm=weights.norm("norm"),
+        layers=tuple(_layer(config, weights, index, rope) for index in range(config.num_layers)),
+        norm=weights.vector("norm"),
         eps=config.norm_eps,
-        rope=rope_table(config, length=length, device=ops.device),
     )
 
 
-def _layer(config: ModelConfig, weights: Weights, index: int) -> PreNormLayer:
+def _layer(config: ModelConfig, weights: Weights, index: int, rope: Rope) -> PreNormLayer:
     mlp = experts if config.is_moe(index) else gated_mlp
     return PreNormLayer(
-        attention_norm=weights.norm(f"layers.{index}.attention_norm"),
-        attention=attention(config, weights, index),
-        mlp_norm=weights.norm(f"layers.{index}.mlp_norm"),
+        attention_norm=weights.vector(f"layers.{index}.attention_norm"),
+        attention=attention(config, weights, index, rope),
+        mlp_norm=weights.vector(f"layers.{index}.mlp_norm"),
         mlp=mlp(config, weights, index),
     )

@@ -7,69 +7,61 @@ the same way. Sources: linear (position interpolation), llama3 (Llama 3.1), yarn
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from headway.checkpoint.config import ModelConfig, RopeScaling
 from headway.errors import ModelError
+from headway.ops import Floats
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RopeTable:
-    """Cosines and sines of all positions, float32 [positions, head_dim] each."""
+def rope_table(config: ModelConfig, *, length: int, local: bool = False) -> tuple[Floats, Floats]:
+    """Cosines and sines of the positions below `length`, float32 [length, head_dim] each.
 
-    cos: Tensor
-    sin: Tensor
-
-    def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of the tables for positions [T]."""
-        return self.cos.index_select(0, positions), self.sin.index_select(0, positions)
-
-
-def rope_table(
-    config: ModelConfig, *, length: int, device: torch.device, local: bool = False
-) -> RopeTable:
-    """The table for positions below `length`; `local` is that of Gemma 3's sliding layers."""
+    `local` gives those of Gemma 3's sliding layers. Raises `ModelError` for an unknown scaling.
+    """
     theta, scaling = config.rope_theta, config.rope_scaling
     if local and config.rope_local_theta is not None:
         theta, scaling = config.rope_local_theta, None
     steps, factor = frequencies(config.head_dim, theta, scaling, config.max_position)
-    angles = torch.arange(length, dtype=torch.float32)[:, None] * steps
-    angles = torch.cat((angles, angles), dim=-1)
-    return RopeTable(cos=(angles.cos() * factor).to(device), sin=(angles.sin() * factor).to(device))
+    angles = np.arange(length, dtype=np.float32)[:, None] * steps
+    angles = np.concatenate((angles, angles), axis=1)
+    wide = np.float32(factor)
+    return np.cos(angles) * wide, np.sin(angles) * wide
 
 
 def frequencies(
     head_dim: int, theta: float, scaling: RopeScaling | None, max_position: int
-) -> tuple[Tensor, float]:
+) -> tuple[Floats, float]:
     """Radians per position of each component pair [head_dim / 2], and a factor on cos and sin."""
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
-    plain = 1.0 / (theta**exponents)
+    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    # In double precision and rounded once, as good libraries of float32 powers come out.
+    powers: Floats = (theta ** exponents.astype(np.float64)).astype(np.float32)
+    plain: Floats = np.float32(1.0) / powers
     if scaling is None:
         return plain, 1.0
     if scaling.kind == "linear":
-        return plain / scaling.factor, 1.0
+        return plain / np.float32(scaling.factor), 1.0
     trained = scaling.original_max_position or max_position
     if scaling.kind == "llama3":
         return _llama3(plain, scaling, trained), 1.0
     if scaling.kind == "yarn":
-        return _yarn(theta**exponents, theta, scaling, trained), _yarn_factor(scaling)
+        return _yarn(powers, theta, scaling, trained), _yarn_factor(scaling)
     raise ModelError(f"unsupported rope scaling {scaling.kind!r}", field="rope_scaling")
 
 
-def _llama3(plain: Tensor, scaling: RopeScaling, trained: int) -> Tensor:
-    low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    wavelength = 2 * math.pi / plain
-    stretched = torch.where(wavelength > trained / low, plain / scaling.factor, plain)
-    share = (trained / wavelength - low) / (high - low)
-    blended = (1 - share) * stretched / scaling.factor + share * stretched
+def _llama3(plain: Floats, scaling: RopeScaling, trained: int) -> Floats:
+    low, high = np.float32(scaling.low_freq_factor), np.float32(scaling.high_freq_factor)
+    factor, one = np.float32(scaling.factor), np.float32(1)
+    wavelength = np.float32(2 * math.pi) / plain
+    stretched = np.where(wavelength > trained / low, plain / factor, plain)
+    share = (np.float32(trained) / wavelength - low) / (high - low)
+    blended = (one - share) * stretched / factor + share * stretched
     between = (wavelength >= trained / high) & (wavelength <= trained / low)
-    return torch.where(between, blended, stretched)
+    return np.where(between, blended, stretched)
 
 
-def _yarn(powers: Tensor, theta: float, scaling: RopeScaling, trained: int) -> Tensor:
+def _yarn(powers: Floats, theta: float, scaling: RopeScaling, trained: int) -> Floats:
     pairs = len(powers)
 
     def component(rotations: float) -> float:
@@ -83,9 +75,13 @@ def _yarn(powers: Tensor, theta: float, scaling: RopeScaling, trained: int) -> T
     low, high = max(low, 0), min(high, 2 * pairs - 1)
     if low == high:
         high += 0.001
-    ramp = ((torch.arange(pairs, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
-    kept = 1 - ramp
-    return (1.0 / (scaling.factor * powers)) * (1 - kept) + (1.0 / powers) * kept
+    one = np.float32(1)
+    places = np.arange(pairs, dtype=np.float32) - np.float32(low)
+    ramp: Floats = np.clip(places / np.float32(high - low), 0, 1)
+    kept: Floats = one - ramp
+    stretched: Floats = one / (np.float32(scaling.factor) * powers)
+    blended: Floats = stretched * (one - kept) + one / powers * kept
+    return blended
 
 
 def _yarn_factor(scaling: RopeScaling) -> float:

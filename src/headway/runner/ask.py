@@ -1,4 +1,7 @@
-"""What the sampler is told of one row."""
+"""What the sampler is told of one row, and when there is nothing to sample.
+
+Shared by all runners; knows no tensors.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ class Ask:
     """All tokens so far; `tokens[:prompt_len]` are the prompt."""
     prompt_len: int
     plain: bool
-    """The highest score wins, unchanged (see `sampling.is_plain`)."""
+    """The highest score wins, unchanged (see `is_plain`)."""
 
     @property
     def position(self) -> int:
@@ -29,3 +32,17 @@ class Ask:
     @property
     def generated(self) -> npt.NDArray[np.int64]:
         return self.tokens[self.prompt_len :]
+
+
+def is_plain(sampling: ResolvedSampling) -> bool:
+    """Whether the token is simply that of the model's highest score."""
+    return not (
+        sampling.temperature != 0.0
+        or sampling.allowed_token_ids is not None
+        or sampling.bad_words
+        or sampling.min_tokens > 0
+        or sampling.logit_bias
+        or sampling.repetition_penalty != 1.0
+        or sampling.frequency_penalty != 0.0
+        or sampling.presence_penalty != 0.0
+    )

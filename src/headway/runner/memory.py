@@ -5,16 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-import torch
-
-from headway import machine
 from headway.errors import InvalidRequest
 from headway.types import Limits
 
 logger = logging.getLogger(__name__)
-
-_CPU_SHARE = 0.5
-_CUDA_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,17 +29,6 @@ class Budget:
             return self.given
         taken = max(0, self.free_before - self.free_after)
         return max(0, min(int(self.share * self.free_before) - taken, self.free_after))
-
-
-def default_share(device: torch.device) -> float:
-    """GPUs are ours alone, a machine's memory is not."""
-    return _CUDA_SHARE if device.type == "cuda" else _CPU_SHARE
-
-
-def free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return machine.available_memory()
 
 
 def fit_length(limits: Limits, budget: Budget, *, block_bytes: int, block_size: int) -> Limits:

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from headway.runner.ask import Ask
-from headway.runner.sampling import is_plain
+from headway.runner.ask import Ask, is_plain
 from headway.types import Entry, Slice
 
 Ints = npt.NDArray[np.int64]

@@ -35,7 +35,7 @@ class Step:
     apply: Callable[[Tensor, list[int], list[Ask]], None]
 
 
-GREEDY_TOO: tuple[Step, ...] = (
+STEPS: tuple[Step, ...] = (
     Step(wanted=lambda s: s.allowed_token_ids is not None, apply=filters.allow),
     Step(wanted=lambda s: bool(s.bad_words), apply=filters.ban_words),
     Step(wanted=lambda s: s.min_tokens > 0, apply=filters.hold_stop),
@@ -45,21 +45,11 @@ GREEDY_TOO: tuple[Step, ...] = (
         wanted=lambda s: s.frequency_penalty != 0.0 or s.presence_penalty != 0.0,
         apply=penalties.frequency_and_presence,
     ),
-)
-"""Steps that may change which score is the highest."""
-
-STEPS: tuple[Step, ...] = (
-    *GREEDY_TOO,
     Step(wanted=lambda s: s.temperature != 0.0, apply=filters.temper),
     Step(wanted=lambda s: s.temperature != 0.0 and s.min_p > 0.0, apply=filters.min_p),
     Step(wanted=lambda s: s.temperature != 0.0 and s.top_k > 0, apply=filters.top_k),
     Step(wanted=lambda s: s.temperature != 0.0 and s.top_p < 1.0, apply=filters.top_p),
 )
-
-
-def is_plain(sampling: ResolvedSampling) -> bool:
-    """Whether the token is simply that of the highest score."""
-    return sampling.temperature == 0.0 and not any(s.wanted(sampling) for s in GREEDY_TOO)
 
 
 def choose(scores: Tensor, asks: Sequence[Ask]) -> list[int | None]:

@@ -17,7 +17,14 @@ import torch
 from torch import Tensor
 
 from headway.models import Model
-from headway.ops import Batch, Cache, HostBatch
+from headway.ops.reference import (
+    Batch,
+    Cache,
+    HostBatch,
+    ReferenceBackend,
+    ReferenceOps,
+    ReferenceWeights,
+)
 from headway.runner.logprobs import describe
 from headway.runner.rows import Ints, Row, Rows
 from headway.runner.sampling import choose
@@ -49,14 +56,38 @@ class Computed:
         return self.answer
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forward:
+    """A forward pass that is done: its hidden states [T, H], and the head over some of them."""
+
+    model: Model
+    words: ReferenceOps
+    hidden: Tensor
+
+    def scores(self, places: list[int]) -> Tensor:
+        """Scores [places, vocabulary] of the hidden states in these rows."""
+        index = torch.tensor(places, device=self.hidden.device)
+        return self.model.logits(self.words, self.hidden.index_select(0, index))
+
+
 class TorchRunner:
     """A `Runner` of one model on one device; `submit` returns when the step is computed.
 
     A sequence's blocks may only be added to while it stays; whoever wants others ends it first.
     """
 
-    def __init__(self, *, model: Model, cache: Cache, limits: Limits) -> None:
+    def __init__(
+        self,
+        *,
+        model: Model,
+        backend: ReferenceBackend,
+        weights: ReferenceWeights,
+        cache: Cache,
+        limits: Limits,
+    ) -> None:
         self._model = model
+        self._backend = backend
+        self._weights = weights
         self._cache = cache
         self._rows = Rows(
             max_seqs=limits.max_num_seqs,
@@ -81,12 +112,11 @@ class TorchRunner:
         prompts: list[PromptLogprobs] = []
         if plan.slices:
             rows = self._rows.of(plan.slices)
-            batch = self._batch(plan.slices, rows)
-            hidden = self._model.forward(batch, self._cache)
+            forward = self._forward(self._batch(plan.slices, rows))
             ends = np.cumsum([len(part.tokens) for part in plan.slices])
-            _mark_broken(hidden, ends, rows)
-            sampled = self._sample(plan.slices, rows, hidden, ends.tolist())
-            prompts = list(self._prompts(plan.slices, rows, hidden, ends.tolist()))
+            _mark_broken(forward.hidden, ends, rows)
+            sampled = self._sample(plan.slices, rows, forward, ends.tolist())
+            prompts = list(self._prompts(plan.slices, rows, forward, ends.tolist()))
         return Computed(
             answer=StepResult(
                 step=plan.step,
@@ -106,17 +136,21 @@ class TorchRunner:
             tables=self._rows.tables(rows),
         )
         model = self._model
-        return model.ops.batch(host, self._cache.shape, model.windows, model.config.num_heads)
+        return self._backend.batch(host, self._cache.shape, model.windows, model.config.num_heads)
+
+    def _forward(self, batch: Batch) -> Forward:
+        words = self._backend.step(self._weights, self._cache, batch)
+        return Forward(model=self._model, words=words, hidden=self._model.forward(words))
 
     def _sample(
-        self, slices: Sequence[Slice], rows: Sequence[Row], hidden: Tensor, ends: list[int]
+        self, slices: Sequence[Slice], rows: Sequence[Row], forward: Forward, ends: list[int]
     ) -> list[Sampled]:
         """The next token of every slice that samples, in the plan's order."""
         asking = [n for n, part in enumerate(slices) if part.sample]
         sampled: list[Sampled] = []
         for begin in range(0, len(asking), self._chunk):
             part = asking[begin : begin + self._chunk]
-            scores = self._scores(hidden, [ends[n] - 1 for n in part])
+            scores = forward.scores([ends[n] - 1 for n in part])
             found = _choose(scores, [rows[n] for n in part])
             sampled += (
                 Sampled(seq=slices[n].seq, token=token, logprobs=logprobs, error=error)
@@ -125,7 +159,7 @@ class TorchRunner:
         return sampled
 
     def _prompts(
-        self, slices: Sequence[Slice], rows: Sequence[Row], hidden: Tensor, ends: list[int]
+        self, slices: Sequence[Slice], rows: Sequence[Row], forward: Forward, ends: list[int]
     ) -> Iterator[PromptLogprobs]:
         """Log probabilities of the prompt tokens that follow a token of this step."""
         for part, row, end in zip(slices, rows, ends, strict=True):
@@ -139,12 +173,8 @@ class TorchRunner:
             for begin in range(0, len(targets), self._chunk):
                 some = targets[begin : begin + self._chunk]
                 places = range(first + begin, first + begin + len(some))
-                found += describe(self._scores(hidden, list(places)), some, [top] * len(some))
+                found += describe(forward.scores(list(places)), some, [top] * len(some))
             yield PromptLogprobs(seq=part.seq, start=part.start + 1, logprobs=tuple(found))
-
-    def _scores(self, hidden: Tensor, places: list[int]) -> Tensor:
-        index = torch.tensor(places, device=hidden.device)
-        return self._model.logits(hidden.index_select(0, index))
 
 
 def _mark_broken(hidden: Tensor, ends: Ints, rows: Sequence[Row]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from headway.ops.protocol import HostBatch, Ints
+Ints = npt.NDArray[np.int64]
 
 PIECE = 256
 """Most queries in a piece; pieces end at multiples of it."""
@@ -23,6 +23,21 @@ PIECE = 256
 _OVERHEAD = 16384
 _KEY_COST = 8
 _MOST_KEYS = 2**17
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostBatch:
+    """One step in numbers: S slices whose tokens stand one after the other.
+
+    `starts` [S] are the positions of the slices' first tokens, `counts` [S] their lengths (all
+    at least 1), `tokens` [T] the token ids and `tables` [S, any] the block tables, of which only
+    the blocks up to a slice's last position are read.
+    """
+
+    tokens: Ints
+    starts: Ints
+    counts: Ints
+    tables: Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +52,7 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """One padded batch in numbers; see `headway.ops.protocol.Group` for the shapes."""
+    """One padded batch in numbers; see `batch.Group` for the shapes."""
 
     queries: Ints
     """[B, Q] rows of the step's tokens, the last repeated as padding."""

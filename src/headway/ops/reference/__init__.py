@@ -1,0 +1,23 @@
+"""The reference backend: plain PyTorch, on any device and in any floating type.
+
+`backend` is one device and type: it loads weights, allocates the cache and starts steps. `step`
+computes the words of `Ops` over one step, `attention` the paged part of them, and `paging` turns
+the sequences of a step into a few padded batches.
+"""
+
+from headway.ops.reference.backend import ReferenceBackend, onednn_bfloat16
+from headway.ops.reference.batch import Batch, Cache, Group
+from headway.ops.reference.paging import HostBatch
+from headway.ops.reference.step import ReferenceOps
+from headway.ops.reference.weights import ReferenceWeights
+
+__all__ = [
+    "Batch",
+    "Cache",
+    "Group",
+    "HostBatch",
+    "ReferenceBackend",
+    "ReferenceOps",
+    "ReferenceWeights",
+    "onednn_bfloat16",
+]

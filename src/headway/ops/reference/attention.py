@@ -1,0 +1,86 @@
+"""Paged attention in PyTorch: whole blocks gathered into padded batches (see `paging`).
+
+One key-value head's query heads are the rows of one product. Knows neither weights nor rotations.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from headway.ops.reference.batch import Batch, Cache, Group
+
+
+class Scratch:
+    """Space for gathered keys and values, kept between calls and grown where needed."""
+
+    def __init__(self, *, device: torch.device, dtype: torch.dtype) -> None:
+        self._space = [torch.empty(0, dtype=dtype, device=device) for _ in range(2)]
+
+    def gather(self, stored: Tensor, group: Group, which: int) -> Tensor:
+        """A group's blocks as [B, kv heads, S, head_dim], until the next call for `which`."""
+        _, heads, block_size, head_dim = stored.shape
+        rows, columns = len(group.blocks), block_size * head_dim
+        if len(self._space[which]) < rows * columns:
+            self._space[which] = stored.new_empty(rows * columns)
+        out = self._space[which][: rows * columns].view(rows, columns)
+        torch.index_select(stored.view(-1, columns), 0, group.blocks, out=out)
+        return out.view(group.size, heads, group.span, head_dim)
+
+
+def store(keys: Tensor, values: Tensor, cache: Cache, layer: int, batch: Batch) -> None:
+    """Write keys and values [T, kv heads, head_dim] to the step's slots, finite in any case."""
+    # Blocks are reused, and a masked position still takes part in products: as zero times
+    # whatever is stored. So nothing that is not finite may ever be stored.
+    size = cache.shape.head_dim
+    for new, stored in ((keys, cache.keys[layer]), (values, cache.values[layer])):
+        finite = torch.nan_to_num(new).reshape(-1, size)
+        stored.view(-1, size).index_copy_(0, batch.slots, finite)
+
+
+def attend(
+    queries: Tensor,
+    cache: Cache,
+    layer: int,
+    groups: tuple[Group, ...],
+    scratch: Scratch,
+    scale: float,
+) -> Tensor:
+    """Attention of queries [T, heads, head_dim], all of which the groups hold: the same shape."""
+    out = torch.empty_like(queries)
+    for group in groups:
+        keys = scratch.gather(cache.keys[layer], group, 0)
+        values = scratch.gather(cache.values[layer], group, 1)
+        asked = queries.index_select(0, group.queries)
+        if group.width == 1:
+            answers = _attend_one(asked, keys, values, group, scale)
+        else:
+            answers = _attend_many(asked, keys, values, group, scale)
+        if group.kept is not None:
+            answers = answers.index_select(0, group.kept)
+        out.index_copy_(0, group.rows, answers)
+    return out
+
+
+def _attend_one(asked: Tensor, keys: Tensor, values: Tensor, group: Group, scale: float) -> Tensor:
+    """Attention of one query a sequence, [B, heads, head_dim]."""
+    size, heads, span, head_dim = keys.shape
+    rows = asked.reshape(size * heads, -1, head_dim)
+    scores = torch.bmm(rows, keys.view(size * heads, span, head_dim).transpose(1, 2))
+    wide = scores.float().view(size, -1, span).mul_(scale).add_(group.mask)
+    shares = torch.softmax(wide, dim=-1).to(asked.dtype).view(scores.shape)
+    answers = torch.bmm(shares, values.view(size * heads, span, head_dim))
+    return answers.view(size, -1, head_dim)
+
+
+def _attend_many(asked: Tensor, keys: Tensor, values: Tensor, group: Group, scale: float) -> Tensor:
+    """Attention of Q queries a sequence, [B * Q, heads, head_dim]."""
+    size, heads, _, head_dim = keys.shape
+    rows = asked.view(size, group.width, heads, -1, head_dim).transpose(1, 2)
+    repeats = rows.shape[3]
+    answers = F.scaled_dot_product_attention(
+        rows.reshape(size, heads, -1, head_dim), keys, values, attn_mask=group.mask, scale=scale
+    )
+    answers = answers.view(size, heads, group.width, repeats, head_dim).transpose(1, 2)
+    return answers.reshape(size * group.width, heads * repeats, head_dim)
