@@ -176,7 +176,7 @@ def _compile(units: Mapping[Path, Sequence[str]], options: Options) -> list[Path
 
     with ThreadPoolExecutor(os.cpu_count()) as executor:
         # The files of isa/ stand last and take longest, so the work starts there.
-        return list(executor.map(compile_one, reversed(units.items())))[::-1]
+        return list(executor.map(compile_one, reversed([*units.items()])))[::-1]
 
 
 def _link(target: Path, objects: list[Path], flags: list[str], options: Options) -> None:

@@ -92,6 +92,20 @@ def test_an_instruction_set_that_the_compiler_lacks_is_left_out(
     assert script.build_library(tmp_path / "out", options(script)).exists()
 
 
+def test_of_inline_functions_the_plainest_units_own_is_kept(tree: Path, tmp_path: Path) -> None:
+    # They differ here to be told apart; in earnest they differ in the instructions they use.
+    text = "__attribute__((noinline)) inline int which() { return %d; }\n"
+    (tree / "program.cpp").write_text(
+        text % 1 + "int isa();\n"
+        'extern "C" __attribute__((visibility("default"))) int number()'
+        " { return 10 * isa() + which(); }\n"
+    )
+    (tree / "isa" / "portable.cpp").write_text(text % 2 + "int isa() { return which(); }\n")
+    script = builder(tree)
+    library = script.build_library(tmp_path / "out", options(script))
+    assert number(library, tmp_path / "copy") == 11
+
+
 def test_a_broken_source_is_named_and_the_old_library_stays(tree: Path, tmp_path: Path) -> None:
     script = builder(tree)
     library = script.build_library(tmp_path / "out", options(script))
