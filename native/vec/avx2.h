@@ -155,3 +155,22 @@ HW_INLINE int32_t i_sum(I x) {
   const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
+
+// Sixteen sums in double precision.
+struct D { __m256d a, b, c, d; };
+HW_INLINE D d_zero() {
+  const __m256d zero = _mm256_setzero_pd();
+  return {zero, zero, zero, zero};
+}
+HW_INLINE D operator+(D sum, F x) {
+  return {_mm256_add_pd(sum.a, _mm256_cvtps_pd(_mm256_castps256_ps128(x.a))),
+          _mm256_add_pd(sum.b, _mm256_cvtps_pd(_mm256_extractf128_ps(x.a, 1))),
+          _mm256_add_pd(sum.c, _mm256_cvtps_pd(_mm256_castps256_ps128(x.b))),
+          _mm256_add_pd(sum.d, _mm256_cvtps_pd(_mm256_extractf128_ps(x.b, 1)))};
+}
+HW_INLINE void d_store(double* p, D x) {
+  _mm256_storeu_pd(p, x.a);
+  _mm256_storeu_pd(p + 4, x.b);
+  _mm256_storeu_pd(p + 8, x.c);
+  _mm256_storeu_pd(p + 12, x.d);
+}

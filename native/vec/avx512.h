@@ -116,3 +116,16 @@ HW_INLINE float f_sum(F a) {
 }
 HW_INLINE float f_highest(F a) { return _mm512_reduce_max_ps(a.v); }
 HW_INLINE int32_t i_sum(I a) { return _mm512_reduce_add_epi32(a.v); }
+
+// Sixteen sums in double precision.
+struct D { __m512d a, b; };
+HW_INLINE D d_zero() { return {_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+HW_INLINE D operator+(D sum, F x) {
+  const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(x.v));
+  const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x.v, 1));
+  return {_mm512_add_pd(sum.a, low), _mm512_add_pd(sum.b, high)};
+}
+HW_INLINE void d_store(double* p, D x) {
+  _mm512_storeu_pd(p, x.a);
+  _mm512_storeu_pd(p + 8, x.b);
+}

@@ -40,3 +40,41 @@ HW_INLINE I i_to_bf16(F x) {
   return i_select(nan, quiet, rounded);
 }
 HW_INLINE void f_store_bf16(uint16_t* p, F x) { i_store_halves(p, i_to_bf16(x)); }
+
+// By e^2x, which loses digits near zero: for capping scores, where those do not matter.
+HW_INLINE F f_tanh(F x) {
+  const F e = f_exp(x + x);
+  return (e - f_set(1.0f)) / (e + f_set(1.0f));
+}
+
+// The natural logarithm of positive normal numbers.
+HW_INLINE F f_log(F x) {
+  // x = m 2^n with m between the square roots of 1/2 and 2.
+  const I bits = i_bits(x);
+  const I n = i_right<23>(bits + i_set(0x3f800000 - 0x3f3504f3)) - i_set(127);
+  const F whole = f_from(n);
+  const F m = f_bits(bits - i_left<23>(n)) - f_set(1.0f);
+  F p = f_set(7.0376836292e-2f);
+  p = f_fma(p, m, f_set(-1.1514610310e-1f));
+  p = f_fma(p, m, f_set(1.1676998740e-1f));
+  p = f_fma(p, m, f_set(-1.2420140846e-1f));
+  p = f_fma(p, m, f_set(1.4249322787e-1f));
+  p = f_fma(p, m, f_set(-1.6668057665e-1f));
+  p = f_fma(p, m, f_set(2.0000714765e-1f));
+  p = f_fma(p, m, f_set(-2.4999993993e-1f));
+  p = f_fma(p, m, f_set(3.3333331174e-1f));
+  const F square = m * m;
+  F tail = f_fma(whole, f_set(-2.12194440e-4f), p * m * square);
+  tail = f_fma(square, f_set(-0.5f), tail);
+  return f_fma(whole, f_set(0.693359375f), m + tail);
+}
+
+// The sum over lanes, halves folded together as in f_sum.
+HW_INLINE double d_sum(D x) {
+  double s[16];
+  d_store(s, x);
+  for (int width = 8; width > 0; width /= 2) {
+    for (int n = 0; n < width; ++n) s[n] += s[n + width];
+  }
+  return s[0];
+}

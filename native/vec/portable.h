@@ -147,3 +147,10 @@ HW_INLINE int32_t i_sum(I a) {
   for (int n = 0; n < 16; ++n) sum += a.v[n];
   return sum;
 }
+
+// Sixteen sums in double precision.
+typedef double d16_t __attribute__((vector_size(128)));
+struct D { d16_t v; };
+HW_INLINE D d_zero() { return {d16_t{}}; }
+HW_INLINE D operator+(D sum, F x) { return {sum.v + __builtin_convertvector(x.v, d16_t)}; }
+HW_INLINE void d_store(double* p, D x) { __builtin_memcpy(p, &x.v, 128); }
