@@ -1,0 +1,151 @@
+// The C interface: exceptions become return values here, and nowhere else.
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <string>
+
+#include "headway.h"
+#include "program.h"
+
+struct hw_pool {
+  headway::Pool pool;
+};
+struct hw_program {
+  headway::Program program;
+};
+
+namespace headway {
+
+#define HW_EACH_ISA(DO)   \
+  HW_IF_AVX512_BF16(DO)   \
+  HW_IF_AVX512(DO)        \
+  HW_IF_AVX2(DO)          \
+  DO(portable, true)
+
+#if defined(HW_HAVE_AVX512_BF16)
+#define HW_IF_AVX512_BF16(DO)                                                           \
+  DO(avx512_bf16, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && \
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && \
+                      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"))
+#else
+#define HW_IF_AVX512_BF16(DO)
+#endif
+#if defined(HW_HAVE_AVX512)
+#define HW_IF_AVX512(DO)                                                           \
+  DO(avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && \
+                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+#else
+#define HW_IF_AVX512(DO)
+#endif
+#if defined(HW_HAVE_AVX2)
+#define HW_IF_AVX2(DO) \
+  DO(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+#else
+#define HW_IF_AVX2(DO)
+#endif
+
+#define HW_DECLARE(name, runs) extern const Kernels kernels_##name;
+HW_EACH_ISA(HW_DECLARE)
+
+const Kernels* find_kernels(const char* isa) {
+#define HW_FIND(name, runs) \
+  if ((isa == nullptr || std::strcmp(isa, #name) == 0) && (runs)) return &kernels_##name;
+  HW_EACH_ISA(HW_FIND)
+  return nullptr;
+}
+
+}  // namespace headway
+
+extern "C" {
+
+int32_t hw_abi(void) { return HW_ABI; }
+
+const char* hw_compiled(void) {
+#define HW_NAME(name, runs) #name " "
+  static const std::string names = [] {
+    std::string all = HW_EACH_ISA(HW_NAME);
+    all.pop_back();
+    return all;
+  }();
+  return names.c_str();
+}
+
+int32_t hw_supported(const char* isa) { return headway::find_kernels(isa) != nullptr; }
+
+hw_pool* hw_pool_create(int32_t threads, const int32_t* cpus) {
+  try {
+    return new hw_pool{{threads, cpus}};
+  } catch (const std::exception&) {
+    return nullptr;
+  }
+}
+
+void hw_pool_destroy(hw_pool* pool) { delete pool; }
+
+hw_program* hw_program_create(hw_pool* pool, const char* isa, const hw_op* ops, int32_t num_ops,
+                              const hw_matrix* matrices, int32_t num_matrices,
+                              const hw_buffer* buffers, int32_t num_buffers, const hw_cache* cache,
+                              char* message, int32_t message_bytes) {
+  const headway::Kernels* kernels = headway::find_kernels(isa);
+  std::string problem = "no kernels for this instruction set on this processor";
+  try {
+    if (kernels != nullptr) {
+      return new hw_program{{pool->pool,
+                             *kernels,
+                             {ops, ops + num_ops},
+                             {matrices, matrices + num_matrices},
+                             {buffers, buffers + num_buffers},
+                             *cache}};
+    }
+  } catch (const std::exception& error) {
+    problem = error.what();
+  }
+  std::snprintf(message, static_cast<size_t>(message_bytes), "%s", problem.c_str());
+  return nullptr;
+}
+
+void hw_program_destroy(hw_program* program) { delete program; }
+
+int32_t hw_program_run(hw_program* program, const hw_step* step, double* seconds) {
+  try {
+    program->program.run(*step, seconds);
+    return 0;
+  } catch (const std::exception&) {
+    return -1;
+  }
+}
+
+int32_t hw_program_read(const hw_program* program, int32_t buffer, float* out) {
+  try {
+    program->program.read(buffer, out);
+    return 0;
+  } catch (const std::exception&) {
+    return -1;
+  }
+}
+
+int32_t hw_choose(const char* isa, const float* scores, int64_t vocabulary,
+                  const hw_sampling* asked, hw_choice* choice) {
+  const headway::Kernels* kernels = headway::find_kernels(isa);
+  if (kernels == nullptr) return -1;
+  try {
+    headway::Memory scratch;
+    scratch.reserve(kernels->choose_scratch_bytes(vocabulary));
+    kernels->choose(scores, vocabulary, *asked, choice, scratch.data());
+    return 0;
+  } catch (const std::exception&) {
+    return -1;
+  }
+}
+
+int32_t hw_program_scores(hw_program* program, float* out) {
+  try {
+    program->program.scores(out);
+    return 0;
+  } catch (const std::exception&) {
+    return -1;
+  }
+}
+
+}  // extern "C"

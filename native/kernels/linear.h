@@ -1,0 +1,248 @@
+// Products of rows with packed matrices.
+//
+// A tile is a few rows times one panel of 32 outputs, with all its sums in registers. Each output's
+// sum runs along k in one fixed order in one lane, so a row's result does not depend on the rows
+// beside it. The rows of a tile only share the loads of the weights.
+
+// Rows of a tile: with 32 registers six rows leave room for integer and float sums of two vectors.
+#if defined(HW_ISA_AVX512)
+constexpr int kLinearRows = 6;
+#else
+constexpr int kLinearRows = 2;
+#endif
+
+template <int R>
+HW_INLINE void tile_float32(const uint8_t* panel, int depth, const uint8_t* const* rows,
+                            F (&out)[R][2]) {
+  const float* w = reinterpret_cast<const float*>(panel);
+  for (int k = 0; k < depth; ++k, w += 32) {
+    const F w0 = f_load(w), w1 = f_load(w + 16);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const F x = f_set(reinterpret_cast<const float*>(rows[r])[k]);
+      out[r][0] = f_fma(x, w0, out[r][0]);
+      out[r][1] = f_fma(x, w1, out[r][1]);
+    }
+  }
+}
+
+template <int R>
+HW_INLINE void tile_bfloat16(const uint8_t* panel, int depth, const uint8_t* const* rows,
+                             F (&out)[R][2]) {
+  for (int k = 0; k < depth; k += 2, panel += 128) {
+    const I w0 = i_load(panel), w1 = i_load(panel + 64);
+    prefetch(panel + kAhead);
+    prefetch(panel + kAhead + 64);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const I x = i_spread(rows[r] + 2 * k);
+      out[r][0] = f_dot_bf16(out[r][0], w0, x);
+      out[r][1] = f_dot_bf16(out[r][1], w1, x);
+    }
+  }
+}
+
+template <int R>
+HW_INLINE void tile_int8(const uint8_t* panel, int depth, const uint8_t* const* rows,
+                         F (&out)[R][2]) {
+  const int groups = depth / 64;
+  for (int g = 0; g < groups; ++g, panel += 2112) {
+    I sum[R][2];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      // Weights are stored plus 128; the rows' corrections start the sums at -128 times theirs.
+      sum[r][0] = sum[r][1] = i_spread(rows[r] + depth + 4 * (groups + g));
+    }
+#pragma GCC unroll 2
+    for (int step = 0; step < 16; ++step) {
+      const I w0 = i_load(panel + 128 * step), w1 = i_load(panel + 128 * step + 64);
+      prefetch(panel + 128 * step + kAhead);
+      prefetch(panel + 128 * step + kAhead + 64);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const I x = i_spread(rows[r] + 64 * g + 4 * step);
+        sum[r][0] = i_dot(sum[r][0], w0, x);
+        sum[r][1] = i_dot(sum[r][1], w1, x);
+      }
+    }
+    const uint16_t* scales = reinterpret_cast<const uint16_t*>(panel + 2048);
+    const F s0 = f_load_bf16(scales), s1 = f_load_bf16(scales + 16);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const F s = f_bits(i_spread(rows[r] + depth + 4 * g));
+      out[r][0] = f_fma(f_from(sum[r][0]) * s, s0, out[r][0]);
+      out[r][1] = f_fma(f_from(sum[r][1]) * s, s1, out[r][1]);
+    }
+  }
+}
+
+template <int R>
+HW_INLINE void tile_int4(const uint8_t* panel, int depth, const uint8_t* const* rows,
+                         F (&out)[R][2]) {
+  const int groups = depth / 32;
+  const I mask = i_set(0x0f0f0f0f);
+  for (int g = 0; g < groups; ++g, panel += 640) {
+    I sum[R][2];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = i_set(0);
+#pragma GCC unroll 2
+    for (int step = 0; step < 8; ++step) {
+      const I both = i_load(panel + 64 * step);
+      prefetch(panel + 64 * step + kAhead);
+      const I w0 = both & mask, w1 = i_right<4>(both) & mask;
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const I x = i_spread(rows[r] + 32 * g + 4 * step);
+        sum[r][0] = i_dot(sum[r][0], w0, x);
+        sum[r][1] = i_dot(sum[r][1], w1, x);
+      }
+    }
+    const uint16_t* scales = reinterpret_cast<const uint16_t*>(panel + 512);
+    const F s0 = f_load_f16(scales), s1 = f_load_f16(scales + 16);
+    const F m0 = f_load_f16(scales + 32), m1 = f_load_f16(scales + 48);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const F s = f_bits(i_spread(rows[r] + depth + 4 * g));
+      const F total = f_bits(i_spread(rows[r] + depth + 4 * (groups + g)));
+      out[r][0] = f_fma(m0, total, f_fma(f_from(sum[r][0]) * s, s0, out[r][0]));
+      out[r][1] = f_fma(m1, total, f_fma(f_from(sum[r][1]) * s, s1, out[r][1]));
+    }
+  }
+}
+
+template <int R>
+HW_INLINE void tile(const LinearTask& t, const uint8_t* panel, const uint8_t* const* rows,
+                    F (&out)[R][2]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) out[r][0] = out[r][1] = f_zero();
+  switch (t.form) {
+    case HW_FLOAT32: return tile_float32<R>(panel, t.depth, rows, out);
+    case HW_BFLOAT16: return tile_bfloat16<R>(panel, t.depth, rows, out);
+    case HW_INT8: return tile_int8<R>(panel, t.depth, rows, out);
+    default: return tile_int4<R>(panel, t.depth, rows, out);
+  }
+}
+
+template <int R>
+HW_INLINE void add_bias(const LinearTask& t, int64_t panel, F (&out)[R][2]) {
+  if (t.bias == nullptr) return;
+  const F b0 = f_load(t.bias + kPanel * panel), b1 = f_load(t.bias + kPanel * panel + 16);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    out[r][0] = out[r][0] + b0;
+    out[r][1] = out[r][1] + b1;
+  }
+}
+
+template <int R>
+HW_INLINE void finish(const LinearTask& t, int64_t panel, int64_t row, F (&out)[R][2]) {
+  add_bias<R>(t, panel, out);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    float* to = t.out + (row + r) * t.out_stride;
+    if (t.epilogue == HW_GATE) {
+      const F gate = t.activation == HW_SILU ? f_silu(out[r][0]) : f_gelu_tanh(out[r][0]);
+      f_store(to + 16 * panel, gate * out[r][1]);
+      continue;
+    }
+    to += kPanel * panel;
+    if (t.epilogue == HW_ADD) {
+      out[r][0] = f_load(to) + out[r][0];
+      out[r][1] = f_load(to + 16) + out[r][1];
+    }
+    f_store(to, out[r][0]);
+    f_store(to + 16, out[r][1]);
+  }
+}
+
+template <int R>
+void linear_rows(const LinearTask& t, int64_t panel, int64_t row) {
+  const uint8_t* rows[R];
+  for (int r = 0; r < R; ++r) {
+    rows[r] = t.rows + (t.index ? t.index[row + r] : row + r) * t.row_bytes;
+  }
+  F out[R][2];
+  tile<R>(t, t.panels + panel * t.panel_bytes, rows, out);
+  finish<R>(t, panel, row, out);
+}
+
+// The scores of one panel, out of range ones as -inf; their best goes to the task's list.
+template <int R>
+void head_rows(const HeadTask& h, int64_t panel, int64_t row) {
+  const LinearTask& t = h.linear;
+  const uint8_t* rows[R];
+  for (int r = 0; r < R; ++r) rows[r] = t.rows + t.index[row + r] * t.row_bytes;
+  F out[R][2];
+  tile<R>(t, t.panels + panel * t.panel_bytes, rows, out);
+  add_bias<R>(t, panel, out);
+  for (int r = 0; r < R; ++r) {
+    F best = f_set(-INFINITY);
+    I where = i_set(0);
+    uint32_t finite = 0;
+    for (int half = 0; half < 2; ++half) {
+      const int32_t first = static_cast<int32_t>(kPanel * panel + 16 * half);
+      const I output = i_set(first) + i_lanes();
+      const M real = i_less(output, i_set(t.outputs));
+      F x = out[r][half];
+      if (h.softcap != 0.0f) x = f_tanh(x / f_set(h.softcap)) * f_set(h.softcap);
+      const M fine = f_less(f_abs(x), f_set(INFINITY));
+      finite |= (m_bits(real) & ~m_bits(fine)) << (16 * half);
+      x = f_select(real, x, f_set(-INFINITY));
+      if (h.keep[row + r]) f_store(t.out + (row + r) * t.out_stride + first, x);
+      const M better = f_less(best, x);
+      best = f_select(better, x, best);
+      where = i_select(better, output, where);
+    }
+    const float top = f_highest(best);
+    // The lowest output among equals.
+    alignas(64) float scores[16];
+    alignas(64) int32_t outputs[16];
+    f_store(scores, best);
+    i_store(outputs, where);
+    int32_t first = INT32_MAX;
+    for (int n = 0; n < 16; ++n) {
+      if (scores[n] == top && outputs[n] < first) first = outputs[n];
+    }
+    h.best[(row + r) * h.num_panels + panel] = {top, finite ? -1 : first};
+  }
+}
+
+// Calls body.template run<R>(row) over rows [begin, end) in tiles of nearly equal size.
+template <class Body>
+HW_INLINE void over_tiles(int64_t begin, int64_t end, const Body& body) {
+  const int64_t count = end - begin;
+  const int64_t tiles = (count + kLinearRows - 1) / kLinearRows;
+  for (int64_t n = 0; n < tiles; ++n) {
+    const int64_t row = begin + count * n / tiles;
+    switch (begin + count * (n + 1) / tiles - row) {
+      case 1: body.template run<1>(row); break;
+      case 2: body.template run<2>(row); break;
+#if defined(HW_ISA_AVX512)
+      case 3: body.template run<3>(row); break;
+      case 4: body.template run<4>(row); break;
+      case 5: body.template run<5>(row); break;
+      case 6: body.template run<6>(row); break;
+#endif
+      default: break;
+    }
+  }
+}
+
+struct LinearBody {
+  const LinearTask& task;
+  int64_t panel;
+  template <int R> void run(int64_t row) const { linear_rows<R>(task, panel, row); }
+};
+struct HeadBody {
+  const HeadTask& task;
+  int64_t panel;
+  template <int R> void run(int64_t row) const { head_rows<R>(task, panel, row); }
+};
+
+void linear(const LinearTask& t, int64_t panel, int64_t begin, int64_t end) {
+  over_tiles(begin, end, LinearBody{t, panel});
+}
+
+void head(const HeadTask& t, int64_t panel, int64_t begin, int64_t end) {
+  over_tiles(begin, end, HeadBody{t, panel});
+}

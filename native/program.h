@@ -1,0 +1,95 @@
+// A recorded model: its operations, the row buffers they work on, and how a step runs through them.
+//
+// Every worker walks through all operations and takes runs of each one's items (see threads.h).
+// What an operation needs is worked out from the operation and the step by each worker for itself;
+// nothing is shared but buffers. Knows no instruction set: kernels come as a table.
+#ifndef HEADWAY_PROGRAM_H
+#define HEADWAY_PROGRAM_H
+
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "attention_plan.h"
+#include "headway.h"
+#include "kernels/table.h"
+#include "memory.h"
+#include "threads.h"
+
+namespace headway {
+
+// Rows of one buffer for as many tokens as a step has had.
+struct Rows {
+  int32_t form = HW_FLOAT32;
+  int32_t width = 0;
+  int64_t bytes = 0;  // of a row
+  Memory memory;
+
+  uint8_t* data() const { return static_cast<uint8_t*>(memory.data()); }
+  float* floats() const { return static_cast<float*>(memory.data()); }
+  int64_t stride() const { return bytes / 4; }  // in floats
+};
+
+// Where the tokens of a mixture of experts go; filled between loops by one worker.
+struct Routing {
+  std::vector<int32_t> picks;     // [tokens][chosen]
+  std::vector<float> shares;      // [tokens][chosen]
+  std::vector<int64_t> places;    // [tokens][chosen] row of each choice in the order of experts
+  std::vector<int64_t> tokens;    // [tokens * chosen] token of each of those rows
+  std::vector<int64_t> firsts;    // [experts + 1] first row of each expert
+  std::vector<int64_t> blocks;    // [experts + 1] blocks of rows of all experts before
+  std::vector<int64_t> next;      // [experts] where the next row of each goes
+  Rows gathered, inner, converted, answers;
+};
+
+class Program {
+ public:
+  // Throws std::invalid_argument where the parts do not fit together.
+  Program(Pool& pool, const Kernels& kernels, std::vector<hw_op> ops,
+          std::vector<hw_matrix> matrices, const std::vector<hw_buffer>& buffers,
+          const hw_cache& cache);
+
+  void run(const hw_step& step, double* seconds);
+  void read(int32_t buffer, float* out) const;
+  void scores(float* out);
+
+ private:
+  friend class Run;
+
+  void reserve(const hw_step& step);
+  void reserve_scores(int64_t asked);
+  const AttentionPlan& plan(const hw_op& op) const;
+  void reserve_routing(const hw_op& op, int64_t tokens);
+
+  Pool& pool_;
+  const Kernels& kernels_;
+  std::vector<hw_op> ops_;
+  std::vector<hw_matrix> matrices_;
+  std::vector<Rows> buffers_;
+  hw_cache cache_;
+  CacheLayout layout_;
+  std::vector<Memory> weights_;  // of norms, padded with zeros
+  Routing routing_;
+
+  // Of the step under way (or the last).
+  int64_t tokens_ = 0;
+  std::vector<int64_t> positions_;  // [tokens]
+  std::vector<int64_t> slots_;      // [tokens] block * block_size + offset
+  std::map<std::pair<int32_t, int32_t>, AttentionPlan> plans_;  // by heads and window
+  std::vector<uint8_t> finite_;     // [tokens]
+  std::vector<int64_t> asked_;      // [asked] rows
+  std::vector<uint8_t> keep_;       // [asked]
+  std::vector<Best> best_;          // [rows of a part][panels]
+  Memory scores_;                   // [rows of a part][vocabulary]
+  Memory partials_;                 // of attention
+  std::vector<Memory> scratch_;     // one for each worker
+};
+
+// Panels of a matrix, and how its product's rows are cut into blocks.
+constexpr int64_t kBlockRows = 48;
+inline int64_t num_panels(int64_t outputs) { return round_up(outputs, kPanel) / kPanel; }
+inline int64_t num_blocks(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
+
+}  // namespace headway
+
+#endif
