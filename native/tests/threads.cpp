@@ -6,7 +6,7 @@
 #include <chrono>
 #include <thread>
 
-#include "check.h"
+#include "testing.h"
 
 using headway::Pool;
 using headway::Worker;

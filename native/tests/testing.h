@@ -1,7 +1,7 @@
 // What the C++ tests are written with: cases that register themselves, checks that say what was
 // seen, and a main. One test program is one file that includes this, linked with all the library.
-#ifndef HEADWAY_TESTS_CHECK_H
-#define HEADWAY_TESTS_CHECK_H
+#ifndef HEADWAY_TESTS_TESTING_H
+#define HEADWAY_TESTS_TESTING_H
 
 #include <stdint.h>
 

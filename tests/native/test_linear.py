@@ -1,0 +1,209 @@
+"""Products with packed matrices: every form on every instruction set, against numpy."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from headway.checkpoint.packing import FORMS, Form
+from headway.native import abi, available, load, supported
+from tests.native.programs import Floats, Recording, compiled, product, seen
+
+pytestmark = pytest.mark.skipif(not available(), reason="the native library is not built")
+
+ISAS = supported(load()) if available() else []
+# (outputs, inputs): one, odd, just below and above a panel or a group, and a real layer's.
+SHAPES = [(1, 1), (3, 7), (31, 63), (32, 64), (33, 65), (70, 130), (96, 576)]
+# Blocks of four bits have 32 inputs, so no matrix has a part of one.
+FOUR_BIT_SHAPES = [(1, 32), (33, 96), (70, 160), (96, 576)]
+
+
+def cases() -> Iterator[tuple[Form, tuple[int, int]]]:
+    for form in FORMS:
+        for shape in FOUR_BIT_SHAPES if form == "int4" else SHAPES:
+            yield form, shape
+
+
+def numbers(seed: int, *shape: int) -> Floats:
+    """Normal numbers in rows of different size."""
+    random = np.random.default_rng(seed)
+    sizes = np.exp(random.normal(size=(*shape[:-1], 1)))
+    return (random.normal(size=shape) * sizes).astype(np.float32)
+
+
+def one_product(
+    rows: Floats, weights: Floats, form: Form, bias: Floats | None = None
+) -> tuple[Recording, int]:
+    """A recording that converts the rows and multiplies them, and the buffer of the result."""
+    recording = Recording()
+    given = recording.converted(recording.rows(rows), form)
+    out = recording.buffer(len(weights))
+    matrix = recording.matrix(weights, form, bias)
+    recording.op(abi.Kind.LINEAR, in_=given, out=out, matrix=matrix)
+    recording.head(given)
+    return recording, out
+
+
+def assert_close(actual: Floats, expected: tuple[Floats, Floats]) -> None:
+    exact, allowed = expected
+    assert actual.shape == exact.shape
+    assert np.all(np.abs(actual - exact) <= allowed), np.abs(actual - exact).max()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("form", "shape"), cases())
+def test_products_are_those_of_numpy(form: Form, shape: tuple[int, int], isa: str) -> None:
+    weights, rows = numbers(1, *shape), numbers(2, 13, shape[1])
+    bias = numbers(3, shape[0])
+    for given in (None, bias):
+        recording, out = one_product(rows, weights, form, given)
+        exact, allowed = product(rows, weights, form)
+        if given is not None:
+            exact, allowed = exact + given, allowed + np.abs(given) * 1e-6
+        with compiled(recording, isa) as program:
+            for count in (1, 2, 5, 13):
+                program.run(np.arange(count))
+                assert_close(program.read(out), (exact[:count], allowed[:count]))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("form", FORMS)
+def test_adding_keeps_what_was_there(form: Form, isa: str) -> None:
+    rows, weights = numbers(1, 9, 64), numbers(2, 64, 64)
+    recording = Recording()
+    residual = recording.rows(rows)
+    given = recording.converted(residual, form)
+    matrix = recording.matrix(weights, form)
+    recording.op(abi.Kind.LINEAR, in_=given, out=residual, matrix=matrix, epilogue=abi.Epilogue.ADD)
+    recording.head(given)
+    exact, allowed = product(rows, weights, form)
+    with compiled(recording, isa) as program:
+        program.run(np.arange(9))
+        assert_close(program.read(residual), (exact + rows, allowed + np.abs(rows) * 1e-6))
+
+
+def activated(gate: Floats, activation: abi.Activation) -> Floats:
+    x: Floats = gate.astype(np.float64)
+    if activation is abi.Activation.SILU:
+        return x / (1 + np.exp(-x))
+    return x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("activation", abi.Activation)
+@pytest.mark.parametrize("inner", [1, 16, 17, 100])
+def test_gated_products(inner: int, activation: abi.Activation, form: Form, isa: str) -> None:
+    rows, biases = numbers(1, 7, 96), numbers(2, 2, inner)
+    gate, up = numbers(3, inner, 96) / 8, numbers(4, inner, 96) / 8
+    recording = Recording()
+    given = recording.converted(recording.rows(rows), form)
+    out = recording.buffer(inner)
+    recording.op(
+        abi.Kind.LINEAR,
+        in_=given,
+        out=out,
+        matrix=recording.gated(gate, up, form, biases),
+        epilogue=abi.Epilogue.GATE,
+        activation=activation,
+    )
+    recording.head(given)
+    opening, unsure = product(rows, gate, form)
+    opening = activated(opening + biases[0], activation)
+    through, unsure_too = product(rows, up, form)
+    through = through + biases[1]
+    # Neither activation is steeper than 1.2.
+    allowed = 1.2 * unsure * np.abs(through) + unsure_too * np.abs(opening)
+    allowed += 4e-6 * (np.abs(opening * through) + np.abs(through))
+    with compiled(recording, isa) as program:
+        program.run(np.arange(7))
+        assert_close(program.read(out), (opening * through, allowed))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("form", ["float32", "bfloat16", "int8"])
+def test_a_product_of_odd_width_feeds_the_next(form: Form, isa: str) -> None:
+    """What lies behind the 70 outputs of the first must not be seen by the second."""
+    rows, first, second = numbers(1, 6, 64), numbers(2, 70, 64), numbers(3, 5, 70)
+    recording = Recording()
+    given = recording.converted(recording.rows(rows), form)
+    middle = recording.buffer(70)
+    bias = numbers(4, 70)
+    recording.op(abi.Kind.LINEAR, in_=given, out=middle, matrix=recording.matrix(first, form, bias))
+    between = recording.converted(middle, form)
+    out = recording.buffer(5)
+    recording.op(abi.Kind.LINEAR, in_=between, out=out, matrix=recording.matrix(second, form))
+    recording.head(between)
+    with compiled(recording, isa) as program:
+        program.run(np.arange(6))
+        # From the middle as it came out, because rounding it may amplify a last bit's difference.
+        expected = product(program.read(middle), second, form)
+        assert_close(program.read(middle), with_bias(product(rows, first, form), bias))
+        assert_close(program.read(out), expected)
+
+
+def with_bias(expected: tuple[Floats, Floats], bias: Floats) -> tuple[Floats, Floats]:
+    return expected[0] + bias, expected[1] + np.abs(bias) * 1e-6
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_row_comes_out_the_same_in_every_batch(form: Form, isa: str) -> None:
+    """Bit for bit, alone and among up to 257 rows, at any place, with one to three threads."""
+    rows, weights = numbers(1, 257, 160), numbers(2, 70, 160)
+    recording, out = one_product(rows, weights, form)
+    with compiled(recording, isa, threads=1) as program:
+        program.run(np.arange(257))
+        expected = program.read(out).view(np.uint32)
+    for threads in (1, 2, 3):
+        with compiled(recording, isa, threads) as program:
+            for count in range(1, 258):
+                # A different run of rows for every count, so that places differ too.
+                tokens = (np.arange(count) + 31 * count) % 257
+                program.run(tokens)
+                assert np.array_equal(program.read(out).view(np.uint32), expected[tokens]), count
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("form", FORMS)
+def test_zeros_and_the_largest_numbers(form: Form, isa: str) -> None:
+    """Rows and weights of zeros, of the most extreme whole numbers, and of one large number."""
+    rows = np.zeros((5, 64), np.float32)
+    rows[1], rows[2], rows[3, 5] = 127, -127, 3e4
+    rows[4, ::2], rows[4, 1::2] = 127, -127
+    weights = np.zeros((5, 64), np.float32)
+    weights[1], weights[2] = 127, -127
+    weights[3, ::2], weights[3, 1::2] = 127, -127
+    weights[4, 5] = 1e4
+    recording, out = one_product(rows, weights, form)
+    with compiled(recording, isa) as program:
+        program.run(np.arange(5))
+        assert_close(program.read(out), product(rows, weights, form))
+        assert not program.read(out)[0].any()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("softcap", [0.0, 3.0])
+def test_scores_of_the_head(softcap: float, form: Form, isa: str) -> None:
+    rows, weights = numbers(1, 11, 96), numbers(2, 205, 96) / 8
+    recording = Recording()
+    given = recording.converted(recording.rows(rows), form)
+    recording.op(abi.Kind.HEAD, in_=given, matrix=recording.matrix(weights, form), softcap=softcap)
+    exact, allowed = product(rows, weights, form)
+    if softcap:
+        exact = (softcap * np.tanh(exact.astype(np.float64) / softcap)).astype(np.float32)
+        allowed = allowed + 2e-6 * softcap
+    with compiled(recording, isa) as program:
+        program.run(np.arange(11))
+        assert_close(program.scores(), (exact, allowed))
+
+
+def test_what_a_matrix_sees_of_a_row_is_close_to_the_row() -> None:
+    """Guards the other tests' yardstick: rounding of rows stays within half a step."""
+    rows = numbers(1, 20, 160)
+    highest = np.abs(rows).max(axis=1, keepdims=True)
+    assert np.array_equal(seen(rows, "float32"), rows)
+    assert np.all(np.abs(seen(rows, "bfloat16") - rows) <= np.abs(rows) / 256)
+    for form in ("int8", "int4"):
+        assert np.all(np.abs(seen(rows, form) - rows) <= highest / 254 * 1.0001)
