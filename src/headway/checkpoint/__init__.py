@@ -6,16 +6,22 @@ this package knows where a model came from. No tensor library is used here, only
 
 from headway.checkpoint.config import ModelConfig, RopeScaling
 from headway.checkpoint.inventory import StoredModel, list_models, pull_model, remove_model
-from headway.checkpoint.prepare import prepare, prepare_tokenizer
+from headway.checkpoint.prepare import Source, find, prepare, prepare_tokenizer
 from headway.checkpoint.prepared import Prepared, load_prepared
+from headway.checkpoint.storage import Storage, native_form, native_storage
 
 __all__ = [
     "ModelConfig",
     "Prepared",
     "RopeScaling",
+    "Source",
+    "Storage",
     "StoredModel",
+    "find",
     "list_models",
     "load_prepared",
+    "native_form",
+    "native_storage",
     "prepare",
     "prepare_tokenizer",
     "pull_model",

@@ -9,18 +9,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from headway.checkpoint.cache import appearing, content_hash, locked
-from headway.checkpoint.cast import ITEM_BYTES, StorageDtype
+from headway.checkpoint.container import Entry, write_container
 from headway.checkpoint.gguf.model import open_gguf_checkpoint
 from headway.checkpoint.huggingface.model import open_directory
 from headway.checkpoint.huggingface.text import read_text
-from headway.checkpoint.layout import targets
+from headway.checkpoint.layout import Target, targets
+from headway.checkpoint.native_weights import native_entries
 from headway.checkpoint.prepared import (
     FORMAT,
+    STORAGE_KEY,
     WEIGHTS,
     Prepared,
     load_prepared,
@@ -30,24 +33,43 @@ from headway.checkpoint.prepared import (
 from headway.checkpoint.progress import bar
 from headway.checkpoint.source import Checkpoint, match
 from headway.checkpoint.sources import resolve
-from headway.checkpoint.weights import stored_bytes, write_weights
+from headway.checkpoint.storage import STORAGES, Storage, native_form, plain_dtype
+from headway.checkpoint.weights import plain_entries
 from headway.config import cache_home
 from headway.errors import ModelError, ModelNotFound
 
 _SPARE_BYTES = 64 * 2**20
 
 
-def prepare(source: str, *, dtype: StorageDtype, progress: bool = True) -> Prepared:
-    """Find a model by name or path, download it if needed, and convert it once.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A model's files, found and downloaded, and the hash that stands for their content."""
+
+    files: tuple[Path, ...]
+    digest: str
+
+
+def find(source: str, *, progress: bool = True) -> Source:
+    """Find a model by name or path, and download it if needed.
 
     `progress` shows bars on standard error where that is a terminal. Raises `ModelNotFound` for a
-    name that leads nowhere and `ModelError` for files that cannot be used.
+    name that leads nowhere.
     """
-    if dtype not in ITEM_BYTES:
-        raise ModelError(f"weights cannot be stored as {dtype!r}", field="dtype")
     home = cache_home()
     files = resolve(source, home, progress=progress)
-    folder = home / "prepared" / f"{content_hash(files, home)[:24]}-{dtype}-{FORMAT}"
+    return Source(files=tuple(files), digest=content_hash(files, home)[:24])
+
+
+def prepare(source: str | Source, *, dtype: Storage, progress: bool = True) -> Prepared:
+    """Convert a model once, as this storage; `source` is a name, a path, or what `find` gave.
+
+    Raises as `find` does, and `ModelError` for files that cannot be used.
+    """
+    if dtype not in STORAGES:
+        raise ModelError(f"weights cannot be stored as {dtype!r}", field="dtype")
+    if isinstance(source, str):
+        source = find(source, progress=progress)
+    folder = cache_home() / "prepared" / f"{source.digest}-{dtype}-{FORMAT}"
     with contextlib.suppress(ModelError):
         return load_prepared(folder)
     with locked(folder):
@@ -55,9 +77,9 @@ def prepare(source: str, *, dtype: StorageDtype, progress: bool = True) -> Prepa
             return load_prepared(folder)  # another process was faster
         try:
             with appearing(folder) as work:
-                _convert(open_checkpoint(files), work, dtype=dtype, progress=progress)
+                _convert(open_checkpoint(source), work, dtype=dtype, progress=progress)
         except OSError as error:
-            raise ModelError(f"{files[0]}: cannot be prepared: {error}") from error
+            raise ModelError(f"{source.files[0]}: cannot be prepared: {error}") from error
     return load_prepared(folder)
 
 
@@ -83,19 +105,20 @@ def prepare_tokenizer(source: str) -> Path:
     return folder
 
 
-def open_checkpoint(files: list[Path]) -> Checkpoint:
+def open_checkpoint(source: Source) -> Checkpoint:
     """The checkpoint in a GGUF file, or in the files of a Hugging Face directory."""
-    folder = files[0].parent
-    if (folder / "config.json") in files:
+    folder = source.files[0].parent
+    if (folder / "config.json") in source.files:
         return open_directory(folder)
-    return open_gguf_checkpoint(files[0])
+    return open_gguf_checkpoint(source.files[0])
 
 
-def _convert(checkpoint: Checkpoint, work: Path, *, dtype: StorageDtype, progress: bool) -> None:
+def _convert(checkpoint: Checkpoint, work: Path, *, dtype: Storage, progress: bool) -> None:
     layout = list(targets(checkpoint.config))
     match(checkpoint, (piece for target in layout for piece in target.pieces))
     _check_tokenizer(checkpoint)
-    total = stored_bytes(layout, dtype)
+    entries, metadata = _entries(checkpoint, layout, dtype)
+    total = sum(entry.bytes for entry in entries)
     free = shutil.disk_usage(work).free
     if free < total + len(checkpoint.tokenizer_json) + _SPARE_BYTES:
         raise ModelError(
@@ -104,7 +127,19 @@ def _convert(checkpoint: Checkpoint, work: Path, *, dtype: StorageDtype, progres
         )
     write_records(work, checkpoint.config, checkpoint.text, checkpoint.tokenizer_json)
     with bar(f"Preparing {checkpoint.config.name}", total, progress) as advance:
-        write_weights(work / WEIGHTS, checkpoint, layout, dtype=dtype, advance=advance)
+        write_container(work / WEIGHTS, entries, metadata, advance)
+
+
+def _entries(
+    checkpoint: Checkpoint, layout: list[Target], dtype: Storage
+) -> tuple[list[Entry], dict[str, str]]:
+    """What is written, and the file's metadata: its storage and what each packed matrix is."""
+    plain, form = plain_dtype(dtype), native_form(dtype)
+    if plain is not None:
+        return list(plain_entries(checkpoint, layout, plain)), {}
+    assert form is not None
+    entries, matrices = native_entries(checkpoint, layout, form)
+    return entries, {STORAGE_KEY: dtype, **matrices}
 
 
 def _check_tokenizer(checkpoint: Checkpoint) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 
 from headway.checkpoint.config import ModelConfig
+from headway.checkpoint.container import read_header
+from headway.checkpoint.storage import PLAIN_NAMES, STORAGES, Storage
 from headway.errors import ModelError
 from headway.types.text import TextConfig
 
@@ -19,6 +21,8 @@ MODEL, TEXT, TOKENIZER, WEIGHTS = (
 )
 FORMAT = 1
 """Part of a prepared folder's name; raised whenever what is written there changes."""
+STORAGE_KEY = "storage"
+"""Of the metadata of a native weights file, beside a key for each packed matrix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,19 @@ class Prepared:
     config: ModelConfig
     text: TextConfig
     weight_bytes: int
+
+    @property
+    def storage(self) -> Storage:
+        """How the weights are stored; raises `ModelError` where their file does not tell."""
+        path = self.folder / WEIGHTS
+        metadata, entries = read_header(path)
+        # A plain file does not name its storage, but all its matrices have it.
+        kind = str(entries.get("embed.weight", {}).get("dtype"))
+        stated = metadata.get(STORAGE_KEY, PLAIN_NAMES.get(kind))
+        found = next((storage for storage in STORAGES if storage == stated), None)
+        if found is None:
+            raise ModelError(f"{path}: stored in an unknown way: {stated or kind}")
+        return found
 
 
 def load_prepared(folder: Path) -> Prepared:

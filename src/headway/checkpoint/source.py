@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from headway.checkpoint.config import ModelConfig
 from headway.checkpoint.layout import Piece
+from headway.checkpoint.packing import Blocks
 from headway.errors import ModelError
 from headway.types.text import TextConfig
 
@@ -55,6 +56,14 @@ class Checkpoint(Protocol):
 
     def read(self, piece: Piece) -> Iterator[npt.NDArray[np.float32]]:
         """The piece in canonical form, in consecutive chunks of rows."""
+        ...
+
+    def quantised(self, piece: Piece) -> bool:
+        """Whether the source has already rounded the piece to fewer than 16 bits."""
+        ...
+
+    def read_blocks(self, piece: Piece) -> Iterator[Blocks] | None:
+        """The same rows as `read` as the four-bit blocks they are; None where they are not."""
         ...
 
 

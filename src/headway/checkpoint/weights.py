@@ -1,74 +1,44 @@
-"""Writing `weights.safetensors`: every canonical tensor, streamed some megabytes at a time.
+"""What is written for a model: each canonical tensor as a plain array of one type.
 
-The header is known before the first weight is read, so a model of any size is converted in the
-memory of a few chunks of rows. Knows no format but the one it writes.
+Norms stay float32. What the native kernels read instead comes from `native_weights`.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
 
 from headway.checkpoint.cast import ITEM_BYTES, StorageDtype, cast
+from headway.checkpoint.container import Entry
 from headway.checkpoint.layout import Target
 from headway.checkpoint.source import Checkpoint
-from headway.errors import ModelError
+from headway.checkpoint.storage import PLAIN_NAMES
 
-_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-_ALIGNMENT = 64
-
-
-def stored_bytes(layout: list[Target], dtype: StorageDtype) -> int:
-    """Bytes of all tensors, the header aside."""
-    return sum(_size(target, dtype) for target in layout)
+_NAMES = {dtype: name for name, dtype in PLAIN_NAMES.items()}
 
 
-def write_weights(
-    path: Path,
-    checkpoint: Checkpoint,
-    layout: list[Target],
-    *,
-    dtype: StorageDtype,
-    advance: Callable[[int], object],
-) -> None:
-    """Convert every target, in order, and tell `advance` the bytes written after each chunk."""
-    with path.open("wb") as out:
-        out.write(_header(layout, dtype))
-        for target in layout:
-            kept = _stored_as(target, dtype)
-            written = 0
-            for piece in target.pieces:
-                for rows in checkpoint.read(piece):
-                    raw = cast(rows, kept).data
-                    out.write(raw)
-                    written += raw.nbytes
-                    advance(raw.nbytes)
-            if written != _size(target, dtype):
-                raise ModelError(f"{checkpoint.path}: {target.name} came out with a wrong size")
-
-
-def _header(layout: list[Target], dtype: StorageDtype) -> bytes:
-    entries: dict[str, Any] = {"__metadata__": {"format": "headway"}}
-    start = 0
+def plain_entries(
+    checkpoint: Checkpoint, layout: list[Target], dtype: StorageDtype
+) -> Iterator[Entry]:
+    """One entry per canonical tensor, in their order."""
     for target in layout:
-        end = start + _size(target, dtype)
-        entries[target.name] = {
-            "dtype": _NAMES[_stored_as(target, dtype)],
-            "shape": list(target.shape),
-            "data_offsets": [start, end],
-        }
-        start = end
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-(8 + len(text)) % _ALIGNMENT)
-    return len(text).to_bytes(8, "little") + text
+        kept: StorageDtype = "float32" if target.norm else dtype
+        yield Entry(
+            name=target.name,
+            dtype=_NAMES[kept],
+            shape=target.shape,
+            bytes=math.prod(target.shape) * ITEM_BYTES[kept],
+            chunks=partial(_chunks, checkpoint, target, kept),
+        )
 
 
-def _stored_as(target: Target, dtype: StorageDtype) -> StorageDtype:
-    return "float32" if target.norm else dtype
-
-
-def _size(target: Target, dtype: StorageDtype) -> int:
-    return math.prod(target.shape) * ITEM_BYTES[_stored_as(target, dtype)]
+def _chunks(
+    checkpoint: Checkpoint, target: Target, dtype: StorageDtype
+) -> Iterator[npt.NDArray[np.generic]]:
+    for piece in target.pieces:
+        for rows in checkpoint.read(piece):
+            yield cast(rows, dtype)

@@ -1,4 +1,4 @@
-"""Reading GGUF files: the metadata, the table of tensors, and rows of a tensor as float32.
+"""Reading GGUF files: metadata, the table of tensors, and rows as float32 or four-bit blocks.
 
 The header is parsed here rather than by `gguf.GGUFReader`, which keeps an array object per string
 (seconds for a large vocabulary) and trusts every count it reads; block formats are decoded by
@@ -19,6 +19,8 @@ import numpy.typing as npt
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
+from headway.checkpoint.gguf.blocks import four_bit_blocks
+from headway.checkpoint.packing import Blocks
 from headway.errors import ModelError
 
 Scalar = bool | int | float | str
@@ -61,8 +63,7 @@ class GgufFile:
     def rows(self, name: str, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Rows start..stop of a tensor seen as a matrix of its innermost dimension."""
         tensor = self.tensors[name]
-        first = tensor.offset + start * tensor.row_bytes
-        raw = self.data[first : first + (stop - start) * tensor.row_bytes]
+        raw = self._raw(tensor, start, stop)
         if tensor.kind is GGMLQuantizationType.F32:
             return raw.view(np.dtype("<f4")).reshape(stop - start, -1).astype(np.float32)
         if tensor.kind is GGMLQuantizationType.F16:
@@ -72,6 +73,16 @@ class GgufFile:
                 raw.reshape(stop - start, tensor.row_bytes), tensor.kind
             )
         return decoded
+
+    def blocks(self, name: str, start: int, stop: int) -> Blocks:
+        """The same rows of a tensor whose kind is in `FOUR_BIT`, as they are stored."""
+        tensor = self.tensors[name]
+        raw = self._raw(tensor, start, stop)
+        return four_bit_blocks(raw.reshape(stop - start, tensor.row_bytes), tensor.kind)
+
+    def _raw(self, tensor: GgufTensor, start: int, stop: int) -> npt.NDArray[np.uint8]:
+        first = tensor.offset + start * tensor.row_bytes
+        return self.data[first : first + (stop - start) * tensor.row_bytes]
 
 
 def open_gguf(path: Path) -> GgufFile:

@@ -15,16 +15,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gguf.constants import GGMLQuantizationType
 
 from headway.checkpoint.config import Architecture, ModelConfig, RopeScaling
+from headway.checkpoint.gguf.blocks import FOUR_BIT
 from headway.checkpoint.gguf.file import GgufFile, open_gguf
 from headway.checkpoint.gguf.keys import Keys
 from headway.checkpoint.gguf.rope import llama3_scaling
 from headway.checkpoint.gguf.vocabulary import read_vocabulary
 from headway.checkpoint.layout import Piece
+from headway.checkpoint.packing import Blocks
 from headway.checkpoint.source import Location, checked, chunks
 from headway.errors import ModelError
 from headway.types.text import TextConfig
+
+Array = npt.NDArray[Any]
 
 _ARCHITECTURES: dict[str, Architecture] = {
     "llama": "llama",
@@ -50,6 +55,7 @@ _INSIDE = {
     "post_mlp_norm": "post_ffw_norm",
     "router": "ffn_gate_inp",
 }
+_PLAIN = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16)
 _ROPE_FACTORS = "rope_freqs.weight"
 _GEMMA_LOCAL_THETA = 10000.0
 _GEMMA_PATTERN = 6
@@ -91,18 +97,48 @@ class GgufCheckpoint:
         )
 
     def read(self, piece: Piece) -> Iterator[npt.NDArray[np.float32]]:
-        place = self.locate(piece)
-        if piece.heads is not None and self.config.architecture == "llama":
-            yield self._half_split(piece, place.tensor, piece.heads)
-            return
-        for start, stop in chunks(piece.shape, first=place.first_row):
-            yield self.file.rows(place.tensor, start, stop)
+        name = self.locate(piece).tensor
+        for start, stop in self._chunks(piece):
+            rows = self.file.rows(name, start, stop)
+            yield _half_split(rows, piece) if self._interleaved(piece) else rows
 
-    def _half_split(self, piece: Piece, name: str, heads: int) -> npt.NDArray[np.float32]:
-        """Rows ordered (pair, half) within a head come back ordered (half, pair)."""
-        rows = self.file.rows(name, 0, math.prod(piece.shape[:-1])).reshape(piece.shape[0], -1)
-        pairs = rows.reshape(heads, -1, 2, rows.shape[1])
-        return pairs.swapaxes(1, 2).reshape(rows.shape)
+    def quantised(self, piece: Piece) -> bool:
+        return self._kind(piece) not in _PLAIN
+
+    def read_blocks(self, piece: Piece) -> Iterator[Blocks] | None:
+        return self._blocks(piece) if self._kind(piece) in FOUR_BIT else None
+
+    def _blocks(self, piece: Piece) -> Iterator[Blocks]:
+        name = self.locate(piece).tensor
+        for start, stop in self._chunks(piece):
+            found = self.file.blocks(name, start, stop)
+            if self._interleaved(piece):
+                found = Blocks(
+                    q=_half_split(found.q, piece),
+                    scale=_half_split(found.scale, piece),
+                    minimum=_half_split(found.minimum, piece),
+                )
+            yield found
+
+    def _chunks(self, piece: Piece) -> Iterator[tuple[int, int]]:
+        """Ranges of the tensor's rows; all at once where rows change places."""
+        if self._interleaved(piece):
+            return iter([(0, math.prod(piece.shape[:-1]))])
+        return chunks(piece.shape, first=self.locate(piece).first_row)
+
+    def _interleaved(self, piece: Piece) -> bool:
+        return piece.heads is not None and self.config.architecture == "llama"
+
+    def _kind(self, piece: Piece) -> GGMLQuantizationType:
+        return self.file.tensors[self.locate(piece).tensor].kind
+
+
+def _half_split(rows: Array, piece: Piece) -> Array:
+    """Rows ordered (pair, half) within a head come back ordered (half, pair)."""
+    assert piece.heads is not None
+    rows = rows.reshape(piece.shape[0], -1)
+    pairs = rows.reshape(piece.heads, -1, 2, rows.shape[1])
+    return pairs.swapaxes(1, 2).reshape(rows.shape)
 
 
 def open_gguf_checkpoint(path: Path) -> GgufCheckpoint:

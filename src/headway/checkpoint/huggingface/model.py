@@ -22,6 +22,7 @@ from headway.checkpoint.huggingface.safetensors_file import (
 )
 from headway.checkpoint.huggingface.text import read_text
 from headway.checkpoint.layout import Piece
+from headway.checkpoint.packing import Blocks
 from headway.checkpoint.source import Location, chunks
 from headway.errors import ModelError
 from headway.types.text import TextConfig
@@ -87,6 +88,12 @@ class HuggingFaceCheckpoint:
         for start, stop in chunks(piece.shape):
             rows = file.rows(name, start, stop)
             yield rows + np.float32(1.0) if plus_one else rows
+
+    def quantised(self, piece: Piece) -> bool:  # noqa: ARG002
+        return False
+
+    def read_blocks(self, piece: Piece) -> Iterator[Blocks] | None:  # noqa: ARG002
+        return None
 
 
 def open_directory(folder: Path) -> HuggingFaceCheckpoint:
