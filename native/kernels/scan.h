@@ -3,7 +3,7 @@
 // One survey notes the maxima of small groups of scores, which later passes use to skip most of
 // the row. A row may have any length; beyond its end it reads as -inf.
 
-constexpr int64_t kChunk = 1024;  // scores whose 16 lane maxima are noted
+constexpr int64_t kChunk = 256;  // scores whose 16 lane maxima are noted
 
 // Floats of the notes about a row.
 constexpr int64_t notes_of(int64_t vocabulary) { return (vocabulary + kChunk - 1) / kChunk * 16; }

@@ -77,80 +77,100 @@ struct Goal {
 // The survivors: those with a key below `key`, and the first `room` with just that key. The bits of
 // -x are the key: it grows as the weight falls.
 struct Edge {
-  uint32_t key;
+  int32_t key;
   int64_t room;
 };
 
-HW_INLINE uint32_t key_of(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, 4);
-  return bits & 0x7fffffffu;
-}
+HW_INLINE I keys_of(F x) { return i_bits(x) & i_set(0x7fffffff); }
 
-// Adds up, for each value of the bits [shift, shift + width) of the key, the candidates whose
-// higher bits are `prefix`.
-static void count_digits(const Candidates& of, int shift, int width, uint32_t prefix,
-                         Digits* digits) {
-  const uint32_t mask = (1u << width) - 1;
-  std::fill(digits->count, digits->count + mask + 1, 0);
-  std::fill(digits->mass, digits->mass + mask + 1, 0.0);
+// Adds up, for each value of the bits [Shift, Shift + Width) of the key, the candidates whose
+// higher bits are `prefix`. Keys have 31 bits, so that the first prefix is 0.
+template <int Shift, int Width>
+static void count_digits(const Candidates& of, int32_t prefix, Digits* digits) {
+  constexpr int32_t kMask = (1 << Width) - 1;
+  std::fill(digits->count, digits->count + kMask + 1, 0);
+  std::fill(digits->mass, digits->mass + kMask + 1, 0.0);
+  const I same = i_set(prefix);
   for (int64_t at = 0; at < of.number; at += 16) {
     const int64_t size = std::min<int64_t>(16, of.number - at);
     const F x = f_load_some(of.x + at, size, -INFINITY);
+    const I keys = keys_of(x);
+    uint32_t bits = m_bits(i_equal(i_right<Shift + Width>(keys), same)) & ((1u << size) - 1);
+    if (bits == 0) continue;
+    int32_t places[16];
     float weights[16];
+    i_store(places, i_right<Shift>(keys) & i_set(kMask));
     f_store(weights, f_exp(x));
-    for (int64_t n = 0; n < size; ++n) {
-      const uint32_t key = key_of(of.x[at + n]);
-      // Keys have 31 bits, so that the first prefix is 0.
-      if (key >> (shift + width) != prefix) continue;
-      const uint32_t digit = (key >> shift) & mask;
-      ++digits->count[digit];
-      digits->mass[digit] += static_cast<double>(weights[n]);
+    for (; bits != 0; bits &= bits - 1) {
+      const int n = __builtin_ctz(bits);
+      ++digits->count[places[n]];
+      digits->mass[places[n]] += static_cast<double>(weights[n]);
     }
   }
 }
 
-static Edge find_edge(const Candidates& of, const Goal& goal, Digits* digits) {
-  constexpr int kShifts[3] = {20, 10, 0}, kWidths[3] = {11, 10, 10};
-  uint32_t prefix = 0;
-  int64_t count = 0;  // of what is surely likelier than the edge
-  double mass = 0.0;
-  for (int level = 0; level < 3; ++level) {
-    const int width = kWidths[level];
-    count_digits(of, kShifts[level], width, prefix, digits);
-    int edge = -1;
-    int64_t before = count;
-    double weight = mass;
-    for (int n = 0; n < 1 << width; ++n) {
-      if (digits->count[n] == 0) continue;
-      edge = n;
-      count = before;
-      mass = weight;
-      before += digits->count[n];
-      weight += digits->mass[n];
-      if (goal.reached(before, weight)) break;
-    }
-    // Summed in another order than the goal, the whole may fall a rounding short of it.
-    if (level == 0 && !goal.reached(before, weight)) return {UINT32_MAX, 0};
-    prefix = prefix << width | static_cast<uint32_t>(edge);
+// What is surely likelier than the edge.
+struct Above {
+  int64_t count;
+  double mass;
+};
+
+// The value below `size` at which the goal is reached, or else the last that occurs. Adds what is
+// likelier to `above`; `reached` tells whether the goal was.
+static int32_t find_digit(const Digits& digits, int32_t size, const Goal& goal, Above* above,
+                          bool* reached) {
+  int32_t found = 0;
+  Above next = *above;
+  *reached = false;
+  for (int32_t n = 0; n < size && !*reached; ++n) {
+    if (digits.count[n] == 0) continue;
+    found = n;
+    *above = next;
+    next.count += digits.count[n];
+    next.mass += digits.mass[n];
+    *reached = goal.reached(next.count, next.mass);
   }
-  const int64_t equals = digits->count[prefix & 1023u];
-  const double each = digits->mass[prefix & 1023u] / static_cast<double>(equals);
+  return found;
+}
+
+static Edge find_edge(const Candidates& of, const Goal& goal, Digits* digits) {
+  Above above = {0, 0.0};
+  bool reached;
+  count_digits<20, 11>(of, 0, digits);
+  const int32_t high = find_digit(*digits, 1 << 11, goal, &above, &reached);
+  // Summed in another order than the goal, the whole may fall a rounding short of it.
+  if (!reached) return {INT32_MAX, 0};
+  count_digits<10, 10>(of, high, digits);
+  const int32_t middle = high << 10 | find_digit(*digits, 1 << 10, goal, &above, &reached);
+  count_digits<0, 10>(of, middle, digits);
+  const int32_t low = find_digit(*digits, 1 << 10, goal, &above, &reached);
+  const int64_t equals = digits->count[low];
+  const double each = digits->mass[low] / static_cast<double>(equals);
   int64_t room = 1;
-  for (mass += each; room < equals && !goal.reached(count + room, mass); ++room) mass += each;
-  return {prefix, room};
+  for (double mass = above.mass + each; room < equals; ++room, mass += each) {
+    if (goal.reached(above.count + room, mass)) break;
+  }
+  return {middle << 10 | low, room};
 }
 
 // Drops all candidates but the survivors.
 static Candidates narrow(Candidates of, const Goal& goal, Digits* digits) {
-  if (of.number == 0) return of;
   Edge edge = find_edge(of, goal, digits);
+  // x where the key is the edge's; INT32_MAX stands for NaN, so that all survive.
+  const F limit = f_zero() - f_bits(i_set(edge.key));
   int64_t kept = 0;
-  for (int64_t n = 0; n < of.number; ++n) {
-    const uint32_t key = key_of(of.x[n]);
-    if (key > edge.key || (key == edge.key && edge.room-- <= 0)) continue;
-    of.x[kept] = of.x[n];
-    of.ids[kept++] = of.ids[n];
+  for (int64_t at = 0; at < of.number; at += 16) {
+    const int64_t size = std::min<int64_t>(16, of.number - at);
+    const F x = f_load_some(of.x + at, size, -INFINITY);
+    const uint32_t valid = (1u << size) - 1;
+    const uint32_t equal = m_bits(f_equal(x, limit)) & valid;
+    uint32_t bits = at_least(x, limit) & valid;
+    for (; bits != 0; bits &= bits - 1) {
+      const int n = __builtin_ctz(bits);
+      if ((equal >> n & 1) != 0 && edge.room-- <= 0) continue;
+      of.x[kept] = of.x[at + n];
+      of.ids[kept++] = of.ids[at + n];
+    }
   }
   of.number = kept;
   return of;

@@ -35,6 +35,10 @@ HW_INLINE M i_less(I x, I y) {
   return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(y.a, x.a)),
           _mm256_castsi256_ps(_mm256_cmpgt_epi32(y.b, x.b))};
 }
+HW_INLINE M i_equal(I x, I y) {
+  return {_mm256_castsi256_ps(_mm256_cmpeq_epi32(x.a, y.a)),
+          _mm256_castsi256_ps(_mm256_cmpeq_epi32(x.b, y.b))};
+}
 HW_INLINE uint32_t m_bits(M m) {
   return static_cast<uint32_t>(_mm256_movemask_ps(m.a)) |
          static_cast<uint32_t>(_mm256_movemask_ps(m.b)) << 8;

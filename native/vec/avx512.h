@@ -20,6 +20,7 @@ HW_INLINE F f_sqrt(F a) { return {_mm512_sqrt_ps(a.v)}; }
 HW_INLINE M f_less(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 HW_INLINE M f_equal(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
 HW_INLINE M i_less(I a, I b) { return {_mm512_cmplt_epi32_mask(a.v, b.v)}; }
+HW_INLINE M i_equal(I a, I b) { return {_mm512_cmpeq_epi32_mask(a.v, b.v)}; }
 HW_INLINE uint32_t m_bits(M m) { return m.v; }
 HW_INLINE F f_select(M m, F yes, F no) { return {_mm512_mask_blend_ps(m.v, no.v, yes.v)}; }
 HW_INLINE I i_select(M m, I yes, I no) { return {_mm512_mask_blend_epi32(m.v, no.v, yes.v)}; }

@@ -78,3 +78,27 @@ HW_INLINE double d_sum(D x) {
   }
   return s[0];
 }
+
+// The first `count` lanes, all where there are sixteen or more; the others are 0.
+HW_INLINE F f_load_part(const float* p, int64_t count) {
+  if (count >= 16) return f_load(p);
+  float part[16] = {};
+  __builtin_memcpy(part, p, count * sizeof(float));
+  return f_load(part);
+}
+HW_INLINE void f_store_part(float* p, F x, int64_t count) {
+  if (count >= 16) return f_store(p, x);
+  float part[16];
+  f_store(part, x);
+  __builtin_memcpy(p, part, count * sizeof(float));
+}
+
+// Thirty-two bfloat16 of numbers that are finite.
+HW_INLINE void f_store_two_bf16(uint16_t* p, F low, F high) {
+#if defined(HW_ISA_VNNI_BF16)
+  _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(high.v, low.v));
+#else
+  f_store_bf16(p, low);
+  f_store_bf16(p + 16, high);
+#endif
+}

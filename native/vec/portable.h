@@ -39,6 +39,7 @@ HW_INLINE F f_sqrt(F a) {
 HW_INLINE M f_less(F a, F b) { return {a.v < b.v}; }
 HW_INLINE M f_equal(F a, F b) { return {a.v == b.v}; }
 HW_INLINE M i_less(I a, I b) { return {a.v < b.v}; }
+HW_INLINE M i_equal(I a, I b) { return {a.v == b.v}; }
 HW_INLINE uint32_t m_bits(M m) {
   uint32_t bits = 0;
   for (int n = 0; n < 16; ++n) bits |= (m.v[n] & 1u) << n;
