@@ -1,0 +1,144 @@
+"""Choosing one token natively, and which tokens a choice may give, computed in float64.
+
+The native exponential and logarithm round otherwise than torch's, so two tokens whose times are a
+few units in the last place apart may change places, and so may tokens at the edge of `top_p`
+where the mass is that close to the goal. `acceptable` holds all tokens that this could make the
+winner: nearly always there is one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from headway.native import Library, abi
+from headway.runner.ask import Ask, is_plain
+from headway.runner.random import words
+from headway.runner.sampling import STEPS
+from headway.types import ResolvedSampling
+
+Floats = npt.NDArray[np.float32]
+_NEAR = 2e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What `hw_choose` wrote."""
+
+    status: int
+    token: int
+    logprob: float
+    rank: int
+    top: tuple[tuple[int, float], ...]
+
+
+def banned(ask: Ask) -> list[int]:
+    """Tokens ruled out for this step, of bad words of one token and of stop tokens held back."""
+    found = [token for (token,) in ask.sampling.bad_words]
+    if len(ask.generated) < ask.sampling.min_tokens:
+        found += ask.sampling.stop_token_ids
+    return found
+
+
+def choose_natively(
+    library: Library, isa: str, scores: Floats, ask: Ask, *, target: int = -1
+) -> Chosen:
+    """One row of raw scores [vocabulary] through `hw_choose`."""
+    s = ask.sampling
+    number = -1 if s.logprobs is None else s.logprobs
+    tokens = np.ascontiguousarray(ask.tokens)
+    allowed = np.array(s.allowed_token_ids or (), dtype=np.int64)
+    out = np.array(banned(ask), dtype=np.int64)
+    bias_tokens = np.array([token for token, _ in s.logit_bias], dtype=np.int64)
+    bias = np.array([value for _, value in s.logit_bias], dtype=np.float32)
+    top_tokens = np.full(max(number, 0), -7, dtype=np.int64)
+    top_logprobs = np.full(max(number, 0), np.nan, dtype=np.float32)
+    asked = abi.Sampling(
+        target=target,
+        seed=s.seed,
+        position=ask.position,
+        tokens=tokens.ctypes.data,
+        num_tokens=len(tokens),
+        prompt_len=ask.prompt_len,
+        allowed=allowed.ctypes.data,
+        num_allowed=-1 if s.allowed_token_ids is None else len(allowed),
+        banned=out.ctypes.data,
+        num_banned=len(out),
+        bias_tokens=bias_tokens.ctypes.data,
+        bias_values=bias.ctypes.data,
+        num_bias=len(bias),
+        temperature=s.temperature,
+        top_p=s.top_p,
+        min_p=s.min_p,
+        top_k=min(s.top_k, 2**31 - 1),
+        repetition_penalty=s.repetition_penalty,
+        frequency_penalty=s.frequency_penalty,
+        presence_penalty=s.presence_penalty,
+        plain=ask.plain,
+        logprobs=number,
+    )
+    choice = abi.Choice(top_tokens=top_tokens.ctypes.data, top_logprobs=top_logprobs.ctypes.data)
+    row = scores.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+    answer = library.hw_choose(
+        isa.encode(), row, len(scores), ctypes.byref(asked), ctypes.byref(choice)
+    )
+    assert answer == 0
+    return Chosen(
+        status=choice.status,
+        token=choice.token,
+        logprob=choice.logprob,
+        rank=choice.rank,
+        top=tuple(zip(top_tokens.tolist(), top_logprobs.tolist(), strict=True)),
+    )
+
+
+def acceptable(scores: Floats, ask: Ask) -> set[int]:
+    """The tokens that a choice may give; empty where every token is ruled out."""
+    s = ask.sampling
+    row = torch.from_numpy(scores.copy())[None]
+    for step in STEPS[:-1]:  # all but top_p
+        if step.wanted(s):
+            step.apply(row, [0], [ask])
+    after = row[0].numpy().astype(np.float64)
+    if after.max() == -np.inf:
+        return set()
+    if s.temperature == 0:
+        return {int(after.argmax())}
+    # Likeliest first, and the lowest id first among equals: top_p keeps a beginning of this order.
+    order = np.argsort(-after, kind="stable")
+    weights = np.exp(after - after.max())[order]
+    fewest = most = int((weights > 1e-300).sum())
+    if s.top_p < 1:
+        mass, goal = np.cumsum(weights), np.float64(np.float32(s.top_p)) * weights.sum()
+        fewest = min(most, int((mass < goal * (1 - _NEAR)).sum()) + 1)
+        most = min(most, int((mass < goal * (1 + _NEAR)).sum()) + 1)
+    return _winners(_exponentials(ask, len(scores))[order[:most]] / weights[:most], order, fewest)
+
+
+def _winners(times: npt.NDArray[np.float64], order: npt.NDArray[np.int64], fewest: int) -> set[int]:
+    """The tokens with about the shortest time among the first n, for any n from `fewest`."""
+    shortest = np.minimum.accumulate(times)
+    found = set(order[:fewest][times[:fewest] <= shortest[fewest - 1] * (1 + _NEAR)].tolist())
+    later = times[fewest:] <= shortest[fewest:] * (1 + _NEAR)
+    return found | set(order[fewest : len(times)][later].tolist())
+
+
+def _exponentials(ask: Ask, vocabulary: int) -> npt.NDArray[np.float64]:
+    raw = words(ask.sampling.seed, ask.position, vocabulary)
+    rounded = (raw + 0.5).astype(np.float32).astype(np.float64)
+    found: npt.NDArray[np.float64] = -np.log1p(-np.minimum(rounded / 2**32, 1 - 2.0**-24))
+    return found
+
+
+def ask_for(prompt: list[int], generated: list[int], sampling: ResolvedSampling) -> Ask:
+    """What the sampler is told, as the runner tells it."""
+    return Ask(
+        sampling=sampling,
+        tokens=np.array(prompt + generated, dtype=np.int64),
+        prompt_len=len(prompt),
+        plain=is_plain(sampling),
+    )
