@@ -33,9 +33,14 @@ COMPILERS = ("c++", "g++", "clang++")
 BASE = (
     *("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-pthread"),
     *("-fno-math-errno", "-ffp-contract=off", "-Wall", "-Wextra"),
+    # Vectors never cross units; and clang does not know every warning that gcc has to be told of.
+    *("-Wno-psabi", "-Wno-unknown-warning-option"),
 )
 _AVX2 = ("-mavx2", "-mfma", "-mf16c")
-_AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c")
+_AVX512 = (
+    *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c"),
+    *("-Wno-uninitialized", "-Wno-maybe-uninitialized"),  # gcc 12 suspects its own intrinsics
+)
 
 WITHOUT = (
     "Headway's native CPU kernels were not built. It works without them, on PyTorch's own"

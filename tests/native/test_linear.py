@@ -51,7 +51,7 @@ def assert_close(actual: Floats, expected: tuple[Floats, Floats]) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize(("form", "shape"), cases())
+@pytest.mark.parametrize(("form", "shape"), list(cases()))
 def test_products_are_those_of_numpy(form: Form, shape: tuple[int, int], isa: str) -> None:
     weights, rows = numbers(1, *shape), numbers(2, 13, shape[1])
     bias = numbers(3, shape[0])
@@ -85,13 +85,13 @@ def test_adding_keeps_what_was_there(form: Form, isa: str) -> None:
 def activated(gate: Floats, activation: abi.Activation) -> Floats:
     x: Floats = gate.astype(np.float64)
     if activation is abi.Activation.SILU:
-        return x / (1 + np.exp(-x))
-    return x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+        return np.asarray(x / (1 + np.exp(-x)))
+    return np.asarray(x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("activation", abi.Activation)
+@pytest.mark.parametrize("activation", list(abi.Activation))
 @pytest.mark.parametrize("inner", [1, 16, 17, 100])
 def test_gated_products(inner: int, activation: abi.Activation, form: Form, isa: str) -> None:
     rows, biases = numbers(1, 7, 96), numbers(2, 2, inner)

@@ -16,7 +16,7 @@ EPS = 1e-5
 
 def normed(rows: Floats, weight: Floats) -> Floats:
     x: Floats = rows.astype(np.float64)
-    return x / np.sqrt((x * x).mean(axis=1, keepdims=True) + EPS) * weight
+    return np.asarray(x / np.sqrt((x * x).mean(axis=1, keepdims=True) + EPS) * weight)
 
 
 def record_norm(rows: Floats, weight: Floats, form: Form) -> tuple[Recording, int, int]:
