@@ -1,0 +1,258 @@
+// Attention over the KV cache: a running softmax over tiles of keys, in segments.
+//
+// What a row's result is made of, in which order, depends on its own position alone: tiles and
+// segments start at absolute positions, hidden keys have weight 0, and a tile or segment that a row
+// does not see multiplies its sums by exactly 1 and adds 0.
+#include "attention_tile.h"
+
+#include "attention_pack.h"
+
+constexpr float kLowest = -1e30f;  // below every score, yet finite: kLowest - kLowest is 0
+
+// Running softmax of one row tile; attend_state_floats() of memory.
+struct TileState {
+  float* values;   // [kTileRows][padded]
+  float* weights;  // [kTileRows][16], to be added up
+  float* highest;  // [16]
+};
+
+HW_INLINE TileState state_at(float* memory, int padded) {
+  float* weights = memory + int64_t{kTileRows} * padded;
+  return {memory, weights, weights + kTileRows * 16};
+}
+
+HW_INLINE void clear_state(const TileState& state, int rows, int padded) {
+  for (int n = 0; n < rows * padded; n += 16) f_store(state.values + n, f_zero());
+  for (int n = 0; n < rows; ++n) f_store(state.weights + n * 16, f_zero());
+  f_store(state.highest, f_set(kLowest));
+}
+
+// Finds the chunks of the tile of keys from `tile` in which [begin, end) lies; chunks go in pairs,
+// and one without a key of ours stands for another.
+static TileView view_of(const AttendWork& work, int64_t tile, int64_t begin, int64_t end) {
+  const CacheLayout& cache = work.task->cache;
+  const AttentionPlan& plan = *work.task->plan;
+  const int64_t* table = plan.tables + work.item.slice * plan.table_width;
+  const int64_t first = begin / 16 * 16, last = (end - 1) / 16 * 16;
+  const int64_t seen = work.item.position + work.item.tokens;
+  TileView view;
+  view.begin = static_cast<int>((begin - tile) / 32 * 2);
+  view.end = static_cast<int>((end - tile + 31) / 32 * 2);
+  view.key_step = int64_t{cache.block_size} * 4;
+  view.value_step = int64_t{cache.padded} * 4;
+  for (int c = view.begin; c < view.end; ++c) {
+    int64_t at = tile + c * 16;
+    at = at < first ? first : at > last ? last : at;
+    const int64_t offset = at & (cache.block_size - 1);
+    const char* head =
+        cache.head(work.task->layer, table[at >> cache.block_shift], work.item.kv_head);
+    view.key[c] = head + offset * 4;
+    view.value[c] = head + cache.values_at + offset / cache.lanes * view.value_step;
+    const float* scales = reinterpret_cast<const float*>(head + cache.scales_at);
+    view.key_scale[c] = scales + offset;
+    view.value_scale[c] = scales + cache.block_size + offset;
+    at += kTileKeys;
+    const bool more = at < seen;
+    view.ahead[c] = !more ? view.key[c]
+                          : cache.head(work.task->layer, table[at >> cache.block_shift],
+                                       work.item.kv_head) + offset * 4;
+  }
+  return view;
+}
+
+// Hides what row `r` does not see, and returns the highest score.
+HW_INLINE F hide_scores(const AttendWork& work, const TileView& view, int r, int64_t from,
+                        int64_t to) {
+  float* row = work.scores + r * kTileKeys;
+  F top = f_set(kLowest);
+  if (from <= view.begin * 16 && to >= view.end * 16) {
+    for (int c = view.begin; c < view.end; ++c) top = f_max(top, f_load(row + c * 16));
+    return top;
+  }
+  const I first = i_set(static_cast<int32_t>(from < 0 ? -1 : from > kTileKeys ? kTileKeys : from - 1));
+  const I last = i_set(static_cast<int32_t>(to < 0 ? 0 : to > kTileKeys ? kTileKeys : to));
+  for (int c = view.begin; c < view.end; ++c) {
+    const I key = i_lanes() + i_set(c * 16);
+    F score = f_load(row + c * 16);
+    score = f_select(i_less(key, last), score, f_set(-__builtin_inff()));
+    score = f_select(i_less(first, key), score, f_set(-__builtin_inff()));
+    f_store(row + c * 16, score);
+    top = f_max(top, score);
+  }
+  return top;
+}
+
+// From the scores of the tile of keys at `tile` to weights; the state's sums of weights and highest
+// scores are brought up to date, and `factor` [16] is what its values must be multiplied by.
+template <class Form>
+static void soften_tile(const AttendWork& work, const TileView& view, const TileRows& rows,
+                        int64_t tile, const TileState& state, float* factor, float* unit) {
+  alignas(64) float top[16];
+  f_store(top, f_set(kLowest));
+  for (int r = 0; r < rows.count; ++r) {
+    top[r] = f_highest(hide_scores(work, view, r, rows.from[r] - tile, rows.to[r] - tile));
+  }
+  const F before = f_load(state.highest);
+  const F highest = f_max(before, f_load(top));
+  f_store(state.highest, highest);
+  f_store(top, highest);
+  f_store(factor, f_exp(before - highest));
+  for (int r = 0; r < rows.count; ++r) {
+    const float* row = work.scores + r * kTileKeys;
+    const F base = f_set(top[r]);
+    F sum = f_zero();
+    for (int c = view.begin; c < view.end; c += 2) {
+      const F low = f_exp(f_load(row + c * 16) - base);
+      const F high = f_exp(f_load(row + c * 16 + 16) - base);
+      sum = sum + low + high;
+      put_weights(Form{}, work, r, c, low, high);
+    }
+    float* weights = state.weights + r * 16;
+    f_store(weights, f_fma(f_load(weights), f_set(factor[r]), sum));
+    unit[r] = close_weights(Form{}, work, view, r);
+  }
+}
+
+// Softmax of one row tile over one segment of keys, from nothing into `state`.
+template <class Form>
+static void attend_segment(const AttendWork& work, const TileRows& rows, const TileQueries& queries,
+                           int64_t segment, const TileState& state) {
+  const int padded = work.task->cache.padded;
+  alignas(64) float factor[16], unit[16];
+  clear_state(state, kTileRows, padded);
+  f_store(unit, f_zero());
+  int64_t begin = segment * kSegmentKeys, end = begin + kSegmentKeys;
+  // Rows are in the order of their positions.
+  if (begin < rows.from[0]) begin = rows.from[0];
+  if (end > rows.to[rows.count - 1]) end = rows.to[rows.count - 1];
+  for (int64_t tile = begin / kTileKeys * kTileKeys; tile < end; tile += kTileKeys) {
+    const int64_t next = tile + kTileKeys;
+    const TileView view = view_of(work, tile, begin > tile ? begin : tile, end < next ? end : next);
+    score_tile<Form>(view, queries, rows.count, work.steps, work.scores);
+    soften_tile<Form>(work, view, rows, tile, state, factor, unit);
+    value_tile<Form>(view, work.weights, rows.count, factor, unit, state.values, padded);
+  }
+}
+
+// Adds a later segment's result to those before it.
+static void merge_states(const TileState& all, const TileState& next, int rows, int padded) {
+  alignas(64) float keep[16], take[16];
+  const F before = f_load(all.highest), now = f_load(next.highest);
+  const F highest = f_max(before, now);
+  f_store(all.highest, highest);
+  f_store(keep, f_exp(before - highest));
+  f_store(take, f_exp(now - highest));
+  for (int r = 0; r < rows; ++r) {
+    const F k = f_set(keep[r]), t = f_set(take[r]);
+    float* to = all.values + int64_t{r} * padded;
+    const float* from = next.values + int64_t{r} * padded;
+    for (int n = 0; n < padded; n += 16) {
+      f_store(to + n, f_fma(f_load(from + n), t, f_load(to + n) * k));
+    }
+    const F sum = f_load(all.weights + r * 16) * k;
+    f_store(all.weights + r * 16, f_fma(f_load(next.weights + r * 16), t, sum));
+  }
+}
+
+// Writes the answers of one row tile: weighted values by the sum of weights.
+static void finish_rows(const AttendWork& work, const TileRows& rows, const TileState& state) {
+  const AttendTask& task = *work.task;
+  const int size = task.cache.head_dim;
+  for (int r = 0; r < rows.count; ++r) {
+    const float* query = query_of(work, rows, r);
+    // A query that is not finite has an answer that is not finite.
+    F poison = f_zero();
+    for (int n = 0; n < size; n += 16) {
+      poison = f_fma(f_load_part(query + n, size - n), f_zero(), poison);
+    }
+    const F factor = f_set(1.0f / f_sum(f_load(state.weights + r * 16)));
+    const F add = f_set(f_sum(poison));
+    const int64_t row = rows.first + r;
+    float* to = task.out + (work.item.row + row / work.group) * task.out_stride +
+                (work.item.kv_head * int64_t{work.group} + row % work.group) * size;
+    const float* from = state.values + int64_t{r} * task.cache.padded;
+    for (int n = 0; n < size; n += 16) {
+      f_store_part(to + n, f_fma(f_load(from + n), factor, add), size - n);
+    }
+  }
+}
+
+// Fetches the keys of an item's first tile: nothing before it could.
+static void fetch_first(const AttendWork& work, const TileRows& rows) {
+  int64_t begin = work.item.segment_begin * kSegmentKeys;
+  if (begin < rows.from[0]) begin = rows.from[0];
+  const int64_t tile = begin / kTileKeys * kTileKeys, next = tile + kTileKeys;
+  const int64_t end = rows.to[0] < next ? rows.to[0] : next;
+  const TileView view = view_of(work, tile, begin, end);
+  for (int c = view.begin; c < view.end; ++c) {
+    for (int s = 0; s < work.steps; ++s) __builtin_prefetch(view.key[c] + s * view.key_step);
+  }
+}
+
+template <class Form>
+static void attend_with(const AttendTask& task, int64_t index, char* scratch) {
+  const CacheLayout& cache = task.cache;
+  const int64_t floats = attend_state_floats(cache);
+  float* states = reinterpret_cast<float*>(scratch);
+  char* packed = scratch + (kItemTiles + 1) * floats * 4;
+  AttendWork work;
+  work.task = &task;
+  work.item = task.plan->items[index];
+  work.group = task.plan->heads / task.plan->kv_heads;
+  work.steps = (cache.head_dim + Form::kLanes - 1) / Form::kLanes;
+  work.scores = reinterpret_cast<float*>(packed + kItemTiles * attend_query_bytes(cache));
+  work.weights = reinterpret_cast<char*>(work.scores + kTileRows * kTileKeys);
+  if (work.item.tokens == 1) fetch_first(work, rows_of(work, 0));
+  // Weights of rows that are not there are multiplied, though not used: they must be numbers.
+  memset(work.weights, 0, attend_tile_bytes() / 2);
+  TileQueries queries[kItemTiles];
+  for (int t = 0; t < work.item.tiles; ++t) {
+    queries[t] = pack_queries<Form>(work, rows_of(work, t), packed + t * attend_query_bytes(cache));
+    clear_state(state_at(states + t * floats, cache.padded), kTileRows, cache.padded);
+  }
+  int64_t partial = work.item.partial;
+  for (int64_t s = work.item.segment_begin; s < work.item.segment_end; ++s) {
+    for (int t = 0; t < work.item.tiles; ++t) {
+      float* to = partial < 0 ? states + kItemTiles * floats : task.partials + partial++ * floats;
+      const TileRows rows = rows_of(work, t);
+      const TileState result = state_at(to, cache.padded);
+      attend_segment<Form>(work, rows, queries[t], s, result);
+      if (work.item.partial < 0) {
+        merge_states(state_at(states + t * floats, cache.padded), result, rows.count, cache.padded);
+      }
+    }
+  }
+  if (work.item.partial >= 0) return;
+  for (int t = 0; t < work.item.tiles; ++t) {
+    finish_rows(work, rows_of(work, t), state_at(states + t * floats, cache.padded));
+  }
+}
+
+// Item `index` of the plan; `scratch` is attend_scratch_bytes(), 64-byte aligned.
+static void attend_item(const AttendTask& task, int64_t index, void* scratch) {
+  char* memory = static_cast<char*>(scratch);
+  if (task.cache.kind == HW_CACHE_FLOAT32) return attend_with<Float32Cache>(task, index, memory);
+  if (task.cache.kind == HW_CACHE_BFLOAT16) return attend_with<Bfloat16Cache>(task, index, memory);
+  return attend_with<Int8Cache>(task, index, memory);
+}
+
+// Merge `index` of the plan, when all items are done.
+static void attend_merge(const AttendTask& task, int64_t index, void* scratch) {
+  const int padded = task.cache.padded;
+  const int64_t floats = attend_state_floats(task.cache);
+  AttendWork work = {};
+  work.task = &task;
+  work.item = task.plan->merges[index];
+  work.group = task.plan->heads / task.plan->kv_heads;
+  const int64_t segments = work.item.segment_end - work.item.segment_begin;
+  const TileState all = state_at(static_cast<float*>(scratch), padded);
+  for (int t = 0; t < work.item.tiles; ++t) {
+    const TileRows rows = rows_of(work, t);
+    clear_state(all, kTileRows, padded);
+    for (int64_t s = 0; s < segments; ++s) {
+      float* from = task.partials + (work.item.partial + s * work.item.tiles + t) * floats;
+      merge_states(all, state_at(from, padded), rows.count, padded);
+    }
+    finish_rows(work, rows, all);
+  }
+}

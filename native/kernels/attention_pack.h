@@ -1,0 +1,134 @@
+// Queries and weights as words of the cache, and which rows of an item they belong to.
+//
+// bfloat16 rounds; int8 spends two bytes on each, so that only the cache itself is coarse.
+
+// An item at work.
+struct AttendWork {
+  const AttendTask* task;
+  AttendItem item;
+  int group;  // query heads of the kv head
+  int steps;  // words of a query
+  float* scores;  // [kTileRows][kTileKeys]
+  char* weights;  // the same as words
+};
+
+// One row tile: its rows, and the keys [from, to) that each of them sees.
+struct TileRows {
+  int count;
+  int64_t first;  // row of the item
+  int64_t from[kTileRows], to[kTileRows];
+};
+
+HW_INLINE TileRows rows_of(const AttendWork& work, int tile) {
+  TileRows rows;
+  const int64_t all = int64_t{work.item.tokens} * work.group;
+  const int64_t window = work.task->plan->window;
+  rows.first = int64_t{tile} * kTileRows;
+  rows.count = all - rows.first < kTileRows ? static_cast<int>(all - rows.first) : kTileRows;
+  for (int r = 0; r < rows.count; ++r) {
+    const int64_t position = work.item.position + (rows.first + r) / work.group;
+    rows.to[r] = position + 1;
+    rows.from[r] = window > 0 && position >= window ? position + 1 - window : 0;
+  }
+  return rows;
+}
+
+// Query of row `r` of a row tile.
+HW_INLINE const float* query_of(const AttendWork& work, const TileRows& rows, int r) {
+  const int64_t row = rows.first + r;
+  const int64_t head = work.item.kv_head * int64_t{work.group} + row % work.group;
+  return work.task->queries + (work.item.row + row / work.group) * work.task->query_stride +
+         head * work.task->cache.head_dim;
+}
+
+// One query as words; returns what a score must be multiplied by.
+HW_INLINE float pack_query(Float32Cache, const float* query, int size, char* to, int32_t*) {
+  memcpy(to, query, size * 4);
+  return 1.0f;
+}
+HW_INLINE float pack_query(Bfloat16Cache, const float* query, int size, char* to, int32_t*) {
+  uint16_t* halves = reinterpret_cast<uint16_t*>(to);
+  for (int n = 0; n < size; n += 16) f_store_bf16(halves + n, f_load_part(query + n, size - n));
+  return 1.0f;
+}
+// Fourteen bits and a sign: the signed high bytes, and kMaxHeadDim further the signed low bytes.
+HW_INLINE float pack_query(Int8Cache, const float* query, int size, char* to, int32_t* correction) {
+  F top = f_zero();
+  for (int n = 0; n < size; n += 16) top = f_max(top, f_abs(f_load_part(query + n, size - n)));
+  const float highest = f_highest(top);
+  const F factor = f_set(highest > 1e-30f ? 16383.0f / highest : 0.0f);
+  I sum = i_set(0);
+  for (int n = 0; n < size; n += 16) {
+    const I fixed = i_round(f_load_part(query + n, size - n) * factor);
+    sum = sum + fixed;
+    i_store_bytes(to + n, i_right<8>(fixed + i_set(128)));
+    i_store_bytes(to + kMaxHeadDim + n, fixed);
+  }
+  *correction = -128 * i_sum(sum);
+  return highest / 16383.0f;
+}
+
+// Packs the queries of one row tile; rows that are not there are zeros.
+template <class Form>
+static TileQueries pack_queries(const AttendWork& work, const TileRows& rows, char* memory) {
+  const int size = work.task->cache.head_dim, words = work.task->cache.padded / Form::kLanes;
+  const int64_t bytes = int64_t{words} * kTileRows * 4 * Form::kPasses;
+  TileQueries queries = {memory, reinterpret_cast<float*>(memory + bytes),
+                         reinterpret_cast<int32_t*>(memory + bytes + 64)};
+  alignas(64) char packed[Form::kPasses * kMaxHeadDim * 4 / Form::kLanes];
+  memset(memory, 0, bytes + 128);
+  for (int r = 0; r < rows.count; ++r) {
+    const float* query = query_of(work, rows, r);
+    queries.scale[r] =
+        work.task->scale * pack_query(Form{}, query, size, packed, &queries.correction[r]);
+    for (int pass = 0; pass < Form::kPasses; ++pass) {
+      const char* from = packed + pass * kMaxHeadDim;
+      // Passes follow each other after the words that are used.
+      char* to = memory + (pass * work.steps * kTileRows + r) * 4;
+      for (int n = 0; n < work.steps; ++n) memcpy(to + n * kTileRows * 4, from + n * 4, 4);
+    }
+  }
+  return queries;
+}
+
+// A row's weights for two chunks, and for the int8 cache all of them once they are known.
+HW_INLINE void put_weights(Float32Cache, const AttendWork& work, int r, int chunk, F low, F high) {
+  float* to = reinterpret_cast<float*>(work.weights) + r * kTileKeys + chunk * 16;
+  f_store(to, low);
+  f_store(to + 16, high);
+}
+HW_INLINE void put_weights(Bfloat16Cache, const AttendWork& work, int r, int chunk, F low, F high) {
+  uint16_t* to = reinterpret_cast<uint16_t*>(work.weights) + r * kTileKeys + chunk * 16;
+  f_store_two_bf16(to, low, high);
+}
+HW_INLINE void put_weights(Int8Cache, const AttendWork& work, int r, int chunk, F low, F high) {
+  float* to = work.scores + r * kTileKeys + chunk * 16;
+  f_store(to, low);
+  f_store(to + 16, high);
+}
+
+template <class Form>
+HW_INLINE float close_weights(Form, const AttendWork&, const TileView&, int) {
+  return 1.0f;
+}
+// Folds the values' scales into the weights and makes them two bytes each; returns the unit.
+HW_INLINE float close_weights(Int8Cache, const AttendWork& work, const TileView& view, int r) {
+  float* row = work.scores + r * kTileKeys;
+  F top = f_zero();
+  for (int c = view.begin; c < view.end; ++c) {
+    const F weight = f_load(row + c * 16) * f_load(view.value_scale[c]);
+    // Positions not written yet may have any scale; times weight 0 it is 0.
+    f_store(row + c * 16, weight);
+    top = f_max(top, weight);
+  }
+  const float highest = f_highest(top);
+  const F factor = f_set(highest > 1e-30f ? 65535.0f / highest : 0.0f);
+  char* high = work.weights + r * kTileKeys;
+  char* low = high + kTileRows * kTileKeys;
+  for (int c = view.begin; c < view.end; ++c) {
+    const I fixed = i_round(f_load(row + c * 16) * factor);
+    i_store_bytes(high + c * 16, i_right<8>(fixed));
+    i_store_bytes(low + c * 16, fixed);
+  }
+  return highest / 65535.0f;
+}

@@ -1,0 +1,240 @@
+// The two products of attention on one tile: queries by keys, and weights by values.
+//
+// All kinds of cache are read alike, a 4-byte word per lane at every step; the Form says what a word
+// is and how two of them are multiplied and added. Keys and values are found by chunks of sixteen
+// positions, since blocks may be that small. Tiles keep as many sums in registers as there are, and
+// every row takes the same steps in the same order however many rows are beside it.
+#if defined(HW_ISA_AVX512)
+constexpr int kScoreRows = 12, kScoreVectors = 2, kValueRows = 6, kValueVectors = 4;
+#elif defined(HW_ISA_AVX2)
+constexpr int kScoreRows = 4, kScoreVectors = 1, kValueRows = 4, kValueVectors = 1;
+#else
+constexpr int kScoreRows = 2, kScoreVectors = 1, kValueRows = 2, kValueVectors = 1;
+#endif
+constexpr int kChunks = kTileKeys / 16;
+
+// Where a tile's keys and values are, by chunks. Only [begin, end) is read.
+struct TileView {
+  const char* key[kChunks];
+  const char* value[kChunks];
+  const float* key_scale[kChunks];  // int8
+  const float* value_scale[kChunks];
+  const char* ahead[kChunks];  // keys of the next tile, to be fetched
+  int64_t key_step;    // bytes from one word of a key to the next
+  int64_t value_step;  // bytes from one group of positions to the next
+  int begin, end;
+};
+
+// Queries of one row tile, packed.
+struct TileQueries {
+  char* words;
+  float* scale;         // [16] factor on scores
+  int32_t* correction;  // [16] int8: -128 times the sum of a query's numbers
+};
+
+struct Float32Cache {
+  using Sum = F;
+  static constexpr int kLanes = 1, kPasses = 1;
+  HW_INLINE F zero() { return f_zero(); }
+  HW_INLINE F by_key(F sum, I key, I query) {
+    return f_fma(f_bits(key), f_bits(query), sum);
+  }
+  HW_INLINE F by_value(F sum, I value, I weight) { return by_key(sum, value, weight); }
+  HW_INLINE F shift(F sum) { return sum; }
+};
+
+struct Bfloat16Cache {
+  using Sum = F;
+  static constexpr int kLanes = 2, kPasses = 1;
+  HW_INLINE F zero() { return f_zero(); }
+  HW_INLINE F by_key(F sum, I key, I query) { return f_dot_bf16(sum, key, query); }
+  HW_INLINE F by_value(F sum, I value, I weight) { return f_dot_bf16(sum, value, weight); }
+  HW_INLINE F shift(F sum) { return sum; }
+};
+
+// Queries and weights have about fifteen bits, in two bytes that are multiplied one after the
+// other: all that is lost to int8 is lost in the cache itself.
+struct Int8Cache {
+  using Sum = I;
+  static constexpr int kLanes = 4, kPasses = 2;
+  HW_INLINE I zero() { return i_set(0); }
+  HW_INLINE I by_key(I sum, I key, I query) { return i_dot(sum, key, query); }
+  HW_INLINE I by_value(I sum, I value, I weight) { return i_dot(sum, weight, value); }
+  HW_INLINE I shift(I sum) { return i_left<8>(sum); }
+};
+
+HW_INLINE F scaled_score(F sum, int32_t, float scale, const float*) { return sum * f_set(scale); }
+HW_INLINE F scaled_score(I sum, int32_t correction, float scale, const float* key_scale) {
+  return f_from(sum + i_set(correction)) * (f_set(scale) * f_load(key_scale));
+}
+
+HW_INLINE F weighted(F old, F sum, float) { return old + sum; }
+HW_INLINE F weighted(F old, I sum, float unit) { return f_fma(f_from(sum), f_set(unit), old); }
+
+// Scores of R rows by N chunks from `chunk`, fetching the same chunks' values meanwhile.
+template <class Form, int R, int N>
+static void score_rows(const TileView& view, const TileQueries& q, int row, int chunk, int steps,
+                       float* scores) {
+  typename Form::Sum sum[R][N];
+  for (int r = 0; r < R; ++r) {
+    for (int n = 0; n < N; ++n) sum[r][n] = Form::zero();
+  }
+  const char* words = q.words + row * 4;
+  const int64_t key_step = view.key_step;
+  for (int pass = 0; pass < Form::kPasses; ++pass) {
+    const char* key[N];
+    const char* ahead[N];
+    for (int n = 0; n < N; ++n) {
+      key[n] = view.key[chunk + n];
+      ahead[n] = view.value[chunk + n];
+    }
+    for (int s = 0; s < steps; ++s) {
+      I k[N];
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) {
+        k[n] = i_load(key[n]);
+        key[n] += key_step;
+        if (R < kScoreRows) {
+          __builtin_prefetch(ahead[n]);
+          ahead[n] += 64;
+        }
+      }
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        const I query = i_spread(words + r * 4);
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) sum[r][n] = Form::by_key(sum[r][n], k[n], query);
+      }
+      words += kTileRows * 4;
+    }
+    if (pass + 1 == Form::kPasses) break;
+    for (int r = 0; r < R; ++r) {
+      for (int n = 0; n < N; ++n) sum[r][n] = Form::shift(sum[r][n]);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    float* to = scores + (row + r) * kTileKeys + chunk * 16;
+    for (int n = 0; n < N; ++n) {
+      f_store(to + n * 16, scaled_score(sum[r][n], q.correction[row + r], q.scale[row + r],
+                                        view.key_scale[chunk + n]));
+    }
+  }
+}
+
+template <class Form, int N>
+HW_INLINE void score_some(const TileView& view, const TileQueries& q, int row, int rows, int chunk,
+                          int steps, float* scores) {
+#if defined(HW_ISA_AVX512)
+  if (rows > 8) return score_rows<Form, 12, N>(view, q, row, chunk, steps, scores);
+  if (rows > 6) return score_rows<Form, 8, N>(view, q, row, chunk, steps, scores);
+  if (rows > 4) return score_rows<Form, 6, N>(view, q, row, chunk, steps, scores);
+#endif
+#if defined(HW_ISA_AVX512) || defined(HW_ISA_AVX2)
+  if (rows > 3) return score_rows<Form, 4, N>(view, q, row, chunk, steps, scores);
+  if (rows > 2) return score_rows<Form, 3, N>(view, q, row, chunk, steps, scores);
+#endif
+  if (rows > 1) return score_rows<Form, 2, N>(view, q, row, chunk, steps, scores);
+  return score_rows<Form, 1, N>(view, q, row, chunk, steps, scores);
+}
+
+// Scores [kTileRows][kTileKeys] of the first `rows` rows and the chunks in view. A row group is
+// rounded up to one that has a kernel; what is written for rows that are not there is not read.
+template <class Form>
+static void score_tile(const TileView& view, const TileQueries& q, int rows, int steps,
+                       float* scores) {
+  for (int chunk = view.begin; chunk < view.end; chunk += kScoreVectors) {
+    for (int row = 0; row < rows; row += kScoreRows) {
+      const int now = rows - row < kScoreRows ? rows - row : kScoreRows;
+      score_some<Form, kScoreVectors>(view, q, row, now, chunk, steps, scores);
+    }
+  }
+}
+
+// Adds the values in view, N vectors of them from component `column`, each times R rows' weights
+// [kTileRows][kTileKeys / lanes] words, to `sums` times each row's factor. Fetches the next tile's
+// keys meanwhile.
+template <class Form, int R, int N>
+static void value_rows(const TileView& view, const char* weights, int row, int column,
+                       const float* factor, const float* unit, float* sums, int64_t padded) {
+  constexpr int kSteps = 16 / Form::kLanes, kRowBytes = kTileKeys / Form::kLanes * 4;
+  typename Form::Sum sum[R][N];
+  for (int r = 0; r < R; ++r) {
+    for (int n = 0; n < N; ++n) sum[r][n] = Form::zero();
+  }
+  const int64_t value_step = view.value_step, key_step = view.key_step;
+  for (int pass = 0; pass < Form::kPasses; ++pass) {
+    const char* from = weights + (pass * kTileRows + row) * kRowBytes;
+    for (int chunk = view.begin; chunk < view.end; ++chunk) {
+      const char* value = view.value[chunk] + column * 4;
+      const char* words = from + chunk * kSteps * 4;
+      const char* ahead = view.ahead[chunk] + column / 16 * kSteps * key_step;
+      for (int s = 0; s < kSteps; ++s) {
+        I v[N];
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) {
+          v[n] = i_load(value + n * 64);
+          if (R < 5) {
+            __builtin_prefetch(ahead);
+            ahead += key_step;
+          }
+        }
+#pragma GCC unroll 12
+        for (int r = 0; r < R; ++r) {
+          const I weight = i_spread(words + r * kRowBytes);
+#pragma GCC unroll 4
+          for (int n = 0; n < N; ++n) sum[r][n] = Form::by_value(sum[r][n], v[n], weight);
+        }
+        value += value_step;
+        words += 4;
+      }
+    }
+    if (pass + 1 == Form::kPasses) break;
+    for (int r = 0; r < R; ++r) {
+      for (int n = 0; n < N; ++n) sum[r][n] = Form::shift(sum[r][n]);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    float* to = sums + (row + r) * padded + column;
+    for (int n = 0; n < N; ++n) {
+      const F old = f_load(to + n * 16) * f_set(factor[row + r]);
+      f_store(to + n * 16, weighted(old, sum[r][n], unit[row + r]));
+    }
+  }
+}
+
+template <class Form, int N>
+HW_INLINE void value_some(const TileView& view, const char* weights, int row, int rows, int column,
+                          const float* factor, const float* unit, float* sums, int64_t padded) {
+#if defined(HW_ISA_AVX512)
+  if (rows > 4) {
+    return value_rows<Form, 6, N>(view, weights, row, column, factor, unit, sums, padded);
+  }
+#endif
+#if defined(HW_ISA_AVX512) || defined(HW_ISA_AVX2)
+  if (rows > 3) {
+    return value_rows<Form, 4, N>(view, weights, row, column, factor, unit, sums, padded);
+  }
+  if (rows > 2) {
+    return value_rows<Form, 3, N>(view, weights, row, column, factor, unit, sums, padded);
+  }
+#endif
+  if (rows > 1) {
+    return value_rows<Form, 2, N>(view, weights, row, column, factor, unit, sums, padded);
+  }
+  return value_rows<Form, 1, N>(view, weights, row, column, factor, unit, sums, padded);
+}
+
+template <class Form>
+static void value_tile(const TileView& view, const char* weights, int rows, const float* factor,
+                       const float* unit, float* sums, int padded) {
+  for (int row = 0; row < rows; row += kValueRows) {
+    const int now = rows - row < kValueRows ? rows - row : kValueRows;
+    int column = 0;
+    for (; column + kValueVectors * 16 <= padded; column += kValueVectors * 16) {
+      value_some<Form, kValueVectors>(view, weights, row, now, column, factor, unit, sums, padded);
+    }
+    if (kValueVectors == 4 && column < padded) {
+      value_some<Form, 2>(view, weights, row, now, column, factor, unit, sums, padded);
+    }
+  }
+}
