@@ -1,4 +1,7 @@
-"""Every family against transformers: logits within 1e-4, equal greedy tokens, however batched."""
+"""Every family and backend against transformers: logits within 1e-4, equal greedy tokens.
+
+However the step is put together: alone, batched, chunked, after a prefix hit or a preemption.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,23 @@ import numpy as np
 import pytest
 import torch
 
-from headway.checkpoint import Prepared, prepare
+from headway.checkpoint import Prepared, Storage, prepare
 from headway.checkpoint.prepared import WEIGHTS
 from headway.config import EngineConfig
 from headway.models import load_model
+from headway.native import abi
+from headway.native.library import available
 from headway.ops import CacheShape
+from headway.ops.native.weights import address
 from headway.ops.reference import HostBatch, ReferenceBackend
 from headway.runner import LoadedRunner, build_runner
+from headway.runner.native_runner import NativeRunner
 from headway.types import ResolvedSampling
 from tests.models.families import FAMILIES, VOCABULARY, write_tiny
 from tests.runner.driver import Driver, Live
 
-BLOCK = 8
+BLOCK = 16
+STORAGES: dict[str, Storage] = {"reference": "float32", "native": "native-float32"}
 NEW = 12
 LENGTHS = (1, 3, 19, 40, 70)
 
@@ -40,16 +48,23 @@ class Golden:
         return Driver(self.loaded.runner, BLOCK)
 
 
-@pytest.fixture(scope="module", params=sorted(FAMILIES))
+@pytest.fixture(
+    scope="module",
+    params=[(family, backend) for family in sorted(FAMILIES) for backend in STORAGES],
+    ids="-".join,
+)
 def golden(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Golden:
+    family, backend = request.param
+    if backend == "native" and not available():
+        pytest.skip("the native library is not built")
     folder: Path = tmp_path_factory.mktemp("tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADWAY_HOME", str(folder / "home"))
-        theirs = write_tiny(request.param, folder / "model")
-        prepared = prepare(str(folder / "model"), dtype="float32", progress=False)
+        theirs = write_tiny(family, folder / "model")
+        prepared = prepare(str(folder / "model"), dtype=STORAGES[backend], progress=False)
     loaded = build_runner(
         EngineConfig(
             dtype="float32", device="cpu", threads=1, block_size=BLOCK, kv_cache_memory=2**26
@@ -79,29 +94,20 @@ def test_alone(golden: Golden) -> None:
 
 
 def test_scores_of_one_forward_pass_are_within_1e_4(golden: Golden) -> None:
-    backend = ReferenceBackend(device=torch.device("cpu"), dtype=torch.float32)
-    config = golden.prepared.config
-    weights = backend.weights(golden.prepared.folder / WEIGHTS)
-    model = load_model(config, weights, length=128)
     texts = [p + c[:-1] for p, c in zip(golden.prompts, golden.continuations, strict=True)]
     width = max(len(text) for text in texts) // BLOCK + 1
-    shape = CacheShape(
-        num_layers=config.num_layers,
-        num_blocks=width * len(texts),
-        block_size=BLOCK,
-        num_kv_heads=config.num_kv_heads,
-        head_dim=config.head_dim,
-    )
+    tables = np.random.default_rng(0).permutation(width * len(texts)).reshape(-1, width)
     host = HostBatch(
         tokens=np.array([token for text in texts for token in text]),
         starts=np.zeros(len(texts), dtype=np.int64),
         counts=np.array([len(text) for text in texts]),
-        tables=np.random.default_rng(0).permutation(shape.num_blocks).reshape(-1, width),
+        tables=tables,
     )
-    batch = backend.batch(host, shape, model.windows, config.num_heads)
-    words = backend.step(weights, backend.allocate(shape), batch)
-    with torch.inference_mode():
-        scores = model.logits(words, model.forward(words))
+    runner = golden.loaded.runner
+    if isinstance(runner, NativeRunner):
+        scores = _native_scores(runner, host)
+    else:
+        scores = _reference_scores(golden.prepared, host)
     expected = torch.cat(golden.scores)
     assert expected.std() > 0.5
     torch.testing.assert_close(scores, expected, atol=1e-4, rtol=0)
@@ -179,3 +185,39 @@ def _continue(model: Any, prompt: list[int]) -> tuple[list[int], torch.Tensor]:
         scores = model(torch.tensor([tokens])).logits[0].float()
         tokens.append(int(scores[-1].argmax()))
     return tokens[len(prompt) :], model(torch.tensor([tokens[:-1]])).logits[0].float()
+
+
+@torch.inference_mode()
+def _reference_scores(prepared: Prepared, host: HostBatch) -> torch.Tensor:
+    backend = ReferenceBackend(device=torch.device("cpu"), dtype=torch.float32)
+    config = prepared.config
+    weights = backend.weights(prepared.folder / WEIGHTS)
+    model = load_model(config, weights, length=128)
+    shape = CacheShape(
+        num_layers=config.num_layers,
+        num_blocks=host.tables.size,
+        block_size=BLOCK,
+        num_kv_heads=config.num_kv_heads,
+        head_dim=config.head_dim,
+    )
+    batch = backend.batch(host, shape, model.windows, config.num_heads)
+    words = backend.step(weights, backend.allocate(shape), batch)
+    return model.logits(words, model.forward(words))
+
+
+def _native_scores(runner: NativeRunner, host: HostBatch) -> torch.Tensor:
+    broken = np.ones(len(host.counts), dtype=np.uint8)
+    runner._program.run(
+        abi.Step(
+            num_tokens=len(host.tokens),
+            num_slices=len(host.counts),
+            tokens=address(host.tokens),
+            starts=address(host.starts),
+            counts=address(host.counts),
+            tables=address(host.tables),
+            table_width=host.tables.shape[1],
+            broken=address(broken),
+        )
+    )
+    assert not broken.any()
+    return torch.from_numpy(runner._program.scores(len(host.tokens), VOCABULARY))

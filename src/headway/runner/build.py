@@ -1,22 +1,58 @@
-"""From settings and a prepared model to a runner.
+"""From settings and a prepared model to a runner: which backend computes.
 
-A setting left open is decided on the way, from the device and the model; a setting given is kept
-or refused with the flag to change, never bent.
+How the model was prepared decides, because only the native kernels read packed weights. A setting
+left open is decided on the way, from the machine and the model; a setting given is kept or refused
+with the flag to change, never bent.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+from headway.checkpoint import load_prepared, native_form
 from headway.config import EngineConfig
+from headway.errors import InvalidRequest
+from headway.native.library import available
 from headway.runner.loaded import LoadedRunner
+
+logger = logging.getLogger(__name__)
 
 
 def build_runner(config: EngineConfig, prepared: Path) -> LoadedRunner:
     """Load a prepared model as the settings say; takes about as long as reading the weights.
 
-    Raises `InvalidRequest` (a setting that cannot be met) or `ModelError` (a damaged model).
+    Raises `InvalidRequest` (a setting that cannot be met), `ModelError` (a damaged model) or
+    `LibraryError` (native kernels that are needed and absent).
     """
+    source = load_prepared(prepared)
+    if native_form(source.storage) is not None:
+        if config.backend == "reference" or config.device == "cuda":
+            raise InvalidRequest(
+                f"the model was prepared as {source.storage}, which only the native kernels read",
+                field="backend",
+            )
+        from headway.runner.native_build import build_native_runner
+
+        return build_native_runner(config, source)
+    _refuse_native_settings(config, source.storage)
     from headway.runner.torch_build import build_torch_runner
 
-    return build_torch_runner(config, prepared)
+    loaded = build_torch_runner(config, source)
+    if config.backend == "auto" and loaded.device == "cpu" and not available():
+        logger.warning(
+            "the native kernels are not built, so PyTorch computes, several times slower: "
+            "install a C++ compiler, then Headway again"
+        )
+    return loaded
+
+
+def _refuse_native_settings(config: EngineConfig, storage: str) -> None:
+    if config.backend == "native":
+        raise InvalidRequest(
+            f"the model was prepared as {storage}, which the native kernels do not read",
+            field="backend",
+        )
+    for field, given in (("isa", config.isa is not None), ("pin_threads", config.pin_threads)):
+        if given:
+            raise InvalidRequest(f"{field} is a setting of the native backend", field=field)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from headway.runner.ask import Ask
+from headway.runner.bans import bad_endings, held_stops
 
 _LOWEST_TEMPERATURE = 1e-5
 _CANDIDATES = (256, 4096)
@@ -28,22 +28,15 @@ def allow(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
 
 
 def ban_words(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
-    """Rule out the last token of each bad word whose other tokens were just generated."""
+    """Rule out the tokens that would complete a bad word."""
     for row, ask in zip(rows, asks, strict=True):
-        generated = ask.generated
-        banned = []
-        for *head, last in ask.sampling.bad_words:
-            size = len(head)
-            if size <= len(generated) and np.array_equal(generated[len(generated) - size :], head):
-                banned.append(last)
-        scores[row, banned] = -torch.inf
+        scores[row, bad_endings(ask)] = -torch.inf
 
 
 def hold_stop(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
     """Rule out the stop tokens until `min_tokens` have been generated."""
     for row, ask in zip(rows, asks, strict=True):
-        if len(ask.generated) < ask.sampling.min_tokens:
-            scores[row, list(ask.sampling.stop_token_ids)] = -torch.inf
+        scores[row, held_stops(ask)] = -torch.inf
 
 
 def temper(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:

@@ -65,12 +65,13 @@ class Rows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def enter(self, entry: Entry) -> None:
+    def enter(self, entry: Entry) -> Row:
         if not self._free:
             self._grow()
         row = Row(self._free.pop(), entry, self._max_len)
         self._filled[row.index] = 0
         self._rows[entry.seq] = row
+        return row
 
     def end(self, seq: int) -> None:
         """Forget a sequence; one that never entered is none."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from headway import machine
-from headway.checkpoint import load_prepared
+from headway.checkpoint import Prepared
 from headway.checkpoint.prepared import WEIGHTS
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
@@ -23,9 +21,8 @@ _CPU_SHARE = 0.5
 _CUDA_SHARE = 0.9
 
 
-def build_torch_runner(config: EngineConfig, prepared: Path) -> LoadedRunner:
+def build_torch_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
     """Load a prepared model into PyTorch; raises as `build_runner` does."""
-    source = load_prepared(prepared)
     threads = config.threads or machine.cores()
     torch.set_num_threads(threads)
     device = choose_device(config)
@@ -33,7 +30,7 @@ def build_torch_runner(config: EngineConfig, prepared: Path) -> LoadedRunner:
     limits = choose_limits(config, source.config, cuda=device.type == "cuda")
     free_before = free_memory(device)
     backend = ReferenceBackend(device=device, dtype=_TYPES[dtype])
-    weights = backend.weights(prepared / WEIGHTS)
+    weights = backend.weights(source.folder / WEIGHTS)
     model = load_model(source.config, weights, length=limits.max_model_len)
     budget = Budget(
         given=config.kv_cache_memory,

@@ -25,6 +25,7 @@ from headway.ops.reference import (
     ReferenceOps,
     ReferenceWeights,
 )
+from headway.runner.answers import NOT_FINITE, NOTHING_LEFT, Computed
 from headway.runner.logprobs import describe
 from headway.runner.rows import Ints, Row, Rows
 from headway.runner.sampling import choose
@@ -38,22 +39,9 @@ from headway.types import (
     TokenLogprobs,
 )
 
-NOT_FINITE = "the model's scores were not finite"
-NOTHING_LEFT = "the sampling parameters leave no token to choose"
-
 # Bounds the memory of scores and of what sampling makes of them.
 _MOST_ROWS = 128
 _MOST_SCORES = 2**24
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Computed:
-    """A step that has been computed by the time it is asked for."""
-
-    answer: StepResult
-
-    def result(self) -> StepResult:
-        return self.answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,27 @@
+"""The native backend: a model's words, recorded once into a program of the compiled kernels.
+
+`weights` finds packed matrices in a prepared file, `recorder` notes what a recipe says, `lower`
+turns that into operations over row buffers and fuses what it can, `allocate` lets buffers share
+memory, `describe` prints the result, and `program` hands it to the library and replays it. Only
+numpy and ctypes are used; nothing here knows a request, a plan or a model family.
+"""
+
+from headway.ops.native.describe import describe
+from headway.ops.native.lower import lower
+from headway.ops.native.operations import BufferSpec, Listing, Operation
+from headway.ops.native.program import CacheMemory, Program, cache_bytes
+from headway.ops.native.recorder import Recorder
+from headway.ops.native.weights import NativeWeights
+
+__all__ = [
+    "BufferSpec",
+    "CacheMemory",
+    "Listing",
+    "NativeWeights",
+    "Operation",
+    "Program",
+    "Recorder",
+    "cache_bytes",
+    "describe",
+    "lower",
+]
