@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,7 +85,32 @@ class EngineConfig:
                 f"gpu_memory_utilization must be in (0, 1], got {share}",
                 field="gpu_memory_utilization",
             )
-        _check_backend(self)
+        self._check_backend()
+
+    def needs_native(self, name: str) -> bool:
+        """Whether this setting has a value that only the native backend knows."""
+        return {
+            "backend": self.backend == "native",
+            "dtype": self.dtype in ("int8", "int4"),
+            "kv_cache_dtype": self.kv_cache_dtype == "int8",
+            "isa": self.isa is not None,
+            "pin_threads": self.pin_threads,
+        }.get(name, False)
+
+    def _check_backend(self) -> None:
+        """What only one backend can do is refused where the other is asked for, never ignored."""
+        if self.backend == "reference" or self.device == "cuda":
+            for name in (field.name for field in fields(self) if self.needs_native(field.name)):
+                raise InvalidRequest(
+                    f"{name} {getattr(self, name)} needs the native backend, on a CPU", field=name
+                )
+        if self.backend == "native" and self.dtype == "float16":
+            raise InvalidRequest(
+                "the native backend has no float16; use bfloat16, or the reference backend",
+                field="dtype",
+            )
+        if self.backend == "native" and self.block_size == 8:
+            raise InvalidRequest("the native backend has no blocks of 8 tokens", field="block_size")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,26 +165,6 @@ def from_environment(flag: str, environment: Mapping[str, str] | None = None) ->
     """The value of `HEADWAY_...` that stands for a command-line flag such as `--max-num-seqs`."""
     name = "HEADWAY_" + flag.lstrip("-").replace("-", "_").upper()
     return (os.environ if environment is None else environment).get(name)
-
-
-def _check_backend(config: EngineConfig) -> None:
-    """What only one backend can do is refused where the other is asked for, never ignored."""
-    asked = {
-        "backend": config.backend == "native",
-        "dtype": config.dtype in ("int8", "int4"),
-        "kv_cache_dtype": config.kv_cache_dtype == "int8",
-        "isa": config.isa is not None,
-        "pin_threads": config.pin_threads,
-    }
-    for name in (name for name, needed in asked.items() if needed):
-        if config.backend == "reference" or config.device == "cuda":
-            raise InvalidRequest(
-                f"{name} {getattr(config, name)} needs the native backend, on a CPU", field=name
-            )
-    if config.backend == "native" and config.dtype == "float16":
-        raise InvalidRequest("the native backend has no float16; use bfloat16", field="dtype")
-    if config.backend == "native" and config.block_size == 8:
-        raise InvalidRequest("the native backend has no blocks of 8 tokens", field="block_size")
 
 
 def _at_least(name: str, value: float | None, low: float) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from headway.native import abi
 from headway.ops.native import Program
 from headway.ops.native.weights import address
+from headway.ops.protocol import Floats
 from headway.runner.answers import NOT_FINITE, NOTHING_LEFT, Computed
 from headway.runner.native_sampling import Choices, Constants, describe
 from headway.runner.rows import Ints, Row, Rows
@@ -37,6 +38,7 @@ class NativeRunner:
             max_seqs=limits.max_num_seqs, max_len=limits.max_model_len, block_size=block_size
         )
         self._constants = Constants(vocabulary=vocabulary)
+        self._vocabulary = vocabulary
 
     def submit(self, plan: StepPlan) -> Computed:
         """Compute a step. A sequence whose scores are not finite gets an error, the rest goes on.
@@ -60,6 +62,10 @@ class NativeRunner:
                 seconds=time.perf_counter() - began,
             )
         )
+
+    def scores(self, num_tokens: int) -> Floats:
+        """Raw scores of every token of the last step, [num_tokens, vocabulary], to measure."""
+        return self._program.scores(num_tokens, self._vocabulary)
 
     def _compute(self, slices: Sequence[Slice]) -> tuple[list[Sampled], list[PromptLogprobs]]:
         rows = self._rows.of(slices)
