@@ -40,16 +40,16 @@ def make_scores(kind: str, vocabulary: int, seed: int) -> Floats:
     random = np.random.default_rng(seed)
     normal = random.standard_normal(vocabulary).astype(np.float32)
     if kind == "ties":
-        return np.round(normal * 8) / 4
+        return (np.rint(normal * 8) / 4).astype(np.float32)
     if kind == "peaked":
         normal[random.integers(vocabulary, size=3)] += np.float32(12)
-        return normal * 3
+        return normal * np.float32(3)
     if kind == "flat":
         return np.zeros(vocabulary, dtype=np.float32) + np.float32(random.integers(-3, 3))
     if kind == "ascending":
         return np.linspace(-5, 5, vocabulary, dtype=np.float32)
     if kind == "wide":
-        return normal * 1000
+        return normal * np.float32(1000)
     return normal * np.float32(2.5) + np.float32(4)
 
 
