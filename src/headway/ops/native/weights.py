@@ -68,14 +68,14 @@ class NativeWeights:
         data = _mapped(path)
         self._base = np.frombuffer(data, dtype=np.uint8)
         self._start = 8 + int.from_bytes(data[:8], "little")
-        self._known: dict[str, int] = {}
+        self._known: dict[tuple[str, bool], int] = {}
 
     def table(self, name: str) -> Table:
         matrix = self.matrix(name)
         return Table(index=matrix.index, width=matrix.inputs)
 
     def matrix(self, name: str, *, bias: bool = False) -> Matrix:
-        known: int | None = self._known.get(name)
+        known: int | None = self._known.get((name, bias))
         if known is None:
             packing = self._packing(f"{name}.weight")
             shape = (packing.panels, panel_bytes(packing.form, packing.inputs))
@@ -83,7 +83,7 @@ class NativeWeights:
             offset = None
             if bias:
                 offset = self._tensor(f"{name}.bias", "F32", (packed_bias(packing.outputs),))
-            known = self._known[name] = self._add(name, packing, panels, offset)
+            known = self._known[name, bias] = self._add(name, packing, panels, offset)
         found = self.matrices[known]
         return Matrix(index=known, outputs=found.outputs, inputs=found.inputs)
 
