@@ -60,4 +60,4 @@ def write_prepared(folder: Path, **script: object) -> Prepared:
 
 def serve_fake(monkeypatch: pytest.MonkeyPatch, prepared: Prepared) -> None:
     """Let `AsyncLLM.start` find this model whatever is asked for."""
-    monkeypatch.setattr("headway.llm.async_llm.prepare", lambda *_, **__: prepared)
+    monkeypatch.setattr("headway.llm.async_llm.ready_model", lambda config, **_: (config, prepared))

@@ -7,11 +7,12 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from headway import machine
+from headway.checkpoint import Prepared
 from headway.config import EngineConfig
 from headway.errors import HeadwayError, InvalidRequest
 from headway.llm import AsyncLLM
@@ -150,29 +151,20 @@ def test_seeds_repeat_where_the_engine_has_one(
     assert fixed != asyncio.run(draw(EngineConfig()))
 
 
-@pytest.mark.parametrize(
-    ("config", "bfloat16", "gpu", "expected"),
-    [
-        (EngineConfig(), True, False, "bfloat16"),
-        (EngineConfig(), False, False, "float32"),
-        (EngineConfig(), False, True, "bfloat16"),
-        (EngineConfig(device="cpu"), False, True, "float32"),
-        (EngineConfig(dtype="float16"), True, True, "float16"),
-    ],
-)
-def test_the_engine_gets_an_explicit_dtype(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    config: EngineConfig,
-    bfloat16: bool,
-    gpu: bool,
-    expected: str,
+def test_the_engine_gets_the_settings_that_were_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
-        monkeypatch.setattr(machine, "has_bfloat16", lambda: bfloat16)
-        monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: gpu)
-        async with running_llm(tmp_path, monkeypatch, config) as llm:
-            assert llm.client.info.dtype == expected
+        prepared = write_prepared(tmp_path)
+
+        def settle(config: EngineConfig, *, progress: bool) -> tuple[EngineConfig, Prepared]:
+            assert (config.dtype, progress) == ("auto", False)
+            return replace(config, dtype="int8"), prepared
+
+        monkeypatch.setattr("headway.llm.async_llm.ready_model", settle)
+        llm = await AsyncLLM.start(EngineConfig(), command=COMMAND, progress=False)
+        async with llm:
+            assert llm.client.info.dtype == "int8"
 
     asyncio.run(main())
 

@@ -78,7 +78,7 @@ from headway.llm.sync import Prompt
 from headway.types import SamplingParams
 
 folder = Path(sys.argv[1])
-module.prepare = lambda *_, **__: load_prepared(folder)
+module.ready_model = lambda config, **_: (config, load_prepared(folder))
 llm = LLM(command=sys.argv[2:])
 long = SamplingParams(max_tokens=2000, ignore_eos=True)
 llm.engine.client.subscribe(lambda events, *_: events and print("running", flush=True))

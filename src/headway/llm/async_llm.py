@@ -15,18 +15,15 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import cast
 from weakref import WeakValueDictionary
 
-from headway import machine
-from headway.checkpoint import ModelConfig, prepare, prepare_tokenizer
-from headway.checkpoint.cast import StorageDtype
+from headway.checkpoint import ModelConfig, prepare_tokenizer
 from headway.client import EngineClient
 from headway.config import EngineConfig
-from headway.errors import InvalidRequest
 from headway.llm.collect import Collector
 from headway.llm.outputs import RequestOutput
 from headway.llm.resolve import Resolver, Ticket
+from headway.llm.storage import ready_model
 from headway.llm.stream import RequestStream, ResolvedRequest
 from headway.text import ChatTemplate, Tokenizer
 from headway.types import SamplingParams
@@ -74,8 +71,7 @@ class AsyncLLM:
         `command` replaces the engine program (tests do that), `progress` shows progress bars.
         Raises `HeadwayError` where the model or the engine cannot be had.
         """
-        config, dtype = _with_dtype(config)
-        prepared = await asyncio.to_thread(prepare, config.model, dtype=dtype, progress=progress)
+        config, prepared = await asyncio.to_thread(ready_model, config, progress=progress)
         # The engine loads weights while the tokenizer is read here.
         starting = asyncio.create_task(EngineClient.start(config, prepared.folder, command=command))
         try:
@@ -197,16 +193,3 @@ def _load_tokenizer(config: EngineConfig, prepared: Path) -> Tokenizer:
     """The model's own tokenizer, or the one that the settings put in its place."""
     given = config.tokenizer
     return Tokenizer.load(prepared if given is None else prepare_tokenizer(given))
-
-
-def _with_dtype(
-    config: EngineConfig,
-) -> tuple[EngineConfig, StorageDtype]:
-    """The settings with a number format that this machine computes fast, where none is given."""
-    dtype = config.dtype
-    if dtype == "auto":
-        gpu = config.device != "cpu" and machine.has_nvidia_gpu()
-        dtype = "bfloat16" if gpu or machine.has_bfloat16() else "float32"
-    if dtype in ("int8", "int4"):
-        raise InvalidRequest(f"{dtype} needs the native backend", field="dtype")
-    return replace(config, dtype=dtype), cast(StorageDtype, dtype)
