@@ -34,7 +34,9 @@ static TileView view_of(const AttendWork& work, int64_t tile, int64_t begin, int
   const AttentionPlan& plan = *work.task->plan;
   const int64_t* table = plan.tables + work.item.slice * plan.table_width;
   const int64_t first = begin / 16 * 16, last = (end - 1) / 16 * 16;
-  const int64_t seen = work.item.position + work.item.tokens;
+  const int64_t seen = work.item.segment_end * kSegmentKeys < work.item.position + work.item.tokens
+                           ? work.item.segment_end * kSegmentKeys
+                           : work.item.position + work.item.tokens;
   TileView view;
   view.begin = static_cast<int>((begin - tile) / 32 * 2);
   view.end = static_cast<int>((end - tile + 31) / 32 * 2);
@@ -52,10 +54,9 @@ static TileView view_of(const AttendWork& work, int64_t tile, int64_t begin, int
     view.key_scale[c] = scales + offset;
     view.value_scale[c] = scales + cache.block_size + offset;
     at += kTileKeys;
-    const bool more = at < seen;
-    view.ahead[c] = !more ? view.key[c]
-                          : cache.head(work.task->layer, table[at >> cache.block_shift],
-                                       work.item.kv_head) + offset * 4;
+    view.ahead[c] = at >= seen ? work.after[c]
+                               : cache.head(work.task->layer, table[at >> cache.block_shift],
+                                            work.item.kv_head) + offset * 4;
   }
   return view;
 }
@@ -177,15 +178,30 @@ static void finish_rows(const AttendWork& work, const TileRows& rows, const Tile
   }
 }
 
-// Fetches the keys of an item's first tile: nothing before it could.
-static void fetch_first(const AttendWork& work, const TileRows& rows) {
+// View of the first tile of keys that an item of one token sees.
+static TileView first_view(const AttendWork& work) {
+  const TileRows rows = rows_of(work, 0);
   int64_t begin = work.item.segment_begin * kSegmentKeys;
   if (begin < rows.from[0]) begin = rows.from[0];
   const int64_t tile = begin / kTileKeys * kTileKeys, next = tile + kTileKeys;
-  const int64_t end = rows.to[0] < next ? rows.to[0] : next;
-  const TileView view = view_of(work, tile, begin, end);
+  return view_of(work, tile, begin, rows.to[0] < next ? rows.to[0] : next);
+}
+
+// Fetches the keys that an item of one token begins with, as nothing before it could, and notes
+// those of the following item, which are to be fetched at this one's end.
+static void fetch_first(AttendWork& work, int64_t index) {
+  const TileView view = first_view(work);
   for (int c = view.begin; c < view.end; ++c) {
-    for (int s = 0; s < work.steps; ++s) __builtin_prefetch(view.key[c] + s * view.key_step);
+    for (int s = 0; s < work.steps; ++s) fetch_soon(view.key[c] + s * view.key_step);
+  }
+  if (index + 1 == static_cast<int64_t>(work.task->plan->items.size())) return;
+  AttendWork next = work;
+  next.item = work.task->plan->items[index + 1];
+  if (next.item.tokens != 1) return;
+  const TileView later = first_view(next);
+  for (int c = 0; c < kChunks; ++c) {
+    const bool used = c >= later.begin && c < later.end;
+    work.after[c] = later.key[used ? c : later.begin];
   }
 }
 
@@ -202,7 +218,9 @@ static void attend_with(const AttendTask& task, int64_t index, char* scratch) {
   work.steps = (cache.head_dim + Form::kLanes - 1) / Form::kLanes;
   work.scores = reinterpret_cast<float*>(packed + kItemTiles * attend_query_bytes(cache));
   work.weights = reinterpret_cast<char*>(work.scores + kTileRows * kTileKeys);
-  if (work.item.tokens == 1) fetch_first(work, rows_of(work, 0));
+  // Where nothing is to be fetched, something that is at hand.
+  for (const char*& at : work.after) at = scratch;
+  if (work.item.tokens == 1) fetch_first(work, index);
   // Weights of rows that are not there are multiplied, though not used: they must be numbers.
   memset(work.weights, 0, attend_tile_bytes() / 2);
   TileQueries queries[kItemTiles];

@@ -10,6 +10,7 @@ struct AttendWork {
   int steps;  // words of a query
   float* scores;  // [kTileRows][kTileKeys]
   char* weights;  // the same as words
+  const char* after[kChunks];  // keys of the first tile of the next item
 };
 
 // One row tile: its rows, and the keys [from, to) that each of them sees.
@@ -59,7 +60,10 @@ HW_INLINE float pack_query(Int8Cache, const float* query, int size, char* to, in
   const F factor = f_set(highest > 1e-30f ? 16383.0f / highest : 0.0f);
   I sum = i_set(0);
   for (int n = 0; n < size; n += 16) {
-    const I fixed = i_round(f_load_part(query + n, size - n) * factor);
+    // Within bounds even where the query is not finite.
+    const F wide = f_min(f_max(f_load_part(query + n, size - n) * factor, f_set(-16383.0f)),
+                         f_set(16383.0f));
+    const I fixed = i_round(wide);
     sum = sum + fixed;
     i_store_bytes(to + n, i_right<8>(fixed + i_set(128)));
     i_store_bytes(to + kMaxHeadDim + n, fixed);

@@ -63,6 +63,9 @@ struct Int8Cache {
   HW_INLINE I shift(I sum) { return i_left<8>(sum); }
 };
 
+// To the second-level cache only: many more of these may be on their way than to the first.
+HW_INLINE void fetch_soon(const char* p) { __builtin_prefetch(p, 0, 2); }
+
 HW_INLINE F scaled_score(F sum, int32_t, float scale, const float*) { return sum * f_set(scale); }
 HW_INLINE F scaled_score(I sum, int32_t correction, float scale, const float* key_scale) {
   return f_from(sum + i_set(correction)) * (f_set(scale) * f_load(key_scale));
@@ -95,7 +98,7 @@ static void score_rows(const TileView& view, const TileQueries& q, int row, int 
         k[n] = i_load(key[n]);
         key[n] += key_step;
         if (R < kScoreRows) {
-          __builtin_prefetch(ahead[n]);
+          fetch_soon(ahead[n]);
           ahead[n] += 64;
         }
       }
@@ -174,7 +177,7 @@ static void value_rows(const TileView& view, const char* weights, int row, int c
         for (int n = 0; n < N; ++n) {
           v[n] = i_load(value + n * 64);
           if (R < 5) {
-            __builtin_prefetch(ahead);
+            fetch_soon(ahead);
             ahead += key_step;
           }
         }
