@@ -84,13 +84,14 @@ class Options:
     compiler: str
     debug: bool = False
     sanitize: str = ""  # as the compiler spells it: "thread", "address,undefined"
+    sets: tuple[str, ...] = ()  # the only instruction sets to build; all where empty
 
     @property
     def flags(self) -> tuple[str, ...]:
         # A later -O replaces the one in BASE.
         extra = ["-O0", "-g"] if self.debug else []
         if self.sanitize:
-            extra += ["-O1", "-g", "-fno-omit-frame-pointer", f"-fsanitize={self.sanitize}"]
+            extra += ["-O1", "-g1", "-fno-omit-frame-pointer", f"-fsanitize={self.sanitize}"]
             if "undefined" in self.sanitize.split(","):
                 extra += ["-fno-sanitize-recover=undefined"]
         return (*BASE, *extra)
@@ -108,8 +109,9 @@ def find_compiler(environment: Mapping[str, str]) -> str:
 
 
 def instruction_sets(options: Options) -> list[InstructionSet]:
-    """Those whose file is there and whose flags this compiler knows for this processor's kind."""
-    return [isa for isa in INSTRUCTION_SETS if isa.source.exists() and _knows(options, isa)]
+    """Those asked for whose file is there and whose flags the compiler knows for this machine."""
+    wanted = [isa for isa in INSTRUCTION_SETS if not options.sets or isa.name in options.sets]
+    return [isa for isa in wanted if isa.source.exists() and _knows(options, isa)]
 
 
 def _knows(options: Options, isa: InstructionSet) -> bool:
@@ -228,6 +230,7 @@ def main() -> int:
     parser.add_argument("--test", type=Path, help="build this test program instead")
     parser.add_argument("--debug", action="store_true", help="no optimisation, with symbols")
     parser.add_argument("--sanitize", default="", help="address,undefined or thread")
+    parser.add_argument("--isa", nargs="+", default=[], help="only these instruction sets")
     parser.add_argument(
         "--optional",
         action="store_true",
@@ -241,7 +244,9 @@ def main() -> int:
         return 0
     try:
         compiler = find_compiler(os.environ)
-        options = Options(compiler=compiler, debug=given.debug, sanitize=given.sanitize)
+        options = Options(
+            compiler=compiler, debug=given.debug, sanitize=given.sanitize, sets=tuple(given.isa)
+        )
         if given.test is None:
             print(build_library(given.folder, options))
         else:

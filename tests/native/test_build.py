@@ -92,6 +92,13 @@ def test_an_instruction_set_that_the_compiler_lacks_is_left_out(
     assert script.build_library(tmp_path / "out", options(script)).exists()
 
 
+def test_only_the_instruction_sets_asked_for_are_built(tree: Path) -> None:
+    script = builder(tree)
+    (tree / "isa" / "avx2.cpp").write_text("int other() { return 0; }")
+    names = [isa.name for isa in script.instruction_sets(options(script, sets=("portable",)))]
+    assert names == ["portable"]
+
+
 def test_of_inline_functions_the_plainest_units_own_is_kept(tree: Path, tmp_path: Path) -> None:
     # They differ here to be told apart; in earnest they differ in the instructions they use.
     text = "__attribute__((noinline)) inline int which() { return %d; }\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from headway.native import available, load, supported
 from tests.native.compiling import NATIVE, builder, compiler
 
 PROGRAMS = sorted((NATIVE / "tests").glob("*.cpp"))
@@ -28,14 +29,24 @@ def why_not(sanitize: str) -> str:
     return "" if ran.returncode == 0 else f"{sanitize} does not run here: {ran.stderr[:200]}"
 
 
+def instruction_sets(sanitize: str) -> tuple[str, ...]:
+    """Those that a program is built with: all, or the two least alike where compiling is slow."""
+    if not sanitize or not available():
+        return ()
+    names = supported(load())
+    return (names[0], names[-1])
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("sanitize", ["", "address,undefined", "thread"])
 @pytest.mark.parametrize("source", PROGRAMS, ids=[source.stem for source in PROGRAMS])
 def test_cpp(source: Path, sanitize: str) -> None:
-    options = builder().Options(compiler=compiler(), sanitize=sanitize)
     if sanitize and why_not(sanitize):
         pytest.skip(why_not(sanitize))
     script = builder()
+    options = script.Options(
+        compiler=compiler(), sanitize=sanitize, sets=instruction_sets(sanitize)
+    )
     folder = script.OBJECTS / ("tests-" + sanitize.replace(",", "-")).rstrip("-")
     program = script.build_test(source, folder, options)
     result = subprocess.run(
