@@ -183,14 +183,14 @@ void Run::experts(Worker& worker, const hw_op& op) const {
   LinearTask up = task(op.matrix, plain ? in : r.gathered, r.inner);
   up.epilogue = HW_GATE;
   up.activation = op.activation;
-  expert_product(worker, up, op.matrix, true);
+  expert_product(worker, op, up, op.matrix, true);
 
   const int64_t rows = p_.tokens_ * op.chosen;
   if (matrix(op.matrix2).form != HW_FLOAT32) convert(worker, r.inner, r.converted, rows);
   LinearTask down = task(op.matrix2, matrix(op.matrix2).form == HW_FLOAT32 ? r.inner : r.converted,
                          r.answers);
   down.epilogue = HW_STORE;
-  expert_product(worker, down, op.matrix2, false);
+  expert_product(worker, op, down, op.matrix2, false);
 
   const Rows& out = buffer(op.out);
   const MixTask mix = {r.answers.floats(), r.answers.stride(), r.places.data(),
@@ -220,13 +220,18 @@ void Run::place(const hw_op& op) const {
 }
 
 // Each expert's rows times its own matrix; `gathered` rows come from their tokens' records.
-void Run::expert_product(Worker& worker, const LinearTask& first, int32_t index,
+void Run::expert_product(Worker& worker, const hw_op& op, const LinearTask& first, int32_t index,
                          bool gathered) const {
   const Routing& r = p_.routing_;
   const int64_t panels = num_panels(first.outputs);
-  worker.loop(panels * r.blocks.back(), 1, [&](int64_t begin, int64_t end) {
+  // The most blocks that there may be. How many there are may be read inside the loop only: a
+  // worker that comes late to it would see what the next mixture's routing has made of it.
+  const int64_t all = p_.tokens_ * op.chosen;
+  const int64_t most = all / kBlockRows + (all < op.experts ? all : op.experts);
+  worker.loop(panels * most, 1, [&](int64_t begin, int64_t end) {
+    const int64_t last = panels * r.blocks.back() < end ? panels * r.blocks.back() : end;
     int32_t e = 0;
-    for (int64_t n = begin; n < end; ++n) {
+    for (int64_t n = begin; n < last; ++n) {
       while (n >= panels * r.blocks[e + 1]) ++e;
       const int64_t blocks = r.blocks[e + 1] - r.blocks[e];
       const int64_t rows = r.firsts[e + 1] - r.firsts[e];

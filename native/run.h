@@ -31,7 +31,7 @@ class Run {
   void attention(Worker& worker, const hw_op& op) const;
   void experts(Worker& worker, const hw_op& op) const;
   void place(const hw_op& op) const;
-  void expert_product(Worker& worker, const LinearTask& first, int32_t matrix,
+  void expert_product(Worker& worker, const hw_op& op, const LinearTask& first, int32_t matrix,
                       bool gathered) const;
   void select(Worker& worker, int64_t first, int64_t count) const;
   void note_finite(Worker& worker) const;

@@ -1,36 +1,51 @@
-"""The runner over whole steps: independence of the batch, errors of one sequence, rows reused."""
+"""Every runner over whole steps: independence of the batch, errors of one sequence, rows reused."""
 
 from __future__ import annotations
 
+import math
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 
+from headway.checkpoint import Storage
+from headway.checkpoint.container import read_header
+from headway.checkpoint.prepared import WEIGHTS
 from headway.config import EngineConfig
 from headway.runner import build_runner
-from headway.runner.torch_runner import TorchRunner
 from headway.types import Entry, ResolvedSampling, Slice, StepPlan
+from headway.types.runner import Runner
 from tests.models.families import VOCABULARY
+from tests.runner.conftest import Tiny
 from tests.runner.driver import Driver
 
 BLOCK = 16
 
 
-def load(tiny: Path, **changes: Any) -> TorchRunner:
+def load(folder: Path, **changes: Any) -> Runner:
     config = EngineConfig(
-        dtype="float32",
-        device="cpu",
-        threads=1,
-        block_size=BLOCK,
-        kv_cache_memory=2**25,
-        **changes,
+        **{"device": "cpu", "threads": 1, "block_size": BLOCK, "kv_cache_memory": 2**25, **changes}
     )
-    runner = build_runner(config, tiny).runner
-    assert isinstance(runner, TorchRunner)
-    return runner
+    return build_runner(config, folder).runner
+
+
+def poisoned(folder: Path, token: int, copy: Path) -> Path:
+    """A copy of a prepared float32 model, in which one token's embedding is not a number."""
+    shutil.copytree(folder, copy)
+    path = copy / WEIGHTS
+    entry = read_header(path)[1]["embed.weight"]
+    raw = bytearray(path.read_bytes())
+    begin, end = (8 + int.from_bytes(raw[:8], "little") + n for n in entry["data_offsets"])
+    table = np.frombuffer(raw, dtype=np.float32, offset=begin, count=(end - begin) // 4)
+    if entry["dtype"] == "F32":
+        table.reshape(entry["shape"])[token] = math.nan
+    else:  # panels [K][32]
+        table.reshape(entry["shape"][0], -1, 32)[token // 32, :, token % 32] = math.nan
+    path.write_bytes(raw)
+    return copy
 
 
 def mixture(number: int) -> list[tuple[list[int], ResolvedSampling]]:
@@ -51,8 +66,8 @@ def mixture(number: int) -> list[tuple[list[int], ResolvedSampling]]:
     return made
 
 
-def test_tokens_do_not_depend_on_the_batch(tiny: Path) -> None:
-    requests, runner = mixture(64), load(tiny)
+def test_tokens_do_not_depend_on_the_batch(either: Path) -> None:
+    requests, runner = mixture(64), load(either)
     alone = []
     for prompt, sampling in requests:
         driver = Driver(runner, BLOCK)
@@ -61,24 +76,28 @@ def test_tokens_do_not_depend_on_the_batch(tiny: Path) -> None:
         driver.ended.append(live.seq)
         driver.run([])
         alone.append(live.generated)
-    driver = Driver(load(tiny), BLOCK)
+    driver = Driver(load(either), BLOCK)
     lives = [driver.add(prompt, sampling) for prompt, sampling in requests]
     driver.finish(lives, chunk=13)
     assert [live.generated for live in lives] == alone
     assert len({tuple(tokens) for tokens in alone}) > 32
 
 
-def test_one_broken_sequence_spares_the_others(tiny: Path) -> None:
-    runner = load(tiny)
+@pytest.mark.parametrize("storage", ["float32", "native-float32"])
+def test_one_broken_sequence_spares_the_others(
+    tinies: Tiny, tmp_path: Path, storage: Storage
+) -> None:
     poison = 17
-    runner._weights.tables[runner._model.table.index][poison] = torch.nan
+    # Its head is a matrix of its own, which stays whole.
+    runner = load(poisoned(tinies("qwen2", storage), poison, tmp_path / "poisoned"))
     good, bad = [5, 6, 7, 8], [5, poison, 7, 8]
     greedy = ResolvedSampling(max_tokens=6, seed=0, logprobs=1, allowed_token_ids=(5, 6, 7))
     driver = Driver(runner, BLOCK)
     alone = driver.add(good, greedy)
     driver.finish([alone])
     first, second = driver.add(bad, greedy), driver.add(good, greedy)
-    driver.run([(first, 9), (second, 9)])
+    driver.run([(first, 3), (second, 9)])
+    driver.run([(first, 9), (second, 1)])
     (failed,) = first.sampled
     assert failed.error is not None
     assert "not finite" in failed.error
@@ -93,8 +112,8 @@ def test_one_broken_sequence_spares_the_others(tiny: Path) -> None:
     assert heir.generated == alone.generated
 
 
-def test_no_token_left_is_an_error_of_that_sequence(tiny: Path) -> None:
-    driver = Driver(load(tiny), BLOCK)
+def test_no_token_left_is_an_error_of_that_sequence(either: Path) -> None:
+    driver = Driver(load(either), BLOCK)
     none = ResolvedSampling(
         max_tokens=3, seed=0, min_tokens=2, stop_token_ids=(9,), allowed_token_ids=(9,)
     )
@@ -104,18 +123,18 @@ def test_no_token_left_is_an_error_of_that_sequence(tiny: Path) -> None:
     assert lives[1].sampled[0].error is None
 
 
-def test_more_sequences_than_expected_still_fit(tiny: Path) -> None:
-    driver = Driver(load(tiny, max_num_seqs=2), BLOCK)
+def test_more_sequences_than_expected_still_fit(either: Path) -> None:
+    driver = Driver(load(either, max_num_seqs=2), BLOCK)
     greedy = ResolvedSampling(max_tokens=5, seed=0)
     lives = [driver.add([n, n + 1], greedy) for n in range(3, 12)]
     driver.finish(lives)
-    alone = Driver(load(tiny), BLOCK)
+    alone = Driver(load(either), BLOCK)
     last = alone.add([11, 12], greedy)
     alone.finish([last])
     assert lives[-1].generated == last.generated
 
 
-def test_resumed_after_another_engine_goes_on_alike(tiny: Path) -> None:
+def test_resumed_after_another_engine_goes_on_alike(either: Path) -> None:
     sampling = ResolvedSampling(
         max_tokens=10,
         seed=8,
@@ -124,18 +143,18 @@ def test_resumed_after_another_engine_goes_on_alike(tiny: Path) -> None:
         min_tokens=9,
         stop_token_ids=(2,),
     )
-    driver = Driver(load(tiny), BLOCK)
+    driver = Driver(load(either), BLOCK)
     whole = driver.add([7, 8, 9], sampling)
     driver.finish([whole])
     known = tuple(whole.tokens[:8])
     entry = Entry(seq=99, tokens=known, prompt_len=3, sampling=sampling)
     part = Slice(seq=99, start=0, tokens=known, blocks=(0,), sample=True)
-    result = load(tiny).submit(StepPlan(step=0, slices=[part], entries=[entry])).result()
+    result = load(either).submit(StepPlan(step=0, slices=[part], entries=[entry])).result()
     assert [each.token for each in result.sampled] == [whole.tokens[8]]
 
 
-def test_prompt_logprobs_come_in_the_chunks_in_which_they_were_computed(tiny: Path) -> None:
-    driver = Driver(load(tiny), BLOCK)
+def test_prompt_logprobs_come_in_the_chunks_in_which_they_were_computed(either: Path) -> None:
+    driver = Driver(load(either), BLOCK)
     prompt = list(range(10, 20))
     sampling = ResolvedSampling(max_tokens=2, seed=0, prompt_logprobs=0)
     live = driver.add(prompt, sampling)
@@ -149,16 +168,27 @@ def test_prompt_logprobs_come_in_the_chunks_in_which_they_were_computed(tiny: Pa
     assert told == prompt[1:]
 
 
-def test_an_empty_step_only_lets_sequences_go(tiny: Path) -> None:
-    runner = load(tiny)
+def test_an_empty_step_only_lets_sequences_go(either: Path) -> None:
+    runner = load(either)
     result = runner.submit(StepPlan(step=4, slices=[], ended=[1, 2])).result()
     assert (result.step, list(result.sampled)) == (4, [])
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_every_type_runs(tiny: Path, dtype: Any) -> None:
-    config = EngineConfig(dtype=dtype, device="cpu", threads=1, kv_cache_memory=2**25)
-    driver = Driver(build_runner(config, tiny).runner, 32)
+@pytest.mark.parametrize("storage", ["float32", "bfloat16", "float16"])
+def test_every_type_of_the_reference_runs(tiny: Path, storage: Any) -> None:
+    check_runs(load(tiny, dtype=storage))
+
+
+@pytest.mark.parametrize("form", ["float32", "bfloat16", "int8", "int4"])
+@pytest.mark.parametrize("kept", ["float32", "bfloat16", "int8"])
+def test_every_native_form_runs(tinies: Tiny, form: Any, kept: Any) -> None:
+    storage: Any = f"native-{form}"
+    check_runs(load(tinies("llama", storage), dtype=form, kv_cache_dtype=kept))
+
+
+def check_runs(runner: Runner) -> None:
+    driver = Driver(runner, BLOCK)
     lives = [driver.add([5, 6, 7], ResolvedSampling(max_tokens=4, seed=0)) for _ in range(2)]
     driver.finish(lives)
     assert all(each.error is None for live in lives for each in live.sampled)
+    assert lives[0].generated == lives[1].generated
