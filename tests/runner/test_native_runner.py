@@ -96,7 +96,7 @@ def test_bits_of_other_families_do_not_depend_on_the_step(tinies: Tiny, family: 
 
 def test_the_torch_runner_says_the_same(tinies: Tiny) -> None:
     ours = alone(load(tinies("llama", "native-float32")), requests())
-    theirs = alone(load(tinies("llama", "float32"), dtype="float32"), requests())
+    theirs = alone(load(tinies("llama", "float32")), requests())
     for (sampled, prompts), (expected, expected_prompts) in zip(ours, theirs, strict=True):
         assert [each[0] for each in sampled] == [each[0] for each in expected]
         pairs = zip(

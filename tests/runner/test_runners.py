@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headway.checkpoint import Storage
+from headway.checkpoint import Storage, load_prepared
 from headway.checkpoint.container import read_header
 from headway.checkpoint.prepared import WEIGHTS
 from headway.config import EngineConfig
@@ -26,9 +26,10 @@ BLOCK = 16
 
 
 def load(folder: Path, **changes: Any) -> Runner:
-    config = EngineConfig(
-        **{"device": "cpu", "threads": 1, "block_size": BLOCK, "kv_cache_memory": 2**25, **changes}
-    )
+    settings: dict[str, Any] = {"device": "cpu", "threads": 1, "block_size": BLOCK}
+    if load_prepared(folder).storage == "float32":
+        settings["dtype"] = "float32"  # by itself, the reference would take bfloat16
+    config = EngineConfig(**{**settings, "kv_cache_memory": 2**25, **changes})
     return build_runner(config, folder).runner
 
 
