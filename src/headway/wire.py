@@ -42,8 +42,10 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     device: str
     dtype: str
+    """Form of the weights."""
+    kv_cache_dtype: str = ""
     backend: str
-    """Which kernels run, e.g. "reference (oneDNN)"."""
+    """Which kernels run, e.g. "native (avx512)" or "reference (oneDNN)"."""
     threads: int
     policy: str
     limits: Limits

@@ -1,7 +1,7 @@
 """`headway doctor`: what was found on this machine, and which kernels run here.
 
-With the model prepared already it also starts an engine, and reports what that chose and how long
-it took to be ready.
+It also starts an engine, and reports what that chose and how long it took to be ready; or, with
+`--quality`, compares all forms of a model with float32 and keeps the verdict.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import asyncio
 import importlib.metadata
 import platform
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 
-from headway import __version__, machine
+from headway import __version__, machine, native
+from headway.checkpoint.verdicts import Verdict
 from headway.cli.flags import add_flags, collect
 from headway.config import EngineConfig, cache_home
 from headway.wire import EngineInfo
@@ -25,13 +27,21 @@ Fact = tuple[str, str]
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", help="model to start (default: the default model)")
     parser.add_argument("--no-engine", action="store_true", help="do not start an engine")
+    parser.add_argument(
+        "--quality",
+        action="store_true",
+        help="measure how close every form of the model is to float32, which takes minutes, and "
+        "let the dtype 'auto' go by it from now on",
+    )
     add_flags(parser.add_argument_group("engine"), EngineConfig, leave_out=("model",))
 
 
 def run(arguments: argparse.Namespace) -> int:
     _show(machine_facts())
-    if not arguments.no_engine:
-        config = collect(EngineConfig, arguments)
+    config = collect(EngineConfig, arguments)
+    if arguments.quality:
+        _judge(config)
+    elif not arguments.no_engine:
         print(f"\nStarting an engine for {config.model} ...", flush=True)
         started = time.monotonic()
         info = asyncio.run(_start_and_stop(config))
@@ -52,6 +62,7 @@ def machine_facts() -> Iterator[Fact]:
         f"{_gib(machine.available_memory())} free of {_gib(machine.total_memory())}",
     )
     yield "NVIDIA GPU", "yes" if machine.has_nvidia_gpu() else "none"
+    yield "native kernels", _native_kernels()
     yield "C++ compiler", shutil.which("c++") or shutil.which("g++") or "none"
     yield "models in", str(cache_home())
 
@@ -59,17 +70,51 @@ def machine_facts() -> Iterator[Fact]:
 def engine_facts(info: EngineInfo) -> Iterator[Fact]:
     """Name and value of what a started engine chose."""
     limits = info.limits
-    yield "device", f"{info.device}, {info.dtype}, {info.threads} threads"
+    yield "device", f"{info.device}, {info.threads} threads"
     yield "kernels", info.backend
-    yield "weights", _gib(info.weight_bytes)
+    yield "weights", f"{info.dtype}, {_gib(info.weight_bytes)}"
     tokens = info.num_blocks * info.block_size
-    yield "KV cache", f"{_gib(info.kv_bytes)}: {info.num_blocks} blocks, {tokens} tokens"
+    yield (
+        "KV cache",
+        f"{info.kv_cache_dtype}, {_gib(info.kv_bytes)}: {info.num_blocks} blocks, {tokens} tokens",
+    )
     yield (
         "batch",
         f"policy {info.policy}, at most {limits.max_num_seqs} sequences and "
         f"{limits.max_num_batched_tokens} new tokens a step",
     )
     yield "longest sequence", f"{limits.max_model_len} tokens"
+
+
+def quality_table(verdict: Verdict) -> Iterator[str]:
+    """A verdict as lines of text: each form beside float32."""
+    yield f"{verdict.model}, {verdict.tokens} tokens; float32 has perplexity {verdict.perplexity:.3f}"
+    yield f"{'form':<10} {'KV cache':<10} {'perplexity':>10} {'KL':>8} {'same top token':>15}"
+    for row in verdict.forms:
+        yield (
+            f"{row.form:<10} {row.kv_cache:<10} {row.perplexity:>+10.2%} {row.divergence:>8.4f} "
+            f"{row.agreement:>15.1%}  {'passes' if row.passes else 'fails'}"
+        )
+
+
+def _judge(config: EngineConfig) -> None:
+    from headway.llm.quality import judge
+
+    print(f"\nComparing all forms of {config.model} with float32 ...", flush=True)
+    for line in quality_table(judge(config, watch=_watch)):
+        print(line)
+
+
+def _watch(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{done} of {total} contexts", end="\n" if done == total else "", file=sys.stderr)
+
+
+def _native_kernels() -> str:
+    try:
+        return "for " + " ".join(native.supported(native.load()))
+    except native.LibraryError as error:
+        return error.message
 
 
 async def _start_and_stop(config: EngineConfig) -> EngineInfo:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Literal
+from dataclasses import fields
 
-from headway.config import DEFAULT_MODEL
+from headway.cli.flags import add_flags, collect
+from headway.config import DEFAULT_MODEL, EngineConfig
+
+_DECIDING = ("dtype", "backend", "device", "kv_cache_dtype")
+"""Settings that decide how a model is stored."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +17,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions.add_parser("list", help="known, downloaded and prepared models")
     pull = actions.add_parser("pull", help="download a model")
     prepare = actions.add_parser("prepare", help="download and convert a model for quick starts")
-    prepare.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default=None)
+    others = tuple(field.name for field in fields(EngineConfig) if field.name not in _DECIDING)
+    add_flags(prepare, EngineConfig, leave_out=others)
     for action in (pull, prepare):
         action.add_argument("model", nargs="?", default=DEFAULT_MODEL)
     remove = actions.add_parser("rm", help="remove a downloaded or prepared model")
@@ -26,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.action == "pull":
         _pull(arguments.model)
     elif arguments.action == "prepare":
-        _prepare(arguments.model, arguments.dtype)
+        _prepare(collect(EngineConfig, arguments))
     else:
         _remove(arguments.model)
     return 0
@@ -47,11 +52,11 @@ def _pull(model: str) -> None:
         print(path)
 
 
-def _prepare(model: str, dtype: Literal["float32", "bfloat16", "float16"] | None) -> None:
-    from headway.checkpoint import prepare
-    from headway.machine import fast_dtype
+def _prepare(config: EngineConfig) -> None:
+    """As an engine with these settings would need it; the folder's name says how it is stored."""
+    from headway.llm.storage import ready_model
 
-    prepared = prepare(model, dtype=dtype or fast_dtype())
+    _, prepared = ready_model(config)
     print(prepared.folder)
 
 

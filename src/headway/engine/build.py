@@ -34,6 +34,7 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     info = EngineInfo(
         device=loaded.device,
         dtype=loaded.dtype,
+        kv_cache_dtype=loaded.kv_cache_dtype,
         backend=loaded.backend,
         threads=loaded.threads,
         policy=config.policy,
@@ -44,9 +45,11 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
         weight_bytes=loaded.weight_bytes,
     )
     logger.info(
-        "engine ready device=%s dtype=%s backend=%s threads=%d policy=%s blocks=%d seconds=%.2f",
+        "engine ready device=%s dtype=%s kv_cache_dtype=%s backend=%s threads=%d policy=%s "
+        "blocks=%d seconds=%.2f",
         info.device,
         info.dtype,
+        info.kv_cache_dtype,
         info.backend,
         info.threads,
         info.policy,

@@ -17,6 +17,7 @@ class LoadedRunner:
     model: ModelConfig
     device: str
     dtype: str
+    kv_cache_dtype: str
     backend: str
     threads: int
     limits: Limits

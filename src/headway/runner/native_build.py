@@ -77,6 +77,7 @@ def build_native_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
         model=source.config,
         device="cpu",
         dtype=form,
+        kv_cache_dtype=kind.name.lower(),
         backend=f"native ({isa})",
         threads=threads,
         limits=limits,

@@ -52,6 +52,7 @@ def build_torch_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
         model=source.config,
         device=str(device),
         dtype=dtype,
+        kv_cache_dtype=dtype,
         backend=backend.name,
         threads=threads,
         limits=limits,
