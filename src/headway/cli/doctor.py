@@ -88,7 +88,7 @@ def engine_facts(info: EngineInfo) -> Iterator[Fact]:
 
 def quality_table(verdict: Verdict) -> Iterator[str]:
     """A verdict as lines of text: each form beside float32."""
-    yield f"{verdict.model}, {verdict.tokens} tokens; float32 has perplexity {verdict.perplexity:.3f}"
+    yield f"{verdict.model}: {verdict.tokens} tokens, float32 perplexity {verdict.perplexity:.3f}"
     yield f"{'form':<10} {'KV cache':<10} {'perplexity':>10} {'KL':>8} {'same top token':>15}"
     for row in verdict.forms:
         yield (
