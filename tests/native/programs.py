@@ -29,6 +29,7 @@ from headway.checkpoint.packing import (
 from headway.native import Library, abi, load
 
 Floats = npt.NDArray[Any]  # of float32; arithmetic with it is typed as float64
+Ints = npt.NDArray[np.int64]
 BLOCK = 32
 
 
@@ -116,20 +117,23 @@ class Program:
         self._recording = recording
         self._tokens = 0
 
-    def run(self, tokens: npt.NDArray[np.int64]) -> None:
+    def run(self, tokens: Ints) -> None:
         """One step of one sequence, from its first position on, that asks for nothing."""
-        count = np.array([len(tokens)], np.int64)
-        start = np.zeros(1, np.int64)
-        table = np.zeros(-(-len(tokens) // BLOCK), np.int64)
-        broken = np.zeros(1, np.uint8)
+        table = np.zeros((1, -(-len(tokens) // BLOCK)), np.int64)
+        self.step(tokens, np.zeros(1, np.int64), np.array([len(tokens)]), table)
+
+    def step(self, tokens: Ints, starts: Ints, counts: Ints, tables: Ints) -> None:
+        """One step of several sequences, as in `hw_step`, that asks for nothing."""
+        broken = np.zeros(len(starts), np.uint8)
+        tables = np.ascontiguousarray(tables)
         step = abi.Step(
             num_tokens=len(tokens),
-            num_slices=1,
+            num_slices=len(starts),
             tokens=tokens.ctypes.data,
-            starts=start.ctypes.data,
-            counts=count.ctypes.data,
-            tables=table.ctypes.data,
-            table_width=len(table),
+            starts=starts.ctypes.data,
+            counts=counts.ctypes.data,
+            tables=tables.ctypes.data,
+            table_width=tables.shape[1],
             broken=broken.ctypes.data,
         )
         assert self._library.hw_program_run(self._handle, step, None) == 0
@@ -151,10 +155,13 @@ class Program:
 
 
 @contextmanager
-def compiled(recording: Recording, isa: str, threads: int = 1) -> Iterator[Program]:
-    """The recording as a program with a pool of its own."""
+def compiled(
+    recording: Recording, isa: str, threads: int = 1, cache: abi.Cache | None = None
+) -> Iterator[Program]:
+    """The recording as a program with a pool of its own; `cache` gets memory of its own, too."""
     library = load()
-    cache = abi.Cache(num_layers=1, num_blocks=16, block_size=BLOCK, kv_heads=1, head_dim=32)
+    if cache is None:
+        cache = abi.Cache(num_layers=1, num_blocks=16, block_size=BLOCK, kv_heads=1, head_dim=32)
     memory = np.zeros(library.hw_cache_bytes(cache) + 64, np.uint8)
     cache.memory = memory.ctypes.data + -memory.ctypes.data % 64
     pool = library.hw_pool_create(threads, None)
