@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 
 from headway import __version__
-from headway.cli.doctor import machine_facts
+from headway.checkpoint import load_prepared
+from headway.cli.doctor import engine_facts, machine_facts
 from headway.cli.main import COMMANDS, main
+from headway.native import available
+from headway.types import Limits
+from headway.wire import EngineInfo
+from tests.checkpoint.test_gguf import write
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,7 +64,70 @@ def test_doctor_tells_what_it_found() -> None:
     facts = dict(machine_facts())
     assert facts["headway"] == __version__
     assert int(facts["cores"]) >= 1
+    assert facts["native kernels"].startswith("for " if available() else "the native kernels are")
     assert all(facts.values())
+
+
+def test_doctor_tells_what_an_engine_chose() -> None:
+    limits = Limits(
+        max_num_seqs=9, max_num_batched_tokens=77, max_num_partial_prefills=1, max_model_len=555
+    )
+    info = EngineInfo(
+        device="cpu",
+        dtype="int4",
+        kv_cache_dtype="int8",
+        backend="native (avx512)",
+        threads=2,
+        policy="continuous",
+        limits=limits,
+        num_blocks=10,
+        block_size=32,
+        kv_bytes=2**30,
+        weight_bytes=2**29,
+    )
+    assert dict(engine_facts(info)) == {
+        "device": "cpu, 2 threads",
+        "kernels": "native (avx512)",
+        "weights": "int4, 0.50 GiB",
+        "KV cache": "int8, 1.00 GiB: 10 blocks, 320 tokens",
+        "batch": "policy continuous, at most 9 sequences and 77 new tokens a step",
+        "longest sequence": "555 tokens",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "storage"),
+    [
+        (("--dtype", "int8"), "native-int8"),
+        (("--dtype", "bfloat16", "--backend", "native"), "native-bfloat16"),
+        (("--dtype", "float16", "--backend", "reference"), "float16"),
+    ],
+)
+def test_a_model_is_prepared_as_an_engine_would_need_it(
+    words: tuple[str, ...],
+    storage: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HEADWAY_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("headway.native.available", lambda: True)
+    monkeypatch.setattr("headway.machine.has_nvidia_gpu", lambda: False)
+    write(tmp_path / "m.gguf")
+    assert main(["models", "prepare", str(tmp_path / "m.gguf"), *words]) == 0
+    folder = Path(capsys.readouterr().out.strip())
+    assert load_prepared(folder).storage == storage
+    assert main(["models", "list"]) == 0
+    assert folder.name in capsys.readouterr().out
+    assert main(["models", "rm", folder.name]) == 0
+    assert not folder.exists()
+
+
+def test_a_form_that_the_backend_lacks_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "prepare", "x", "--dtype", "int8", "--backend", "reference"]) == 1
+    assert capsys.readouterr().err.strip() == (
+        "headway: dtype int8 needs the native backend, on a CPU"
+    )
 
 
 def test_models_come_and_go(
