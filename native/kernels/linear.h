@@ -175,35 +175,32 @@ void head_rows(const HeadTask& h, int64_t panel, int64_t row) {
   F out[R][2];
   tile<R>(t, t.panels + panel * t.panel_bytes, rows, out);
   add_bias<R>(t, panel, out);
+  const int32_t first = static_cast<int32_t>(kPanel * panel);
+  const M real0 = i_less(i_set(first) + i_lanes(), i_set(t.outputs));
+  const M real1 = i_less(i_set(first + 16) + i_lanes(), i_set(t.outputs));
+  const F lowest = f_set(-INFINITY), infinite = f_set(INFINITY);
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    F best = f_set(-INFINITY);
-    I where = i_set(0);
-    uint32_t finite = 0;
-    for (int half = 0; half < 2; ++half) {
-      const int32_t first = static_cast<int32_t>(kPanel * panel + 16 * half);
-      const I output = i_set(first) + i_lanes();
-      const M real = i_less(output, i_set(t.outputs));
-      F x = out[r][half];
-      if (h.softcap != 0.0f) x = f_tanh(x / f_set(h.softcap)) * f_set(h.softcap);
-      const M fine = f_less(f_abs(x), f_set(INFINITY));
-      finite |= (m_bits(real) & ~m_bits(fine)) << (16 * half);
-      x = f_select(real, x, f_set(-INFINITY));
-      if (h.keep[row + r]) f_store(t.out + (row + r) * t.out_stride + first, x);
-      const M better = f_less(best, x);
-      best = f_select(better, x, best);
-      where = i_select(better, output, where);
+    F low = out[r][0], high = out[r][1];
+    if (h.softcap != 0.0f) {
+      low = f_tanh(low / f_set(h.softcap)) * f_set(h.softcap);
+      high = f_tanh(high / f_set(h.softcap)) * f_set(h.softcap);
     }
-    const float top = f_highest(best);
-    // The lowest output among equals.
-    alignas(64) float scores[16];
-    alignas(64) int32_t outputs[16];
-    f_store(scores, best);
-    i_store(outputs, where);
-    int32_t first = INT32_MAX;
-    for (int n = 0; n < 16; ++n) {
-      if (scores[n] == top && outputs[n] < first) first = outputs[n];
+    const uint32_t broken = (m_bits(real0) & ~m_bits(f_less(f_abs(low), infinite))) |
+                            (m_bits(real1) & ~m_bits(f_less(f_abs(high), infinite)));
+    low = f_select(real0, low, lowest);
+    high = f_select(real1, high, lowest);
+    if (h.keep[row + r]) {
+      float* to = t.out + (row + r) * t.out_stride + first;
+      f_store(to, low);
+      f_store(to + 16, high);
     }
-    h.best[(row + r) * h.num_panels + panel] = {top, finite ? -1 : first};
+    const float top = f_highest(f_max(low, high));
+    const F tops = f_set(top);
+    // The lowest output among equals is the lowest bit.
+    const uint32_t bits = m_bits(f_equal(low, tops)) | m_bits(f_equal(high, tops)) << 16;
+    const int32_t where = first + __builtin_ctz(bits | 0x80000000u);
+    h.best[(row + r) * h.num_panels + panel] = {top, broken ? -1 : where};
   }
 }
 
