@@ -11,87 +11,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
-import os
-import random
-import signal
-import statistics
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
-VOCABULARY = 49152
-MODEL = "smollm2-135m-instruct"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    prompt: list[int]
-    tokens: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stream:
-    """What a client saw: when it asked and when each chunk of so many tokens came."""
-
-    asked: float
-    chunks: list[tuple[float, int]]
-
-    @property
-    def ttft(self) -> float:
-        return self.chunks[0][0] - self.asked
-
-    @property
-    def gaps(self) -> list[float]:
-        times = [when for when, _ in self.chunks]
-        return [later - earlier for earlier, later in itertools.pairwise(times)]
-
-
-def burst(requests: int, prompt_len: int, seed: int) -> list[Work]:
-    """The work: the lengths depend on nothing but the request's number, the prompts on `seed`."""
-    lengths, words = random.Random(0), random.Random(seed)
-    return [
-        Work(
-            prompt=[words.randrange(100, VOCABULARY) for _ in range(prompt_len)],
-            tokens=min(384, max(8, round(lengths.expovariate(1 / 96)))),
-        )
-        for _ in range(requests)
-    ]
-
-
-async def ask(port: int, work: Work) -> Stream:
-    body = json.dumps(
-        {
-            "model": MODEL,
-            "prompt": work.prompt,
-            "max_tokens": work.tokens,
-            "temperature": 0,
-            "ignore_eos": True,
-            "stream": True,
-            "return_token_ids": True,
-        }
-    ).encode()
-    asked = time.perf_counter()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
-    writer.write((head + "Content-Type: application/json\r\nConnection: close\r\n\r\n").encode())
-    writer.write(body)
-    chunks: list[tuple[float, int]] = []
-    async for line in reader:
-        if line.startswith(b"data: {"):
-            choices = json.loads(line[6:])["choices"]
-            count = len(choices[0].get("token_ids") or []) if choices else 0
-            if count:
-                chunks.append((time.perf_counter(), count))
-    writer.close()
-    if sum(count for _, count in chunks) != work.tokens:
-        raise RuntimeError(f"asked for {work.tokens} tokens, got {chunks}")
-    return Stream(asked=asked, chunks=chunks)
+from served import MODEL, Server, Work, ask, percentile
+from workload import burst
 
 
 async def run(port: int, works: list[Work]) -> dict[str, float]:
@@ -101,7 +26,7 @@ async def run(port: int, works: list[Work]) -> dict[str, float]:
     output = sum(work.tokens for work in works)
     ttft = [stream.ttft for stream in streams]
     gaps = [gap for stream in streams for gap in stream.gaps]
-    ends = [stream.chunks[-1][0] - stream.asked for stream in streams]
+    ends = [stream.seconds for stream in streams]
     return {
         "wall_s": wall,
         "output_tokens_per_s": output / wall,
@@ -111,48 +36,6 @@ async def run(port: int, works: list[Work]) -> dict[str, float]:
         "itl_p99_ms": 1e3 * percentile(gaps, 99),
         "e2e_p50_s": percentile(ends, 50),
     }
-
-
-def percentile(values: list[float], share: int) -> float:
-    return statistics.quantiles(values, n=100, method="inclusive")[share - 1]
-
-
-class Server:
-    """A `headway serve` process on a port of its own."""
-
-    def __init__(self, policy: str, port: int, extra: list[str]) -> None:
-        command = [sys.executable, "-m", "headway", "--log-level", "warning", "serve"]
-        self.port = port
-        started = time.perf_counter()
-        self.process = subprocess.Popen(
-            [*command, "--port", str(port), "--policy", policy, *extra], start_new_session=True
-        )
-        asyncio.run(self._ready())
-        self.ready_after = time.perf_counter() - started
-
-    async def _ready(self) -> None:
-        deadline = time.perf_counter() + 600
-        while time.perf_counter() < deadline and self.process.poll() is None:
-            try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                writer.write(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                status = await reader.readline()
-                writer.close()
-                if b" 200 " in status:
-                    return
-            except OSError:
-                pass
-            await asyncio.sleep(0.02)
-        raise RuntimeError("the server did not become ready")
-
-    def memory(self) -> int:
-        """Resident bytes of the server and its engine, shared pages counted once."""
-        main = psutil.Process(self.process.pid)
-        return sum(p.memory_full_info().uss for p in [main, *main.children(recursive=True)])
-
-    def stop(self) -> None:
-        os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.wait(timeout=60)
 
 
 def main() -> None:
@@ -168,15 +51,12 @@ def main() -> None:
     records: list[dict[str, object]] = []
     for round_number in range(arguments.rounds):
         for policy in arguments.policies:
-            server = Server(policy, arguments.port, arguments.extra)
-            try:
-                works = burst(arguments.requests, arguments.prompt_len, seed=round_number)
+            with Server(arguments.port, ["--policy", policy, *arguments.extra]) as server:
+                works = burst(arguments.requests, round_number, arguments.prompt_len)
                 asyncio.run(ask(server.port, Work(prompt=works[0].prompt[::-1], tokens=8)))
                 figures = asyncio.run(run(server.port, works))
                 figures["ready_after_s"] = server.ready_after
-                figures["memory_mib"] = server.memory() / 2**20
-            finally:
-                server.stop()
+                figures["peak_memory_mib"] = (server.peak_memory() or 0) / 2**20
             records.append({"policy": policy, "round": round_number, **figures})
             shown = "  ".join(f"{name} {value:.2f}" for name, value in figures.items())
             print(f"{policy:>11}  {shown}", flush=True)
