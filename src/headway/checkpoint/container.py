@@ -54,7 +54,10 @@ def write_container(
 
 
 def read_header(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
-    """A container's metadata and its tensors' entries; raises `ModelError` where it is damaged."""
+    """A container's metadata, and each tensor's entry: dtype, shape, data_offsets.
+
+    Raises `ModelError` where it is damaged; that the data are there is not checked.
+    """
     try:
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
@@ -63,10 +66,26 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
             found = json.loads(stream.read(length))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read as safetensors: {error}") from error
-    if not isinstance(found, dict) or not all(isinstance(entry, dict) for entry in found.values()):
+    if not isinstance(found, dict):
         raise ModelError(f"{path}: damaged safetensors header")
     metadata = found.pop("__metadata__", {})
+    if not (_texts(metadata) and all(_is_entry(entry) for entry in found.values())):
+        raise ModelError(f"{path}: damaged safetensors header")
     return metadata, found
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def _is_entry(value: object) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("dtype"), str):
+        return False
+    lists = (value.get("shape"), value.get("data_offsets"))
+    whole = (
+        isinstance(each, list) and all(type(n) is int and n >= 0 for n in each) for each in lists
+    )
+    return all(whole) and len(value["data_offsets"]) == 2
 
 
 def _header(entries: list[Entry], metadata: Mapping[str, str]) -> bytes:
