@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-
 from headway import machine
 
 
@@ -54,20 +52,3 @@ def test_memory_headroom_of_both_versions(tmp_path: Path) -> None:
 
 def test_headroom_is_never_negative(tmp_path: Path) -> None:
     assert machine.memory_headroom(write(tmp_path, memoryDOTmax="10", memoryDOTcurrent="40")) == 0
-
-
-@pytest.mark.parametrize(
-    ("bfloat16", "card", "gpu", "dtype"),
-    [
-        (True, False, True, "bfloat16"),
-        (False, False, True, "float32"),
-        (False, True, True, "bfloat16"),
-        (False, True, False, "float32"),
-    ],
-)
-def test_fast_dtype(
-    monkeypatch: pytest.MonkeyPatch, bfloat16: bool, card: bool, gpu: bool, dtype: str
-) -> None:
-    monkeypatch.setattr(machine, "has_bfloat16", lambda: bfloat16)
-    monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: card)
-    assert machine.fast_dtype(gpu=gpu) == dtype

@@ -10,7 +10,6 @@ import os
 import platform
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 _CGROUP = Path("/sys/fs/cgroup")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -104,11 +103,6 @@ def has_bfloat16() -> bool:
 def has_nvidia_gpu() -> bool:
     """Whether an NVIDIA driver is loaded and shows a device."""
     return Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()
-
-
-def fast_dtype(*, gpu: bool = True) -> Literal["float32", "bfloat16"]:
-    """The number format this machine computes fastest; `gpu` says whether its GPU may be used."""
-    return "bfloat16" if (gpu and has_nvidia_gpu()) or has_bfloat16() else "float32"
 
 
 def processor() -> str:
