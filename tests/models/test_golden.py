@@ -10,23 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from headway.checkpoint import Prepared, Storage, prepare
-from headway.checkpoint.prepared import WEIGHTS
 from headway.config import EngineConfig
-from headway.models import load_model
-from headway.native import abi
 from headway.native.library import available
-from headway.ops import CacheShape
-from headway.ops.native.weights import address
-from headway.ops.reference import HostBatch, ReferenceBackend
 from headway.runner import LoadedRunner, build_runner
 from headway.runner.native_runner import NativeRunner
 from headway.types import ResolvedSampling
 from tests.models.families import FAMILIES, VOCABULARY, write_tiny
+from tests.models.scores import native_scores, reference_scores
 from tests.runner.driver import Driver, Live
 
 BLOCK = 16
@@ -95,19 +89,11 @@ def test_alone(golden: Golden) -> None:
 
 def test_scores_of_one_forward_pass_are_within_1e_4(golden: Golden) -> None:
     texts = [p + c[:-1] for p, c in zip(golden.prompts, golden.continuations, strict=True)]
-    width = max(len(text) for text in texts) // BLOCK + 1
-    tables = np.random.default_rng(0).permutation(width * len(texts)).reshape(-1, width)
-    host = HostBatch(
-        tokens=np.array([token for text in texts for token in text]),
-        starts=np.zeros(len(texts), dtype=np.int64),
-        counts=np.array([len(text) for text in texts]),
-        tables=tables,
-    )
     runner = golden.loaded.runner
     if isinstance(runner, NativeRunner):
-        scores = _native_scores(runner, host)
+        scores = native_scores(runner, texts, BLOCK)
     else:
-        scores = _reference_scores(golden.prepared, host)
+        scores = reference_scores(golden.prepared, texts, BLOCK)
     expected = torch.cat(golden.scores)
     assert expected.std() > 0.5
     torch.testing.assert_close(scores, expected, atol=1e-4, rtol=0)
@@ -185,39 +171,3 @@ def _continue(model: Any, prompt: list[int]) -> tuple[list[int], torch.Tensor]:
         scores = model(torch.tensor([tokens])).logits[0].float()
         tokens.append(int(scores[-1].argmax()))
     return tokens[len(prompt) :], model(torch.tensor([tokens[:-1]])).logits[0].float()
-
-
-@torch.inference_mode()
-def _reference_scores(prepared: Prepared, host: HostBatch) -> torch.Tensor:
-    backend = ReferenceBackend(device=torch.device("cpu"), dtype=torch.float32)
-    config = prepared.config
-    weights = backend.weights(prepared.folder / WEIGHTS)
-    model = load_model(config, weights, length=128)
-    shape = CacheShape(
-        num_layers=config.num_layers,
-        num_blocks=host.tables.size,
-        block_size=BLOCK,
-        num_kv_heads=config.num_kv_heads,
-        head_dim=config.head_dim,
-    )
-    batch = backend.batch(host, shape, model.windows, config.num_heads)
-    words = backend.step(weights, backend.allocate(shape), batch)
-    return model.logits(words, model.forward(words))
-
-
-def _native_scores(runner: NativeRunner, host: HostBatch) -> torch.Tensor:
-    broken = np.ones(len(host.counts), dtype=np.uint8)
-    runner._program.run(
-        abi.Step(
-            num_tokens=len(host.tokens),
-            num_slices=len(host.counts),
-            tokens=address(host.tokens),
-            starts=address(host.starts),
-            counts=address(host.counts),
-            tables=address(host.tables),
-            table_width=host.tables.shape[1],
-            broken=address(broken),
-        )
-    )
-    assert not broken.any()
-    return torch.from_numpy(runner._program.scores(len(host.tokens), VOCABULARY))
