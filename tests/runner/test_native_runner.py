@@ -13,7 +13,9 @@ import pytest
 
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
+from headway.native.abi import Kind
 from headway.runner import build_runner
+from headway.runner.native_runner import NativeRunner
 from headway.types import Entry, ResolvedSampling, StepPlan
 from headway.types.runner import Runner
 from tests.models.families import VOCABULARY
@@ -144,7 +146,9 @@ import sys
 from pathlib import Path
 import headway.engine.build
 from headway.config import EngineConfig
+from headway.native.abi import Kind
 from headway.runner import build_runner
+from headway.runner.native_runner import NativeRunner
 from headway.types import Entry, ResolvedSampling, Slice, StepPlan
 config = EngineConfig(kv_cache_memory=2**22, threads=1, max_model_len=64)
 runner = build_runner(config, Path({str(folder)!r})).runner
@@ -155,6 +159,16 @@ assert result.sampled[0].error is None
 assert "torch" not in sys.modules and "safetensors" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_seconds_are_counted_by_kind_where_asked(tinies: Tiny) -> None:
+    runner = load(tinies("qwen3_moe", "native-int8"))
+    assert isinstance(runner, NativeRunner)
+    before = alone(runner, requests()[:2])
+    seconds = runner.measure()
+    assert alone(runner, requests()[:2]) == before
+    assert len(seconds) == len(Kind) + 1
+    assert all(each > 0 for each in seconds)
 
 
 def test_settings_decide_what_is_built(tinies: Tiny) -> None:

@@ -13,7 +13,7 @@ from itertools import chain
 import numpy as np
 
 from headway.native import abi
-from headway.ops.native import Program
+from headway.ops.native import Program, Seconds, no_seconds
 from headway.ops.native.weights import address
 from headway.ops.protocol import Floats
 from headway.runner.answers import NOT_FINITE, NOTHING_LEFT, Computed
@@ -38,6 +38,7 @@ class NativeRunner:
             max_seqs=limits.max_num_seqs, max_len=limits.max_model_len, block_size=block_size
         )
         self._constants = Constants(vocabulary=vocabulary)
+        self._seconds: Seconds | None = None
         self._vocabulary = vocabulary
 
     def submit(self, plan: StepPlan) -> Computed:
@@ -62,6 +63,14 @@ class NativeRunner:
                 seconds=time.perf_counter() - began,
             )
         )
+
+    def measure(self) -> Seconds:
+        """From now on, every step adds the seconds of each kind of operation to what this gives.
+
+        The entries are those of `abi.Kind`, and the selection of tokens as the last.
+        """
+        self._seconds = no_seconds()
+        return self._seconds
 
     def scores(self, num_tokens: int) -> Floats:
         """Raw scores of every token of the last step, [num_tokens, vocabulary], to measure."""
@@ -113,7 +122,8 @@ class NativeRunner:
                 asked=address(choices.asked),
                 choices=address(choices.choices),
                 broken=address(broken),
-            )
+            ),
+            self._seconds,
         )
         for n in broken.nonzero()[0].tolist():
             rows[n].broken = True

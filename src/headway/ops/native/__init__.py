@@ -9,7 +9,13 @@ numpy and ctypes are used; nothing here knows a request, a plan or a model famil
 from headway.ops.native.describe import describe
 from headway.ops.native.lower import lower
 from headway.ops.native.operations import BufferSpec, Listing, Operation
-from headway.ops.native.program import CacheMemory, Program, cache_bytes
+from headway.ops.native.program import (
+    CacheMemory,
+    Program,
+    Seconds,
+    cache_bytes,
+    no_seconds,
+)
 from headway.ops.native.recorder import Recorder
 from headway.ops.native.weights import NativeWeights
 
@@ -21,7 +27,9 @@ __all__ = [
     "Operation",
     "Program",
     "Recorder",
+    "Seconds",
     "cache_bytes",
     "describe",
     "lower",
+    "no_seconds",
 ]
