@@ -1,0 +1,60 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# An engine that is faster in every later prompt set, and one that never runs.
+RUN = """#!/usr/bin/env bash
+[ "$1" = broken ] && { echo "no such engine"; exit 3; }
+echo "COLDSTART 1.5s ok=True"
+echo "PEAKRSS 2000 MiB over 2 procs"
+cat > "$2" <<END
+[{"name": "W0", "decode_tps": [90, $((100 + SET)), 200], "ttft50": 0.25},
+ {"name": "W1a", "out_tps": 400, "ttft50": 1, "itl50": 20, "itl99": 30},
+ {"name": "INV", "match": 3, "of": 4, "form": "$FORM"}]
+END
+"""
+
+
+def compare(folder: Path, *systems: str) -> tuple[dict[str, object], str]:
+    (folder / "run.sh").write_text(RUN)
+    command = [sys.executable, str(ROOT / "benchmarks" / "peers.py"), *systems]
+    command += ["--peers", str(folder), "--out", str(folder / "out"), "--rounds", "3"]
+    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT / "src")}
+    subprocess.run(
+        [*command, "--pause", "0"], env=environment, check=True, timeout=120, capture_output=True
+    )
+    record = json.loads((folder / "out" / "peers.json").read_text())
+    return record, (folder / "out" / "peers.md").read_text()
+
+
+def test_engines_take_turns_and_the_table_has_medians_and_spread(tmp_path: Path) -> None:
+    record, table = compare(tmp_path, "first:q4_0", "second")
+    runs = record["runs"]
+    assert isinstance(runs, list)
+    order = [run["system"] for run in runs]
+    assert order == ["first q4_0", "second", "second", "first q4_0", "first q4_0", "second"]
+    assert [run["figures"]["W0 decode tokens/s"] for run in runs] == [100, 100, 101, 101, 102, 102]
+    assert runs[0]["figures"]["start s"] == 1.5
+    assert runs[0]["figures"]["peak memory MiB"] == 2000
+    assert runs[0]["figures"]["INV identical %"] == 75
+    assert "| W0 decode tokens/s | 101 (100-102, n=3) | 101 (100-102, n=3) |" in table
+
+
+def test_an_engine_that_fails_does_not_end_the_comparison(tmp_path: Path) -> None:
+    record, table = compare(tmp_path, "broken", "second")
+    runs = record["runs"]
+    assert isinstance(runs, list)
+    assert ["no such engine" in run.get("error", "") for run in runs].count(True) == 3
+    assert "Failed turns: broken: 3, second: 0" in table
+    assert "| W1a output tokens/s |  | 400 (400-400, n=3) |" in table
+
+
+def test_benchmarks_say_how_they_are_used() -> None:
+    for name in ("burst", "headline", "invariance", "peers"):
+        command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--help"]
+        environment = dict(os.environ) | {"PYTHONPATH": str(ROOT / "src")}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert "usage:" in done.stdout
