@@ -47,7 +47,7 @@ def test_generate_every_line() -> None:
 
 def test_chat_remembers_and_forgets() -> None:
     shown = headway(
-        *("chat", "--max-tokens", "24"),
+        *("chat", "--max-tokens", "24", "--dtype", "bfloat16"),
         said="What is the capital of France?\n/new\nSay hello.\n",
     )
     assert "Paris" in shown
