@@ -42,16 +42,16 @@ def build_native_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
     library, isa = load(), choose_isa(config.isa)
     threads = config.threads or machine.cores()
     limits = choose_limits(config, source.config, cuda=False)
+    free = machine.available_memory()
     weights = NativeWeights(source.folder / WEIGHTS)
     model = load_model(source.config, weights, length=limits.max_model_len)
     recorder = Recorder()
     model.logits(recorder, model.forward(recorder))
-    free = machine.available_memory()
     budget = Budget(
         given=config.kv_cache_memory,
         share=config.gpu_memory_utilization or _SHARE,
         free_before=free,
-        # The weights are mapped, and in memory only once they have been used.
+        # Counted, not measured: mapped weights are in memory only once they have been used.
         free_after=free - source.weight_bytes,
     )
     kind = choose_cache_kind(config, form)

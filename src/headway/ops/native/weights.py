@@ -1,13 +1,14 @@
-"""The packed matrices of a prepared model, as addresses in a memory-mapped file.
+"""The packed matrices of a prepared model, as addresses in memory.
 
-Nothing is read or copied here: the kernels read panels where the file's pages lie, and processes
-that serve one model share them. The format is safetensors with a description of each packed
-matrix in its metadata (form, outputs, inputs); tensors start at multiples of 64 bytes, as the
-kernels want them. Knows names and shapes, no family.
+The file is read into huge pages, from which a processor streams weights about a third faster than
+from the small pages of a mapped file; a file too large for that stays mapped. The format is
+safetensors with a description of each packed matrix in its metadata (form, outputs, inputs);
+tensors start at multiples of 64 bytes, as the kernels want them. Knows names and shapes, no family.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 from dataclasses import dataclass
@@ -17,12 +18,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headway import machine
 from headway.checkpoint.container import ALIGNMENT, read_header
 from headway.checkpoint.packing import Matrix as Packing
 from headway.checkpoint.packing import packed_bias, panel_bytes
 from headway.errors import ModelError
 from headway.native import abi
 from headway.ops.protocol import Floats, Matrix, Rope, Table, Vector
+
+_HUGE_SHARE = 0.5
+"""Of the memory that is free: the largest file that is read into huge pages."""
 
 _FORMS = {
     "float32": abi.Form.FLOAT32,
@@ -65,7 +70,7 @@ class NativeWeights:
         self.ropes: list[tuple[Floats, Floats]] = []
         self._path = path
         self._described, self._entries = read_header(path)
-        data = _mapped(path)
+        data = _held(path)
         self._base = np.frombuffer(data, dtype=np.uint8)
         self._start = 8 + int.from_bytes(data[:8], "little")
         self._known: dict[tuple[str, bool], int] = {}
@@ -153,12 +158,22 @@ def address(array: npt.NDArray[Any]) -> int:
     return place
 
 
-def _mapped(path: Path) -> mmap.mmap:
+def _held(path: Path) -> mmap.mmap:
+    """The file's bytes: in huge pages where they take no more than a share of what is free."""
     try:
         with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            size = file.seek(0, 2)
+            if size > _HUGE_SHARE * machine.available_memory() or not hasattr(
+                mmap, "MADV_HUGEPAGE"
+            ):
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            with contextlib.suppress(OSError):  # a kernel without huge pages does as well
+                memory.madvise(mmap.MADV_HUGEPAGE)
+            file.seek(0)
+            with memoryview(memory) as view:
+                if file.readinto(view) != size:
+                    raise ModelError(f"{path}: changed while it was read")
+            return memory
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read as safetensors: {error}") from error
-    if hasattr(mmap, "MADV_WILLNEED"):
-        data.madvise(mmap.MADV_WILLNEED)
-    return data
