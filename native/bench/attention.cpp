@@ -1,7 +1,7 @@
 // How fast attention is: decoding against the memory's speed, prompts against the arithmetic's.
 //
 //     python native/build.py build/native --test native/bench/attention.cpp
-//     build/native/attention [isa] [threads]
+//     build/native/attention [isa] [threads] [part of a scene's name]
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,7 +116,9 @@ int main(int argc, char** argv) {
       {"prompts of 64, 8 of them", 8, 4, 0, 64},
   };
   for (int kind : {HW_CACHE_BFLOAT16, HW_CACHE_INT8, HW_CACHE_FLOAT32}) {
-    for (const Scene& scene : scenes) show(*kernels, pool, scene, kind);
+    for (const Scene& scene : scenes) {
+      if (argc < 4 || strstr(scene.name, argv[3])) show(*kernels, pool, scene, kind);
+    }
   }
   return 0;
 }

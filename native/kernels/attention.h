@@ -2,7 +2,7 @@
 //
 // What a row's result is made of, in which order, depends on its own position alone: tiles and
 // segments start at absolute positions, hidden keys have weight 0, and a tile or segment that a row
-// does not see multiplies its sums by exactly 1 and adds 0.
+// does not see multiplies its sums by exactly 1 and adds 0. Scores are in powers of 2.
 #include "attention_tile.h"
 
 #include "attention_pack.h"
@@ -27,36 +27,49 @@ HW_INLINE void clear_state(const TileState& state, int rows, int padded) {
   f_store(state.highest, f_set(kLowest));
 }
 
+// A way through the blocks of an item's sequence, by position.
+struct BlockWalk {
+  const AttendWork& work;
+  int64_t entry = -1;
+  const char* head = nullptr;
+
+  // The block of `position`, at its kv head.
+  const char* at(int64_t position) {
+    const AttendTask& task = *work.task;
+    if (position >> task.cache.block_shift != entry) {
+      entry = position >> task.cache.block_shift;
+      const int64_t block = task.plan->tables[work.item.slice * task.plan->table_width + entry];
+      head = task.cache.head(task.layer, block, work.item.kv_head);
+    }
+    return head;
+  }
+};
+
 // Finds the chunks of the tile of keys from `tile` in which [begin, end) lies; chunks go in pairs,
 // and one without a key of ours stands for another.
 static TileView view_of(const AttendWork& work, int64_t tile, int64_t begin, int64_t end) {
   const CacheLayout& cache = work.task->cache;
-  const AttentionPlan& plan = *work.task->plan;
-  const int64_t* table = plan.tables + work.item.slice * plan.table_width;
   const int64_t first = begin / 16 * 16, last = (end - 1) / 16 * 16;
-  const int64_t seen = work.item.segment_end * kSegmentKeys < work.item.position + work.item.tokens
-                           ? work.item.segment_end * kSegmentKeys
-                           : work.item.position + work.item.tokens;
+  int64_t seen = work.item.segment_end * kSegmentKeys;
+  if (seen > work.item.position + work.item.tokens) seen = work.item.position + work.item.tokens;
   TileView view;
   view.begin = static_cast<int>((begin - tile) / 32 * 2);
   view.end = static_cast<int>((end - tile + 31) / 32 * 2);
   view.key_step = int64_t{cache.block_size} * 4;
   view.value_step = int64_t{cache.padded} * 4;
+  BlockWalk here{work}, ahead{work};
   for (int c = view.begin; c < view.end; ++c) {
     int64_t at = tile + c * 16;
     at = at < first ? first : at > last ? last : at;
     const int64_t offset = at & (cache.block_size - 1);
-    const char* head =
-        cache.head(work.task->layer, table[at >> cache.block_shift], work.item.kv_head);
+    const char* head = here.at(at);
     view.key[c] = head + offset * 4;
     view.value[c] = head + cache.values_at + offset / cache.lanes * view.value_step;
     const float* scales = reinterpret_cast<const float*>(head + cache.scales_at);
     view.key_scale[c] = scales + offset;
     view.value_scale[c] = scales + cache.block_size + offset;
     at += kTileKeys;
-    view.ahead[c] = at >= seen ? work.after[c]
-                               : cache.head(work.task->layer, table[at >> cache.block_shift],
-                                            work.item.kv_head) + offset * 4;
+    view.ahead[c] = at < seen ? ahead.at(at) + offset * 4 : work.after[c];
   }
   return view;
 }
@@ -86,7 +99,7 @@ HW_INLINE F hide_scores(const AttendWork& work, const TileView& view, int r, int
 // From the scores of the tile of keys at `tile` to weights; the state's sums of weights and highest
 // scores are brought up to date, and `factor` [16] is what its values must be multiplied by.
 template <class Form>
-static void soften_tile(const AttendWork& work, const TileView& view, const TileRows& rows,
+__attribute__((noinline)) static void soften_tile(const AttendWork& work, const TileView& view, const TileRows& rows,
                         int64_t tile, const TileState& state, float* factor, float* unit) {
   alignas(64) float top[16];
   f_store(top, f_set(kLowest));
@@ -97,14 +110,14 @@ static void soften_tile(const AttendWork& work, const TileView& view, const Tile
   const F highest = f_max(before, f_load(top));
   f_store(state.highest, highest);
   f_store(top, highest);
-  f_store(factor, f_exp(before - highest));
+  f_store(factor, f_exp2_below(before - highest));
   for (int r = 0; r < rows.count; ++r) {
     const float* row = work.scores + r * kTileKeys;
     const F base = f_set(top[r]);
     F sum = f_zero();
     for (int c = view.begin; c < view.end; c += 2) {
-      const F low = f_exp(f_load(row + c * 16) - base);
-      const F high = f_exp(f_load(row + c * 16 + 16) - base);
+      const F low = f_exp2_below(f_load(row + c * 16) - base);
+      const F high = f_exp2_below(f_load(row + c * 16 + 16) - base);
       sum = sum + low + high;
       put_weights(Form{}, work, r, c, low, high);
     }
@@ -120,7 +133,7 @@ static void attend_segment(const AttendWork& work, const TileRows& rows, const T
                            int64_t segment, const TileState& state) {
   const int padded = work.task->cache.padded;
   alignas(64) float factor[16], unit[16];
-  clear_state(state, kTileRows, padded);
+  clear_state(state, rows.count, padded);
   f_store(unit, f_zero());
   int64_t begin = segment * kSegmentKeys, end = begin + kSegmentKeys;
   // Rows are in the order of their positions.
@@ -141,8 +154,8 @@ static void merge_states(const TileState& all, const TileState& next, int rows, 
   const F before = f_load(all.highest), now = f_load(next.highest);
   const F highest = f_max(before, now);
   f_store(all.highest, highest);
-  f_store(keep, f_exp(before - highest));
-  f_store(take, f_exp(now - highest));
+  f_store(keep, f_exp2_below(before - highest));
+  f_store(take, f_exp2_below(now - highest));
   for (int r = 0; r < rows; ++r) {
     const F k = f_set(keep[r]), t = f_set(take[r]);
     float* to = all.values + int64_t{r} * padded;
@@ -221,12 +234,11 @@ static void attend_with(const AttendTask& task, int64_t index, char* scratch) {
   // Where nothing is to be fetched, something that is at hand.
   for (const char*& at : work.after) at = scratch;
   if (work.item.tokens == 1) fetch_first(work, index);
-  // Weights of rows that are not there are multiplied, though not used: they must be numbers.
-  memset(work.weights, 0, attend_tile_bytes() / 2);
   TileQueries queries[kItemTiles];
   for (int t = 0; t < work.item.tiles; ++t) {
-    queries[t] = pack_queries<Form>(work, rows_of(work, t), packed + t * attend_query_bytes(cache));
-    clear_state(state_at(states + t * floats, cache.padded), kTileRows, cache.padded);
+    const TileRows rows = rows_of(work, t);
+    queries[t] = pack_queries<Form>(work, rows, packed + t * attend_query_bytes(cache));
+    clear_state(state_at(states + t * floats, cache.padded), rows.count, cache.padded);
   }
   int64_t partial = work.item.partial;
   for (int64_t s = work.item.segment_begin; s < work.item.segment_end; ++s) {
@@ -266,7 +278,7 @@ static void attend_merge(const AttendTask& task, int64_t index, void* scratch) {
   const TileState all = state_at(static_cast<float*>(scratch), padded);
   for (int t = 0; t < work.item.tiles; ++t) {
     const TileRows rows = rows_of(work, t);
-    clear_state(all, kTileRows, padded);
+    clear_state(all, rows.count, padded);
     for (int64_t s = 0; s < segments; ++s) {
       float* from = task.partials + (work.item.partial + s * work.item.tiles + t) * floats;
       merge_states(all, state_at(from, padded), rows.count, padded);

@@ -27,7 +27,7 @@ HW_INLINE TileRows rows_of(const AttendWork& work, int tile) {
   rows.first = int64_t{tile} * kTileRows;
   rows.count = all - rows.first < kTileRows ? static_cast<int>(all - rows.first) : kTileRows;
   for (int r = 0; r < rows.count; ++r) {
-    const int64_t position = work.item.position + (rows.first + r) / work.group;
+    const int64_t position = work.item.position + static_cast<int>(rows.first + r) / work.group;
     rows.to[r] = position + 1;
     rows.from[r] = window > 0 && position >= window ? position + 1 - window : 0;
   }
@@ -72,7 +72,8 @@ HW_INLINE float pack_query(Int8Cache, const float* query, int size, char* to, in
   return highest / 16383.0f;
 }
 
-// Packs the queries of one row tile; rows that are not there are zeros.
+// Packs the queries of one row tile. Words of rows that are not there keep what memory holds: a
+// kernel of more rows works on them too, but what it makes of them is never read.
 template <class Form>
 static TileQueries pack_queries(const AttendWork& work, const TileRows& rows, char* memory) {
   const int size = work.task->cache.head_dim, words = work.task->cache.padded / Form::kLanes;
@@ -80,11 +81,11 @@ static TileQueries pack_queries(const AttendWork& work, const TileRows& rows, ch
   TileQueries queries = {memory, reinterpret_cast<float*>(memory + bytes),
                          reinterpret_cast<int32_t*>(memory + bytes + 64)};
   alignas(64) char packed[Form::kPasses * kMaxHeadDim * 4 / Form::kLanes];
-  memset(memory, 0, bytes + 128);
   for (int r = 0; r < rows.count; ++r) {
     const float* query = query_of(work, rows, r);
-    queries.scale[r] =
-        work.task->scale * pack_query(Form{}, query, size, packed, &queries.correction[r]);
+    // Scores become powers of 2, which are the cheaper to raise.
+    queries.scale[r] = work.task->scale * 1.44269504088896341f *
+                       pack_query(Form{}, query, size, packed, &queries.correction[r]);
     for (int pass = 0; pass < Form::kPasses; ++pass) {
       const char* from = packed + pass * kMaxHeadDim;
       // Passes follow each other after the words that are used.

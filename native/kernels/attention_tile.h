@@ -6,10 +6,13 @@
 // every row takes the same steps in the same order however many rows are beside it.
 #if defined(HW_ISA_AVX512)
 constexpr int kScoreRows = 12, kScoreVectors = 2, kValueRows = 6, kValueVectors = 4;
+constexpr int kScoreSums = 16;  // with four vectors of keys
 #elif defined(HW_ISA_AVX2)
 constexpr int kScoreRows = 4, kScoreVectors = 1, kValueRows = 4, kValueVectors = 1;
+constexpr int kScoreSums = 0;
 #else
 constexpr int kScoreRows = 2, kScoreVectors = 1, kValueRows = 2, kValueVectors = 1;
+constexpr int kScoreSums = 0;
 #endif
 constexpr int kChunks = kTileKeys / 16;
 
@@ -76,7 +79,7 @@ HW_INLINE F weighted(F old, I sum, float unit) { return f_fma(f_from(sum), f_set
 
 // Scores of R rows by N chunks from `chunk`, fetching the same chunks' values meanwhile.
 template <class Form, int R, int N>
-static void score_rows(const TileView& view, const TileQueries& q, int row, int chunk, int steps,
+__attribute__((noinline)) static void score_rows(const TileView& view, const TileQueries& q, int row, int chunk, int steps,
                        float* scores) {
   typename Form::Sum sum[R][N];
   for (int r = 0; r < R; ++r) {
@@ -95,7 +98,7 @@ static void score_rows(const TileView& view, const TileQueries& q, int row, int 
       I k[N];
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) {
-        k[n] = i_load(key[n]);
+        k[n] = i_hold(i_load(key[n]));
         key[n] += key_step;
         if (R < kScoreRows) {
           fetch_soon(ahead[n]);
@@ -128,9 +131,11 @@ template <class Form, int N>
 HW_INLINE void score_some(const TileView& view, const TileQueries& q, int row, int rows, int chunk,
                           int steps, float* scores) {
 #if defined(HW_ISA_AVX512)
-  if (rows > 8) return score_rows<Form, 12, N>(view, q, row, chunk, steps, scores);
-  if (rows > 6) return score_rows<Form, 8, N>(view, q, row, chunk, steps, scores);
-  if (rows > 4) return score_rows<Form, 6, N>(view, q, row, chunk, steps, scores);
+  if constexpr (N <= 2) {
+    if (rows > 8) return score_rows<Form, 12, N>(view, q, row, chunk, steps, scores);
+    if (rows > 6) return score_rows<Form, 8, N>(view, q, row, chunk, steps, scores);
+    if (rows > 4) return score_rows<Form, 6, N>(view, q, row, chunk, steps, scores);
+  }
 #endif
 #if defined(HW_ISA_AVX512) || defined(HW_ISA_AVX2)
   if (rows > 3) return score_rows<Form, 4, N>(view, q, row, chunk, steps, scores);
@@ -145,7 +150,14 @@ HW_INLINE void score_some(const TileView& view, const TileQueries& q, int row, i
 template <class Form>
 static void score_tile(const TileView& view, const TileQueries& q, int rows, int steps,
                        float* scores) {
-  for (int chunk = view.begin; chunk < view.end; chunk += kScoreVectors) {
+  int chunk = view.begin;
+  // A few rows take twice the keys at once, to have sums enough under way.
+  if constexpr (kScoreSums > 0) {
+    for (; rows * 4 <= kScoreSums && chunk + 4 <= view.end; chunk += 4) {
+      score_some<Form, 4>(view, q, 0, rows, chunk, steps, scores);
+    }
+  }
+  for (; chunk < view.end; chunk += kScoreVectors) {
     for (int row = 0; row < rows; row += kScoreRows) {
       const int now = rows - row < kScoreRows ? rows - row : kScoreRows;
       score_some<Form, kScoreVectors>(view, q, row, now, chunk, steps, scores);
@@ -157,7 +169,7 @@ static void score_tile(const TileView& view, const TileQueries& q, int rows, int
 // [kTileRows][kTileKeys / lanes] words, to `sums` times each row's factor. Fetches the next tile's
 // keys meanwhile.
 template <class Form, int R, int N>
-static void value_rows(const TileView& view, const char* weights, int row, int column,
+__attribute__((noinline)) static void value_rows(const TileView& view, const char* weights, int row, int column,
                        const float* factor, const float* unit, float* sums, int64_t padded) {
   constexpr int kSteps = 16 / Form::kLanes, kRowBytes = kTileKeys / Form::kLanes * 4;
   typename Form::Sum sum[R][N];
@@ -175,7 +187,7 @@ static void value_rows(const TileView& view, const char* weights, int row, int c
         I v[N];
 #pragma GCC unroll 4
         for (int n = 0; n < N; ++n) {
-          v[n] = i_load(value + n * 64);
+          v[n] = i_hold(i_load(value + n * 64));
           if (R < 5) {
             fetch_soon(ahead);
             ahead += key_step;

@@ -122,6 +122,8 @@ HW_INLINE I i_spread(const void* p) {
   return i_set(four);
 }
 
+HW_INLINE I i_hold(I x) { return x; }
+
 HW_INLINE __m256i dot_half(__m256i sum, __m256i bytes, __m256i signed_bytes) {
   const __m256i even = _mm256_and_si256(bytes, _mm256_set1_epi16(0xff));
   const __m256i odd = _mm256_srli_epi16(bytes, 8);

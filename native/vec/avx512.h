@@ -75,6 +75,12 @@ HW_INLINE I i_spread(const void* p) {
   return {_mm512_set1_epi32(four)};
 }
 
+// The same, but held in a register from here on: gcc would rather load it again for every use.
+HW_INLINE I i_hold(I x) {
+  __asm__("" : "+v"(x.v));
+  return x;
+}
+
 // Each lane: sum of 4 products of unsigned by signed bytes, added exactly.
 HW_INLINE I i_dot(I sum, I bytes, I signed_bytes) {
 #if defined(HW_ISA_VNNI_BF16)

@@ -22,6 +22,30 @@ HW_INLINE F f_exp(F x) {
   return f_select(tiny, f_zero(), p * power);
 }
 
+// 2^x for x that is not above 0: exactly 1 for 0, and 0 where x is -inf, NaN or below about -127.
+HW_INLINE F f_exp2_below(F x) {
+#if defined(HW_ISA_AVX512)
+  x = f_max(x, f_set(-200.0f));
+  const F whole = {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+#else
+  x = f_max(x, f_set(-127.0f));
+  const I n = i_round(x);
+  const F whole = f_from(n);
+#endif
+  const F r = x - whole;
+  F p = f_set(1.326469588e-03f);
+  p = f_fma(p, r, f_set(9.671508335e-03f));
+  p = f_fma(p, r, f_set(5.550733954e-02f));
+  p = f_fma(p, r, f_set(2.402224243e-01f));
+  p = f_fma(p, r, f_set(6.931470037e-01f));
+  p = f_fma(p, r, f_set(1.0f));
+#if defined(HW_ISA_AVX512)
+  return {_mm512_scalef_ps(p.v, whole.v)};
+#else
+  return p * f_bits(i_left<23>(n + i_set(127)));
+#endif
+}
+
 HW_INLINE F f_silu(F x) { return x / (f_set(1.0f) + f_exp(f_zero() - x)); }
 
 // x * (1 + tanh(u)) / 2 with u = sqrt(2 / pi) (x + 0.044715 x^3), as x / (1 + e^-2u).

@@ -116,6 +116,8 @@ HW_INLINE I i_spread(const void* p) {
   return i_set(four);
 }
 
+HW_INLINE I i_hold(I x) { return x; }
+
 HW_INLINE I i_dot(I sum, I bytes, I signed_bytes) {
   const i16_t s = signed_bytes.v, u = bytes.v;
   sum.v += (u & 0xff) * ((s << 24) >> 24);
