@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from headway.checkpoint import Prepared, prepare
+from headway.checkpoint import Prepared, Storage, prepare
 from headway.checkpoint.gguf.rope import llama3_divisors
 from headway.errors import HeadwayError, ModelError
 from headway.text import Tokenizer
@@ -261,13 +261,13 @@ def test_any_damage_gives_a_model_error_or_a_model(data: st.DataObject, tmp_path
     cut = data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(content[:cut])
-    refusal = refused(bad)
+    refusal = refused(bad, data.draw(st.sampled_from(["bfloat16", "native-int8", "native-int4"])))
     assert refusal is None or (type(refusal) is ModelError and "bad.gguf" in refusal.message)
 
 
-def refused(path: Path) -> HeadwayError | None:
+def refused(path: Path, dtype: Storage) -> HeadwayError | None:
     try:
-        prepare(str(path), dtype="bfloat16", progress=False)
+        prepare(str(path), dtype=dtype, progress=False)
     except HeadwayError as error:
         return error
     return None

@@ -219,6 +219,22 @@ def test_chunks_of_any_size_give_the_same_panels(counts: list[int], form: Form) 
     assert all(len(part) * PANEL_ROWS <= 512 for part in parts)
 
 
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.sampled_from([0.0, 1e-45, 1e-38, 1e-7, 1.0, 32768.0]),
+    form=st.sampled_from(FORMS),
+)
+@settings(deadline=None)
+def test_extreme_weights_stay_finite(seed: int, size: float, form: Form) -> None:
+    random = np.random.default_rng(seed)
+    values = random.standard_normal((4, 64)) * size * random.choice([1e-3, 1.0], (4, 64))
+    values[random.random((4, 64)) < 0.05] = size
+    values = np.clip(values, -32768, 32768).astype(np.float32)
+    found = decode(code_rows(values, form), 64)
+    assert np.isfinite(found).all()
+    assert (np.abs(found) <= 2 * np.abs(values).max()).all()
+
+
 def test_what_cannot_be_packed() -> None:
     with pytest.raises(ValueError, match="whole groups"):
         code_rows(random_rows(4, 40), "int4")
