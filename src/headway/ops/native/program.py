@@ -6,9 +6,7 @@ cache's memory. What stands in a step is the runner's business.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import mmap
 import weakref
 from collections.abc import Sequence
 
@@ -17,6 +15,7 @@ import numpy as np
 from headway.errors import InvalidRequest, ModelError
 from headway.native import abi
 from headway.native.library import Library
+from headway.ops.native.memory import anonymous
 from headway.ops.native.operations import Listing, Operation
 from headway.ops.native.weights import NativeWeights, address
 from headway.ops.protocol import CacheShape, Floats
@@ -48,17 +47,13 @@ class CacheMemory:
 
     def __init__(self, library: Library, shape: CacheShape, kind: abi.CacheKind) -> None:
         self.bytes = cache_bytes(library, shape, kind)
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         try:
-            self._memory = mmap.mmap(-1, self.bytes, flags=flags)
+            self._memory = anonymous(self.bytes)
         except (OSError, ValueError) as error:
             raise InvalidRequest(
                 f"{self.bytes / 2**30:.2f} GiB for the KV cache cannot be had: {error}",
                 field="kv_cache_memory",
             ) from error
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            with contextlib.suppress(OSError):  # a kernel without huge pages does as well
-                self._memory.madvise(mmap.MADV_HUGEPAGE)
         self.description = _cache(shape, kind)
         self.description.memory = address(np.frombuffer(self._memory, dtype=np.uint8))
 

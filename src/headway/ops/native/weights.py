@@ -1,14 +1,13 @@
 """The packed matrices of a prepared model, as addresses in memory.
 
-The file is read into huge pages, from which a processor streams weights about a third faster than
-from the small pages of a mapped file; a file too large for that stays mapped. The format is
-safetensors with a description of each packed matrix in its metadata (form, outputs, inputs);
-tensors start at multiples of 64 bytes, as the kernels want them. Knows names and shapes, no family.
+Nothing is converted here: the kernels read panels as they lie in the file (see `memory`). The
+format is safetensors with a description of each packed matrix in its metadata (form, outputs,
+inputs); matrices start at multiples of 64 bytes, as the kernels want them. Knows names and shapes,
+no family.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import mmap
 from dataclasses import dataclass
@@ -18,16 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headway import machine
 from headway.checkpoint.container import ALIGNMENT, read_header
 from headway.checkpoint.packing import Matrix as Packing
 from headway.checkpoint.packing import packed_bias, panel_bytes
 from headway.errors import ModelError
 from headway.native import abi
+from headway.ops.native.memory import file_bytes
 from headway.ops.protocol import Floats, Matrix, Rope, Table, Vector
-
-_HUGE_SHARE = 0.5
-"""Of the memory that is free: the largest file that is read into huge pages."""
 
 _FORMS = {
     "float32": abi.Form.FLOAT32,
@@ -159,21 +155,7 @@ def address(array: npt.NDArray[Any]) -> int:
 
 
 def _held(path: Path) -> mmap.mmap:
-    """The file's bytes: in huge pages where they take no more than a share of what is free."""
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            if size > _HUGE_SHARE * machine.available_memory() or not hasattr(
-                mmap, "MADV_HUGEPAGE"
-            ):
-                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            with contextlib.suppress(OSError):  # a kernel without huge pages does as well
-                memory.madvise(mmap.MADV_HUGEPAGE)
-            file.seek(0)
-            with memoryview(memory) as view:
-                if file.readinto(view) != size:
-                    raise ModelError(f"{path}: changed while it was read")
-            return memory
+        return file_bytes(path)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read as safetensors: {error}") from error

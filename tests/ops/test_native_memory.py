@@ -1,0 +1,52 @@
+"""Memory for weights and KV cache: zeroed, aligned, and a file's bytes whichever way they come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headway import machine
+from headway.ops.native import memory
+from headway.ops.native.weights import address
+
+
+def test_anonymous_memory_is_zero_and_aligned() -> None:
+    found = np.frombuffer(memory.anonymous(5_000_001), dtype=np.uint8)
+    assert len(found) == 5_000_001
+    assert not found.any()
+    assert address(found) % 64 == 0
+
+
+@pytest.mark.parametrize("huge", [False, True])
+@pytest.mark.parametrize("available", [10, 10**12])
+def test_a_files_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, huge: bool, available: int
+) -> None:
+    path, content = tmp_path / "file", bytes(range(256)) * 12_345
+    path.write_bytes(content)
+    monkeypatch.setattr(memory, "has_huge_pages", lambda: huge)
+    monkeypatch.setattr(machine, "available_memory", lambda: available)
+    found = memory.file_bytes(path)
+    assert found[:] == content
+    # Only what is read into memory outlives a change of the file.
+    with path.open("r+b") as file:
+        file.write(b"changed")
+    assert (found[:7] == b"changed") == (not huge or available == 10)
+
+
+def test_an_empty_file_and_none_are_errors(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with pytest.raises((OSError, ValueError)):
+        memory.file_bytes(tmp_path / "empty")
+    with pytest.raises(OSError, match="none"):
+        memory.file_bytes(tmp_path / "none")
+
+
+def test_huge_pages_are_what_the_system_says(tmp_path: Path) -> None:
+    switch = tmp_path / "enabled"
+    assert not memory.has_huge_pages(switch)
+    for text, expected in (("always [madvise] never", True), ("always madvise [never]", False)):
+        switch.write_text(text)
+        assert memory.has_huge_pages(switch) == expected
