@@ -21,7 +21,10 @@ from headway.runner.native_sampling import Choices, Constants, describe
 from headway.runner.rows import Ints, Row, Rows
 from headway.types import Limits, PromptLogprobs, Sampled, Slice, StepPlan, StepResult
 
-_ERRORS = {abi.Status.NOT_FINITE: NOT_FINITE, abi.Status.NOTHING_LEFT: NOTHING_LEFT}
+_ERRORS: dict[int, str] = {
+    abi.Status.NOT_FINITE: NOT_FINITE,
+    abi.Status.NOTHING_LEFT: NOTHING_LEFT,
+}
 
 
 class NativeRunner:
@@ -153,7 +156,7 @@ def _sampled(choices: Choices, asking: Sequence[tuple[int, Row]]) -> list[Sample
     tokens, statuses = choices.tokens(), choices.statuses()
     found = []
     for n, (seq, row) in enumerate(asking):
-        error = NOT_FINITE if row.broken else _ERRORS.get(abi.Status(statuses[n]))
+        error = NOT_FINITE if row.broken else _ERRORS.get(statuses[n])
         if error is None:
             found.append(Sampled(seq=seq, token=tokens[n], logprobs=choices.logprobs(n)))
         else:

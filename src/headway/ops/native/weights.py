@@ -150,8 +150,7 @@ class NativeWeights:
 
 def address(array: npt.NDArray[Any]) -> int:
     """Where an array's memory starts; the caller keeps the array."""
-    place: int = array.__array_interface__["data"][0]
-    return place
+    return array.ctypes.data
 
 
 def _held(path: Path) -> mmap.mmap:
