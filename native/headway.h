@@ -172,7 +172,7 @@ HW_EXPORT const char* hw_compiled(void);
 // 1 if this processor runs the named one.
 HW_EXPORT int32_t hw_supported(const char* isa);
 
-// `threads` workers, the caller included. cpus[n] pins worker n, or cpus is NULL.
+// `threads` workers, this one included. cpus[n] pins worker n, or cpus is NULL.
 HW_EXPORT hw_pool* hw_pool_create(int32_t threads, const int32_t* cpus);
 HW_EXPORT void hw_pool_destroy(hw_pool* pool);
 

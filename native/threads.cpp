@@ -33,14 +33,14 @@ bool spin(const Ready& ready) {
   return ready();
 }
 
-void pin(std::thread& thread, int32_t cpu) {
+// Keeps the calling thread on one processor.
+void pin(int32_t cpu) {
 #if defined(__linux__)
   cpu_set_t set;
   CPU_ZERO(&set);
   CPU_SET(static_cast<size_t>(cpu), &set);
-  pthread_setaffinity_np(thread.native_handle(), sizeof set, &set);
+  pthread_setaffinity_np(pthread_self(), sizeof set, &set);
 #else
-  (void)thread;
   (void)cpu;
 #endif
 }
@@ -49,9 +49,13 @@ void pin(std::thread& thread, int32_t cpu) {
 
 Pool::Pool(int threads, const int32_t* cpus) : threads_(threads < 1 ? 1 : threads) {
   for (int index = 1; index < threads_; ++index) {
-    others_.emplace_back([this, index] { work(index); });
-    if (cpus != nullptr) pin(others_.back(), cpus[index]);
+    const int32_t cpu = cpus == nullptr ? -1 : cpus[index];
+    others_.emplace_back([this, index, cpu] {
+      if (cpu >= 0) pin(cpu);
+      work(index);
+    });
   }
+  if (cpus != nullptr) pin(cpus[0]);
 }
 
 Pool::~Pool() {

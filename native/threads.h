@@ -42,7 +42,8 @@ class Worker {
 
 class Pool {
  public:
-  // `threads` workers, the caller of `run` included; cpus[n] pins worker n, unless it is NULL.
+  // `threads` workers, the caller of `run` included, which must be this thread where cpus[n] pins
+  // worker n; NULL pins none.
   Pool(int threads, const int32_t* cpus);
   ~Pool();
   Pool(const Pool&) = delete;

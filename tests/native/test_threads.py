@@ -1,0 +1,40 @@
+"""Where the threads of a pool run, as the operating system tells it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+
+import pytest
+
+from headway.native import available, load
+
+pytestmark = [
+    pytest.mark.skipif(not available(), reason="the native library is not built"),
+    pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads cannot be pinned"),
+]
+
+
+def test_pinned_workers_stay_where_they_are_put() -> None:
+    allowed = sorted(os.sched_getaffinity(0))[:2]
+    before = set(os.listdir("/proc/self/task"))
+    found: list[set[int]] = []
+
+    def run() -> None:
+        library = load()
+        pool = library.hw_pool_create(len(allowed), (ctypes.c_int32 * len(allowed))(*allowed))
+        # A worker pins itself when it starts, which may take a moment.
+        done = threading.Event()
+        for _ in range(500):
+            own = set(os.listdir("/proc/self/task")) - before
+            found[:] = [os.sched_getaffinity(int(task)) for task in own]
+            if sorted(found, key=min) == [{cpu} for cpu in allowed]:
+                break
+            done.wait(0.01)
+        library.hw_pool_destroy(pool)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert sorted(found, key=min) == [{cpu} for cpu in allowed]
