@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +17,13 @@ pytestmark = [
 ]
 
 
+def _tasks() -> set[int]:
+    return {int(path.name) for path in Path("/proc/self/task").iterdir()}
+
+
 def test_pinned_workers_stay_where_they_are_put() -> None:
     allowed = sorted(os.sched_getaffinity(0))[:2]
-    before = set(os.listdir("/proc/self/task"))
+    before = _tasks()
     found: list[set[int]] = []
 
     def run() -> None:
@@ -27,8 +32,8 @@ def test_pinned_workers_stay_where_they_are_put() -> None:
         # A worker pins itself when it starts, which may take a moment.
         done = threading.Event()
         for _ in range(500):
-            own = set(os.listdir("/proc/self/task")) - before
-            found[:] = [os.sched_getaffinity(int(task)) for task in own]
+            own = _tasks() - before
+            found[:] = [os.sched_getaffinity(task) for task in own]
             if sorted(found, key=min) == [{cpu} for cpu in allowed]:
                 break
             done.wait(0.01)
