@@ -71,6 +71,28 @@ double measure(const headway::Kernels& kernels, headway::Pool& pool, const Scene
   return best;
 }
 
+// Seconds for norms, positions and the cache's writing of a step's rows, best of several.
+double measure_heads(const headway::Kernels& kernels, const Scene& scene, const hw_step& step,
+                     const CacheLayout& layout) {
+  const int64_t width = (kHeads + 2 * kKvHeads) * kHeadDim, size = kHeads * kHeadDim;
+  std::vector<float> in(step.num_tokens * width, 0.5f), out(step.num_tokens * size);
+  std::vector<float> turn((scene.start + scene.count) * kHeadDim, 0.5f), norm(kHeadDim, 1.0f);
+  std::vector<int64_t> positions(step.num_tokens), slots(step.num_tokens);
+  place_rows(step, kBlock, positions.data(), slots.data());
+  double best = 1e9;
+  for (int round = 0; round < 10; ++round) {
+    const double before = now();
+    for (int layer = 0; layer < scene.layers; ++layer) {
+      const HeadsTask task = {in.data(), width, out.data(), size, positions.data(), slots.data(),
+                              layout, layer, kHeads, norm.data(), norm.data(), 1e-5f, turn.data(),
+                              turn.data()};
+      kernels.heads(task, 0, step.num_tokens);
+    }
+    best = std::min(best, now() - before);
+  }
+  return best;
+}
+
 void show(const headway::Kernels& kernels, headway::Pool& pool, const Scene& scene, int kind) {
   const int64_t end = scene.start + scene.count, width = (end - 1) / kBlock + 1;
   const int blocks = static_cast<int>(width * scene.sequences);
@@ -90,17 +112,19 @@ void show(const headway::Kernels& kernels, headway::Pool& pool, const Scene& sce
   step.counts = counts.data();
   step.tables = tables.data();
   step.table_width = width;
-  const double seconds =
-      measure(kernels, pool, scene, step, cache_layout(cache)) / scene.layers;
+  const CacheLayout layout = cache_layout(cache);
+  const double seconds = measure(kernels, pool, scene, step, layout) / scene.layers;
+  const double heads = measure_heads(kernels, scene, step, layout) / scene.layers;
   // Keys seen by all tokens of a sequence, and bytes read once.
   const double seen = scene.count * (scene.start + (scene.count + 1) / 2.0) * scene.sequences;
   const double products = seen * kHeads * kHeadDim * 2;
   const double read = double(end) * scene.sequences * kKvHeads * kHeadDim * 2 *
                       (kind == HW_CACHE_FLOAT32 ? 4 : kind == HW_CACHE_BFLOAT16 ? 2 : 1);
   const char* names[] = {"float32", "bfloat16", "int8"};
-  printf("%-12s %-8s %-28s %8.1f us a layer %7.2f GB/s %7.2f G products/s a thread\n",
+  printf("%-12s %-8s %-24s %8.1f us a layer %6.2f GB/s %6.2f G products/s a thread"
+         "; heads %5.2f us a row\n",
          kernels.name, names[kind], scene.name, seconds * 1e6, read / seconds * 1e-9,
-         products / seconds * 1e-9 / pool.threads());
+         products / seconds * 1e-9 / pool.threads(), heads / step.num_tokens * 1e6);
 }
 
 }  // namespace

@@ -83,7 +83,8 @@ HW_INLINE F hide_scores(const AttendWork& work, const TileView& view, int r, int
     for (int c = view.begin; c < view.end; ++c) top = f_max(top, f_load(row + c * 16));
     return top;
   }
-  const I first = i_set(static_cast<int32_t>(from < 0 ? -1 : from > kTileKeys ? kTileKeys : from - 1));
+  const int64_t before = from < 0 ? -1 : from > kTileKeys ? kTileKeys : from - 1;
+  const I first = i_set(static_cast<int32_t>(before));
   const I last = i_set(static_cast<int32_t>(to < 0 ? 0 : to > kTileKeys ? kTileKeys : to));
   for (int c = view.begin; c < view.end; ++c) {
     const I key = i_lanes() + i_set(c * 16);
@@ -99,8 +100,10 @@ HW_INLINE F hide_scores(const AttendWork& work, const TileView& view, int r, int
 // From the scores of the tile of keys at `tile` to weights; the state's sums of weights and highest
 // scores are brought up to date, and `factor` [16] is what its values must be multiplied by.
 template <class Form>
-__attribute__((noinline)) static void soften_tile(const AttendWork& work, const TileView& view, const TileRows& rows,
-                        int64_t tile, const TileState& state, float* factor, float* unit) {
+__attribute__((noinline)) static void soften_tile(const AttendWork& work, const TileView& view,
+                                                  const TileRows& rows, int64_t tile,
+                                                  const TileState& state, float* factor,
+                                                  float* unit) {
   alignas(64) float top[16];
   f_store(top, f_set(kLowest));
   for (int r = 0; r < rows.count; ++r) {
@@ -181,9 +184,7 @@ static void finish_rows(const AttendWork& work, const TileRows& rows, const Tile
     }
     const F factor = f_set(1.0f / f_sum(f_load(state.weights + r * 16)));
     const F add = f_set(f_sum(poison));
-    const int64_t row = rows.first + r;
-    float* to = task.out + (work.item.row + row / work.group) * task.out_stride +
-                (work.item.kv_head * int64_t{work.group} + row % work.group) * size;
+    float* to = task.out + rows.row[r] * task.out_stride + rows.column[r];
     const float* from = state.values + int64_t{r} * task.cache.padded;
     for (int n = 0; n < size; n += 16) {
       f_store_part(to + n, f_fma(f_load(from + n), factor, add), size - n);

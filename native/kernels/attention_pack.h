@@ -13,33 +13,35 @@ struct AttendWork {
   const char* after[kChunks];  // keys of the first tile of the next item
 };
 
-// One row tile: its rows, and the keys [from, to) that each of them sees.
+// One row tile: where its rows' heads are in the step, and the keys [from, to) that each sees.
 struct TileRows {
   int count;
-  int64_t first;  // row of the item
+  int64_t row[kTileRows];     // of the step
+  int64_t column[kTileRows];  // of a row's floats
   int64_t from[kTileRows], to[kTileRows];
 };
 
-HW_INLINE TileRows rows_of(const AttendWork& work, int tile) {
+static TileRows rows_of(const AttendWork& work, int tile) {
+  const int all = work.item.tokens * work.group, first = tile * kTileRows;
+  const int64_t window = work.task->plan->window, size = work.task->cache.head_dim;
+  const int64_t column = work.item.kv_head * int64_t{work.group} * size;
+  int token = first / work.group, head = first % work.group;
   TileRows rows;
-  const int64_t all = int64_t{work.item.tokens} * work.group;
-  const int64_t window = work.task->plan->window;
-  rows.first = int64_t{tile} * kTileRows;
-  rows.count = all - rows.first < kTileRows ? static_cast<int>(all - rows.first) : kTileRows;
+  rows.count = all - first < kTileRows ? all - first : kTileRows;
   for (int r = 0; r < rows.count; ++r) {
-    const int64_t position = work.item.position + static_cast<int>(rows.first + r) / work.group;
+    const int64_t position = work.item.position + token;
+    rows.row[r] = work.item.row + token;
+    rows.column[r] = column + head * size;
     rows.to[r] = position + 1;
     rows.from[r] = window > 0 && position >= window ? position + 1 - window : 0;
+    if (++head == work.group) head = 0, ++token;
   }
   return rows;
 }
 
 // Query of row `r` of a row tile.
 HW_INLINE const float* query_of(const AttendWork& work, const TileRows& rows, int r) {
-  const int64_t row = rows.first + r;
-  const int64_t head = work.item.kv_head * int64_t{work.group} + row % work.group;
-  return work.task->queries + (work.item.row + row / work.group) * work.task->query_stride +
-         head * work.task->cache.head_dim;
+  return work.task->queries + rows.row[r] * work.task->query_stride + rows.column[r];
 }
 
 // One query as words; returns what a score must be multiplied by.
@@ -90,6 +92,7 @@ static TileQueries pack_queries(const AttendWork& work, const TileRows& rows, ch
       const char* from = packed + pass * kMaxHeadDim;
       // Passes follow each other after the words that are used.
       char* to = memory + (pass * work.steps * kTileRows + r) * 4;
+#pragma GCC unroll 8
       for (int n = 0; n < work.steps; ++n) memcpy(to + n * kTileRows * 4, from + n * 4, 4);
     }
   }

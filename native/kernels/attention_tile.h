@@ -1,6 +1,6 @@
 // The two products of attention on one tile: queries by keys, and weights by values.
 //
-// All kinds of cache are read alike, a 4-byte word per lane at every step; the Form says what a word
+// All kinds of cache are read alike, a 4-byte word per lane at every step; a Form says what a word
 // is and how two of them are multiplied and added. Keys and values are found by chunks of sixteen
 // positions, since blocks may be that small. Tiles keep as many sums in registers as there are, and
 // every row takes the same steps in the same order however many rows are beside it.
@@ -66,9 +66,6 @@ struct Int8Cache {
   HW_INLINE I shift(I sum) { return i_left<8>(sum); }
 };
 
-// To the second-level cache only: many more of these may be on their way than to the first.
-HW_INLINE void fetch_soon(const char* p) { __builtin_prefetch(p, 0, 2); }
-
 HW_INLINE F scaled_score(F sum, int32_t, float scale, const float*) { return sum * f_set(scale); }
 HW_INLINE F scaled_score(I sum, int32_t correction, float scale, const float* key_scale) {
   return f_from(sum + i_set(correction)) * (f_set(scale) * f_load(key_scale));
@@ -79,8 +76,8 @@ HW_INLINE F weighted(F old, I sum, float unit) { return f_fma(f_from(sum), f_set
 
 // Scores of R rows by N chunks from `chunk`, fetching the same chunks' values meanwhile.
 template <class Form, int R, int N>
-__attribute__((noinline)) static void score_rows(const TileView& view, const TileQueries& q, int row, int chunk, int steps,
-                       float* scores) {
+__attribute__((noinline)) static void score_rows(const TileView& view, const TileQueries& q,
+                                                 int row, int chunk, int steps, float* scores) {
   typename Form::Sum sum[R][N];
   for (int r = 0; r < R; ++r) {
     for (int n = 0; n < N; ++n) sum[r][n] = Form::zero();
@@ -169,8 +166,9 @@ static void score_tile(const TileView& view, const TileQueries& q, int rows, int
 // [kTileRows][kTileKeys / lanes] words, to `sums` times each row's factor. Fetches the next tile's
 // keys meanwhile.
 template <class Form, int R, int N>
-__attribute__((noinline)) static void value_rows(const TileView& view, const char* weights, int row, int column,
-                       const float* factor, const float* unit, float* sums, int64_t padded) {
+__attribute__((noinline)) static void value_rows(const TileView& view, const char* weights,
+                                                 int row, int column, const float* factor,
+                                                 const float* unit, float* sums, int64_t padded) {
   constexpr int kSteps = 16 / Form::kLanes, kRowBytes = kTileKeys / Form::kLanes * 4;
   typename Form::Sum sum[R][N];
   for (int r = 0; r < R; ++r) {

@@ -104,6 +104,20 @@ static void store_head(const CacheLayout& cache, char* block, int at, const floa
   }
 }
 
+// Fetches what storing the keys and values of a row will touch.
+static void fetch_row(const HeadsTask& task, int64_t row) {
+  const CacheLayout& cache = task.cache;
+  const int64_t at = task.slots[row] & (cache.block_size - 1);
+  for (int h = 0; h < cache.kv_heads; ++h) {
+    const char* block = cache.head(task.layer, task.slots[row] >> cache.block_shift, h);
+    for (int n = 0; n * cache.lanes < cache.head_dim; ++n) {
+      fetch_soon(block + (at + n * int64_t{cache.block_size}) * 4);
+    }
+    const char* values = block + cache.values_at + at / cache.lanes * cache.padded * 4;
+    for (int n = 0; n < cache.padded; n += 16) fetch_soon(values + n * 4);
+  }
+}
+
 // Rows [begin, end) of the step. Rows of one step may be worked on by several threads at once.
 static void heads_rows(const HeadsTask& task, int64_t begin, int64_t end) {
   alignas(64) float key[kMaxHeadDim];
@@ -118,6 +132,9 @@ static void heads_rows(const HeadsTask& task, int64_t begin, int64_t end) {
     const float* keys = x + task.heads * size;
     const int64_t block = task.slots[row] >> task.cache.block_shift;
     const int at = static_cast<int>(task.slots[row] & (task.cache.block_size - 1));
+    // Rows of one prompt write to lines that are at hand.
+    const bool far = row + 1 < end && task.slots[row + 1] >> task.cache.block_shift != block;
+    if (far) fetch_row(task, row + 1);
     for (int h = 0; h < kv_heads; ++h) {
       turn_head(keys + h * size, key, task, task.key_norm, position);
       store_head(task.cache, task.cache.head(task.layer, block, h), at, key,

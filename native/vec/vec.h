@@ -12,3 +12,6 @@
 #include "portable.h"
 #endif
 #include "math.h"
+
+// To the second-level cache only: many more of these may be on their way than to the first.
+HW_INLINE void fetch_soon(const void* p) { __builtin_prefetch(p, 0, 2); }
