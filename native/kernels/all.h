@@ -14,6 +14,7 @@
 
 #define HW_INLINE static inline __attribute__((always_inline))
 #define HW_INLINE_LAMBDA __attribute__((always_inline))
+#define HW_MEMBER inline __attribute__((always_inline))
 
 namespace headway {
 namespace HW_ISA_NAME {

@@ -11,6 +11,19 @@ constexpr int kLinearRows = 6;
 constexpr int kLinearRows = 2;
 #endif
 
+// What a tile fetches while it computes. The only tile of a panel fetches what it will need itself
+// a little later; one of several fetches its share of the next panel, `lines` of 64 bytes for each
+// group of inputs.
+struct Ahead {
+  const uint8_t* from;
+  int lines;  // 0 where the tile is the only one
+
+  HW_MEMBER void group() {
+    for (int n = 0; n < lines; ++n) prefetch(from + 64 * n);
+    from += 64 * lines;
+  }
+};
+
 template <int R>
 HW_INLINE void tile_float32(const uint8_t* panel, int depth, const uint8_t* const* rows,
                             F (&out)[R][2]) {
@@ -26,27 +39,33 @@ HW_INLINE void tile_float32(const uint8_t* panel, int depth, const uint8_t* cons
   }
 }
 
-template <int R>
+template <int R, bool Near>
 HW_INLINE void tile_bfloat16(const uint8_t* panel, int depth, const uint8_t* const* rows,
-                             F (&out)[R][2]) {
-  for (int k = 0; k < depth; k += 2, panel += 128) {
-    const I w0 = i_load(panel), w1 = i_load(panel + 64);
-    prefetch(panel + kAhead);
-    prefetch(panel + kAhead + 64);
+                             Ahead ahead, F (&out)[R][2]) {
+  for (int k = 0; k < depth; k += 64) {
+    if (!Near) ahead.group();
+    for (int step = 0; step < 64; step += 2, panel += 128) {
+      const I w0 = i_load(panel), w1 = i_load(panel + 64);
+      if (Near) {
+        prefetch(panel + kAhead);
+        prefetch(panel + kAhead + 64);
+      }
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const I x = i_spread(rows[r] + 2 * k);
-      out[r][0] = f_dot_bf16(out[r][0], w0, x);
-      out[r][1] = f_dot_bf16(out[r][1], w1, x);
+      for (int r = 0; r < R; ++r) {
+        const I x = i_spread(rows[r] + 2 * (k + step));
+        out[r][0] = f_dot_bf16(out[r][0], w0, x);
+        out[r][1] = f_dot_bf16(out[r][1], w1, x);
+      }
     }
   }
 }
 
-template <int R>
-HW_INLINE void tile_int8(const uint8_t* panel, int depth, const uint8_t* const* rows,
+template <int R, bool Near>
+HW_INLINE void tile_int8(const uint8_t* panel, int depth, const uint8_t* const* rows, Ahead ahead,
                          F (&out)[R][2]) {
   const int groups = depth / 64;
   for (int g = 0; g < groups; ++g, panel += 2112) {
+    if (!Near) ahead.group();
     I sum[R][2];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -56,8 +75,10 @@ HW_INLINE void tile_int8(const uint8_t* panel, int depth, const uint8_t* const* 
 #pragma GCC unroll 2
     for (int step = 0; step < 16; ++step) {
       const I w0 = i_load(panel + 128 * step), w1 = i_load(panel + 128 * step + 64);
-      prefetch(panel + 128 * step + kAhead);
-      prefetch(panel + 128 * step + kAhead + 64);
+      if (Near) {
+        prefetch(panel + 128 * step + kAhead);
+        prefetch(panel + 128 * step + kAhead + 64);
+      }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         const I x = i_spread(rows[r] + 64 * g + 4 * step);
@@ -76,19 +97,20 @@ HW_INLINE void tile_int8(const uint8_t* panel, int depth, const uint8_t* const* 
   }
 }
 
-template <int R>
-HW_INLINE void tile_int4(const uint8_t* panel, int depth, const uint8_t* const* rows,
+template <int R, bool Near>
+HW_INLINE void tile_int4(const uint8_t* panel, int depth, const uint8_t* const* rows, Ahead ahead,
                          F (&out)[R][2]) {
   const int groups = depth / 32;
   const I mask = i_set(0x0f0f0f0f);
   for (int g = 0; g < groups; ++g, panel += 640) {
+    if (!Near && g % 2 == 0) ahead.group();
     I sum[R][2];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = i_set(0);
 #pragma GCC unroll 2
     for (int step = 0; step < 8; ++step) {
       const I both = i_load(panel + 64 * step);
-      prefetch(panel + 64 * step + kAhead);
+      if (Near) prefetch(panel + 64 * step + kAhead);
       const I w0 = both & mask, w1 = i_right<4>(both) & mask;
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -100,6 +122,8 @@ HW_INLINE void tile_int4(const uint8_t* panel, int depth, const uint8_t* const* 
     const uint16_t* scales = reinterpret_cast<const uint16_t*>(panel + 512);
     const F s0 = f_load_f16(scales), s1 = f_load_f16(scales + 16);
     const F m0 = f_load_f16(scales + 32), m1 = f_load_f16(scales + 48);
+    if (Near) prefetch(panel + 512 + kAhead);
+    if (Near) prefetch(panel + 576 + kAhead);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const F s = f_bits(i_spread(rows[r] + depth + 4 * g));
@@ -110,16 +134,26 @@ HW_INLINE void tile_int4(const uint8_t* panel, int depth, const uint8_t* const* 
   }
 }
 
-template <int R>
-HW_INLINE void tile(const LinearTask& t, const uint8_t* panel, const uint8_t* const* rows,
-                    F (&out)[R][2]) {
+template <int R, bool Near>
+HW_INLINE void tile_of(const LinearTask& t, const uint8_t* panel, const uint8_t* const* rows,
+                       Ahead ahead, F (&out)[R][2]) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) out[r][0] = out[r][1] = f_zero();
   switch (t.form) {
     case HW_FLOAT32: return tile_float32<R>(panel, t.depth, rows, out);
-    case HW_BFLOAT16: return tile_bfloat16<R>(panel, t.depth, rows, out);
-    case HW_INT8: return tile_int8<R>(panel, t.depth, rows, out);
-    default: return tile_int4<R>(panel, t.depth, rows, out);
+    case HW_BFLOAT16: return tile_bfloat16<R, Near>(panel, t.depth, rows, ahead, out);
+    case HW_INT8: return tile_int8<R, Near>(panel, t.depth, rows, ahead, out);
+    default: return tile_int4<R, Near>(panel, t.depth, rows, ahead, out);
+  }
+}
+
+template <int R>
+HW_INLINE void tile(const LinearTask& t, const uint8_t* panel, const uint8_t* const* rows,
+                    Ahead ahead, F (&out)[R][2]) {
+  if (ahead.lines > 0) {
+    tile_of<R, false>(t, panel, rows, ahead, out);
+  } else {
+    tile_of<R, true>(t, panel, rows, ahead, out);
   }
 }
 
@@ -156,24 +190,24 @@ HW_INLINE void finish(const LinearTask& t, int64_t panel, int64_t row, F (&out)[
 }
 
 template <int R>
-void linear_rows(const LinearTask& t, int64_t panel, int64_t row) {
+void linear_rows(const LinearTask& t, int64_t panel, int64_t row, Ahead ahead) {
   const uint8_t* rows[R];
   for (int r = 0; r < R; ++r) {
     rows[r] = t.rows + (t.index ? t.index[row + r] : row + r) * t.row_bytes;
   }
   F out[R][2];
-  tile<R>(t, t.panels + panel * t.panel_bytes, rows, out);
+  tile<R>(t, t.panels + panel * t.panel_bytes, rows, ahead, out);
   finish<R>(t, panel, row, out);
 }
 
 // The scores of one panel, out of range ones as -inf; their best goes to the task's list.
 template <int R>
-void head_rows(const HeadTask& h, int64_t panel, int64_t row) {
+void head_rows(const HeadTask& h, int64_t panel, int64_t row, Ahead ahead) {
   const LinearTask& t = h.linear;
   const uint8_t* rows[R];
   for (int r = 0; r < R; ++r) rows[r] = t.rows + t.index[row + r] * t.row_bytes;
   F out[R][2];
-  tile<R>(t, t.panels + panel * t.panel_bytes, rows, out);
+  tile<R>(t, t.panels + panel * t.panel_bytes, rows, ahead, out);
   add_bias<R>(t, panel, out);
   const int32_t first = static_cast<int32_t>(kPanel * panel);
   const M real0 = i_less(i_set(first) + i_lanes(), i_set(t.outputs));
@@ -204,42 +238,54 @@ void head_rows(const HeadTask& h, int64_t panel, int64_t row) {
   }
 }
 
-// Calls body.template run<R>(row) over rows [begin, end) in tiles of nearly equal size.
+// Calls body.template run<R>(row, ahead) over rows [begin, end) in tiles of nearly equal size, which
+// share the fetching of the panel after this one.
 template <class Body>
-HW_INLINE void over_tiles(int64_t begin, int64_t end, const Body& body) {
+HW_INLINE void over_tiles(const LinearTask& t, int64_t panel, int64_t begin, int64_t end,
+                          const Body& body) {
   const int64_t count = end - begin;
   const int64_t tiles = (count + kLinearRows - 1) / kLinearRows;
+  Ahead ahead = {t.panels + (panel + 1) * t.panel_bytes, 0};
+  const int64_t groups = t.depth / 64;
+  if (tiles > 1) ahead.lines = static_cast<int>(t.panel_bytes / (64 * groups * tiles) + 1);
   for (int64_t n = 0; n < tiles; ++n) {
     const int64_t row = begin + count * n / tiles;
     switch (begin + count * (n + 1) / tiles - row) {
-      case 1: body.template run<1>(row); break;
-      case 2: body.template run<2>(row); break;
+      case 1: body.template run<1>(row, ahead); break;
+      case 2: body.template run<2>(row, ahead); break;
 #if defined(HW_ISA_AVX512)
-      case 3: body.template run<3>(row); break;
-      case 4: body.template run<4>(row); break;
-      case 5: body.template run<5>(row); break;
-      case 6: body.template run<6>(row); break;
+      case 3: body.template run<3>(row, ahead); break;
+      case 4: body.template run<4>(row, ahead); break;
+      case 5: body.template run<5>(row, ahead); break;
+      case 6: body.template run<6>(row, ahead); break;
 #endif
       default: break;
     }
+    ahead.from += 64 * groups * ahead.lines;
   }
 }
 
 struct LinearBody {
   const LinearTask& task;
   int64_t panel;
-  template <int R> void run(int64_t row) const { linear_rows<R>(task, panel, row); }
+  template <int R>
+  void run(int64_t row, Ahead ahead) const {
+    linear_rows<R>(task, panel, row, ahead);
+  }
 };
 struct HeadBody {
   const HeadTask& task;
   int64_t panel;
-  template <int R> void run(int64_t row) const { head_rows<R>(task, panel, row); }
+  template <int R>
+  void run(int64_t row, Ahead ahead) const {
+    head_rows<R>(task, panel, row, ahead);
+  }
 };
 
 void linear(const LinearTask& t, int64_t panel, int64_t begin, int64_t end) {
-  over_tiles(begin, end, LinearBody{t, panel});
+  over_tiles(t, panel, begin, end, LinearBody{t, panel});
 }
 
 void head(const HeadTask& t, int64_t panel, int64_t begin, int64_t end) {
-  over_tiles(begin, end, HeadBody{t, panel});
+  over_tiles(t.linear, panel, begin, end, HeadBody{t, panel});
 }
