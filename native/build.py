@@ -117,7 +117,7 @@ def instruction_sets(options: Options) -> list[InstructionSet]:
 def _knows(options: Options, isa: InstructionSet) -> bool:
     header = "#include <immintrin.h>\n" if isa.flags else ""
     text = f"#ifndef {isa.macro}\n#error\n#endif\n{header}int probe;\n"
-    command = [options.compiler, "-std=c++17", *isa.flags, "-c"]
+    command = [options.compiler, "-std=c++17", "-w", *isa.flags, "-c"]
     target = OBJECTS / f"probe-{_digest([command, text])}.o"
     if target.exists():
         return True
