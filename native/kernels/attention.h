@@ -147,7 +147,7 @@ static void attend_segment(const AttendWork& work, const TileRows& rows, const T
     const TileView view = view_of(work, tile, begin > tile ? begin : tile, end < next ? end : next);
     score_tile<Form>(view, queries, rows.count, work.steps, work.scores);
     soften_tile<Form>(work, view, rows, tile, state, factor, unit);
-    value_tile<Form>(view, work.weights, rows.count, factor, unit, state.values, padded);
+    value_tile<Form>(view, {work.weights, factor, unit, state.values, padded}, rows.count);
   }
 }
 

@@ -35,6 +35,15 @@ struct TileQueries {
   int32_t* correction;  // [16] int8: -128 times the sum of a query's numbers
 };
 
+// Weights of one row tile, and the sums that their values are added to.
+struct TileSums {
+  const char* weights;  // [kTileRows][kTileKeys / lanes] words, twice for int8
+  const float* factor;  // [16] what the sums so far are multiplied by
+  const float* unit;    // [16] int8: what a weight of 1 stands for
+  float* sums;          // [kTileRows][padded]
+  int64_t padded;
+};
+
 struct Float32Cache {
   using Sum = F;
   static constexpr int kLanes = 1, kPasses = 1;
@@ -162,13 +171,11 @@ static void score_tile(const TileView& view, const TileQueries& q, int rows, int
   }
 }
 
-// Adds the values in view, N vectors of them from component `column`, each times R rows' weights
-// [kTileRows][kTileKeys / lanes] words, to `sums` times each row's factor. Fetches the next tile's
-// keys meanwhile.
+// Adds the values in view, N vectors of them from component `column`, each times R rows' weights,
+// to the sums so far. Fetches the next tile's keys meanwhile.
 template <class Form, int R, int N>
-__attribute__((noinline)) static void value_rows(const TileView& view, const char* weights,
-                                                 int row, int column, const float* factor,
-                                                 const float* unit, float* sums, int64_t padded) {
+__attribute__((noinline)) static void value_rows(const TileView& view, const TileSums& to, int row,
+                                                 int column) {
   constexpr int kSteps = 16 / Form::kLanes, kRowBytes = kTileKeys / Form::kLanes * 4;
   typename Form::Sum sum[R][N];
   for (int r = 0; r < R; ++r) {
@@ -176,7 +183,7 @@ __attribute__((noinline)) static void value_rows(const TileView& view, const cha
   }
   const int64_t value_step = view.value_step, key_step = view.key_step;
   for (int pass = 0; pass < Form::kPasses; ++pass) {
-    const char* from = weights + (pass * kTileRows + row) * kRowBytes;
+    const char* from = to.weights + (pass * kTileRows + row) * kRowBytes;
     for (int chunk = view.begin; chunk < view.end; ++chunk) {
       const char* value = view.value[chunk] + column * 4;
       const char* words = from + chunk * kSteps * 4;
@@ -207,47 +214,38 @@ __attribute__((noinline)) static void value_rows(const TileView& view, const cha
     }
   }
   for (int r = 0; r < R; ++r) {
-    float* to = sums + (row + r) * padded + column;
+    float* sums = to.sums + (row + r) * to.padded + column;
     for (int n = 0; n < N; ++n) {
-      const F old = f_load(to + n * 16) * f_set(factor[row + r]);
-      f_store(to + n * 16, weighted(old, sum[r][n], unit[row + r]));
+      const F old = f_load(sums + n * 16) * f_set(to.factor[row + r]);
+      f_store(sums + n * 16, weighted(old, sum[r][n], to.unit[row + r]));
     }
   }
 }
 
 template <class Form, int N>
-HW_INLINE void value_some(const TileView& view, const char* weights, int row, int rows, int column,
-                          const float* factor, const float* unit, float* sums, int64_t padded) {
+HW_INLINE void value_some(const TileView& view, const TileSums& to, int row, int rows,
+                          int column) {
 #if defined(HW_ISA_AVX512)
-  if (rows > 4) {
-    return value_rows<Form, 6, N>(view, weights, row, column, factor, unit, sums, padded);
-  }
+  if (rows > 4) return value_rows<Form, 6, N>(view, to, row, column);
 #endif
 #if defined(HW_ISA_AVX512) || defined(HW_ISA_AVX2)
-  if (rows > 3) {
-    return value_rows<Form, 4, N>(view, weights, row, column, factor, unit, sums, padded);
-  }
-  if (rows > 2) {
-    return value_rows<Form, 3, N>(view, weights, row, column, factor, unit, sums, padded);
-  }
+  if (rows > 3) return value_rows<Form, 4, N>(view, to, row, column);
+  if (rows > 2) return value_rows<Form, 3, N>(view, to, row, column);
 #endif
-  if (rows > 1) {
-    return value_rows<Form, 2, N>(view, weights, row, column, factor, unit, sums, padded);
-  }
-  return value_rows<Form, 1, N>(view, weights, row, column, factor, unit, sums, padded);
+  if (rows > 1) return value_rows<Form, 2, N>(view, to, row, column);
+  return value_rows<Form, 1, N>(view, to, row, column);
 }
 
 template <class Form>
-static void value_tile(const TileView& view, const char* weights, int rows, const float* factor,
-                       const float* unit, float* sums, int padded) {
+static void value_tile(const TileView& view, const TileSums& to, int rows) {
   for (int row = 0; row < rows; row += kValueRows) {
     const int now = rows - row < kValueRows ? rows - row : kValueRows;
     int column = 0;
-    for (; column + kValueVectors * 16 <= padded; column += kValueVectors * 16) {
-      value_some<Form, kValueVectors>(view, weights, row, now, column, factor, unit, sums, padded);
+    for (; column + kValueVectors * 16 <= to.padded; column += kValueVectors * 16) {
+      value_some<Form, kValueVectors>(view, to, row, now, column);
     }
-    if (kValueVectors == 4 && column < padded) {
-      value_some<Form, 2>(view, weights, row, now, column, factor, unit, sums, padded);
+    if (kValueVectors == 4 && column < to.padded) {
+      value_some<Form, 2>(view, to, row, now, column);
     }
   }
 }
