@@ -104,8 +104,8 @@ static void store_head(const CacheLayout& cache, char* block, int at, const floa
   }
 }
 
-// Fetches what storing the keys and values of a row will touch. Inlined, because the compiler leaves
-// out calls of functions that only fetch.
+// Fetches what storing the keys and values of a row will touch. Inlined, because the compiler
+// leaves out calls of functions that only fetch.
 HW_INLINE void fetch_row(const HeadsTask& task, int64_t row) {
   const CacheLayout& cache = task.cache;
   const int64_t at = task.slots[row] & (cache.block_size - 1);
