@@ -24,25 +24,35 @@ namespace headway {
   DO(portable, true)
 
 #if defined(HW_HAVE_AVX512_BF16)
-#define HW_IF_AVX512_BF16(DO)                                                           \
-  DO(avx512_bf16, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && \
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && \
-                      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"))
+#define HW_IF_AVX512_BF16(DO) DO(avx512_bf16, has_avx512_bf16())
 #else
 #define HW_IF_AVX512_BF16(DO)
 #endif
 #if defined(HW_HAVE_AVX512)
-#define HW_IF_AVX512(DO)                                                           \
-  DO(avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && \
-                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+#define HW_IF_AVX512(DO) DO(avx512, has_avx512())
 #else
 #define HW_IF_AVX512(DO)
 #endif
 #if defined(HW_HAVE_AVX2)
-#define HW_IF_AVX2(DO) \
-  DO(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+#define HW_IF_AVX2(DO) DO(avx2, has_avx2())
 #else
 #define HW_IF_AVX2(DO)
+#endif
+
+#if defined(__x86_64__) || defined(__i386__)
+// Each of the flags that the files in isa/ are compiled with.
+static inline bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
+}
+static inline bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+static inline bool has_avx512_bf16() {
+  return has_avx512() && __builtin_cpu_supports("avx512vnni") &&
+         __builtin_cpu_supports("avx512bf16");
+}
 #endif
 
 #define HW_DECLARE(name, runs) extern const Kernels kernels_##name;

@@ -19,7 +19,7 @@ struct Ahead {
   int lines;  // 0 where the tile is the only one
 
   HW_MEMBER void group() {
-    for (int n = 0; n < lines; ++n) prefetch(from + 64 * n);
+    for (int n = 0; n < lines; ++n) prefetch_later(from + 64 * n);
     from += 64 * lines;
   }
 };

@@ -5,6 +5,8 @@
 constexpr int64_t kAhead = 2048;
 
 HW_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+// Past the first-level cache, which is full of what is in use.
+HW_INLINE void prefetch_later(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 HW_INLINE float bf16_value(uint16_t raw) {
   const uint32_t bits = static_cast<uint32_t>(raw) << 16;
