@@ -20,14 +20,17 @@ namespace headway {
 
 class Pool;
 
+constexpr int64_t kLongest = 32;
+
 // One worker's way through the loops of a job.
 class Worker {
  public:
   int index() const { return index_; }
 
   // Calls body(begin, end) until all `items` have been done by somebody, and returns when they
-  // have. Every worker of the job must come to the same loops in the same order. No run is shorter
-  // than `least` items, except the last.
+  // have. Every worker of the job must come to the same loops in the same order, with the same
+  // `items`. No run is shorter than `least` items except the last, and none longer than kLongest
+  // times as many: `least` should be worth a microsecond or two.
   template <class Body>
   void loop(int64_t items, int64_t least, const Body& body);
 
@@ -91,8 +94,8 @@ void Worker::loop(int64_t items, int64_t least, const Body& body) {
   int64_t begin = here.next.load(std::memory_order_relaxed);
   while (begin < items) {
     // Long runs at first, which keep a worker on neighbouring memory; short ones to end together.
-    int64_t count = (items - begin) / (4 * pool_.threads_);
-    if (count < least) count = least;
+    int64_t count = (items - begin) / pool_.threads_;
+    count = count > kLongest * least ? kLongest * least : count < least ? least : count;
     const int64_t end = begin + count < items ? begin + count : items;
     if (!here.next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
     body(begin, end);

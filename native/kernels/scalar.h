@@ -2,7 +2,7 @@
 
 // How far ahead of its use a matrix is fetched, in bytes: about what memory delivers in the time
 // that a fetch takes.
-constexpr int64_t kAhead = 2048;
+constexpr int64_t kAhead = 4096;
 
 HW_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
 // Past the first-level cache, which is full of what is in use.
