@@ -62,7 +62,8 @@ class EngineConfig:
     )
     block_size: int = setting(32, "tokens in one block of the KV cache")
     kv_cache_memory: int | None = setting(
-        None, "bytes for the KV cache (8GiB); a share of the free memory by default"
+        None,
+        "bytes for the KV cache (8GiB); by default a share of the free memory, on a CPU up to 4GiB",
     )
     gpu_memory_utilization: float | None = setting(
         None, "share of the free memory, GPU's or machine's, for weights and KV cache"

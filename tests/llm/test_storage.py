@@ -36,16 +36,24 @@ def chosen(facts: Facts, found: Verdict | None = None, **settings: Any) -> tuple
 
 
 @pytest.mark.parametrize(
-    ("found", "form"),
+    ("found", "form", "kv_cache"),
     [
-        (None, "bfloat16"),
-        (verdict(int4=0.009, int8=0.001), "int4"),
-        (verdict(int4=0.011, int8=0.010), "int8"),
-        (verdict(int4=0.011, int8=-0.011), "bfloat16"),
+        (None, "bfloat16", "bfloat16"),
+        (verdict(int4=0.009, int8=0.001, int8_int8=0.01, int4_int8=0.002), "int8", "int8"),
+        (verdict(int4=0.009, int8=0.001, int8_int8=0.011), "int8", "bfloat16"),
+        (verdict(int4=0.009, int8=0.011, int4_int8=0.002), "int4", "int8"),
+        (verdict(int4=0.009, int8=0.011, int4_int8=0.02), "int4", "bfloat16"),
+        (verdict(int4=0.011, int8=-0.011), "bfloat16", "bfloat16"),
     ],
 )
-def test_the_fastest_form_that_passes(found: Verdict | None, form: str) -> None:
-    assert chosen(CPU, found) == (f"native-{form}", "native", form, "bfloat16")
+def test_the_fastest_form_that_passes(found: Verdict | None, form: str, kv_cache: str) -> None:
+    assert chosen(CPU, found) == (f"native-{form}", "native", form, kv_cache)
+
+
+def test_a_form_that_is_given_gets_the_fastest_cache_that_passes() -> None:
+    found = verdict(int4=0.001, int4_int8=0.005, int8_int8=0.02)
+    assert chosen(CPU, found, dtype="int4")[2:] == ("int4", "int8")
+    assert chosen(CPU, found, dtype="int8")[2:] == ("int8", "bfloat16")
 
 
 def test_without_bfloat16_and_verdict_it_is_float32() -> None:

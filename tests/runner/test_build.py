@@ -46,6 +46,13 @@ def test_blocks_fill_the_budget_up_to_what_the_limits_can_use() -> None:
     assert most == 16  # 4 sequences of 4 blocks
 
 
+def test_a_bound_on_the_cache_yields_to_one_long_sequence() -> None:
+    sizes = {"block_bytes": 100, "block_size": 32, "limits": LIMITS}
+    longest = -(-LIMITS.max_model_len // 32)
+    assert count_blocks(budget(given=10**9, most=(longest + 3) * 100), **sizes) == longest + 3
+    assert count_blocks(budget(given=10**9, most=1), **sizes) == longest
+
+
 def test_too_little_memory_names_the_flags() -> None:
     with pytest.raises(InvalidRequest, match=r"--max-model-len of at most 96.*--kv-cache-memory"):
         count_blocks(budget(given=399), block_bytes=100, block_size=32, limits=LIMITS)

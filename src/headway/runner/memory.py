@@ -22,6 +22,8 @@ class Budget:
     free_before: int
     """Free before the weights were loaded."""
     free_after: int
+    most: int | None = None
+    """What the cache is not to exceed, unless one sequence of the greatest length needs it."""
 
     @property
     def size(self) -> int:
@@ -61,4 +63,6 @@ def count_blocks(budget: Budget, *, block_bytes: int, block_size: int, limits: L
             "or a larger --kv-cache-memory",
             field="max_model_len" if budget.given is None else "kv_cache_memory",
         )
+    if budget.most is not None:
+        fitting = min(fitting, max(longest, budget.most // block_bytes))
     return int(min(fitting, limits.max_num_seqs * longest))

@@ -22,6 +22,9 @@ from headway.runner.memory import Budget
 from headway.runner.native_runner import NativeRunner
 
 _SHARE = 0.5
+# A machine's memory is not ours alone, and blocks of cached prefixes are kept as long as there are
+# others: without a bound, every server would grow to half of the machine.
+_MOST_CACHE = 4 * 2**30
 _CACHE_KINDS = {
     "float32": CacheKind.FLOAT32,
     "bfloat16": CacheKind.BFLOAT16,
@@ -47,12 +50,14 @@ def build_native_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
     model = load_model(source.config, weights, length=limits.max_model_len)
     recorder = Recorder()
     model.logits(recorder, model.forward(recorder))
+    asked = config.gpu_memory_utilization
     budget = Budget(
         given=config.kv_cache_memory,
-        share=config.gpu_memory_utilization or _SHARE,
+        share=asked or _SHARE,
         free_before=free,
         # Counted, not measured: mapped weights are in memory only once they have been used.
         free_after=free - source.weight_bytes,
+        most=_MOST_CACHE if asked is None and config.kv_cache_memory is None else None,
     )
     kind = choose_cache_kind(config, form)
     one = one_block(config, source.config)
