@@ -47,10 +47,11 @@ def test_blocks_fill_the_budget_up_to_what_the_limits_can_use() -> None:
 
 
 def test_a_bound_on_the_cache_yields_to_one_long_sequence() -> None:
-    sizes = {"block_bytes": 100, "block_size": 32, "limits": LIMITS}
     longest = -(-LIMITS.max_model_len // 32)
-    assert count_blocks(budget(given=10**9, most=(longest + 3) * 100), **sizes) == longest + 3
-    assert count_blocks(budget(given=10**9, most=1), **sizes) == longest
+    for most, blocks in (((longest + 3) * 100, longest + 3), (1, longest)):
+        bounded = budget(given=10**9, most=most)
+        found = count_blocks(bounded, block_bytes=100, block_size=32, limits=LIMITS)
+        assert found == blocks
 
 
 def test_too_little_memory_names_the_flags() -> None:
