@@ -87,6 +87,7 @@ class Program {
 
 // Panels of a matrix, and how its product's rows are cut into blocks.
 constexpr int64_t kBlockRows = 48;
+constexpr int64_t kStayBlocks = 5;
 inline int64_t num_panels(int64_t outputs) { return round_up(outputs, kPanel) / kPanel; }
 inline int64_t num_blocks(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
 

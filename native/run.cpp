@@ -113,12 +113,16 @@ void Run::linear(Worker& worker, const hw_op& op) const {
 }
 
 void Run::product(Worker& worker, const LinearTask& t, int64_t rows) const {
-  const int64_t blocks = num_blocks(rows);
+  const int64_t panels = num_panels(t.outputs), blocks = num_blocks(rows);
   const int64_t least = 1 + 32768 / (t.panel_bytes * (rows < kBlockRows ? rows + 4 : kBlockRows));
-  worker.loop(num_panels(t.outputs) * blocks, least, [&](int64_t begin, int64_t end) {
+  worker.loop(panels * blocks, least, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
-      const int64_t block = n % blocks;
-      p_.kernels_.linear(t, n / blocks, rows * block / blocks, rows * (block + 1) / blocks);
+      // Some blocks of rows, which stay in the second-level cache, meet all panels; then the next.
+      const int64_t stay = n / (panels * kStayBlocks) * kStayBlocks;
+      const int64_t staying = blocks - stay < kStayBlocks ? blocks - stay : kStayBlocks;
+      const int64_t within = n - panels * stay;
+      const int64_t panel = within / staying, block = stay + within % staying;
+      p_.kernels_.linear(t, panel, rows * block / blocks, rows * (block + 1) / blocks);
     }
   });
 }
