@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +51,21 @@ def test_huge_pages_are_what_the_system_says(tmp_path: Path) -> None:
     for text, expected in (("always [madvise] never", True), ("always madvise [never]", False)):
         switch.write_text(text)
         assert memory.has_huge_pages(switch) == expected
+
+
+def test_touching_ahead_takes_the_first_bytes_of_all_parts() -> None:
+    mapped = memory.anonymous(8 * 2**20)
+    begin = np.frombuffer(mapped, dtype=np.uint8).ctypes.data
+    thread = memory.touch_ahead(mapped, begin, parts=4, size=2**20)
+    if thread is None:
+        pytest.skip("the system cannot take memory ahead")
+    thread.join()
+    assert not np.frombuffer(mapped, dtype=np.uint8).any()
+
+
+@pytest.mark.parametrize(("whole", "parts", "size"), [(8 * 2**20, 4, 2**20), (999_999, 7, 10**9)])
+def test_pieces_touched_lie_in_the_memory(whole: int, parts: int, size: int) -> None:
+    pieces = list(memory._pieces(whole, parts, size))
+    assert len(pieces) == parts
+    assert all(begin >= 0 and length > 0 and begin + length <= whole for begin, length in pieces)
+    assert all(begin % mmap.PAGESIZE == 0 for begin, _ in pieces)

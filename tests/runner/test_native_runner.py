@@ -29,6 +29,7 @@ SAMPLINGS: list[dict[str, Any]] = [
     {"logprobs": 5, "prompt_logprobs": 3},
     {"prompt_logprobs": 0},
     {"temperature": 0.7, "top_k": 9},
+    {"temperature": 0.7, "top_k": 2**40},
     {"temperature": 1.1, "top_p": 0.8, "logprobs": 2},
     {"temperature": 1.0, "min_p": 0.1},
     {"allowed_token_ids": (3, 4, 90), "logprobs": 1},

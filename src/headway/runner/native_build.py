@@ -25,6 +25,8 @@ _SHARE = 0.5
 # A machine's memory is not ours alone, and blocks of cached prefixes are kept as long as there are
 # others: without a bound, every server would grow to half of the machine.
 _MOST_CACHE = 4 * 2**30
+# Of the KV cache, taken from the system at once, for the first burst not to wait for it.
+_FIRST_CACHE = 384 * 2**20
 _CACHE_KINDS = {
     "float32": CacheKind.FLOAT32,
     "bfloat16": CacheKind.BFLOAT16,
@@ -63,6 +65,7 @@ def build_native_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
     one = one_block(config, source.config)
     limits, shape = choose_cache(config, one, limits, budget, cache_bytes(library, one, kind))
     cache = CacheMemory(library, shape, kind)
+    cache.touch_ahead(_FIRST_CACHE)
     program = Program(
         library,
         lower(recorder.words, weights.matrices),

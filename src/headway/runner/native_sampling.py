@@ -60,7 +60,9 @@ class Constants:
         record["num_bias"] = len(biased)
         record["logprobs"] = -1 if sampling.logprobs is None else sampling.logprobs
         record["plain"] = row.plain
-        for name in ("seed", "temperature", "top_p", "min_p", "top_k"):
+        # Whatever passes the vocabulary means all of it.
+        record["top_k"] = min(sampling.top_k, self._vocabulary)
+        for name in ("seed", "temperature", "top_p", "min_p"):
             record[name] = getattr(sampling, name)
         for name in ("repetition_penalty", "frequency_penalty", "presence_penalty"):
             record[name] = getattr(sampling, name)

@@ -9,12 +9,19 @@ it; then they stay mapped and may be dropped and read again.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
+import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from headway import machine
 
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_PIECE = 2**21
+_POPULATE = 23
+"""MADV_POPULATE_WRITE, which Python does not name."""
 _SHARE = 0.5
 """Of the available memory, that weights may fill for good."""
 
@@ -26,6 +33,41 @@ def anonymous(size: int) -> mmap.mmap:
         with contextlib.suppress(OSError):  # a kernel without huge pages does as well
             memory.madvise(mmap.MADV_HUGEPAGE)
     return memory
+
+
+def touch_ahead(memory: mmap.mmap, begin: int, parts: int, size: int) -> threading.Thread | None:
+    """Have the first `size` bytes of `memory`, seen as equal parts, taken now and not when written.
+
+    `begin` is the memory's address. A thread of lowest priority does it piece by piece, the first
+    pieces of all parts first, since taking a fresh page may cost a virtual machine more than what
+    is then written to it. None where the system cannot do it.
+    """
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return None
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+    def run(kept: mmap.mmap) -> None:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        for offset, length in _pieces(len(kept), parts, size):
+            if advise(begin + offset, length, _POPULATE):
+                return  # an older kernel, or memory has become scarce: then it is taken as written
+
+    thread = threading.Thread(target=run, args=(memory,), name="touch-ahead", daemon=True)
+    thread.start()
+    return thread
+
+
+def _pieces(whole: int, parts: int, size: int) -> Iterator[tuple[int, int]]:
+    """Offsets and lengths, on page boundaries, of the first `size` bytes in all parts together."""
+    stride = whole // parts
+    page = mmap.PAGESIZE
+    for done in range(0, min(size // parts, stride), _PIECE):
+        for part in range(parts):
+            begin = (part * stride + done) // page * page
+            end = min(part * stride + min(done + _PIECE, stride), whole)
+            yield begin, end - begin
 
 
 def file_bytes(path: Path) -> mmap.mmap:

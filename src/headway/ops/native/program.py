@@ -15,7 +15,7 @@ import numpy as np
 from headway.errors import InvalidRequest, ModelError
 from headway.native import abi
 from headway.native.library import Library
-from headway.ops.native.memory import anonymous
+from headway.ops.native.memory import anonymous, touch_ahead
 from headway.ops.native.operations import Listing, Operation
 from headway.ops.native.weights import NativeWeights, address
 from headway.ops.protocol import CacheShape, Floats
@@ -54,8 +54,13 @@ class CacheMemory:
                 f"{self.bytes / 2**30:.2f} GiB for the KV cache cannot be had: {error}",
                 field="kv_cache_memory",
             ) from error
+        self._layers = shape.num_layers
         self.description = _cache(shape, kind)
         self.description.memory = address(np.frombuffer(self._memory, dtype=np.uint8))
+
+    def touch_ahead(self, size: int) -> None:
+        """Let the first blocks of all layers, `size` bytes in all, be taken in the background."""
+        touch_ahead(self._memory, self.description.memory, self._layers, size)
 
 
 class Program:
