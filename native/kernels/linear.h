@@ -238,7 +238,7 @@ void head_rows(const HeadTask& h, int64_t panel, int64_t row, Ahead ahead) {
   }
 }
 
-// Calls body.template run<R>(row, ahead) over rows [begin, end) in tiles of nearly equal size, which
+// Calls body.template run<R>(row, ahead) over rows [begin, end) in tiles of nearly equal size; they
 // share the fetching of the panel after this one.
 template <class Body>
 HW_INLINE void over_tiles(const LinearTask& t, int64_t panel, int64_t begin, int64_t end,

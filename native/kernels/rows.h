@@ -28,7 +28,8 @@ template <class Column>
 HW_INLINE void write_record(int32_t form, int64_t depth, uint8_t* out, const Column& column) {
   const int64_t vectors = depth / 16;
   if (form == HW_FLOAT32) {
-    for (int64_t n = 0; n < vectors; ++n) f_store(reinterpret_cast<float*>(out) + 16 * n, column(n));
+    float* floats = reinterpret_cast<float*>(out);
+    for (int64_t n = 0; n < vectors; ++n) f_store(floats + 16 * n, column(n));
   } else if (form == HW_BFLOAT16) {
     for (int64_t n = 0; n < vectors; ++n) {
       f_store_bf16(reinterpret_cast<uint16_t*>(out) + 16 * n, column(n));
