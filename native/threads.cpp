@@ -48,17 +48,24 @@ void pin(int32_t cpu) {
 }  // namespace
 
 Pool::Pool(int threads, const int32_t* cpus) : threads_(threads < 1 ? 1 : threads) {
-  for (int index = 1; index < threads_; ++index) {
-    const int32_t cpu = cpus == nullptr ? -1 : cpus[index];
-    others_.emplace_back([this, index, cpu] {
-      if (cpu >= 0) pin(cpu);
-      work(index);
-    });
+  try {
+    for (int index = 1; index < threads_; ++index) {
+      const int32_t cpu = cpus == nullptr ? -1 : cpus[index];
+      others_.emplace_back([this, index, cpu] {
+        if (cpu >= 0) pin(cpu);
+        work(index);
+      });
+    }
+  } catch (...) {
+    stop();  // those that did start must end before they are destroyed
+    throw;
   }
   if (cpus != nullptr) pin(cpus[0]);
 }
 
-Pool::~Pool() {
+Pool::~Pool() { stop(); }
+
+void Pool::stop() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;

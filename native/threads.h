@@ -46,7 +46,7 @@ class Worker {
 class Pool {
  public:
   // `threads` workers, the caller of `run` included, which must be this thread where cpus[n] pins
-  // worker n; NULL pins none.
+  // worker n; NULL pins none. Throws std::system_error where so many cannot be started.
   Pool(int threads, const int32_t* cpus);
   ~Pool();
   Pool(const Pool&) = delete;
@@ -69,6 +69,7 @@ class Pool {
   };
 
   void work(int index);
+  void stop();
   void finish(Loop& loop, int64_t count, int64_t items);
   void prepare(int64_t loops);
 

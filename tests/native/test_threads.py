@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -43,3 +45,20 @@ def test_pinned_workers_stay_where_they_are_put() -> None:
     thread.start()
     thread.join()
     assert sorted(found, key=min) == [{cpu} for cpu in allowed]
+
+
+SHORT_OF_MEMORY = """
+import resource
+from headway.native import load
+library = load()
+resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
+assert library.hw_pool_create(5000, None) is None
+pool = library.hw_pool_create(2, None)
+assert pool is not None
+library.hw_pool_destroy(pool)
+"""
+
+
+def test_threads_that_cannot_be_started_are_an_answer_and_no_crash() -> None:
+    done = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY], timeout=120, check=False)
+    assert done.returncode == 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
+import platform
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,13 +56,28 @@ def test_huge_pages_are_what_the_system_says(tmp_path: Path) -> None:
         assert memory.has_huge_pages(switch) == expected
 
 
+def _resident(begin: int, size: int) -> bool:
+    pages = (ctypes.c_ubyte * (size // mmap.PAGESIZE))()
+    mincore = ctypes.CDLL(None, use_errno=True).mincore
+    mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+    assert mincore(begin, size, pages) == 0
+    return all(page & 1 for page in pages)
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux")
+    or tuple(int(n) for n in platform.release().split(".")[:2]) < (5, 14),
+    reason="the system cannot take memory ahead",
+)
 def test_touching_ahead_takes_the_first_bytes_of_all_parts() -> None:
-    mapped = memory.anonymous(8 * 2**20)
+    part, size = 4 * 2**20, 2**20
+    mapped = memory.anonymous(4 * part)
     begin = np.frombuffer(mapped, dtype=np.uint8).ctypes.data
-    thread = memory.touch_ahead(mapped, begin, parts=4, size=2**20)
-    if thread is None:
-        pytest.skip("the system cannot take memory ahead")
+    assert not _resident(begin, size)
+    thread = memory.touch_ahead(mapped, begin, parts=4, size=4 * size)
+    assert thread is not None
     thread.join()
+    assert all(_resident(begin + n * part, size) for n in range(4))
     assert not np.frombuffer(mapped, dtype=np.uint8).any()
 
 

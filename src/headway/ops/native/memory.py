@@ -62,12 +62,11 @@ def touch_ahead(memory: mmap.mmap, begin: int, parts: int, size: int) -> threadi
 def _pieces(whole: int, parts: int, size: int) -> Iterator[tuple[int, int]]:
     """Offsets and lengths, on page boundaries, of the first `size` bytes in all parts together."""
     stride = whole // parts
-    page = mmap.PAGESIZE
-    for done in range(0, min(size // parts, stride), _PIECE):
-        for part in range(parts):
-            begin = (part * stride + done) // page * page
-            end = min(part * stride + min(done + _PIECE, stride), whole)
-            yield begin, end - begin
+    share = min(size // parts, stride)
+    for done in range(0, share, _PIECE):
+        for start in range(0, parts * stride, stride):
+            begin = (start + done) // mmap.PAGESIZE * mmap.PAGESIZE
+            yield begin, start + min(done + _PIECE, share) - begin
 
 
 def file_bytes(path: Path) -> mmap.mmap:
