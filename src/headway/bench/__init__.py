@@ -1,0 +1,1 @@
+"""Measuring servers, engines and other systems with workloads."""

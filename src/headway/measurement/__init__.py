@@ -1,0 +1,1 @@
+"""What came of requests: records, percentiles, attainment. Knows no client, engine or clock."""

@@ -1,0 +1,100 @@
+"""The lines of a recording. Times are seconds on the engine's clock, sizes are tokens.
+
+A file is JSON Lines; it starts with an engine line, and has another one wherever a new engine
+process took over. A request's line is written when it has ended, a step's when the next begins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from headway.latency.sizes import MachineLimits, ModelSizes
+from headway.types import FinishReason, Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLine:
+    """Who computed, and under which settings."""
+
+    model: str
+    device: str
+    dtype: str
+    kv_cache_dtype: str
+    backend: str
+    threads: int
+    policy: str
+    dynamic_wait: float
+    prefix_caching: bool
+    kv_reservation: str
+    limits: Limits
+    num_blocks: int
+    block_size: int
+    sizes: ModelSizes
+    machine: MachineLimits | None = None
+    """None where the machine was never measured."""
+
+
+class SliceLine(NamedTuple):
+    """A slice without its tokens and blocks."""
+
+    seq: int
+    start: int
+    count: int
+    sample: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepLine:
+    """One step. Sequences are numbered in the order in which requests were added, from 1."""
+
+    step: int
+    at: float
+    """When it was planned."""
+    cycle: float
+    """Until the next one was planned, or, with nothing left to do, until it was over."""
+    run: float
+    """Part of the cycle that the runner took."""
+    slices: tuple[SliceLine, ...]
+    ended: tuple[int, ...] = ()
+    """Sequences that had left since the step before."""
+    idle_slots: int = 0
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLine:
+    """One request, from its arrival in the engine to its end."""
+
+    id: str
+    seq: int
+    """0 for one that was refused."""
+    arrival: float
+    step: int
+    """The first step that was planned after it was added."""
+    end_step: int
+    """The step that ended it, or after which it was aborted; 0 for one that was refused."""
+    prompt_tokens: int
+    resumed: int
+    """Tokens that an earlier engine had generated."""
+    output_tokens: int
+    """All that were generated, those of an earlier engine included."""
+    max_tokens: int
+    stops: bool
+    """It had stop tokens, so that its length was not known."""
+    finish: FinishReason
+    priority: int = 0
+    group: str = ""
+    hashes: tuple[str, ...] = ()
+    """Digests (hexadecimal, 16 characters) of its full blocks, prompt and generated: equal ones are
+    equal blocks after equal beginnings. Empty where no prefixes are shared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """One engine process's life."""
+
+    engine: EngineLine
+    requests: tuple[RequestLine, ...]
+    """By their end."""
+    steps: tuple[StepLine, ...]

@@ -1,0 +1,1 @@
+"""Reports of runs: data, tables for the terminal, one self-contained page."""

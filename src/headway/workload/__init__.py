@@ -1,0 +1,1 @@
+"""What is asked: lengths, arrivals, shared prefixes and traces, as jobs with a time each."""
