@@ -40,7 +40,7 @@ class SliceLine(NamedTuple):
 
     seq: int
     start: int
-    count: int
+    tokens: int
     sample: bool
 
 
