@@ -21,6 +21,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"]
 KVCacheDtype = Literal["auto", "float32", "bfloat16", "int8"]
 Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["auto", "native", "reference"]
+KVReservation = Literal["on-demand", "full"]
 
 
 def setting(default: Any, explanation: str) -> Any:
@@ -64,6 +65,10 @@ class EngineConfig:
     kv_cache_memory: int | None = setting(
         None,
         "bytes for the KV cache (8GiB); by default a share of the free memory, on a CPU up to 4GiB",
+    )
+    kv_reservation: KVReservation = setting(
+        "on-demand",
+        "when KV blocks are taken: as tokens come, or for prompt and max_tokens on boarding",
     )
     gpu_memory_utilization: float | None = setting(
         None, "share of the free memory, GPU's or machine's, for weights and KV cache"

@@ -94,6 +94,7 @@ def make_house(
     wait: float = 3.0,
     first_guess: int = 256,
     spoiled: Callable[[Entry], bool] = lambda entry: False,
+    reserve_all: bool = False,
 ) -> House:
     limits = limits or limits_of()
     clock = StepClock()
@@ -103,6 +104,7 @@ def make_house(
         limits=limits,
         prefix_caching=prefix_caching,
         lengths=LengthEstimate(first_guess=first_guess),
+        reserve_all=reserve_all,
     )
     runner = FakeRunner(block_size=block_size, limits=limits, spoiled=spoiled)
     engine = Engine(scheduler=scheduler, runner=runner, clock=clock)

@@ -30,6 +30,7 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
         pool=BlockPool(num_blocks=loaded.num_blocks, block_size=loaded.block_size),
         limits=loaded.limits,
         prefix_caching=config.enable_prefix_caching,
+        reserve_all=config.kv_reservation == "full",
     )
     info = EngineInfo(
         device=loaded.device,

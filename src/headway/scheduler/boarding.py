@@ -19,13 +19,20 @@ from headway.scheduler.sequence import Sequence
 
 
 class Forecast:
-    """The block use that is predicted for the sequences on board."""
+    """The block use that is predicted for the sequences on board.
 
-    def __init__(self, pool: BlockPool, lengths: LengthEstimate, running: Line) -> None:
+    With `reserve_all` nothing is predicted: everybody counts with all the tokens that its caller
+    allows, shared prefixes included, as if its memory were one piece that is set aside on boarding.
+    """
+
+    def __init__(
+        self, pool: BlockPool, lengths: LengthEstimate, running: Line, *, reserve_all: bool = False
+    ) -> None:
         self._pool = pool
         self._lengths = lengths
         self._on_board = list(running)
-        self._certain = any(seq.immune for seq in running)
+        self._reserve_all = reserve_all
+        self._certain = reserve_all or any(seq.immune for seq in running)
         self._final = sum(map(self._final_blocks, self._on_board))
 
     def fits(self, seq: Sequence) -> bool:
@@ -37,7 +44,8 @@ class Forecast:
         self._on_board.append(seq)
         self._final += self._final_blocks(seq)
         # The sum of all final sizes bounds the peak and is cheap; mostly it is enough.
-        if self._final <= self._pool.num_blocks or self._peak() <= self._pool.num_blocks:
+        most = self._pool.num_blocks
+        if self._final <= most or (not self._reserve_all and self._peak() <= most):
             return True
         self._on_board.pop()
         self._final -= self._final_blocks(seq)

@@ -7,11 +7,13 @@ is deterministic. It knows neither tensors nor who will compute its plans.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
 from dataclasses import replace
 
 from headway.blocks import BlockPool
 from headway.errors import InvalidRequest
-from headway.policy import Policy, View
+from headway.policy import Policy, View, Waiting
 from headway.scheduler.admission import check_request
 from headway.scheduler.allocation import Grants, allocate
 from headway.scheduler.boarding import Forecast, Offers
@@ -19,6 +21,14 @@ from headway.scheduler.lengths import LengthEstimate
 from headway.scheduler.outcome import end_event, ending, keep_prompt_logprobs, token_event
 from headway.scheduler.roster import Roster
 from headway.scheduler.sequence import Sequence, new_sequence
+from headway.scheduler.skipping import (
+    ClosedLine,
+    Quiet,
+    advance,
+    all_decode,
+    steps_before_an_end,
+    steps_with_room,
+)
 from headway.scheduler.stats import Idle, SchedulerStats
 from headway.types import (
     Entry,
@@ -44,11 +54,13 @@ class Scheduler:
         limits: Limits,
         prefix_caching: bool = True,
         lengths: LengthEstimate | None = None,
+        reserve_all: bool = False,
     ) -> None:
         self.limits = limits
         self.pool = pool
         self._policy = policy
         self._prefix_caching = prefix_caching
+        self._reserve_all = reserve_all
         self._roster = Roster(pool)
         self._lengths = lengths or LengthEstimate()
         # The head of the line, for whom there was no memory, and the roster's relief at that time.
@@ -134,6 +146,39 @@ class Scheduler:
         self._stats.computed_tokens += tokens
         return events
 
+    def quiet_steps(self, now: float, most: int) -> Quiet:
+        """How many of the next `most` steps are certain to be one decode of everybody on board.
+
+        Certain as far as the scheduler can know: `most` must end before anybody arrives, or ends
+        by a stop token. Changes nothing.
+        """
+        roster = self._roster
+        running = roster.running.sequences
+        if not running or most < 1 or not self._policy.timeless:
+            return Quiet(0)
+        line = ClosedLine(roster.waiting)
+        decision = self._policy.decide(self._view(now, line))
+        if line.looked and self._may_board():
+            return Quiet(0)
+        if not all_decode(decision.shares, running):
+            return Quiet(0)
+        most = min(most, steps_before_an_end(running))
+        steps = steps_with_room(running, most, free=self.pool.free, block_size=self.pool.block_size)
+        return Quiet(steps, decision.idle_slots)
+
+    def advance(self, quiet: Quiet, tokens: Mapping[int, Seq[int]]) -> None:
+        """Do what planning and committing these quiet steps would; nobody hears of it.
+
+        `quiet` is the last answer of `quiet_steps`, or a part of it, with nothing done in between;
+        `tokens` has, for each running sequence, the token that it sampled in each step.
+        """
+        count = len(self._roster.running)
+        self._stats.step += quiet.steps
+        self._stats.idle_slots = quiet.idle_slots
+        self._stats.step_tokens = count
+        self._stats.computed_tokens += count * quiet.steps
+        advance(self._roster, quiet.steps, tokens, last_step=self._stats.step)
+
     def stats(self) -> SchedulerStats:
         """A copy of the counters and the present state."""
         return replace(
@@ -158,14 +203,24 @@ class Scheduler:
         roster = self._roster
         seats = self._width - len(roster.running)
         forecast = None
-        if seats > 0 and roster.waiting and not self._refusal_stands():
-            forecast = Forecast(self.pool, self._lengths, roster.running)
+        if self._may_board():
+            forecast = Forecast(
+                self.pool, self._lengths, roster.running, reserve_all=self._reserve_all
+            )
         return Offers(
             waiting=roster.waiting,
             forecast=forecast,
             prefixes=roster.prefixes,
             seats=seats,
             step=step,
+        )
+
+    def _may_board(self) -> bool:
+        roster = self._roster
+        return (
+            self._width > len(roster.running)
+            and bool(roster.waiting)
+            and not self._refusal_stands()
         )
 
     def _refusal_stands(self) -> bool:
@@ -175,12 +230,12 @@ class Scheduler:
         seq, relief = self._refused
         return seq is self._roster.waiting.sequences[0] and relief == self._roster.relief
 
-    def _view(self, now: float, offers: Offers) -> View:
+    def _view(self, now: float, waiting: Waiting) -> View:
         running = self._roster.running.sequences
         return View(
             now=now,
             running=running,
-            waiting=offers,
+            waiting=waiting,
             limits=self.limits,
             seats=self._width - len(running),
             departed=self._roster.departed,
