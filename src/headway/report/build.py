@@ -1,0 +1,75 @@
+"""From single runs to a report: prices, and what a reader must know of the machine.
+
+Knows neither how runs were made nor how they are shown.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from headway import __version__
+from headway.machine import cores, instruction_sets, processor, total_memory
+from headway.report.run import Report, Run
+
+
+def build_report(
+    *,
+    title: str,
+    runs: Iterable[Run],
+    about: Mapping[str, str] | None = None,
+    price_per_hour: float | None = None,
+    notes: Sequence[str] = (),
+) -> Report:
+    """A report of these runs, in this order, with their cost where a price per hour is given.
+
+    The first run of a group is what the others of the group are compared with.
+    """
+    priced = tuple(_priced(run, price_per_hour) for run in runs)
+    return Report(
+        title=title,
+        about=dict(about or {}),
+        runs=priced,
+        price_per_hour=price_per_hour,
+        notes=tuple(notes),
+    )
+
+
+def cost_per_million(price_per_hour: float, output_throughput: float) -> float | None:
+    """Price of a million output tokens at so many tokens a second; None at none."""
+    if output_throughput <= 0:
+        return None
+    return price_per_hour / 3600.0 / output_throughput * 1e6
+
+
+def _priced(run: Run, price_per_hour: float | None) -> Run:
+    if price_per_hour is None or run.cost_per_million is not None:
+        return run
+    cost = cost_per_million(price_per_hour, run.summary.get("output_throughput", 0.0))
+    return replace(run, cost_per_million=cost)
+
+
+def about_this_machine(now: datetime | None = None) -> dict[str, str]:
+    """Rows for `Report.about`: processor, cores, memory, system, version and date."""
+    when = now or datetime.now(UTC)
+    instructions = ", ".join(instruction_sets()[-3:])
+    return {
+        "Processor": processor() + (f" ({instructions})" if instructions else ""),
+        "Cores": str(cores()),
+        "Memory": f"{total_memory() / 2**30:.0f} GiB",
+        "System": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "Headway": __version__,
+        "Date": when.strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def median_run(runs: Sequence[Run], figure: str = "output_throughput") -> Run:
+    """Of repeats of one system on one workload, the one with the median figure.
+
+    Of an even number, the lower of the two in the middle: a run that was measured, not a mean of
+    two. `runs` must not be empty.
+    """
+    ordered = sorted(runs, key=lambda run: run.summary.get(figure, 0.0))
+    return ordered[(len(ordered) - 1) // 2]
