@@ -89,6 +89,14 @@ class Decision:
 class Policy(Protocol):
     """Decides each step's batch."""
 
+    @property
+    def timeless(self) -> bool:
+        """While all on board decode and nobody may board, neither `now` nor `free_blocks` matters.
+
+        A simulator may then skip ahead through such steps.
+        """
+        ...
+
     def decide(self, view: View) -> Decision: ...
 
 

@@ -12,5 +12,7 @@ from headway.policy.base import Decision, View, fill
 class Continuous:
     """Decodes first, then prefills in queue order as far as the token budget goes."""
 
+    timeless = True
+
     def decide(self, view: View) -> Decision:
         return Decision(shares=fill(view, view.waiting))

@@ -8,6 +8,8 @@ from headway.policy.base import Decision, View, board_whole_batch, run_on
 class Dynamic:
     """Holds a batch back for at most `wait` seconds after the arrival of its oldest request."""
 
+    timeless = True
+
     def __init__(self, *, wait: float) -> None:
         self.wait = wait
 

@@ -10,5 +10,7 @@ from headway.policy.base import Decision, View, fill
 class Sequential:
     """The next sequence boards when the one before it has ended."""
 
+    timeless = True
+
     def decide(self, view: View) -> Decision:
         return Decision(shares=fill(view, islice(view.waiting, 0 if view.running else 1)))

@@ -12,5 +12,7 @@ from headway.policy.base import Decision, View, board_whole_batch, run_on
 class Static:
     """Departs as soon as nobody runs, with as many as there are seats."""
 
+    timeless = True
+
     def decide(self, view: View) -> Decision:
         return run_on(view) if view.running else board_whole_batch(view)

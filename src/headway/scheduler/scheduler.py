@@ -167,7 +167,9 @@ class Scheduler:
         return Quiet(steps, decision.idle_slots)
 
     def advance(self, quiet: Quiet, tokens: Mapping[int, Seq[int]]) -> None:
-        """Do what planning and committing these quiet steps would; nobody hears of it.
+        """Do what planning and committing these quiet steps would, without telling anybody.
+
+        Who had left before is told with the next plan.
 
         `quiet` is the last answer of `quiet_steps`, or a part of it, with nothing done in between;
         `tokens` has, for each running sequence, the token that it sampled in each step.
