@@ -74,6 +74,9 @@ class EngineConfig:
         None, "share of the free memory, GPU's or machine's, for weights and KV cache"
     )
     enable_prefix_caching: bool = setting(True, "reuse the KV cache of equal prompt beginnings")
+    record: str | None = setting(
+        None, "file to which every step's plan and duration is appended, as JSON Lines"
+    )
 
     def __post_init__(self) -> None:
         _at_least("threads", self.threads, 1)
@@ -85,6 +88,8 @@ class EngineConfig:
         _at_least("dynamic_wait", self.dynamic_wait, 0)
         if self.block_size not in (8, 16, 32, 64, 128):
             raise InvalidRequest("block_size must be 8, 16, 32, 64 or 128", field="block_size")
+        if self.record == "":
+            raise InvalidRequest("record must name a file", field="record")
         share = self.gpu_memory_utilization
         if share is not None and not 0.0 < share <= 1.0:
             raise InvalidRequest(

@@ -11,9 +11,15 @@ from pathlib import Path
 
 from headway.blocks import BlockPool
 from headway.clock import MonotonicClock
+from headway.config import EngineConfig
 from headway.engine.loop import Engine
+from headway.engine.record_file import RecordFile
+from headway.engine.recorder import Recorder
+from headway.latency.sizes import MachineLimits, ModelSizes
 from headway.policy import make_policy
+from headway.recording.lines import EngineLine
 from headway.runner import build_runner
+from headway.runner.loaded import LoadedRunner
 from headway.scheduler import Scheduler
 from headway.wire import EngineInfo, Start
 
@@ -24,6 +30,7 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     """An engine for a prepared model, ready to step; raises `HeadwayError` where it cannot be."""
     began = time.monotonic()
     config = start.config
+    file = None if config.record is None else RecordFile(Path(config.record))
     loaded = build_runner(config, Path(start.prepared))
     scheduler = Scheduler(
         policy=make_policy(config.policy, dynamic_wait=config.dynamic_wait),
@@ -57,4 +64,56 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
         info.num_blocks,
         time.monotonic() - began,
     )
-    return Engine(scheduler=scheduler, runner=loaded.runner, clock=MonotonicClock()), info
+    watch = None
+    if file is not None:
+        line = engine_line(config, info, sizes=model_sizes_of(loaded))
+        watch = Recorder(engine=line, stats=scheduler.stats, sink=file)
+    engine = Engine(scheduler=scheduler, runner=loaded.runner, clock=MonotonicClock(), watch=watch)
+    return engine, info
+
+
+def engine_line(
+    config: EngineConfig,
+    info: EngineInfo,
+    *,
+    sizes: ModelSizes,
+    machine: MachineLimits | None = None,
+) -> EngineLine:
+    """The first line of this engine's recording."""
+    return EngineLine(
+        model=config.model,
+        device=info.device,
+        dtype=info.dtype,
+        kv_cache_dtype=info.kv_cache_dtype,
+        backend=info.backend,
+        threads=info.threads,
+        policy=info.policy,
+        dynamic_wait=config.dynamic_wait,
+        prefix_caching=config.enable_prefix_caching,
+        kv_reservation=config.kv_reservation,
+        limits=info.limits,
+        num_blocks=info.num_blocks,
+        block_size=info.block_size,
+        sizes=sizes,
+        machine=machine,
+    )
+
+
+def model_sizes_of(loaded: LoadedRunner) -> ModelSizes:
+    """The model as the few numbers that bound a step's time."""
+    model = loaded.model
+    attention = model.hidden_size * model.head_dim * (2 * model.num_heads + 2 * model.num_kv_heads)
+    parameters = model.num_layers * (attention + 3 * model.hidden_size * model.intermediate_size)
+    head = model.hidden_size * model.vocab_size
+    bits = {"float32": 32, "int8": 8.5, "int4": 5}.get(loaded.dtype, 16)
+    element = {"float32": 4.0, "int8": 1.0}.get(loaded.kv_cache_dtype, 2.0)
+    return ModelSizes(
+        name=model.name,
+        token_ops=2.0 * parameters,
+        token_bytes=parameters * bits / 8,
+        row_ops=2.0 * head,
+        row_bytes=head * bits / 8,
+        pair_ops=4.0 * model.num_heads * model.head_dim,
+        position_bytes=2.0 * model.num_kv_heads * model.head_dim * element,
+        full_layers=model.num_layers,
+    )

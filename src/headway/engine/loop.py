@@ -6,21 +6,65 @@ a simulator replaces the clock and the runner, and nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
 from headway.clock import Clock
+from headway.engine.cycles import Cycles
 from headway.errors import InvalidRequest
 from headway.scheduler import Idle, Scheduler
-from headway.types import Request, TokenEvent
+from headway.types import Request, StepPlan, StepResult, TokenEvent
 from headway.types.runner import Runner
 from headway.wire import EngineStats
 
 
-class Engine:
-    """Single-threaded; `add` and `abort` happen between steps."""
+class Watch(Protocol):
+    """Sees all that happens in an engine and changes nothing. Times are the engine's clock's."""
 
-    def __init__(self, *, scheduler: Scheduler, runner: Runner, clock: Clock) -> None:
+    def added(self, request: Request, event: TokenEvent | None, now: float) -> None:
+        """A request was queued, or ended at once: then `event` says how."""
+        ...
+
+    def aborted(self, request_id: str, now: float) -> None:
+        """A live request was ended."""
+        ...
+
+    def stepped(
+        self,
+        plan: StepPlan,
+        result: StepResult,
+        events: Sequence[TokenEvent],
+        began: float,
+        now: float,
+    ) -> None:
+        """A step was planned at `began` and is over."""
+        ...
+
+    def idle(self, now: float) -> None:
+        """There is nothing to compute at present, or nothing that may be computed yet."""
+        ...
+
+
+class Engine:
+    """Single-threaded; `add` and `abort` happen between steps.
+
+    `ideal` tells the seconds that a plan would take at the machine's limits, where they are known.
+    """
+
+    def __init__(
+        self,
+        *,
+        scheduler: Scheduler,
+        runner: Runner,
+        clock: Clock,
+        watch: Watch | None = None,
+        ideal: Callable[[StepPlan], float] | None = None,
+    ) -> None:
         self._scheduler = scheduler
         self._runner = runner
         self._clock = clock
+        self._watch = watch
+        self._cycles = Cycles(ideal)
         self._step_seconds = 0.0
 
     @property
@@ -34,24 +78,40 @@ class Engine:
             event = self._scheduler.add(request)
         except InvalidRequest as error:
             event = TokenEvent(id=request.id, finish="error", error=error.message)
+        if self._watch is not None:
+            self._watch.added(request, event, self._clock.now())
         return [] if event is None else [event]
 
     def abort(self, request_id: str) -> list[TokenEvent]:
         """End a request; nothing if it is unknown or has ended already."""
         event = self._scheduler.abort(request_id)
-        return [] if event is None else [event]
+        if event is None:
+            return []
+        now = self._clock.now()
+        if self._watch is not None:
+            self._watch.aborted(request_id, now)
+        self._rest_without_work(now)
+        return [event]
 
     def step(self) -> list[TokenEvent] | Idle:
         """One step, waited for, and what the requests in it hear.
 
         An error of the runner passes through: the step is lost and the engine cannot go on.
         """
-        plan = self._scheduler.plan(self._clock.now())
+        began = self._clock.now()
+        plan = self._scheduler.plan(began)
         if isinstance(plan, Idle):
+            self._rest(began)
             return plan
+        self._cycles.begin(plan, began)
         result = self._runner.submit(plan).result()
         self._step_seconds = result.seconds
-        return self._scheduler.commit(plan, result, self._clock.now())
+        now = self._clock.now()
+        events = self._scheduler.commit(plan, result, now)
+        if self._watch is not None:
+            self._watch.stepped(plan, result, events, began, now)
+        self._rest_without_work(now)
+        return events
 
     def stats(self) -> EngineStats:
         """The state after the last step, and counters since the start."""
@@ -70,3 +130,12 @@ class Engine:
             prefix_queries=stats.prefix_queries,
             prefix_hits=stats.prefix_hits,
         )
+
+    def _rest_without_work(self, now: float) -> None:
+        if not self._scheduler.has_work:
+            self._rest(now)
+
+    def _rest(self, now: float) -> None:
+        self._cycles.end(now)
+        if self._watch is not None:
+            self._watch.idle(now)

@@ -83,6 +83,8 @@ class RequestLine:
     stops: bool
     """It had stop tokens, so that its length was not known."""
     finish: FinishReason
+    prompt_logprobs: bool = False
+    """It wanted those of its prompt, which then is computed and never taken from the cache."""
     priority: int = 0
     group: str = ""
     hashes: tuple[str, ...] = ()

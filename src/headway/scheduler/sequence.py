@@ -85,18 +85,20 @@ class Sequence:
         return self.request.sampling.prompt_logprobs is not None and not self.generated
 
 
-def new_sequence(id: int, request: Request, *, prefix_caching: bool) -> Sequence:  # noqa: A002
-    """A waiting sequence. Without prefix caching only sequences of one group share prefixes."""
-    salt: bytes | None
+def salt_of(request: Request, *, prefix_caching: bool) -> bytes | None:
+    """Whom a request shares prefixes with; without prefix caching, only others of its group."""
     if prefix_caching:
-        salt = b"all:" + request.cache_salt.encode()
-    else:
-        salt = b"group:" + request.group.encode() if request.group else None
+        return b"all:" + request.cache_salt.encode()
+    return b"group:" + request.group.encode() if request.group else None
+
+
+def new_sequence(id: int, request: Request, *, prefix_caching: bool) -> Sequence:  # noqa: A002
+    """A waiting sequence, numbered `id`."""
     return Sequence(
         id=id,
         request=request,
         tokens=[*request.prompt, *request.generated],
         full_length=len(request.prompt) + request.sampling.max_tokens,
         stop_ids=frozenset(request.sampling.stop_token_ids),
-        salt=salt,
+        salt=salt_of(request, prefix_caching=prefix_caching),
     )

@@ -1,0 +1,159 @@
+"""Turns what happens in an engine into the lines of a recording.
+
+It keeps as little as a line needs until the line is complete: of a request its generated tokens, of
+a step its slices without their tokens. Where lines go is the sink's to know; a simulation collects
+them in a list, an engine process appends them to a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from headway.blocks import chain
+from headway.recording.lines import EngineLine, RequestLine, SliceLine, StepLine
+from headway.recording.writer import Line
+from headway.scheduler.sequence import salt_of
+from headway.scheduler.stats import SchedulerStats
+from headway.types import FinishReason, Request, StepPlan, StepResult, TokenEvent
+
+FLUSH_SECONDS = 1.0
+"""Lines of a busy engine are in their place no later than this."""
+_DIGITS = 16
+_MICROSECONDS = 6
+
+
+class Sink(Protocol):
+    """Takes complete lines."""
+
+    def write(self, line: Line) -> None: ...
+
+    def flush(self) -> None:
+        """Bring all that was written to where it stays if this process ends."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class _Life:
+    """A request that is in the house."""
+
+    request: Request
+    seq: int
+    step: int
+    tokens: list[int] = field(default_factory=list)
+
+
+class Recorder:
+    """A `Watch` of the engine that writes what it sees to a sink."""
+
+    def __init__(
+        self, *, engine: EngineLine, stats: Callable[[], SchedulerStats], sink: Sink
+    ) -> None:
+        self._engine = engine
+        self._stats = stats
+        self._sink = sink
+        self._lives: dict[str, _Life] = {}
+        self._added = 0
+        self._step = 0
+        self._open: StepLine | None = None
+        self._flushed = 0.0
+        sink.write(engine)
+        sink.flush()
+
+    def added(self, request: Request, event: TokenEvent | None, now: float) -> None:  # noqa: ARG002
+        if event is not None and event.finish == "error":
+            life = _Life(request=request, seq=0, step=self._step + 1)
+            self._end(life, "error", end_step=0)
+            return
+        self._added += 1
+        life = _Life(request=request, seq=self._added, step=self._step + 1)
+        if event is None:
+            self._lives[request.id] = life
+        elif event.finish is not None:
+            self._end(life, event.finish, end_step=self._step)
+
+    def aborted(self, request_id: str, now: float) -> None:  # noqa: ARG002
+        life = self._lives.pop(request_id, None)
+        if life is not None:
+            self._end(life, "abort", end_step=self._step)
+
+    def stepped(
+        self,
+        plan: StepPlan,
+        result: StepResult,
+        events: Sequence[TokenEvent],
+        began: float,
+        now: float,  # noqa: ARG002
+    ) -> None:
+        self._close(began)
+        self._step = plan.step
+        for event in events:
+            life = self._lives[event.id]
+            life.tokens += event.tokens
+            if event.finish is not None:
+                del self._lives[event.id]
+                self._end(life, event.finish, end_step=plan.step)
+        stats = self._stats()
+        self._open = StepLine(
+            step=plan.step,
+            at=began,
+            cycle=0.0,
+            run=round(result.seconds, _MICROSECONDS),
+            slices=tuple(
+                SliceLine(part.seq, part.start, len(part.tokens), part.sample)
+                for part in plan.slices
+            ),
+            ended=tuple(plan.ended),
+            idle_slots=stats.idle_slots,
+            waiting=stats.waiting,
+        )
+        if began - self._flushed > FLUSH_SECONDS:
+            self._flush(began)
+
+    def idle(self, now: float) -> None:
+        self._close(now)
+        self._flush(now)
+
+    def _close(self, now: float) -> None:
+        """The open step's cycle is over, if there is one."""
+        if self._open is not None:
+            cycle = round(now - self._open.at, _MICROSECONDS)
+            self._sink.write(replace(self._open, cycle=cycle))
+            self._open = None
+
+    def _flush(self, now: float) -> None:
+        self._sink.flush()
+        self._flushed = now
+
+    def _end(self, life: _Life, finish: FinishReason, *, end_step: int) -> None:
+        request, sampling = life.request, life.request.sampling
+        self._sink.write(
+            RequestLine(
+                id=request.id,
+                seq=life.seq,
+                arrival=request.arrival,
+                step=life.step,
+                end_step=end_step,
+                prompt_tokens=len(request.prompt),
+                resumed=len(request.generated),
+                output_tokens=len(request.generated) + len(life.tokens),
+                max_tokens=sampling.max_tokens,
+                stops=bool(sampling.stop_token_ids),
+                finish=finish,
+                prompt_logprobs=sampling.prompt_logprobs is not None,
+                priority=request.priority,
+                group=request.group,
+                hashes=self._hashes(life) if life.seq else (),
+            )
+        )
+
+    def _hashes(self, life: _Life) -> tuple[str, ...]:
+        request = life.request
+        salt = salt_of(request, prefix_caching=self._engine.prefix_caching)
+        if salt is None:
+            return ()
+        tokens = [*request.prompt, *request.generated, *life.tokens]
+        return tuple(
+            digest.hex()[:_DIGITS] for digest in chain(tokens, self._engine.block_size, salt)
+        )

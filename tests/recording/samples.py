@@ -1,0 +1,95 @@
+"""Recordings made up by Hypothesis, and one that can be checked by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from headway.latency.sizes import MachineLimits, ModelSizes
+from headway.recording.lines import EngineLine, Recording, RequestLine, SliceLine, StepLine
+from headway.types import Limits
+
+SIZES = ModelSizes(
+    name="tiny",
+    token_ops=2e6,
+    token_bytes=1e6,
+    row_ops=4e5,
+    row_bytes=2e5,
+    pair_ops=256.0,
+    position_bytes=128.0,
+    full_layers=4,
+)
+MACHINE = MachineLimits(device="a chip", arithmetic=1e12, bandwidth=3e10, dtype="int8", threads=2)
+ENGINE = EngineLine(
+    model="tiny",
+    device="cpu",
+    dtype="int8",
+    kv_cache_dtype="bfloat16",
+    backend="native (avx2)",
+    threads=2,
+    policy="continuous",
+    dynamic_wait=0.05,
+    prefix_caching=True,
+    kv_reservation="on-demand",
+    limits=Limits(
+        max_num_seqs=8, max_num_batched_tokens=64, max_num_partial_prefills=1, max_model_len=256
+    ),
+    num_blocks=64,
+    block_size=16,
+    sizes=SIZES,
+)
+REQUEST = RequestLine(
+    id="a",
+    seq=1,
+    arrival=1.5,
+    step=1,
+    end_step=2,
+    prompt_tokens=3,
+    resumed=0,
+    output_tokens=2,
+    max_tokens=2,
+    stops=False,
+    finish="length",
+)
+STEPS = (
+    StepLine(step=1, at=2.0, cycle=0.5, run=0.4, slices=(SliceLine(1, 0, 3, True),), waiting=1),
+    StepLine(step=2, at=2.5, cycle=0.25, run=0.2, slices=(SliceLine(1, 3, 1, True),)),
+)
+RECORDING = Recording(engine=ENGINE, requests=(REQUEST,), steps=STEPS)
+
+_counts = st.integers(0, 10**6)
+_times = st.floats(0, 1e9, allow_nan=False)
+_slices = st.builds(SliceLine, _counts, _counts, _counts, st.booleans())
+
+
+@st.composite
+def recordings(draw: st.DrawFn) -> Recording:
+    """Any recording whose lines are in the order in which an engine writes them."""
+    steps = tuple(
+        StepLine(
+            step=number,
+            at=draw(_times),
+            cycle=draw(_times),
+            run=draw(_times),
+            slices=tuple(draw(st.lists(_slices, max_size=4))),
+            ended=tuple(draw(st.lists(_counts, max_size=3))),
+            idle_slots=draw(_counts),
+            waiting=draw(_counts),
+        )
+        for number in range(1, draw(st.integers(0, 4)) + 1)
+    )
+    ends = sorted(draw(st.lists(st.integers(0, 5), max_size=4)))
+    requests = tuple(
+        replace(
+            REQUEST,
+            id=draw(st.text(max_size=8)),
+            seq=seq,
+            end_step=end,
+            finish=draw(st.sampled_from(("stop", "length", "abort", "error"))),
+            hashes=tuple(draw(st.lists(st.sampled_from(("0" * 16, "f" * 16)), max_size=3))),
+        )
+        for seq, end in enumerate(ends, 1)
+    )
+    machine = draw(st.sampled_from((None, MACHINE)))
+    return Recording(engine=replace(ENGINE, machine=machine), requests=requests, steps=steps)
