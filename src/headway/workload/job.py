@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+LONGEST = 1 << 20
+"""Most tokens of a prompt or an answer: far beyond any model, and a bound on mistakes."""
+
 
 class Segment(NamedTuple):
     """So many tokens of a prompt; the same seed and length always stand for the same tokens."""
