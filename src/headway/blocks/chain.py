@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 DIGEST_BYTES = 16
+WORD_BYTES = 8
 
 
 def chain(
@@ -22,10 +23,14 @@ def chain(
     `parents` are the digests of the first `len(parents)` blocks, so that a growing sequence hashes
     every block once. Token ids are below 2**63; a last block that is not full has no name.
     """
+    begin = len(parents) * block_size
+    blocks = (len(tokens) - begin) // block_size
+    if blocks <= 0:
+        return []
     digest = parents[-1] if parents else blake2b(salt, digest_size=DIGEST_BYTES).digest()
-    found = []
-    for start in range(len(parents) * block_size, len(tokens) - block_size + 1, block_size):
-        content = array("q", tokens[start : start + block_size]).tobytes()
-        digest = blake2b(digest + content, digest_size=DIGEST_BYTES).digest()
+    content = array("q", tokens[begin : begin + blocks * block_size]).tobytes()
+    found, width = [], WORD_BYTES * block_size
+    for start in range(0, len(content), width):
+        digest = blake2b(digest + content[start : start + width], digest_size=DIGEST_BYTES).digest()
         found.append(digest)
     return found

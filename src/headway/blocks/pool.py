@@ -59,21 +59,24 @@ class BlockPool:
         """Hold `count` blocks for new contents; raises `ValueError` where fewer are free."""
         if count > self.free:
             raise ValueError(f"{count} blocks wanted, {self.free} free")
+        blank, holders = self._blank, self._holders
         taken = []
         for _ in range(count):
-            block = self._blank.pop() if self._blank else self._evict()
-            self._holders[block] = 1
+            block = blank.pop() if blank else self._evict()
+            holders[block] = 1
             taken.append(block)
         return taken
 
     def release(self, ids: Sequence[int]) -> None:
         """Give up one hold on each block of a chain; its tail will be evicted before its head."""
+        holders, names = self._holders, self._names
         for block in reversed(ids):
-            if self._holders[block] < 1:
+            left = holders[block] - 1
+            if left < 0:
                 raise ValueError(f"block {block} is released but nobody holds it")
-            self._holders[block] -= 1
-            if not self._holders[block]:
-                if self._names[block] is None:
+            holders[block] = left
+            if not left:
+                if names[block] is None:
                     self._blank.append(block)
                 else:
                     self._cached[block] = None

@@ -66,11 +66,12 @@ class Prefixes:
             return
         if len(seq.hashes) < computed // size:
             self.name(seq)
-        for index in range(first, computed // size):
-            name = seq.hashes[index]
-            self._pool.seal(seq.blocks[index], name)
-            if self._leaders.get(name) is seq:
-                del self._leaders[name]
+        seal, leaders = self._pool.seal, self._leaders
+        full = slice(first, computed // size)
+        for block, name in zip(seq.blocks[full], seq.hashes[full], strict=True):
+            seal(block, name)
+            if leaders.get(name) is seq:
+                del leaders[name]
 
     def condemn(self, seq: Sequence) -> None:
         """What the sequence computed is bad: nobody new may hit any of its blocks."""
