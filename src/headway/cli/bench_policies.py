@@ -1,0 +1,147 @@
+"""`headway bench policies`: the same requests through every policy, and through others' programs.
+
+A scenario says which systems and which workloads. The tables go to standard output, progress to
+standard error, and the report is written anew after every workload, so that a run that is broken
+off has not been for nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+from headway.bench.scenario import Scenario
+from headway.cli.flags import add_flags
+from headway.config import EngineConfig
+from headway.errors import InvalidRequest
+from headway.report.run import Report
+
+EXPLANATION = "the same requests through every policy, side by side"
+_GIVEN = (
+    "dtype",
+    "kv_cache_dtype",
+    "device",
+    "backend",
+    "isa",
+    "threads",
+    "pin_threads",
+    "block_size",
+    "max_num_batched_tokens",
+    "max_num_partial_prefills",
+)
+"""Settings of the engine that may replace the scenario's."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    from headway.bench.scenario_file import DEFAULT, scenario_names
+
+    parser.add_argument(
+        "scenario",
+        nargs="?",
+        default=DEFAULT,
+        help=f"a YAML file, or one of {', '.join(scenario_names())} (default: {DEFAULT})",
+    )
+    parser.add_argument("--model", help="instead of the scenario's")
+    parser.add_argument(
+        "--systems", nargs="+", metavar="NAME", help="only these of the scenario's systems"
+    )
+    parser.add_argument(
+        "--workloads", nargs="+", metavar="NAME", help="only these of the scenario's workloads"
+    )
+    parser.add_argument("--repeats", type=int, metavar="N", help="for every system")
+    parser.add_argument("--price-per-hour", type=float, metavar="X", help="of this machine")
+    parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    parser.add_argument("--html", metavar="FILE", help="write the report as one HTML page")
+    parser.add_argument(
+        "--about", nargs="+", default=[], metavar="KEY=TEXT", help="what else the report is to say"
+    )
+    leave_out = tuple(each.name for each in fields(EngineConfig) if each.name not in _GIVEN)
+    add_flags(parser.add_argument_group("engine"), EngineConfig, leave_out=leave_out)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from headway.bench.policies import compare
+    from headway.bench.scenario_file import load_scenario
+    from headway.report.table import tables
+
+    scenario = adapted(load_scenario(arguments.scenario), arguments)
+    about = dict(_pair(text) for text in arguments.about)
+
+    def keep(report: Report) -> None:
+        _write(report, arguments.json, arguments.html)
+
+    for path in (arguments.json, arguments.html):
+        _check_writable(path)
+    comparison = asyncio.run(compare(scenario, tell=_tell, keep=keep, about=about))
+    print(tables(comparison.report), end="")
+    return 1 if comparison.failures else 0
+
+
+def adapted(scenario: Scenario, arguments: argparse.Namespace) -> Scenario:
+    """The scenario with what the command line says instead; raises `InvalidRequest`."""
+    given = {
+        name: value for name in _GIVEN if (value := getattr(arguments, name, None)) is not None
+    }
+    scenario = replace(scenario, engine=replace(scenario.engine, **given))
+    if arguments.model is not None:
+        scenario = replace(scenario, model=arguments.model)
+    if arguments.price_per_hour is not None:
+        scenario = replace(scenario, price_per_hour=arguments.price_per_hour)
+    if arguments.repeats is not None:
+        systems = tuple(replace(system, repeats=None) for system in scenario.systems)
+        scenario = replace(scenario, repeats=arguments.repeats, systems=systems)
+    return _chosen(scenario, arguments.systems, arguments.workloads)
+
+
+def _chosen(scenario: Scenario, systems: list[str] | None, workloads: list[str] | None) -> Scenario:
+    for flag, asked, there in (
+        ("--systems", systems, [system.name for system in scenario.systems]),
+        ("--workloads", workloads, [load.name for load in scenario.workloads]),
+    ):
+        for name in asked or ():
+            if name not in there:
+                raise InvalidRequest(
+                    f"{flag}: the scenario has no {name!r}; it has "
+                    + ", ".join(repr(each) for each in there),
+                    field=flag,
+                )
+    kept = tuple(s for s in scenario.systems if systems is None or s.name in systems)
+    names = [system.name for system in kept]
+    loads = tuple(
+        replace(load, systems=tuple(name for name in load.systems if name in names))
+        if load.systems is not None
+        else load
+        for load in scenario.workloads
+        if workloads is None or load.name in workloads
+    )
+    return replace(scenario, systems=kept, workloads=loads)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InvalidRequest(f"--about: {text!r} is not KEY=TEXT", field="--about")
+    return key, value
+
+
+def _check_writable(path: str | None) -> None:
+    """Ten minutes of measuring must not end in a folder that is not there."""
+    if path is not None and not Path(path).parent.is_dir():
+        raise InvalidRequest(f"{path}: there is no folder {Path(path).parent}", field="--json")
+
+
+def _write(report: Report, json: str | None, html: str | None) -> None:
+    from headway.report.json import write_report
+    from headway.report.page import write_page
+
+    if json is not None:
+        write_report(json, report)
+    if html is not None:
+        write_page(html, report)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
