@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 from headway.cli.flags import add_flags, check_known, collect, read_config_file
+from headway.cli.loops import run_async
 from headway.config import EngineConfig, ServerConfig, from_environment
 
 
@@ -32,16 +31,4 @@ def run(arguments: argparse.Namespace) -> int:
     check_known(file, (EngineConfig, ServerConfig))
     engine = collect(EngineConfig, arguments, file=file)
     server = collect(ServerConfig, arguments, file=file)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        status: int = runner.run(run_server(engine, server))
-    return status
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it exists, else asyncio's own loop."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
+    return run_async(run_server(engine, server))
