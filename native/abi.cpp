@@ -6,6 +6,7 @@
 #include <string>
 
 #include "headway.h"
+#include "measure.h"
 #include "program.h"
 
 struct hw_pool {
@@ -121,6 +122,22 @@ int32_t hw_program_run(hw_program* program, const hw_step* step, double* seconds
   try {
     program->program.run(*step, seconds);
     return 0;
+  } catch (const std::exception&) {
+    return -1;
+  }
+}
+
+double hw_measure_arithmetic(hw_pool* pool, const char* isa, int32_t form, double seconds) {
+  const headway::Kernels* kernels = headway::find_kernels(isa);
+  if (kernels == nullptr || form < HW_FLOAT32 || form > HW_INT4) return -1;
+  return headway::measure_arithmetic(pool->pool, *kernels, form, seconds);
+}
+
+double hw_measure_bandwidth(hw_pool* pool, const char* isa, int64_t bytes, double seconds) {
+  const headway::Kernels* kernels = headway::find_kernels(isa);
+  if (kernels == nullptr || bytes < (1 << 20)) return -1;
+  try {
+    return headway::measure_bandwidth(pool->pool, *kernels, bytes, seconds);
   } catch (const std::exception&) {
     return -1;
   }

@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-#define HW_ABI 1
+#define HW_ABI 2
 #define HW_EXPORT __attribute__((visibility("default")))
 
 // How a matrix is packed, and so what a row that it multiplies must be. A packed matrix is a
@@ -189,6 +189,16 @@ HW_EXPORT void hw_program_destroy(hw_program* program);
 // 0, or -1 where memory ran out. Seconds spent in each kind of op are added to `seconds`
 // [HW_OP_HEAD + 2] unless it is NULL: the last entry is selection.
 HW_EXPORT int32_t hw_program_run(hw_program* program, const hw_step* step, double* seconds);
+
+// What this machine can do at most with a pool's threads, measured for about so many seconds.
+// Operations a second, two for a product, of the instruction that a form's products are made of; -1
+// where there is no such form, or no such instruction set on this processor.
+HW_EXPORT double hw_measure_arithmetic(hw_pool* pool, const char* isa, int32_t form,
+                                       double seconds);
+// Bytes a second, read from so many bytes of memory, which must be at least 1 MiB and should be much
+// more than any cache holds; -1 where there is no such instruction set, or too little memory.
+HW_EXPORT double hw_measure_bandwidth(hw_pool* pool, const char* isa, int64_t bytes,
+                                      double seconds);
 
 // For tests and tools: one buffer of the last step as float32, [num_tokens][width].
 HW_EXPORT int32_t hw_program_read(const hw_program* program, int32_t buffer, float* out);

@@ -27,6 +27,7 @@ namespace HW_ISA_NAME {
 #include "attention.h"
 #include "philox.h"
 #include "choose.h"
+#include "limits.h"
 
 }  // namespace HW_ISA_NAME
 }  // namespace headway
@@ -36,5 +37,6 @@ namespace HW_ISA_NAME {
   {                                                                                        \
     name, HW_IN(embed), HW_IN(norm), HW_IN(convert), HW_IN(route), HW_IN(mix),             \
         HW_IN(linear), HW_IN(head), HW_IN(heads_rows), HW_IN(attend_item),                 \
-        HW_IN(attend_merge), HW_IN(choose), HW_IN(choose_scratch_bytes)                    \
+        HW_IN(attend_merge), HW_IN(choose), HW_IN(choose_scratch_bytes), HW_IN(exert),     \
+        HW_IN(read_all)                                                                    \
   }

@@ -23,6 +23,8 @@ struct Kernels {
   void (*choose)(const float* scores, int64_t vocabulary, const hw_sampling&, hw_choice*,
                  void* scratch);
   int64_t (*choose_scratch_bytes)(int64_t vocabulary);
+  int64_t (*exert)(int32_t form, int64_t rounds, double* products);
+  int32_t (*read_all)(const uint8_t* from, int64_t bytes);
 };
 
 // The best table this processor runs whose name is `isa` (any, where it is NULL), or NULL.

@@ -12,7 +12,7 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI = 1
+ABI = 2
 """The version of the interface that these structures describe (`HW_ABI`)."""
 
 
@@ -226,6 +226,8 @@ def _functions() -> dict[str, tuple[type | None, tuple[type, ...]]]:
         ),
         "hw_program_destroy": (None, (pointer,)),
         "hw_program_run": (number, (pointer, POINTER(Step), POINTER(c_double))),
+        "hw_measure_arithmetic": (c_double, (pointer, text, number, c_double)),
+        "hw_measure_bandwidth": (c_double, (pointer, text, big, c_double)),
         "hw_program_read": (number, (pointer, number, POINTER(c_float))),
         "hw_choose": (number, (text, POINTER(c_float), big, POINTER(Sampling), POINTER(Choice))),
         "hw_program_scores": (number, (pointer, POINTER(c_float))),
