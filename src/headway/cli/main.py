@@ -19,6 +19,7 @@ COMMANDS = {
     "generate": "continue a prompt, or every line of standard input",
     "chat": "talk with a model in the terminal",
     "models": "list, pull, prepare and remove models",
+    "profile": "measure how long steps take here, for the simulator",
     "doctor": "show what was found on this machine and which kernels run",
 }
 
