@@ -83,7 +83,7 @@ def run_of(
     rate: float | None,
 ) -> Run:
     slow = 4.0 if "transformers" in system else 1.0
-    bars = played(kind, seats, lengths, arrivals, slow)
+    bars, ends = played(kind, seats, lengths, arrivals, slow)
     ordered = sorted(bars, key=lambda bar: int(bar.request))
     records = tuple(
         RequestRecord(
@@ -92,8 +92,8 @@ def run_of(
             sent=arrivals[index],
             prompt_tokens=64,
             output_tokens=lengths[index],
-            ttft=bar.first - arrivals[index],
-            latency=bar.end - arrivals[index],
+            ttft=(ends[index] if kind == "padded" else bar.first) - arrivals[index],
+            latency=ends[index] - arrivals[index],
         )
         for index, bar in enumerate(ordered)
     )
@@ -116,11 +116,14 @@ def run_of(
 
 def played(
     kind: str, seats: int, lengths: Sequence[int], arrivals: Sequence[float], slow: float
-) -> tuple[Bar, ...]:
+) -> tuple[tuple[Bar, ...], dict[int, float]]:
+    """Bars, and when each answer was whole for its caller: where padded, with the group's last."""
     waiting = sorted(range(len(lengths)), key=lambda index: arrivals[index])
     free = list(range(seats))
     aboard: dict[int, list[float]] = {}  # request -> slot, begin, first, left
+    group: list[int] = []
     bars: list[Bar] = []
+    ends: dict[int, float] = {}
     now = 0.0
     while waiting or aboard:
         if not aboard and arrivals[waiting[0]] > now:
@@ -128,21 +131,28 @@ def played(
         began = now
         boarded = 0
         if kind == "continuous" or not aboard:
-            while waiting and free and arrivals[waiting[0]] <= began and boarded < seats:
+            group = group if aboard else []
+            most = 2 if aboard else seats
+            while waiting and free and arrivals[waiting[0]] <= began and boarded < most:
                 index = waiting.pop(0)
                 aboard[index] = [free.pop(0), began, -1.0, lengths[index]]
+                group.append(index)
                 boarded += 1
-        now += slow * (STEP + SEQUENCE * len(aboard) + PROMPT * boarded)
+        rows = len(group) if kind == "padded" else len(aboard)
+        now += slow * (STEP + SEQUENCE * rows + PROMPT * boarded)
         for index, state in list(aboard.items()):
             if state[2] < 0:
                 state[2] = now
             state[3] -= 1
             if state[3] <= 0:
                 bars.append(Bar(int(state[0]), state[1], state[2], now, str(index)))
+                ends[index] = now
                 del aboard[index]
                 free.append(int(state[0]))
+        if kind == "padded" and not aboard:
+            ends |= dict.fromkeys(group, now)
         free.sort()
-    return tuple(sorted(bars, key=lambda bar: bar.begin))
+    return tuple(sorted(bars, key=lambda bar: bar.begin)), ends
 
 
 def summary(records: Sequence[RequestRecord], duration: float) -> dict[str, float]:

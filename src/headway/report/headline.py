@@ -1,0 +1,142 @@
+"""What a report says in one sentence: who is fastest, and by how much.
+
+Chooses the group and the two systems from the figures alone, and says so as plainly where the
+fastest is the one that everything is compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headway.report.figures import (
+    COST,
+    IDLE,
+    LATENCY,
+    LIMIT,
+    THROUGHPUT,
+    Figure,
+    groups,
+    shown,
+    three,
+)
+from headway.report.run import Report, Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One figure, from the first system to the leader."""
+
+    label: str
+    figure: str
+    """The change, large."""
+    detail: str
+    """From what to what."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """The group, its leader, and what to say of them."""
+
+    group: str
+    leader: str
+    base: str
+    pieces: tuple[tuple[str, str], ...]
+    """The sentence in parts: words, and the system that they name or nothing."""
+    changes: tuple[Change, ...]
+
+    @property
+    def sentence(self) -> str:
+        return "".join(words for words, _ in self.pieces)
+
+
+def headline(report: Report) -> Headline | None:
+    """None for a report in which no group has a throughput."""
+    found = {name: runs for name, runs in groups(report).items() if leader_of(runs)}
+    if not found:
+        return None
+    group = max(found, key=lambda name: _weight(found[name]))
+    runs = found[group]
+    leader, base = leader_of(runs), runs[0]
+    assert leader is not None
+    return Headline(
+        group=group,
+        leader=leader.system,
+        base=base.system,
+        pieces=_pieces(leader, runs),
+        changes=tuple(_changes(leader, runs)),
+    )
+
+
+def leader_of(runs: Sequence[Run]) -> Run | None:
+    """The fastest of our own systems, or of all where there is none of ours."""
+    known = [run for run in runs if THROUGHPUT.of(run) is not None]
+    own = [run for run in known if run.kind != "outside"] or known
+    return max(own, key=lambda run: THROUGHPUT.of(run) or 0.0, default=None)
+
+
+def _weight(runs: Sequence[Run]) -> tuple[bool, bool, float]:
+    """Several systems rather than one, all at once rather than at a rate, then the widest gain."""
+    leader = leader_of(runs)
+    base = THROUGHPUT.of(runs[0]) or 0.0
+    gain = (THROUGHPUT.of(leader) or 0.0) / base if leader and base else 0.0
+    return len(runs) > 1, runs[0].rate is None, gain
+
+
+def _pieces(leader: Run, runs: Sequence[Run]) -> tuple[tuple[str, str], ...]:
+    base = runs[0]
+    mine, theirs = THROUGHPUT.of(leader) or 0.0, THROUGHPUT.of(base)
+    subject = (leader.system[:1].upper() + leader.system[1:], leader.system)
+    if len(runs) == 1:
+        return subject, (f" gives {three(mine)} tokens a second", "")
+    if leader is base or not theirs:
+        return subject, (f" is the fastest of {len(runs)}: {three(mine)} tokens a second", "")
+    object_ = (base.system, base.system)
+    if mine / theirs < 1.02:
+        return subject, (" is no faster than ", ""), object_
+    return subject, (f" gives {times(mine / theirs)} the tokens per second of ", ""), object_
+
+
+def times(gain: float) -> str:
+    """Two digits that count, as in 1.4 times or 23 times."""
+    return f"{gain:.0f}×" if gain >= 9.95 else f"{gain:.1f}×"  # noqa: RUF001 - multiplication sign
+
+
+def _changes(leader: Run, runs: Sequence[Run]) -> list[Change]:
+    base = runs[0]
+    if leader is base:
+        return []
+    changes = []
+    gain = _over(THROUGHPUT, leader, base)
+    if gain is not None:
+        changes.append(_change(THROUGHPUT, "the tokens per second", leader, base, times(gain)))
+    slower = _over(LATENCY, leader, base)
+    if slower:
+        word, factor = ("shorter", 1 / slower) if slower <= 1 else ("longer", slower)
+        label = f"{word} median latency"
+        changes.append(_change(LATENCY, label, leader, base, times(factor)))
+    worst = max(runs, key=lambda run: IDLE.of(run) or 0.0)
+    for figure, label, other in (
+        (IDLE, "idle slots", worst),
+        (LIMIT, "of the machine's limit", base),
+        (COST, "per million tokens", base),
+    ):
+        if figure.of(leader) is not None:
+            changes.append(_change(figure, label, leader, other))
+    return changes
+
+
+def _over(figure: Figure, leader: Run, base: Run) -> float | None:
+    after, before = figure.of(leader), figure.of(base)
+    return after / before if after is not None and before else None
+
+
+def _change(figure: Figure, label: str, leader: Run, other: Run, large: str = "") -> Change:
+    """Shows the factor `large`, or else the leader's own figure."""
+    after, before = figure.of(leader), figure.of(other)
+    mine, theirs = shown(after, figure.unit), shown(before, figure.unit)
+    if large:
+        detail = f"{theirs} → {mine}"
+    else:
+        detail = "" if before is None or other is leader else f"{other.system}: {theirs}"
+    return Change(label=label, figure=large or mine, detail=detail)
