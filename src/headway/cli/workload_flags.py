@@ -20,6 +20,7 @@ from headway.workload import (
     write_workload,
 )
 from headway.workload.arrivals import Arrivals, at_once, gamma, ramp
+from headway.workload.job import LONGEST, MOST_REQUESTS
 from headway.workload.laws import FORMS
 
 REQUESTS = 100
@@ -83,8 +84,8 @@ def workload_from(arguments: argparse.Namespace) -> Workload:
         raise InvalidRequest(
             "--dataset-name trace needs --dataset-path FILE", field="--dataset-path"
         )
-    _check_count("--num-prompts", arguments.num_prompts, 1)
-    _check_count("--output-cap", arguments.output_cap, 1)
+    _check_count("--num-prompts", arguments.num_prompts, 1, MOST_REQUESTS)
+    _check_count("--output-cap", arguments.output_cap, 1, LONGEST)
     workload = _synthetic(arguments) if path is None else _traced(arguments)
     if arguments.save_workload is not None:
         write_workload(arguments.save_workload, workload)
@@ -180,8 +181,8 @@ def _synthetic(arguments: argparse.Namespace) -> Workload:
         if getattr(arguments, name) is not None:
             _conflict(_flag(name), "there is no trace; give --dataset-path")
     prefix_tokens, prefixes = arguments.random_prefix_len, arguments.num_prefixes
-    _check_count("--random-prefix-len", prefix_tokens, 0)
-    _check_count("--num-prefixes", prefixes, 1)
+    _check_count("--random-prefix-len", prefix_tokens, 0, LONGEST)
+    _check_count("--num-prefixes", prefixes, 1, MOST_REQUESTS)
     if prefixes is not None and not prefix_tokens:
         _conflict("--num-prefixes", "--random-prefix-len is not given")
     requests = REQUESTS if arguments.num_prompts is None else arguments.num_prompts
@@ -248,9 +249,9 @@ def _conflict(flag: str, reason: str) -> None:
     raise InvalidRequest(f"{flag} would have no effect: {reason}", field=flag)
 
 
-def _check_count(flag: str, value: int | None, least: int) -> None:
-    if value is not None and value < least:
-        raise InvalidRequest(f"{flag} must be at least {least}, not {value}", field=flag)
+def _check_count(flag: str, value: int | None, least: int, most: int) -> None:
+    if value is not None and not least <= value <= most:
+        raise InvalidRequest(f"{flag} is from {least} to {most}, not {value}", field=flag)
 
 
 def _check_positive(flag: str, value: float | None) -> None:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 LONGEST = 1 << 20
 """Most tokens of a prompt or an answer: far beyond any model, and a bound on mistakes."""
+MOST_REQUESTS = 5_000_000
+"""Most jobs of a workload."""
 
 
 class Segment(NamedTuple):

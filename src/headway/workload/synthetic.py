@@ -12,7 +12,7 @@ from itertools import islice
 from headway.errors import InvalidRequest
 from headway.workload.arrivals import Arrivals
 from headway.workload.chance import chance
-from headway.workload.job import Job, Segment, Workload
+from headway.workload.job import LONGEST, MOST_REQUESTS, Job, Segment, Workload
 from headway.workload.laws import Law
 from headway.workload.tokens import first_seed
 
@@ -80,11 +80,11 @@ def _named(jobs: tuple[Job, ...]) -> Workload:
 
 
 def _check(requests: int, prefix_tokens: int, prefixes: int, cap: int | None) -> None:
-    for name, value, least in (
-        ("requests", requests, 1),
-        ("prefix_tokens", prefix_tokens, 0),
-        ("prefixes", prefixes, 1),
-        ("cap", 1 if cap is None else cap, 1),
+    for name, value, least, most in (
+        ("requests", requests, 1, MOST_REQUESTS),
+        ("prefix_tokens", prefix_tokens, 0, LONGEST),
+        ("prefixes", prefixes, 1, MOST_REQUESTS),
+        ("cap", 1 if cap is None else cap, 1, LONGEST),
     ):
-        if value < least:
-            raise InvalidRequest(f"{name} must be at least {least}, not {value}", field=name)
+        if not least <= value <= most:
+            raise InvalidRequest(f"{name} is from {least} to {most}, not {value}", field=name)

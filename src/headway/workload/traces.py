@@ -18,12 +18,11 @@ from typing import Any, TextIO
 
 from headway.errors import InvalidRequest
 from headway.workload.files import HEADER, read_jobs, read_name, whole
-from headway.workload.job import LONGEST, Job, Segment, Workload
+from headway.workload.job import LONGEST, MOST_REQUESTS, Job, Segment, Workload
 from headway.workload.tokens import first_seed
 
 MOONCAKE_BLOCK = 512
 """Tokens that one of Mooncake's hash ids stands for."""
-MOST_REQUESTS = 5_000_000
 _LONGEST_LINE = 1 << 20
 """Characters."""
 _AZURE = ("timestamp", "contexttokens", "generatedtokens")
@@ -213,6 +212,6 @@ def _check(requests: int | None, length_scale: float, rate_scale: float, cap: in
         )
     for name, scale in (("length_scale", length_scale), ("rate_scale", rate_scale)):
         if not 0 < scale < math.inf:
-            raise InvalidRequest(f"{name} must be above 0, not {scale:g}", field=name)
+            raise InvalidRequest(f"{name} must be finite and above 0, not {scale:g}", field=name)
     if cap is not None and not 1 <= cap <= LONGEST:
         raise InvalidRequest(f"cap must be from 1 to {LONGEST}, not {cap}", field="cap")

@@ -1,0 +1,98 @@
+"""Objectives: their text forms, and errors that name the flag."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headway.errors import InvalidRequest
+from headway.types.objectives import METRICS, Objective, parse_goodput, parse_objectives
+
+
+def test_objectives_are_read_with_percentile_and_unit() -> None:
+    assert parse_objectives("ttft_p99=1s,tpot_p99=50ms, e2el=2min,itl_p99.9=0.2 s") == (
+        Objective(metric="ttft", percentile=99, seconds=1.0),
+        Objective(metric="tpot", percentile=99, seconds=0.05),
+        Objective(metric="e2el", percentile=None, seconds=120.0),
+        Objective(metric="itl", percentile=99.9, seconds=0.2),
+    )
+
+
+def test_goodput_pairs_are_milliseconds_for_every_request() -> None:
+    assert parse_goodput(["ttft:500", "tpot:12.5"]) == (
+        Objective(metric="ttft", seconds=0.5),
+        Objective(metric="tpot", seconds=0.0125),
+    )
+
+
+@pytest.mark.parametrize(
+    ("objective", "text"),
+    [
+        (Objective(metric="ttft", percentile=99, seconds=1), "ttft_p99=1s"),
+        (Objective(metric="tpot", percentile=99.9, seconds=0.05), "tpot_p99.9=50ms"),
+        (Objective(metric="itl", seconds=0.0015), "itl=1.5ms"),
+        (Objective(metric="e2el", seconds=120), "e2el=2min"),
+        (Objective(metric="e2el", seconds=90), "e2el=90s"),
+    ],
+)
+def test_an_objective_is_written_as_people_would(objective: Objective, text: str) -> None:
+    assert str(objective) == text
+
+
+@given(
+    st.sampled_from(METRICS),
+    st.none() | st.floats(min_value=0.001, max_value=100),
+    st.floats(min_value=1e-9, max_value=1e9),
+)
+def test_what_is_written_is_read_as_the_same(
+    metric: str, percentile: float | None, seconds: float
+) -> None:
+    (bare,) = parse_objectives(f"{metric}=1s")
+    objective = Objective(metric=bare.metric, percentile=percentile, seconds=seconds)
+    assert parse_objectives(str(objective)) == (objective,)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no objective"),
+        ("ttft", "no objective"),
+        ("ttft=", "no objective"),
+        ("ttft=5", "no objective"),
+        ("ttft=5 h", "no objective"),
+        ("ttft_p99=1s,", "no objective"),
+        ("speed=1s", "'speed' is not measured; there are ttft, tpot, itl, e2el"),
+        ("ttft_p0=1s", "percentiles"),
+        ("ttft_p101=1s", "percentiles"),
+        ("ttft_p9.9.9=1s", "not a number"),
+        ("ttft=0s", "above 0"),
+        ("ttft=1e999s", "above 0"),
+        ("ttft_p99=1s,ttft_p99=2s", "bound the same time"),
+    ],
+)
+def test_anything_else_is_an_error_that_names_the_flag(text: str, reason: str) -> None:
+    with pytest.raises(InvalidRequest, match=reason) as caught:
+        parse_objectives(text)
+    assert caught.value.field == "--slo"
+    assert "--slo" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        ("ttft", "no pair"),
+        ("ttft:fast", "'fast' is not a number"),
+        ("speed:5", "not measured"),
+        ("ttft:-5", "above 0"),
+        ("ttft:nan", "above 0"),
+    ],
+)
+def test_a_bad_goodput_pair_is_an_error_that_names_the_flag(part: str, reason: str) -> None:
+    with pytest.raises(InvalidRequest, match=reason) as caught:
+        parse_goodput(["tpot:5", part])
+    assert caught.value.field == "--goodput"
+
+
+def test_two_percentiles_of_one_metric_are_two_objectives() -> None:
+    assert len(parse_objectives("ttft_p50=200ms,ttft_p99=1s")) == 2
