@@ -29,7 +29,8 @@ from headway.workload.tokens import vocabulary_tokens
 
 SECONDS = 30.0
 """How long probing takes, about."""
-_LENGTHS = (1, 5, 16, 48, 130, 400, 700, 1500, 3000, 6000)
+_LENGTHS = (1, 5, 16, 48, 130, 400, 700, 1500)
+_LONG = (3000, 6000)
 _SHORT = (8, 30, 100, 200)
 _SPEED = 200.0
 """Tokens/s that are expected before anything was seen."""
@@ -97,11 +98,13 @@ def probe_workloads(limits: Limits, room: int, *, seed: int = 0) -> Iterator[Wor
     for width in [*coarse, *(width for width in widths if width not in coarse)]:
         sizes = [(make.pick(_SHORT), make.pick(range(8, 16))) for _ in range(width)]
         yield make(f"{width} streams", sizes)
-        if width in coarse[:2]:
+        if width == 1:
             for length in _LENGTHS:
                 yield make(f"one stream after {length} tokens", [(length, 12)])
         if width == coarse[-1]:
             yield from _crowds(make)
+    for length in _LONG:
+        yield make(f"one stream after {length} tokens", [(length, 12)])
 
 
 def _crowds(make: _Maker) -> Iterator[Workload]:

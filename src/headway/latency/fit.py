@@ -1,9 +1,9 @@
 """Fits a step-time model to measured cycles: non-negative, relative, robust, and in plain Python.
 
 Errors are relative, so that a short step counts as much as a long one. Coefficients are drawn
-slightly towards their prior, which decides what the data leave open (a workload without prefills
-says nothing about them). Steps that took several times as long as predicted are stalls: a neighbour
-on the core, a page from disk. They are counted and not learned.
+slightly towards their prior, scaled to the data, which decides what these leave open (a workload
+without prefills says nothing about them). Steps that took several times as long as predicted are
+stalls: a neighbour on the core, a page from disk. They are counted and not learned.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def fit(
         (tuple(each / seconds for each in features(shape, sizes, machine)), 1.0)
         for shape, seconds in measured
     ]
-    coefficients: Sequence[float] = _level(rows)
+    coefficients = prior = _level(rows)
     for _ in range(_ROUNDS):
         before = coefficients
-        coefficients = _nonnegative(rows, _weights(rows, coefficients), before)
+        coefficients = _nonnegative(rows, _weights(rows, coefficients), prior, before)
         if max(abs(new - old) for new, old in zip(coefficients, before, strict=True)) < 1e-4:
             break
     model = StepTimeModel(sizes, machine, Features(*coefficients))
@@ -96,8 +96,12 @@ Row = tuple[tuple[float, ...], float]
 """Features over measured seconds, and what they should add up to."""
 
 
-def _level(rows: Sequence[Row]) -> Sequence[float]:
-    """The prior, scaled to the steps' middle, so that the first look for stalls is fair."""
+def _level(rows: Sequence[Row]) -> list[float]:
+    """The prior, scaled to the steps' middle.
+
+    So the first look for stalls is fair, and what the data leave open is taken to be as far from
+    the machine's limits as the rest.
+    """
     ratios = sorted(1.0 / max(_predicted(row, PRIOR), 1e-12) for row, _ in rows)
     scale = interpolated(ratios, 0.5)
     return [scale * each for each in PRIOR]
@@ -117,7 +121,7 @@ def _weights(rows: Sequence[Row], coefficients: Sequence[float]) -> list[float]:
 
 
 def _nonnegative(
-    rows: Sequence[Row], weights: Sequence[float], start: Sequence[float]
+    rows: Sequence[Row], weights: Sequence[float], prior: Sequence[float], start: Sequence[float]
 ) -> list[float]:
     """Least squares with no coefficient below 0, by coordinate descent on the normal equations."""
     size = len(PRIOR)
@@ -139,10 +143,10 @@ def _nonnegative(
         for j in range(i):
             gram[i][j] = gram[j][i]
     # A pull of the same size on every coefficient, in units in which a step's time is 1.
-    pull = _RIDGE * total
+    pull = _RIDGE * total / (max(prior) ** 2)
     for i in range(size):
         gram[i][i] += pull
-        right[i] += pull * PRIOR[i]
+        right[i] += pull * prior[i]
     return _descend(gram, right, list(start))
 
 
