@@ -20,6 +20,7 @@ COMMANDS = {
     "chat": "talk with a model in the terminal",
     "models": "list, pull, prepare and remove models",
     "profile": "measure how long steps take here, for the simulator",
+    "bench": "load a server or an engine, and compare policies",
     "doctor": "show what was found on this machine and which kernels run",
 }
 

@@ -1,0 +1,193 @@
+"""`headway bench serve`: a workload against a server with an OpenAI-compatible API.
+
+Flags, table and result have the names of vLLM's benchmark where it has them. Exit status 1 if any
+request was refused or failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any, Literal
+
+from headway.bench.serve import Load, Loaded
+from headway.cli.bench_common import (
+    add_result_flags,
+    complain,
+    kept_result,
+    now,
+    pairs_from,
+    positive,
+    wanted_from,
+    write_json,
+)
+from headway.cli.loops import run_async
+from headway.cli.workload_flags import add_objective_flags, add_workload_flags, workload_from
+from headway.config import from_environment
+from headway.errors import InvalidRequest
+
+SPARE_FILES = 64
+"""Open files beside one connection for each request."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    _add_server_flags(parser)
+    load = parser.add_argument_group("load")
+    load.add_argument(
+        "--max-concurrency", type=int, metavar="N", help="most requests under way at once"
+    )
+    load.add_argument(
+        "--num-warmups", type=int, default=0, metavar="N", help="requests before the measurement"
+    )
+    workload = parser.add_argument_group("workload")
+    add_workload_flags(workload)
+    add_objective_flags(workload)
+    add_result_flags(parser)
+
+
+def _add_server_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("server")
+    group.add_argument("--base-url", metavar="URL", help="such as http://127.0.0.1:8000")
+    group.add_argument("--host", default="127.0.0.1", help="in place of --base-url")
+    group.add_argument("--port", type=int, default=8000, help="in place of --base-url")
+    group.add_argument("--model", metavar="NAME", help="default: the first that the server lists")
+    group.add_argument(
+        "--endpoint",
+        default="/v1/completions",
+        metavar="PATH",
+        help="/v1/completions (default) or /v1/chat/completions",
+    )
+    group.add_argument(
+        "--prompts",
+        choices=("tokens", "text"),
+        help="exact token ids (default), or words, of which chats are always made",
+    )
+    group.add_argument("--api-key", metavar="KEY", help="default: HEADWAY_API_KEY, if it is set")
+    group.add_argument(
+        "--header", nargs="+", default=[], metavar="KEY=VALUE", help="sent with every request"
+    )
+    group.add_argument(
+        "--extra-body",
+        metavar="JSON",
+        help="fields put over those of every request; null takes one away",
+    )
+    group.add_argument(
+        "--max-token-id",
+        type=int,
+        default=30_000,
+        metavar="N",
+        help="prompts are made of token ids from 100 to below this (default: 30000)",
+    )
+    group.add_argument(
+        "--ready-check-timeout-sec",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="wait so long for the server, and try one request first; 0: neither (default: 60)",
+    )
+    group.add_argument(
+        "--request-timeout-sec",
+        type=float,
+        default=6 * 3600.0,
+        metavar="S",
+        help="give an answer up after so long (default: 6 hours)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from headway.bench.result import complaints, details, document, figures, table
+    from headway.bench.serve import load_server
+    from headway.measurement import write_records
+
+    wanted = wanted_from(arguments)
+    load = _load(arguments)
+    result = kept_result(arguments, _name(arguments, load))
+    allow_files(len(load.workload.jobs) + SPARE_FILES)
+    loaded = run_async(load_server(load))
+    driven = loaded.driven
+    found = figures(driven, wanted)
+    print(table("Serving benchmark result", driven, found, wanted))
+    if arguments.records:
+        write_records(arguments.records, driven.records)
+    if result.path is not None:
+        about = _about(arguments, load, loaded) | dict(result.metadata)
+        content = document(driven, found, wanted, about=about)
+        write_json(result.path, content | (details(driven) if result.detailed else {}))
+    complain(complaints(driven, loaded.other_lengths))
+    return 1 if found["failed"] else 0
+
+
+def _load(arguments: argparse.Namespace) -> Load:
+    from headway.bench.address import Address
+
+    headers = pairs_from(arguments.header, field="--header")
+    key = arguments.api_key or from_environment("--api-key")
+    if key:
+        headers["Authorization"] = f"Bearer {key.split(',')[0]}"
+    if arguments.max_token_id <= 100:
+        raise InvalidRequest("--max-token-id must be above 100", field="--max-token-id")
+    return Load(
+        workload=workload_from(arguments),
+        address=Address.parse(arguments.base_url or f"http://{arguments.host}:{arguments.port}"),
+        model=arguments.model,
+        endpoint=arguments.endpoint,
+        prompts=_prompts(arguments),
+        headers=headers,
+        extra=_extra(arguments.extra_body),
+        max_concurrency=positive("--max-concurrency", arguments.max_concurrency),
+        warmups=max(0, arguments.num_warmups),
+        ready_timeout=arguments.ready_check_timeout_sec,
+        request_timeout=arguments.request_timeout_sec,
+        max_token=arguments.max_token_id,
+        progress=not arguments.disable_tqdm,
+    )
+
+
+def _prompts(arguments: argparse.Namespace) -> Literal["tokens", "text"]:
+    chats = "chat" in arguments.endpoint
+    if chats and arguments.prompts == "tokens":
+        raise InvalidRequest("--prompts tokens: chats are made of text", field="--prompts")
+    return "text" if chats or arguments.prompts == "text" else "tokens"
+
+
+def _extra(text: str | None) -> dict[str, Any]:
+    try:
+        fields = json.loads(text or "{}")
+    except ValueError as error:
+        raise InvalidRequest(f"--extra-body is not JSON: {error}", field="--extra-body") from error
+    if not isinstance(fields, dict):
+        raise InvalidRequest("--extra-body must be a JSON object", field="--extra-body")
+    return fields
+
+
+def _about(arguments: argparse.Namespace, load: Load, loaded: Loaded) -> dict[str, Any]:
+    rate = arguments.request_rate
+    return {
+        "date": now(),
+        "endpoint_type": "openai-chat" if "chat" in load.endpoint else "openai",
+        "base_url": load.address.url,
+        "model_id": loaded.model,
+        "workload": load.workload.name,
+        "request_rate": "inf" if rate is None or rate == float("inf") else rate,
+        "burstiness": 1.0 if arguments.burstiness is None else arguments.burstiness,
+        "max_concurrency": load.max_concurrency,
+        "seed": arguments.seed,
+    }
+
+
+def _name(arguments: argparse.Namespace, load: Load) -> str:
+    bound = f"-concurrency{load.max_concurrency}" if load.max_concurrency else ""
+    rate = "inf" if arguments.request_rate is None else f"{arguments.request_rate:g}"
+    return f"headway-{rate}qps{bound}-{load.model or 'model'}"
+
+
+def allow_files(count: int) -> None:
+    """Let this process have so many files open, as far as the system lets it."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit.
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
