@@ -39,6 +39,12 @@ def _summary(*keys: str) -> Callable[[Run], float | None]:
     return find
 
 
+def _between(*keys: str) -> Callable[[Run], float | None]:
+    """As `_summary`, but 0 is no time between tokens: the answers came in one piece."""
+    find = _summary(*keys)
+    return lambda run: find(run) or None
+
+
 THROUGHPUT = Figure(
     label="output",
     unit="tokens/s",
@@ -62,10 +68,10 @@ TTFT_P99 = Figure(label="TTFT p99", unit="ms", of=_summary("p99_ttft_ms"))
 ITL = Figure(
     label="ITL p50",
     unit="ms",
-    of=_summary("p50_itl_ms", "median_itl_ms"),
+    of=_between("p50_itl_ms", "median_itl_ms"),
     means="time between two tokens of one answer",
 )
-ITL_P99 = Figure(label="ITL p99", unit="ms", of=_summary("p99_itl_ms"))
+ITL_P99 = Figure(label="ITL p99", unit="ms", of=_between("p99_itl_ms"))
 IDLE = Figure(
     label="idle slots",
     unit="share",
@@ -109,7 +115,7 @@ FIGURES: tuple[Figure, ...] = (
     TTFT_P99,
     ITL,
     ITL_P99,
-    Figure(label="TPOT p50", unit="ms", of=_summary("p50_tpot_ms", "median_tpot_ms"), brief=False),
+    Figure(label="TPOT p50", unit="ms", of=_between("p50_tpot_ms", "median_tpot_ms"), brief=False),
     Figure(
         label="largest gap",
         unit="ms",
@@ -194,7 +200,8 @@ def ratio(value: float | None, base: float | None) -> str:
     if value is None or not base:
         return ""
     times = value / base
-    return f"{times:,.0f}×" if times >= 99.5 else f"{times:.2f}×"  # noqa: RUF001 - a multiplication sign
+    digits = 0 if times >= 99.95 else 1 if times >= 9.995 else 2
+    return f"{times:,.{digits}f}×"  # noqa: RUF001 - a multiplication sign
 
 
 def groups(report: Report) -> dict[str, tuple[Run, ...]]:

@@ -22,6 +22,9 @@ from headway.report.figures import (
 )
 from headway.report.run import Report, Run
 
+_TIED = "\u00a0"
+"""A space at which no line breaks."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
@@ -138,5 +141,9 @@ def _change(figure: Figure, label: str, leader: Run, other: Run, large: str = ""
     if large:
         detail = f"{theirs} → {mine}"
     else:
-        detail = "" if before is None or other is leader else f"{other.system}: {theirs}"
+        detail = (
+            ""
+            if before is None or other is leader
+            else f"{other.system}: {theirs.replace(' ', _TIED)}"
+        )
     return Change(label=label, figure=large or mine, detail=detail)

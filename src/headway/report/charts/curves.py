@@ -66,8 +66,8 @@ def over_load(figure: Figure, runs: Sequence[Run], tones: Tones) -> Plot | None:
     for row in points.values():
         row.sort()
     values = [value for row in points.values() for _, value in row]
-    x = axis_of(rates, label="offered requests/s", write=three)
-    y = axis_of(values, label=figure.label, write=_writer(figure), log_from=_LOG_FROM, steps=4)
+    x = axis_of(rates, label="offered requests/s", write="{:g}".format)
+    y = axis_of(values, label="lower is better", write=_writer(figure), log_from=_LOG_FROM, steps=4)
     return Plot(
         title=f"{figure.label} over load",
         note="Lower is better.",
@@ -88,7 +88,11 @@ def frontier(runs: Sequence[Run], tones: Tones) -> Plot | None:
     places = [place for row in points.values() for place in row]
     if len(places) < 2:
         return None
-    x = axis_of((across for across, _ in places), label="output tokens/s", write=three)
+    x = axis_of(
+        (across for across, _ in places),
+        label="output tokens/s",
+        write=lambda value: _trimmed(three(value)),
+    )
     y = axis_of(
         (up for _, up in places),
         label=LATENCY.label,
@@ -130,10 +134,10 @@ def gain_over_spread(groups: Sequence[Sequence[Run]], tones: Tones) -> Plot | No
     (base_name,) = bases
     x = axis_of(spreads, label="spread of output lengths", write=lambda value: f"{value:.0f} %")
     gains = [gain for row in points.values() for _, gain in row]
-    y = axis_of(gains, label=f"times the throughput of {base_name}", write="{:g}".format)
+    y = axis_of(gains, label=f"{base_name} is 1", write="{:g}".format)
     best = ", ".join(f"{system} {three(row[-1][1])} times" for system, row in points.items())
     return Plot(
-        title="The more lengths vary, the more the batch's form matters",
+        title=f"Throughput over that of {base_name}",
         note="Spread: standard deviation of the output lengths over their mean.",
         text=f"Throughput over that of {base_name} at the widest spread: {best}.",
         x=x,
