@@ -35,6 +35,7 @@ def gamma(rate: float, burstiness: float) -> Arrivals:
     even. (The gaps' standard deviation is their mean over the square root of it.)
     """
     _check_positive("rate", rate)
+    _check_positive("burstiness", burstiness)
     if math.isinf(rate):
         return at_once
     return lambda random: _cumulated(_gap(random, rate, burstiness) for _ in repeat(None))
@@ -50,6 +51,7 @@ def ramp(
     """From `start` to `end` requests a second over so many requests, then on at `end`."""
     _check_positive("first rate", start)
     _check_positive("last rate", end)
+    _check_positive("burstiness", burstiness)
     if math.isinf(start) or math.isinf(end):
         raise ValueError("a ramp's rates are finite")
     last = max(1, requests - 1)
@@ -78,4 +80,4 @@ def _cumulated(gaps: Iterator[float]) -> Iterator[float]:
 
 def _check_positive(name: str, number: float) -> None:
     if not number > 0:
-        raise ValueError(f"a {name} is above 0, not {number:g}")
+        raise ValueError(f"{name} is above 0, not {number:g}")

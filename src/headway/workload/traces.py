@@ -73,6 +73,8 @@ def _read(file: TextIO, path: str, requests: int | None) -> tuple[str, list[Job]
         first = next(lines, "")
         name, jobs = _told(first, lines, Path(path).stem)
         found = list(islice(jobs, requests))
+    except UnicodeDecodeError:
+        raise
     except (ValueError, OverflowError) as error:
         where = f"{path}, line {lines.number}"
         raise InvalidRequest(f"{where}: {error}", field=where) from error
