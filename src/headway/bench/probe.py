@@ -58,13 +58,14 @@ async def probe(
         asked = replace(config, policy="continuous", record=str(path))
         llm = await AsyncLLM.start(asked, command=command)
         try:
-            await _probe(llm, seconds, watch)
+            await run_probes(llm, seconds, watch)
         finally:
             await llm.close()
         return fit_recordings(read_recordings(path))
 
 
-async def _probe(llm: AsyncLLM, seconds: float, watch: Watch) -> None:
+async def run_probes(llm: AsyncLLM, seconds: float, watch: Watch) -> None:
+    """Run the workloads on a started engine; raises `EngineError` where one of them fails."""
     info = llm.client.info
     high = max(2, min(llm.model_config.vocab_size, _LARGEST_ID))
     tokens = partial(vocabulary_tokens, low=min(100, high // 2), high=high)
@@ -109,10 +110,10 @@ def probe_workloads(limits: Limits, room: int, *, seed: int = 0) -> Iterator[Wor
 
 def _crowds(make: _Maker) -> Iterator[Workload]:
     """Prompts that come while others decode, and many streams with long contexts."""
-    few = [(40, 120)] * 6 + [(make.pick((20, 60, 150, 350)), 10) for _ in range(12)]
-    yield make("prompts beside six streams", few, gap=0.15)
-    many = [(60, 60)] * 24 + [(make.pick((20, 60, 150, 350)), 10) for _ in range(12)]
-    yield make("prompts beside 24 streams", many, gap=0.25)
+    for streams, output, gap in ((6, 100, 0.1), (24, 60, 0.2)):
+        late = [(make.pick((20, 60, 150, 350)), 10) for _ in range(12)]
+        sizes = [(40, output)] * streams + late
+        yield make(f"prompts beside {streams} streams", sizes, first=streams, gap=gap)
     for width, length in ((4, 1200), (12, 600), (32, 350)):
         yield make(f"{width} streams after {length} tokens", [(length, 16)] * width)
 
@@ -130,9 +131,12 @@ class _Maker:
         return self._random.choice(choices)
 
     def __call__(
-        self, name: str, sizes: Sequence[tuple[int, int]], *, gap: float = 0.0
+        self, name: str, sizes: Sequence[tuple[int, int]], *, first: int = 0, gap: float = 0.0
     ) -> Workload:
-        """Jobs of (prompt, output) tokens, as many as have room, `gap` seconds apart."""
+        """Jobs of (prompt, output) tokens, as many as have room.
+
+        The `first` ones come at once and the others `gap` seconds apart.
+        """
         jobs: list[Job] = []
         left = self._room
         for number, (prompt, output) in enumerate(sizes):
@@ -142,8 +146,9 @@ class _Maker:
             if left < 0 and jobs:
                 break
             self._segments += 1
+            at = max(0, number + 1 - first) * gap
             segment = Segment(seed=self._segments, length=prompt)
-            jobs.append(Job(segments=(segment,), output=output, cap=output, at=number * gap))
+            jobs.append(Job(segments=(segment,), output=output, cap=output, at=at))
         return Workload(name=name, jobs=tuple(jobs))
 
 

@@ -1,0 +1,102 @@
+"""Profiles from recordings that a known model made, and errors on others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from headway.errors import InvalidRequest
+from headway.latency.features import PRIOR
+from headway.latency.model import StepTimeModel
+from headway.latency.shape import StepShape, shape_of
+from headway.recording.fitting import (
+    errors_on,
+    fit_recording,
+    fit_recordings,
+    measured_steps,
+    recorded_shape,
+)
+from headway.recording.lines import Recording, SliceLine, StepLine
+from tests.latency.world import part
+from tests.recording.samples import ENGINE, MACHINE, RECORDING, SIZES
+
+TRUTH = StepTimeModel(SIZES, MACHINE, PRIOR._replace(arithmetic=1.7, decode_cache=2.0))
+
+
+def recording(seed: int, steps: int = 200, *, slower: float = 1.0) -> Recording:
+    """Steps that take what TRUTH says, times `slower`."""
+    random = Random(seed)
+    lines = []
+    for number in range(1, steps + 1):
+        width = random.randrange(1, 9)
+        slices = [SliceLine(n, random.randrange(200), 1, True) for n in range(1, width)]
+        if number % 4 == 0 or not slices:
+            slices.append(SliceLine(9, random.randrange(100), random.randrange(2, 60), True))
+        seconds = TRUTH.predict(recorded_shape(slices, None)) * slower
+        lines.append(
+            StepLine(step=number, at=float(number), cycle=seconds, run=0.0, slices=tuple(slices))
+        )
+    return Recording(engine=replace(ENGINE, machine=MACHINE), requests=(), steps=tuple(lines))
+
+
+def test_a_recorded_step_has_the_shape_of_its_plan() -> None:
+    lines = [SliceLine(1, 7, 1, True), SliceLine(2, 30, 20, False)]
+    plan = [part(7, 1), part(30, 20, sample=False)]
+    assert recorded_shape(lines, 16) == shape_of(plan, 16)
+
+
+def test_steps_have_the_time_of_their_cycle() -> None:
+    assert list(measured_steps(RECORDING)) == [
+        (StepShape(tokens=3, sequences=1, rows=1, prefill_pairs=6, prefill_context=3), 0.5),
+        (StepShape(tokens=1, sequences=1, rows=1, decodes=1, decode_context=4), 0.25),
+    ]
+
+
+def test_a_profile_knows_its_engine_and_foretells_other_steps() -> None:
+    profile = fit_recording(recording(1))
+    assert (profile.model, profile.dtype, profile.threads) == ("tiny", "int8", 2)
+    assert (profile.limits, profile.num_blocks) == (ENGINE.limits, ENGINE.num_blocks)
+    assert profile.backend == "native (avx2)"
+    assert profile.fit is not None
+    assert profile.fit.steps == 200
+    errors = errors_on(profile, recording(2))
+    assert errors.mean < 0.02
+    assert errors.mean <= errors.p95 < 0.05
+    assert errors.total == pytest.approx(1.0, abs=0.02)
+    assert sum(each.steps for each in errors.regimes.values()) == errors.all.steps == 200
+    assert errors.regimes["mixed"].steps > 10
+
+
+def test_errors_say_by_how_much() -> None:
+    profile = fit_recording(recording(1))
+    slow = errors_on(profile, recording(2, slower=1.25))
+    assert slow.mean == pytest.approx(0.2, abs=0.01)
+    assert slow.total == pytest.approx(0.8, abs=0.01)
+    stalled = errors_on(profile, recording(2, slower=9.0))
+    assert (stalled.stalls, stalled.all.steps) == (200, 0)
+
+
+def test_recordings_of_another_engine_are_left_out() -> None:
+    other = recording(3, slower=2.0)
+    other = replace(other, engine=replace(other.engine, threads=1))
+    assert fit_recordings([other, recording(1)]) == fit_recording(recording(1))
+    both = fit_recordings([recording(4), recording(1)])
+    assert both.fit is not None
+    assert both.fit.steps == 400
+
+
+def test_limits_that_are_unknown_must_be_given() -> None:
+    unknown = recording(1)
+    unknown = replace(unknown, engine=ENGINE)
+    with pytest.raises(InvalidRequest, match="limits"):
+        fit_recording(unknown)
+    assert fit_recording(unknown, machine=MACHINE) == fit_recording(recording(1))
+
+
+def test_too_little_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="empty"):
+        fit_recordings([])
+    with pytest.raises(InvalidRequest, match="too few"):
+        fit_recording(recording(1, steps=3))
