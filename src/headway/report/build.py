@@ -9,8 +9,8 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 
-from headway import __version__
 from headway.machine import cores, instruction_sets, processor, total_memory
 from headway.report.run import Report, Run
 
@@ -55,12 +55,16 @@ def about_this_machine(now: datetime | None = None) -> dict[str, str]:
     """Rows for `Report.about`: processor, cores, memory, system, version and date."""
     when = now or datetime.now(UTC)
     instructions = ", ".join(instruction_sets()[-3:])
+    try:
+        installed = version("headway")
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        installed = "not installed"
     return {
         "Processor": processor() + (f" ({instructions})" if instructions else ""),
         "Cores": str(cores()),
         "Memory": f"{total_memory() / 2**30:.0f} GiB",
         "System": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "Headway": __version__,
+        "Headway": installed,
         "Date": when.strftime("%Y-%m-%d %H:%M UTC"),
     }
 

@@ -94,6 +94,23 @@ COST = Figure(
 
 FIGURES: tuple[Figure, ...] = (
     THROUGHPUT,
+    LATENCY,
+    Figure(label="latency p99", unit="ms", of=_summary("p99_e2el_ms")),
+    TTFT,
+    TTFT_P99,
+    ITL,
+    ITL_P99,
+    Figure(
+        label="attained",
+        unit="share",
+        of=_summary("attainment"),
+        more_is_better=True,
+        means="share of all offered requests that met every objective",
+    ),
+    Figure(label="turned away", unit="share", of=_summary("shed_share"), brief=False),
+    IDLE,
+    LIMIT,
+    COST,
     Figure(
         label="in all",
         unit="tokens/s",
@@ -109,12 +126,6 @@ FIGURES: tuple[Figure, ...] = (
         brief=False,
         more_is_better=True,
     ),
-    LATENCY,
-    Figure(label="latency p99", unit="ms", of=_summary("p99_e2el_ms")),
-    TTFT,
-    TTFT_P99,
-    ITL,
-    ITL_P99,
     Figure(label="TPOT p50", unit="ms", of=_between("p50_tpot_ms", "median_tpot_ms"), brief=False),
     Figure(
         label="largest gap",
@@ -123,17 +134,6 @@ FIGURES: tuple[Figure, ...] = (
         brief=False,
         means="longest time that anybody waited for the next piece of an answer",
     ),
-    Figure(
-        label="attained",
-        unit="share",
-        of=_summary("attainment"),
-        more_is_better=True,
-        means="share of all offered requests that met every objective",
-    ),
-    Figure(label="turned away", unit="share", of=_summary("shed_share"), brief=False),
-    IDLE,
-    LIMIT,
-    COST,
     Figure(label="failed", unit="count", of=_summary("failed"), brief=False),
     Figure(label="time", unit="s", of=_summary("duration"), brief=False),
 )
@@ -192,7 +192,7 @@ def three(value: float) -> str:
         return f"{value:.1f}"
     if size >= 0.9995:
         return f"{value:.2f}"
-    return f"{value:.3g}"
+    return f"{value:#.3g}"
 
 
 def ratio(value: float | None, base: float | None) -> str:

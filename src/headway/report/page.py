@@ -104,12 +104,12 @@ def _contents(report: Report) -> Mapping[str, object]:
         "tones": colour,
         "size": SIZE,
         "row": ROW,
-        "race": bar_list("Output tokens a second", THROUGHPUT, first, colour, compare=True),
         "slots": slots[:1],
         "more_slots": slots[1:],
         "throughput": _throughput(by_group, colour),
         "efforts": _some(
             [
+                bar_list("Output tokens a second", THROUGHPUT, first, colour, compare=True),
                 bar_list("Idle slots", IDLE, first, colour, full=1.0),
                 bar_list("Percent of the machine's limit", LIMIT, first, colour, full=100.0),
                 bar_list("Cost of a million output tokens", COST, first, colour),
