@@ -195,7 +195,7 @@ HW_EXPORT int32_t hw_program_run(hw_program* program, const hw_step* step, doubl
 // where there is no such form, or no such instruction set on this processor.
 HW_EXPORT double hw_measure_arithmetic(hw_pool* pool, const char* isa, int32_t form,
                                        double seconds);
-// Bytes a second, read from so many bytes of memory, which must be at least 1 MiB and should be much
+// Bytes a second, read from so many bytes of memory, which must be at least 1 MiB and should be far
 // more than any cache holds; -1 where there is no such instruction set, or too little memory.
 HW_EXPORT double hw_measure_bandwidth(hw_pool* pool, const char* isa, int64_t bytes,
                                       double seconds);

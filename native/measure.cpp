@@ -1,10 +1,13 @@
 // See measure.h.
 #include "measure.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <mutex>
 
 #include "memory.h"
 
@@ -22,22 +25,33 @@ double since(Clock::time_point began) {
   return std::chrono::duration<double>(Clock::now() - began).count();
 }
 
+// Seconds that this thread has computed, without those in which others had its core.
+double computed() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
 }  // namespace
 
 double measure_arithmetic(Pool& pool, const Kernels& kernels, int32_t form, double seconds) {
   double best = 0;
   for (int n = 0; n < kWindows; ++n) {
-    std::atomic<int64_t> operations{0};
+    std::mutex mutex;
+    double rate = 0;
     const Clock::time_point began = Clock::now();
     pool.run(0, [&](Worker&) {
-      int64_t mine = 0;
+      int64_t operations = 0;
       double products;
+      const double before = computed();
       do {
-        mine += kernels.exert(form, kRounds, &products);
+        operations += kernels.exert(form, kRounds, &products);
       } while (since(began) < seconds / kWindows);
-      operations += mine;
+      const double mine = static_cast<double>(operations) / (computed() - before);
+      std::lock_guard<std::mutex> lock(mutex);
+      rate += mine;
     });
-    best = std::max(best, static_cast<double>(operations) / since(began));
+    best = std::max(best, rate);
   }
   return best;
 }

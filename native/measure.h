@@ -1,7 +1,7 @@
 // Measuring what the machine can do at most with all threads of a pool.
 //
 // Whatever else runs on the machine can only lower a figure, so the best of several short
-// measurements counts.
+// measurements counts, and of arithmetic only the time in which a thread had its core.
 #ifndef HEADWAY_MEASURE_H
 #define HEADWAY_MEASURE_H
 

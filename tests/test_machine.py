@@ -52,3 +52,23 @@ def test_memory_headroom_of_both_versions(tmp_path: Path) -> None:
 
 def test_headroom_is_never_negative(tmp_path: Path) -> None:
     assert machine.memory_headroom(write(tmp_path, memoryDOTmax="10", memoryDOTcurrent="40")) == 0
+
+
+def cache(folder: Path, cpu: int, index: int, *, level: int, size: str, shared: str) -> None:
+    path = folder / f"cpu{cpu}" / "cache" / f"index{index}"
+    path.mkdir(parents=True)
+    for name, text in (("level", str(level)), ("size", size), ("shared_cpu_list", shared)):
+        (path / name).write_text(text + "\n")
+
+
+def test_largest_caches_count_once_however_many_share_them(tmp_path: Path) -> None:
+    for cpu in range(4):
+        cache(tmp_path, cpu, 0, level=1, size="32K", shared=str(cpu))
+        cache(tmp_path, cpu, 3, level=3, size="16384K", shared="0-1" if cpu < 2 else "2-3")
+    assert machine.last_level_cache(tmp_path) == 2 * 16384 * 1024
+
+
+def test_caches_of_an_unknown_system_are_none(tmp_path: Path) -> None:
+    assert machine.last_level_cache(tmp_path) == 0
+    cache(tmp_path, 0, 0, level=1, size="?", shared="0")
+    assert machine.last_level_cache(tmp_path) == 0

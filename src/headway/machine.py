@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_CPUS = Path("/sys/devices/system/cpu")
 _CPUINFO = Path("/proc/cpuinfo")
 _MEMINFO = Path("/proc/meminfo")
 
@@ -98,6 +99,18 @@ def instruction_sets() -> tuple[str, ...]:
 def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 in hardware."""
     return any(name in instruction_sets() for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def last_level_cache(system: Path = _CPUS) -> int:
+    """Bytes of all processors' largest caches together; 0 where the system does not tell."""
+    largest: dict[str, int] = {}
+    for folder in system.glob("cpu[0-9]*/cache/index[0-9]*"):
+        size, sharers = _read(folder / "size"), _read(folder / "shared_cpu_list")
+        if size.endswith("K") and size[:-1].isdigit():
+            key = f"{_read(folder / 'level')} {sharers}"
+            largest[key] = int(size[:-1]) * 1024
+    top = max((key.split()[0] for key in largest), default="")
+    return sum(size for key, size in largest.items() if key.split()[0] == top)
 
 
 def has_nvidia_gpu() -> bool:

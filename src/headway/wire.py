@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from headway.config import EngineConfig
+from headway.latency.sizes import MachineLimits, ModelSizes
 from headway.types import Limits, Request, TokenEvent
 
 MAX_MESSAGE = 256 * 2**20
@@ -53,6 +54,10 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     block_size: int
     kv_bytes: int
     weight_bytes: int
+    sizes: ModelSizes | None = None
+    """What a step's least time depends on, of the model ..."""
+    machine: MachineLimits | None = None
+    """... and of the machine; None where it could not be measured."""
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +79,10 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     prefix_queries: int = 0
     prefix_hits: int = 0
     """Prompt tokens looked up in, and found in, the prefix cache."""
+    busy_seconds: float = 0.0
+    """From the planning of each step to that of the next, or to the end of work."""
+    ideal_seconds: float = 0.0
+    """What these steps take at the machine's limits; 0 where they are not known."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True, kw_only=True):

@@ -33,8 +33,9 @@ def test_deaths_that_requests_explain_do_not_count() -> None:
 
 def test_counters_go_on_and_gauges_start_again() -> None:
     stats = MonotonicStats()
-    stats.read(EngineStats(step=5, preemptions=1, running=3, free_blocks=9))
-    assert stats.engine_died() == EngineStats(step=5, preemptions=1)
+    stats.read(EngineStats(step=5, preemptions=1, running=3, free_blocks=9, busy_seconds=0.5))
+    assert stats.engine_died() == EngineStats(step=5, preemptions=1, busy_seconds=0.5)
     assert stats.read(EngineStats(step=2, running=1)).step == 7
     stats.engine_died()
-    assert stats.read(EngineStats(step=1)) == EngineStats(step=8, preemptions=1)
+    last = EngineStats(step=8, preemptions=1, busy_seconds=0.75)
+    assert stats.read(EngineStats(step=1, busy_seconds=0.25)) == last

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from headway.server.metrics import Metrics
+from headway.server.metrics import RECENT_STEPS, Metrics
 from headway.types import TokenEvent
 from headway.wire import EngineStats
 from tests.server.conftest import serving
@@ -118,3 +118,28 @@ def test_who_leaves_shows_as_aborted() -> None:
         server.until_empty()
         found = values(http.get("/metrics").content)
     assert found["vllm:request_success_total[abort]"] == 1
+
+
+def test_percent_of_limit_is_that_of_the_last_steps() -> None:
+    """All steps take two seconds; ten early ones need all of that, the later ones a quarter."""
+    metrics = Metrics("m", clock=HandClock())
+    metrics.attach(FakeClient())
+    ideal = 0.0
+    for step in range(1, 11 + RECENT_STEPS):
+        ideal += 2.0 if step <= 10 else 0.5
+        stats = EngineStats(step=step, busy_seconds=2.0 * step, ideal_seconds=ideal)
+        metrics.on_engine([], stats, 100.0)
+        if step == 10:
+            assert values(metrics.render())["headway:percent_of_limit"] == 100.0
+    found = values(metrics.render())
+    assert found["headway:percent_of_limit"] == 25.0
+    assert found["headway:engine_busy_seconds_total"] == 2.0 * (10 + RECENT_STEPS)
+    assert found["headway:engine_ideal_seconds_total"] == 20.0 + 0.5 * RECENT_STEPS
+
+
+def test_percent_of_limit_is_zero_where_limits_are_not_known() -> None:
+    metrics = Metrics("m", clock=HandClock())
+    metrics.attach(FakeClient())
+    metrics.on_engine([], EngineStats(step=1), 100.0)
+    metrics.on_engine([], EngineStats(step=2, busy_seconds=1.0), 101.0)
+    assert values(metrics.render())["headway:percent_of_limit"] == 0.0

@@ -1,7 +1,8 @@
 """`headway doctor`: what was found on this machine, and which kernels run here.
 
 It also starts an engine, and reports what that chose and how long it took to be ready; or, with
-`--quality`, compares all forms of a model with float32 and keeps the verdict.
+`--quality`, compares all forms of a model with float32 and keeps the verdict; or, with `--limits`,
+measures what the machine can do at most and keeps that.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from headway import __version__, machine, native
 from headway.checkpoint.verdicts import Verdict
 from headway.cli.flags import add_flags, collect
 from headway.config import EngineConfig, cache_home
+from headway.latency.sizes import MachineLimits
 from headway.wire import EngineInfo
 
 Fact = tuple[str, str]
+LIMITS_HEAD = f"{'format':<10} {'operations G/s':>14} {'read GB/s':>10}"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,15 +36,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="measure how close every form of the model is to float32, which takes minutes, and "
         "let the dtype 'auto' go by it from now on",
     )
+    parser.add_argument(
+        "--limits",
+        action="store_true",
+        help="measure anew how fast the machine computes and reads memory, of which engines report "
+        "the percentage that they reach; best while nothing else runs",
+    )
     add_flags(parser.add_argument_group("engine"), EngineConfig, leave_out=("model",))
 
 
 def run(arguments: argparse.Namespace) -> int:
     _show(machine_facts())
     config = collect(EngineConfig, arguments)
+    if arguments.limits:
+        _measure(config)
     if arguments.quality:
         _judge(config)
-    elif not arguments.no_engine:
+    elif not (arguments.no_engine or arguments.limits):
         print(f"\nStarting an engine for {config.model} ...", flush=True)
         started = time.monotonic()
         info = asyncio.run(_start_and_stop(config))
@@ -95,6 +106,22 @@ def quality_table(verdict: Verdict) -> Iterator[str]:
             f"{row.form:<10} {row.kv_cache:<10} {row.perplexity:>+10.2%} {row.divergence:>8.4f} "
             f"{row.agreement:>15.1%}  {'passes' if row.passes else 'fails'}"
         )
+
+
+def limits_row(limits: MachineLimits) -> str:
+    """One number format's limits as a line of text, below `LIMITS_HEAD`."""
+    billions = limits.arithmetic / 1e9
+    return f"{limits.dtype:<10} {billions:>14,.0f} {limits.bandwidth / 1e9:>10.1f}"
+
+
+def _measure(config: EngineConfig) -> None:
+    from headway.llm.machine_limits import measure_machine
+
+    print("\nMeasuring what this machine can do at most ...", flush=True)
+    for number, limits in enumerate(measure_machine(config)):
+        if number == 0:
+            print(f"{limits.device}, {limits.threads} threads\n{LIMITS_HEAD}")
+        print(limits_row(limits), flush=True)
 
 
 def _judge(config: EngineConfig) -> None:

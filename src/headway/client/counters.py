@@ -6,7 +6,15 @@ from msgspec.structs import replace
 
 from headway.wire import EngineStats
 
-COUNTERS = ("step", "preemptions", "computed_tokens", "prefix_queries", "prefix_hits")
+COUNTERS = (
+    "step",
+    "preemptions",
+    "computed_tokens",
+    "prefix_queries",
+    "prefix_hits",
+    "busy_seconds",
+    "ideal_seconds",
+)
 
 
 class MonotonicStats:

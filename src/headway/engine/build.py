@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from headway.blocks import BlockPool
@@ -15,12 +16,16 @@ from headway.config import EngineConfig
 from headway.engine.loop import Engine
 from headway.engine.record_file import RecordFile
 from headway.engine.recorder import Recorder
-from headway.latency.sizes import MachineLimits, ModelSizes
+from headway.engine.sizes import sizes_of
+from headway.latency.features import roofline_seconds
+from headway.latency.shape import shape_of
 from headway.policy import make_policy
 from headway.recording.lines import EngineLine
 from headway.runner import build_runner
 from headway.runner.loaded import LoadedRunner
+from headway.runner.machine_limits import limits_here
 from headway.scheduler import Scheduler
+from headway.types import StepPlan
 from headway.wire import EngineInfo, Start
 
 logger = logging.getLogger(__name__)
@@ -39,19 +44,7 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
         prefix_caching=config.enable_prefix_caching,
         reserve_all=config.kv_reservation == "full",
     )
-    info = EngineInfo(
-        device=loaded.device,
-        dtype=loaded.dtype,
-        kv_cache_dtype=loaded.kv_cache_dtype,
-        backend=loaded.backend,
-        threads=loaded.threads,
-        policy=config.policy,
-        limits=loaded.limits,
-        num_blocks=loaded.num_blocks,
-        block_size=loaded.block_size,
-        kv_bytes=loaded.kv_bytes,
-        weight_bytes=loaded.weight_bytes,
-    )
+    info = describe(config, loaded)
     logger.info(
         "engine ready device=%s dtype=%s kv_cache_dtype=%s backend=%s threads=%d policy=%s "
         "blocks=%d seconds=%.2f",
@@ -66,20 +59,55 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     )
     watch = None
     if file is not None:
-        line = engine_line(config, info, sizes=model_sizes_of(loaded))
+        line = engine_line(config, info)
         watch = Recorder(engine=line, stats=scheduler.stats, sink=file)
-    engine = Engine(scheduler=scheduler, runner=loaded.runner, clock=MonotonicClock(), watch=watch)
+    engine = Engine(
+        scheduler=scheduler,
+        runner=loaded.runner,
+        clock=MonotonicClock(),
+        watch=watch,
+        ideal=ideal_of(info),
+    )
     return engine, info
 
 
-def engine_line(
-    config: EngineConfig,
-    info: EngineInfo,
-    *,
-    sizes: ModelSizes,
-    machine: MachineLimits | None = None,
-) -> EngineLine:
+def describe(config: EngineConfig, loaded: LoadedRunner) -> EngineInfo:
+    """What was found and chosen; measures the machine where that was never done."""
+    return EngineInfo(
+        device=loaded.device,
+        dtype=loaded.dtype,
+        kv_cache_dtype=loaded.kv_cache_dtype,
+        backend=loaded.backend,
+        threads=loaded.threads,
+        policy=config.policy,
+        limits=loaded.limits,
+        num_blocks=loaded.num_blocks,
+        block_size=loaded.block_size,
+        kv_bytes=loaded.kv_bytes,
+        weight_bytes=loaded.weight_bytes,
+        sizes=sizes_of(
+            loaded.model,
+            dtype=loaded.dtype,
+            kv_cache_dtype=loaded.kv_cache_dtype,
+            weight_bytes=loaded.weight_bytes,
+        ),
+        machine=limits_here(
+            device=loaded.device, dtype=loaded.dtype, threads=loaded.threads, isa=loaded.isa
+        ),
+    )
+
+
+def ideal_of(info: EngineInfo) -> Callable[[StepPlan], float] | None:
+    """What foretells the seconds of a plan at the machine's limits, where these are known."""
+    sizes, machine = info.sizes, info.machine
+    if sizes is None or machine is None:
+        return None
+    return lambda plan: roofline_seconds(shape_of(plan.slices, sizes.window), sizes, machine)
+
+
+def engine_line(config: EngineConfig, info: EngineInfo) -> EngineLine:
     """The first line of this engine's recording."""
+    assert info.sizes is not None, "an engine knows its model"
     return EngineLine(
         model=config.model,
         device=info.device,
@@ -94,26 +122,6 @@ def engine_line(
         limits=info.limits,
         num_blocks=info.num_blocks,
         block_size=info.block_size,
-        sizes=sizes,
-        machine=machine,
-    )
-
-
-def model_sizes_of(loaded: LoadedRunner) -> ModelSizes:
-    """The model as the few numbers that bound a step's time."""
-    model = loaded.model
-    attention = model.hidden_size * model.head_dim * (2 * model.num_heads + 2 * model.num_kv_heads)
-    parameters = model.num_layers * (attention + 3 * model.hidden_size * model.intermediate_size)
-    head = model.hidden_size * model.vocab_size
-    bits = {"float32": 32, "int8": 8.5, "int4": 5}.get(loaded.dtype, 16)
-    element = {"float32": 4.0, "int8": 1.0}.get(loaded.kv_cache_dtype, 2.0)
-    return ModelSizes(
-        name=model.name,
-        token_ops=2.0 * parameters,
-        token_bytes=parameters * bits / 8,
-        row_ops=2.0 * head,
-        row_bytes=head * bits / 8,
-        pair_ops=4.0 * model.num_heads * model.head_dim,
-        position_bytes=2.0 * model.num_kv_heads * model.head_dim * element,
-        full_layers=model.num_layers,
+        sizes=info.sizes,
+        machine=info.machine,
     )

@@ -103,8 +103,9 @@ class Engine:
         if isinstance(plan, Idle):
             self._rest(began)
             return plan
+        pending = self._runner.submit(plan)
         self._cycles.begin(plan, began)
-        result = self._runner.submit(plan).result()
+        result = pending.result()
         self._step_seconds = result.seconds
         now = self._clock.now()
         events = self._scheduler.commit(plan, result, now)
@@ -129,6 +130,8 @@ class Engine:
             computed_tokens=stats.computed_tokens,
             prefix_queries=stats.prefix_queries,
             prefix_hits=stats.prefix_hits,
+            busy_seconds=self._cycles.busy,
+            ideal_seconds=self._cycles.ideal,
         )
 
     def _rest_without_work(self, now: float) -> None:

@@ -25,3 +25,5 @@ class LoadedRunner:
     block_size: int
     kv_bytes: int
     weight_bytes: int
+    isa: str | None = None
+    """Instruction set of the native kernels; None where PyTorch computes."""

@@ -93,6 +93,7 @@ def build_native_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
         block_size=config.block_size,
         kv_bytes=cache.bytes,
         weight_bytes=source.weight_bytes,
+        isa=isa,
     )
 
 

@@ -7,6 +7,7 @@ it. Continuations are counted one by one, as the engine serves them: n = 2 is tw
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ GAUGES = {
     "vllm:num_requests_waiting": "Requests that wait for a place in the batch.",
     "vllm:kv_cache_usage_perc": "Share of the KV blocks in use, from 0 to 1.",
     "headway:idle_slot_ratio": "Share of the last step's slots that the policy held but left idle.",
+    "headway:percent_of_limit": "Time of the last steps at the machine's limits, over what they "
+    "took, in percent; 0 where the limits are not known.",
 }
 COUNTERS = {
     "vllm:prompt_tokens": "Prompt tokens of requests that produced a first token.",
@@ -36,6 +39,8 @@ COUNTERS = {
     "vllm:num_preemptions": "Preemptions of running sequences.",
     "vllm:prefix_cache_queries": "Prompt tokens looked up in the prefix cache.",
     "vllm:prefix_cache_hits": "Prompt tokens found in the prefix cache.",
+    "headway:engine_busy_seconds": "Time that the engine spent on steps.",
+    "headway:engine_ideal_seconds": "What these steps take at the machine's limits.",
     "headway:engine_restarts": "Starts of a new engine process after one was lost.",
 }
 HISTOGRAMS = {
@@ -56,10 +61,14 @@ SIZES = {
     "vllm:request_params_n": "The parameter n of a request.",
     "vllm:request_params_max_tokens": "The parameter max_tokens of a request.",
 }
+RECENT_STEPS = 64
+"""Over so many steps the percent of limit is taken."""
 TOTALS = {
     "vllm:num_preemptions": "preemptions",
     "vllm:prefix_cache_queries": "prefix_queries",
     "vllm:prefix_cache_hits": "prefix_hits",
+    "headway:engine_busy_seconds": "busy_seconds",
+    "headway:engine_ideal_seconds": "ideal_seconds",
 }
 """Counters that the engine keeps itself, with their field in its stats."""
 
@@ -115,6 +124,7 @@ class Metrics:
         self._lives: dict[str, _Life] = {}
         self._requests: dict[str, tuple[str, ...]] = {}
         self._stats = EngineStats()
+        self._recent: deque[EngineStats] = deque(maxlen=RECENT_STEPS + 1)
         self._client: Client | None = None
         self._restarts = 0
 
@@ -208,6 +218,8 @@ class Metrics:
         if stats.step != before.step:
             self._histograms["vllm:iteration_tokens_total"].observe(stats.step_tokens)
             self._histograms["headway:step_seconds"].observe(stats.step_seconds)
+            self._recent.append(stats)
+            self._gauges["headway:percent_of_limit"].set(percent_of_limit(self._recent))
         self._gauges["vllm:num_requests_running"].set(stats.running)
         self._gauges["vllm:num_requests_waiting"].set(stats.waiting)
         blocks = self._client.info.num_blocks if self._client is not None else 0
@@ -215,3 +227,10 @@ class Metrics:
         self._gauges["vllm:kv_cache_usage_perc"].set(used)
         slots = stats.idle_slots + stats.running
         self._gauges["headway:idle_slot_ratio"].set(stats.idle_slots / slots if slots else 0.0)
+
+
+def percent_of_limit(recent: Sequence[EngineStats]) -> float:
+    """Between the first and the last of these statistics; 0 where the engine was not busy."""
+    first, last = recent[0], recent[-1]
+    busy = last.busy_seconds - first.busy_seconds
+    return 100 * (last.ideal_seconds - first.ideal_seconds) / busy if busy > 0 else 0.0

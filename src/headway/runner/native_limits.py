@@ -1,0 +1,40 @@
+"""Measures the machine's limits with the native kernels: their own instructions, their threads."""
+
+from __future__ import annotations
+
+from headway import machine
+from headway.errors import EngineError
+from headway.native.abi import Form
+from headway.native.library import load
+
+SECONDS = 0.1
+"""Of each of the two measurements; writing the memory that is read comes on top."""
+_LEAST_BYTES = 256 * 2**20
+_MOST_BYTES = 2**31
+_MEMORY_SHARE = 4
+
+
+def measure(*, dtype: str, threads: int, isa: str, seconds: float = SECONDS) -> tuple[float, float]:
+    """Operations and bytes a second with so many threads; raises `EngineError`.
+
+    `dtype` is a form of weights, whose products' instruction is measured.
+    """
+    if dtype.upper() not in Form.__members__:
+        raise EngineError(f"the native kernels have no form {dtype}")
+    library = load()
+    pool = library.hw_pool_create(threads, None)
+    if pool is None:
+        raise EngineError(f"{threads} compute threads could not be started")
+    try:
+        form, name = Form[dtype.upper()], isa.encode()
+        arithmetic: float = library.hw_measure_arithmetic(pool, name, form, seconds)
+        bandwidth: float = library.hw_measure_bandwidth(pool, name, memory_to_read(), seconds)
+    finally:
+        library.hw_pool_destroy(pool)
+    return arithmetic, bandwidth
+
+
+def memory_to_read() -> int:
+    """Bytes that no cache holds, as far as the memory that is free now allows."""
+    wanted = min(max(_LEAST_BYTES, 2 * machine.last_level_cache()), _MOST_BYTES)
+    return min(wanted, machine.available_memory() // _MEMORY_SHARE)

@@ -1,0 +1,117 @@
+"""A real engine, built from settings: it records itself, and knows the machine's limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headway.checkpoint import Storage, prepare
+from headway.config import EngineConfig
+from headway.engine.build import build_engine, ideal_of
+from headway.engine.loop import Engine
+from headway.errors import InvalidRequest
+from headway.latency.features import roofline_seconds
+from headway.latency.shape import StepShape, shape_of
+from headway.latency.sizes import MachineLimits
+from headway.native import available
+from headway.recording.reader import read_recordings
+from headway.runner import machine_limits
+from headway.types import Slice, StepPlan
+from headway.wire import EngineInfo, Start
+from tests.models.families import write_tiny
+from tests.scheduler.house import request_of
+
+
+def measured(*, device: str, dtype: str, threads: int, isa: str | None) -> MachineLimits:
+    """Limits of a machine that is slow enough for nothing to depend on the real one."""
+    return MachineLimits(
+        device=f"{device} {isa}", arithmetic=1e9, bandwidth=1e8, dtype=dtype, threads=threads
+    )
+
+
+@pytest.fixture(name="prepared")
+def _prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HEADWAY_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(machine_limits, "measure_limits", measured)
+    write_tiny("llama", tmp_path / "model")
+    storage: Storage = "native-float32" if available() else "float32"
+    return prepare(str(tmp_path / "model"), dtype=storage, progress=False).folder
+
+
+def build(prepared: Path, record: Path | None) -> tuple[Engine, EngineInfo]:
+    config = EngineConfig(
+        model="tiny",
+        max_model_len=64,
+        threads=1,
+        kv_cache_memory=2**20,
+        device="cpu",
+        record=None if record is None else str(record),
+    )
+    return build_engine(Start(config=config, prepared=str(prepared)))
+
+
+def test_an_engine_records_what_it_computed(prepared: Path, tmp_path: Path) -> None:
+    path = tmp_path / "steps.jsonl"
+    engine, info = build(prepared, path)
+    engine.add(request_of("a", prompt=tuple(range(40)), max_tokens=5))
+    while engine.has_work:
+        engine.step()
+    (found,) = read_recordings(path)
+    assert found.engine.model == "tiny"
+    assert found.engine.sizes == info.sizes
+    assert found.engine.machine == info.machine
+    assert found.engine.limits == info.limits
+    assert [line.id for line in found.requests] == ["a"]
+    assert len(found.requests[0].hashes) == 45 // info.block_size
+    assert len(found.steps) == 5
+    stats = engine.stats()
+    assert stats.busy_seconds == pytest.approx(sum(step.cycle for step in found.steps), abs=1e-5)
+    assert info.sizes is not None
+    assert info.machine is not None
+    shapes = [StepShape(tokens=40, sequences=1, rows=1, prefill_pairs=820, prefill_context=40)]
+    shapes += [
+        StepShape(tokens=1, sequences=1, rows=1, decodes=1, decode_context=n) for n in range(41, 45)
+    ]
+    least = sum(roofline_seconds(shape, info.sizes, info.machine) for shape in shapes)
+    assert stats.ideal_seconds == pytest.approx(least)
+
+
+def test_without_a_file_nothing_is_written(prepared: Path, tmp_path: Path) -> None:
+    before = set(tmp_path.iterdir())
+    engine, _ = build(prepared, None)
+    engine.add(request_of("a", max_tokens=1))
+    engine.step()
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_file_that_cannot_be_written_stops_the_start(prepared: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="cannot record to"):
+        build(prepared, tmp_path / "absent" / "steps.jsonl")
+    with pytest.raises(InvalidRequest, match="record must name a file"):
+        EngineConfig(record="")
+
+
+def test_the_least_time_of_a_plan_is_the_rooflines(prepared: Path) -> None:
+    _, info = build(prepared, None)
+    plan = StepPlan(
+        step=1, slices=[Slice(seq=1, start=0, tokens=range(9), blocks=(0,), sample=True)]
+    )
+    ideal = ideal_of(info)
+    assert ideal is not None
+    assert info.sizes is not None
+    assert info.machine is not None
+    shape = shape_of(plan.slices)
+    assert ideal(plan) == roofline_seconds(shape, info.sizes, info.machine) > 0
+
+
+def test_without_limits_there_is_no_least_time(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headway.engine.build.limits_here", lambda **_: None)
+    engine, info = build(prepared, None)
+    assert ideal_of(info) is None
+    engine.add(request_of("a", max_tokens=1))
+    engine.step()
+    assert engine.stats().ideal_seconds == 0.0
+    assert engine.stats().busy_seconds > 0.0
