@@ -116,7 +116,7 @@ class Reading:
             return
         try:
             chunk = _decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._error = self._error or f"an event cannot be read: {error}"
             return
         if chunk.usage is not None:
@@ -165,7 +165,7 @@ def _guess(choice: _Choice) -> int:
 def _complaint(body: bytes) -> str:
     try:
         content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return " ".join(body.decode(errors="replace").split())[:200] or "no explanation"
     error = content.get("error", content) if isinstance(content, dict) else content
     return _message(error)

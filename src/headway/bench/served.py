@@ -94,7 +94,7 @@ async def find_out(
 def _choose(content: bytes, model: str | None, address: Address) -> Served:
     try:
         listed = msgspec.json.decode(content, type=_Models).data
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _named(model, f"{address.url}{MODELS} is no list of models: {error}")
     if not listed:
         return _named(model, f"{address.url} lists no model")

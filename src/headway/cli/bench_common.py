@@ -130,11 +130,17 @@ def pairs_from(words: Sequence[str], *, field: str) -> dict[str, str]:
     return found
 
 
-def positive(name: str, value: int | None) -> int | None:
-    """The value; raises `InvalidRequest` naming the flag for one below 1."""
-    if value is not None and value < 1:
-        raise InvalidRequest(f"{name} must be at least 1, got {value}", field=name)
+def at_least(low: int, name: str, value: int) -> int:
+    """The value; raises `InvalidRequest` naming the flag for one below `low`."""
+    if value < low:
+        raise InvalidRequest(f"{name} must be at least {low}, got {value}", field=name)
     return value
+
+
+def places_from(arguments: argparse.Namespace) -> int | None:
+    """--max-concurrency; None without a bound."""
+    given: int | None = arguments.max_concurrency
+    return None if given is None else at_least(1, "--max-concurrency", given)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

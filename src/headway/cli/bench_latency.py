@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from headway.cli.bench_common import complain, now, positive, write_json
+from headway.cli.bench_common import at_least, complain, now, write_json
 from headway.cli.flags import add_flags, collect
 from headway.cli.loops import run_async
 from headway.config import EngineConfig
@@ -36,9 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
     from headway.measurement import percentile
 
     for name in ("batch_size", "input_len", "output_len", "num_iters"):
-        positive("--" + name.replace("_", "-"), getattr(arguments, name))
+        at_least(1, "--" + name.replace("_", "-"), getattr(arguments, name))
     config = collect(EngineConfig, arguments)
-    warmups = max(0, arguments.num_iters_warmup)
+    warmups = at_least(0, "--num-iters-warmup", arguments.num_iters_warmup)
     workloads = batches(
         size=arguments.batch_size,
         prompt=arguments.input_len,

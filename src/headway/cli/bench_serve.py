@@ -13,11 +13,12 @@ from typing import Any, Literal
 from headway.bench.serve import Load, Loaded
 from headway.cli.bench_common import (
     add_result_flags,
+    at_least,
     complain,
     kept_result,
     now,
     pairs_from,
-    positive,
+    places_from,
     wanted_from,
     write_json,
 )
@@ -124,8 +125,7 @@ def _load(arguments: argparse.Namespace) -> Load:
     key = arguments.api_key or from_environment("--api-key")
     if key:
         headers["Authorization"] = f"Bearer {key.split(',')[0]}"
-    if arguments.max_token_id <= 100:
-        raise InvalidRequest("--max-token-id must be above 100", field="--max-token-id")
+    _check_ranges(arguments)
     return Load(
         workload=workload_from(arguments),
         address=Address.parse(arguments.base_url or f"http://{arguments.host}:{arguments.port}"),
@@ -134,13 +134,24 @@ def _load(arguments: argparse.Namespace) -> Load:
         prompts=_prompts(arguments),
         headers=headers,
         extra=_extra(arguments.extra_body),
-        max_concurrency=positive("--max-concurrency", arguments.max_concurrency),
-        warmups=max(0, arguments.num_warmups),
+        max_concurrency=places_from(arguments),
+        warmups=at_least(0, "--num-warmups", arguments.num_warmups),
         ready_timeout=arguments.ready_check_timeout_sec,
         request_timeout=arguments.request_timeout_sec,
         max_token=arguments.max_token_id,
         progress=not arguments.disable_tqdm,
     )
+
+
+def _check_ranges(arguments: argparse.Namespace) -> None:
+    if arguments.max_token_id <= 100:
+        raise InvalidRequest("--max-token-id must be above 100", field="--max-token-id")
+    if not arguments.request_timeout_sec > 0:
+        raise InvalidRequest("--request-timeout-sec must be above 0", field="--request-timeout-sec")
+    if not arguments.ready_check_timeout_sec >= 0:
+        raise InvalidRequest(
+            "--ready-check-timeout-sec must be at least 0", field="--ready-check-timeout-sec"
+        )
 
 
 def _prompts(arguments: argparse.Namespace) -> Literal["tokens", "text"]:

@@ -10,10 +10,11 @@ from typing import Any
 
 from headway.cli.bench_common import (
     add_result_flags,
+    at_least,
     complain,
     kept_result,
     now,
-    positive,
+    places_from,
     wanted_from,
     write_json,
 )
@@ -51,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         run_workloads(
             config,
             [workload],
-            warmups=max(0, arguments.num_warmups),
-            max_concurrency=positive("--max-concurrency", arguments.max_concurrency),
+            warmups=at_least(0, "--num-warmups", arguments.num_warmups),
+            max_concurrency=places_from(arguments),
             progress=not arguments.disable_tqdm,
         )
     )
