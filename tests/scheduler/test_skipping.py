@@ -1,4 +1,4 @@
-"""Skipping ahead leaves the scheduler exactly as stepping does: same plans, same blocks, same cache.
+"""Skipping ahead leaves the scheduler just as stepping does: same plans, same blocks, same cache.
 
 Two houses live through the same afternoon. One steps; the other skips whatever is certain, and its
 plans must be those of the first one with gaps where it skipped.
@@ -185,7 +185,8 @@ def test_steps_are_quiet_until_the_first_has_all_its_tokens() -> None:
 
 
 def test_whoever_may_board_ends_the_quiet_unless_the_policy_seats_nobody() -> None:
-    for policy, expected in (("continuous", 0), ("static", 8), ("sequential", 8)):
+    cases: list[tuple[PolicyName, int]] = [("continuous", 0), ("static", 8), ("sequential", 8)]
+    for policy, expected in cases:
         scheduler = scheduler_of(policy)
         scheduler.add(request_of("a", max_tokens=10))
         step(scheduler)

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.config import PolicyName
+from headway.latency.profile import Profile
 from headway.latency.residuals import Residuals
 from headway.sim.fleet import ROUTERS, RouterName
-from headway.sim.simulate import Simulated, simulate
+from headway.sim.simulate import Setup, Simulated, simulate
 from headway.workload.job import Workload
 from tests.scheduler.test_every_policy import every_policy
 from tests.sim.setups import (
@@ -103,10 +104,10 @@ def test_percent_of_limit_is_ideal_over_busy() -> None:
     assert outcome.percent_of_limit == pytest.approx(100 * 24 / 256)
 
 
-def compared(workload: Workload, setup: object, seed: int = 0) -> tuple[Simulated, Simulated]:
+def compared(workload: Workload, setup: Setup, seed: int = 0) -> tuple[Simulated, Simulated]:
     return (
-        simulate(workload, setup, seed=seed, keep_bars=True),  # type: ignore[arg-type]
-        simulate(workload, setup, seed=seed, keep_bars=True, skipping=False),  # type: ignore[arg-type]
+        simulate(workload, setup, seed=seed, keep_bars=True),
+        simulate(workload, setup, seed=seed, keep_bars=True, skipping=False),
     )
 
 
@@ -117,10 +118,13 @@ def compared(workload: Workload, setup: object, seed: int = 0) -> tuple[Simulate
     seats=st.integers(1, 6),
     blocks=st.integers(12, 40),
     caching=st.booleans(),
-    window=st.sampled_from([None, 6, 20]),
-    residuals=st.sampled_from([Residuals(), SPREAD]),
-    router=st.sampled_from(ROUTERS),
-    replicas=st.integers(1, 3),
+    profile=st.builds(
+        profile_of,
+        st.just(UNEVEN),
+        residuals=st.sampled_from([Residuals(), SPREAD]),
+        window=st.sampled_from([None, 6, 20]),
+    ),
+    fleet=st.tuples(st.integers(1, 3), st.sampled_from(ROUTERS)),
     seed=st.integers(0, 3),
 )
 def test_skipping_is_stepping(
@@ -129,20 +133,18 @@ def test_skipping_is_stepping(
     seats: int,
     blocks: int,
     caching: bool,
-    window: int | None,
-    residuals: Residuals,
-    router: RouterName,
-    replicas: int,
+    profile: Profile,
+    fleet: tuple[int, RouterName],
     seed: int,
 ) -> None:
     setup = setup_of(
         policy,
-        profile=profile_of(UNEVEN, residuals=residuals, window=window),
+        profile=profile,
         limits=limits_of(seqs=seats, tokens=16),
         num_blocks=blocks,
         prefix_caching=caching,
-        router=router,
-        replicas=replicas,
+        replicas=fleet[0],
+        router=fleet[1],
     )
     skipped, stepped = compared(workload, setup, seed)
     assert skipped.records == stepped.records

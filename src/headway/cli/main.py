@@ -22,6 +22,7 @@ COMMANDS = {
     "profile": "measure how long steps take here, for the simulator",
     "bench": "load a server or an engine, and compare policies",
     "doctor": "show what was found on this machine and which kernels run",
+    "simulate": "run a workload on a simulated machine; find batches and fleets that hold",
 }
 
 

@@ -83,7 +83,7 @@ def known_device(name: str) -> Device:
     """A device of the data file, or one in a JSON file of the same keys; `InvalidRequest` else."""
     values = _entry("devices", name, field="--device")
     _exactly(values, set(Device.__dataclass_fields__) - {"name"}, f"device {name}", "--device")
-    device = Device(name=Path(name).stem, **values)
+    device = Device(name=Path(name).name.removesuffix(".json"), **values)
     for share in ("arithmetic", "bandwidth", "attention"):
         if not 0.0 < device.attainable.get(share, 0.0) <= 1.0:
             raise InvalidRequest(
@@ -106,7 +106,7 @@ def known_model(name: str) -> KnownModel:
     except TypeError as error:
         raise InvalidRequest(f"model {name}: architecture: {error}", field="--model") from error
     return KnownModel(
-        name=Path(name).stem,
+        name=Path(name).name.removesuffix(".json"),
         title=values["title"],
         context=values["context"],
         architecture=architecture,
