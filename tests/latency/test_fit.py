@@ -87,3 +87,12 @@ def test_too_few_steps_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="too few"):
         fit(noisy(some_shapes(LEAST_STEPS - 1, 9), 0.0, 9), SIZES, MACHINE)
     assert errors_of(model(), []).steps == 0
+
+
+def test_of_very_many_steps_some_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = noisy(some_shapes(400, 10), 0.0, 10)
+    monkeypatch.setattr("headway.latency.fit.MOST_STEPS", 100)
+    found, quality = fit(steps, SIZES, MACHINE)
+    assert quality.steps == 400
+    assert found.coefficients == fit(steps[::4], SIZES, MACHINE)[0].coefficients
+    assert quality.mean < 0.01
