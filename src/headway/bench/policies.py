@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from headway.bench.groups import Group, make_groups
 from headway.bench.memory import measure_block
 from headway.bench.outside import TransformersProcess, order_for, transformers_version
-from headway.bench.scenario import Scenario, System
+from headway.bench.scenario import Load, Scenario, System
 from headway.bench.systems import Measured, measure_engine, measure_transformers, measure_url
 from headway.errors import HeadwayError, InvalidRequest
 from headway.report.build import about_this_machine, build_report, median_run
@@ -53,7 +53,7 @@ async def compare(
         for load in scenario.workloads:
             reached = {name: bench.reached(name) for name in (load.of,) if name is not None}
             for group in make_groups(load, seed=scenario.seed, reached=reached):
-                await bench.run_group(load.name, group, scenario.taking_part(load))
+                await bench.run_group(load, group)
                 if keep is not None:
                     keep(bench.report(about or {}))
     finally:
@@ -78,17 +78,20 @@ class _Bench:
     _fastest: dict[str, float] = field(default_factory=dict)
     _loaded: dict[str | None, TransformersProcess] = field(default_factory=dict)
 
-    async def run_group(self, load: str, group: Group, systems: tuple[System, ...]) -> None:
-        """All repeats of all systems on a group."""
+    async def run_group(self, load: Load, group: Group) -> None:
+        """All repeats of all systems on a group of the workload."""
         found: dict[str, list[Run]] = {}
-        able = [system for system in systems if self._able(system)]
-        rounds = max((self._repeats(system) for system in able), default=0)
-        for number in range(rounds):
+        able = [system for system in self.scenario.taking_part(load) if self._able(system)]
+        times = {
+            system.name: system.repeats or load.repeats or self.scenario.repeats for system in able
+        }
+        for number in range(max(times.values(), default=0)):
             turn = number % len(able)
             for system in able[turn:] + able[:turn]:
                 # One that failed once is not tried again.
-                if number < self._repeats(system) and len(found.get(system.name, ())) == number:
-                    run = await self._run_once(system, group, number)
+                if number < times[system.name] and len(found.get(system.name, ())) == number:
+                    which = f"run {number + 1} of {times[system.name]}"
+                    run = await self._run_once(system, group, which)
                     if run is not None:
                         found.setdefault(system.name, []).append(run)
         for system in able:
@@ -98,7 +101,7 @@ class _Bench:
                 self.runs.append(run)
                 if run.kind == "engine":
                     rate = run.summary.get("request_throughput", 0.0)
-                    self._fastest[load] = max(rate, self._fastest.get(load, 0.0))
+                    self._fastest[load.name] = max(rate, self._fastest.get(load.name, 0.0))
 
     def reached(self, load: str) -> float:
         """The most requests a second that this engine answered of a workload that is done."""
@@ -123,9 +126,6 @@ class _Bench:
         for process in self._loaded.values():
             await process.close()
 
-    def _repeats(self, system: System) -> int:
-        return system.repeats or self.scenario.repeats
-
     def _able(self, system: System) -> bool:
         if system.outside == "transformers" and transformers_version() is None:
             self._note(
@@ -135,7 +135,7 @@ class _Bench:
             return False
         return True
 
-    async def _run_once(self, system: System, group: Group, number: int) -> Run | None:
+    async def _run_once(self, system: System, group: Group, which: str) -> Run | None:
         try:
             measured = await self._measure(system, group)
         except HeadwayError as error:
@@ -152,9 +152,9 @@ class _Bench:
             )
         self._done += 1
         self.tell(
-            f"[{self._done}] {group.name} | {system.name} | run {number + 1} of "
-            f"{self._repeats(system)}: {summary.get('output_throughput', 0.0):,.0f} output "
-            f"tokens/s, latency p50 {summary.get('p50_e2el_ms', 0.0) / 1e3:.2f} s, "
+            f"[{self._done}] {group.name} | {system.name} | {which}: "
+            f"{summary.get('output_throughput', 0.0):,.0f} output tokens/s, "
+            f"latency p50 {summary.get('p50_e2el_ms', 0.0) / 1e3:.2f} s, "
             f"{summary['duration']:.1f} s"
         )
         return run

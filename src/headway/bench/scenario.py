@@ -38,9 +38,9 @@ class System:
     """Of transformers' weights; None: what this machine multiplies fastest."""
     url: str | None = None
     model: str | None = None
-    """The name that a server at `url` knows the model by; None: the one it names first."""
+    """The name that the server at `url` knows the model by; None: the first that it lists."""
     repeats: int | None = None
-    """Instead of the scenario's."""
+    """Instead of the workload's and the scenario's."""
 
     def __post_init__(self) -> None:
         if isinstance(self.seats, int):
@@ -112,9 +112,13 @@ class Load:
     """What "auto" is to be here instead of what is worked out."""
     systems: tuple[str, ...] | None = None
     """Names of those that take part; None: all."""
+    repeats: int | None = None
+    """Instead of the scenario's."""
 
     def __post_init__(self) -> None:
         _at_least("requests", self.requests, 1, self.name)
+        if self.repeats is not None:
+            _at_least("repeats", self.repeats, 1, self.name)
         for key, given in (("rates", self.rates), ("loads", self.loads)):
             if any(not 0 < value < float("inf") for value in given):
                 raise InvalidRequest(

@@ -6,6 +6,7 @@ users saw comes from whoever asked, and what happened inside from the engine's o
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,22 +16,25 @@ from headway.bench.address import Address
 from headway.bench.drive import drive
 from headway.bench.engine_target import EngineTarget
 from headway.bench.groups import Group
-from headway.bench.http_target import Asking, HttpTarget
 from headway.bench.inside import look_inside, recorded
 from headway.bench.memory import config_for, seats_of
 from headway.bench.outside import TransformersProcess
 from headway.bench.padded import Computes, OnTarget, PaddedRun, drive_padded
 from headway.bench.scenario import Scenario, System
+from headway.bench.serve import Load as ServerLoad
+from headway.bench.serve import load_server
 from headway.errors import EngineError
 from headway.llm import AsyncLLM
 from headway.measurement import RequestRecord, summarize
 from headway.report.run import Run
 from headway.report.slots import idle_share_of, percent_of_limit
 from headway.wire import EngineInfo
-from headway.workload.job import Workload
+from headway.workload.job import Segment, Workload
 
 WARM_TOKENS = 8
 """Most tokens of an answer that does not count."""
+URL_PATIENCE = 10.0
+"""Seconds that a server gets to answer a first request."""
 _PACE = ("_tpot_ms", "_itl_ms", "largest_gap_ms")
 """Ends of the names of figures that an answer in one piece does not have."""
 
@@ -90,17 +94,37 @@ async def measure_transformers(
 
 
 async def measure_url(scenario: Scenario, system: System, group: Group) -> Measured:
-    """A server that runs already, whatever it is."""
+    """A server that runs already, whatever it is; raises `HeadwayError` where there is none."""
     assert system.url is not None, "the scenario saw to it"
     address = Address.parse(system.url)
-    target = HttpTarget(address, Asking(model=system.model or scenario.model))
-    try:
-        await drive(target, warm(group.workload, scenario.warmup), label="warm")
-        came = await drive(target, group.workload)
-    finally:
-        target.close()
-    run = run_of(system, group, came.records, came.duration, settings={"url": address.url})
-    return Measured(run=run, warning=came.lag.warning)
+    loaded = await load_server(
+        ServerLoad(
+            workload=fresh(group.workload, secrets.randbits(32)),
+            address=address,
+            model=system.model,
+            warmups=scenario.warmup,
+            ready_timeout=URL_PATIENCE,
+            progress=False,
+        )
+    )
+    came, warning = loaded.driven, loaded.driven.lag.warning
+    if loaded.other_lengths:
+        warning = f"{loaded.other_lengths} answers were not as long as asked"
+    settings = {"url": address.url, "model": loaded.model}
+    run = run_of(system, group, came.records, came.duration, settings=settings)
+    return Measured(run=run, warning=warning)
+
+
+def fresh(workload: Workload, nonce: int) -> Workload:
+    """The same workload with other tokens: a server may remember prompts from the run before."""
+    jobs = tuple(
+        replace(
+            job,
+            segments=tuple(Segment(each.seed ^ (nonce << 8), each.length) for each in job.segments),
+        )
+        for job in workload.jobs
+    )
+    return replace(workload, jobs=jobs)
 
 
 def warm(workload: Workload, requests: int) -> Workload:

@@ -8,18 +8,18 @@ off has not been for nothing.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
-from headway.bench.scenario import Scenario
+from headway.bench.scenario import Scenario, System
+from headway.cli.bench_common import pairs_from
 from headway.cli.flags import add_flags
+from headway.cli.loops import run_async
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.report.run import Report
 
-EXPLANATION = "the same requests through every policy, side by side"
 _GIVEN = (
     "dtype",
     "kv_cache_dtype",
@@ -51,6 +51,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workloads", nargs="+", metavar="NAME", help="only these of the scenario's workloads"
     )
+    parser.add_argument(
+        "--url",
+        nargs="+",
+        default=[],
+        metavar="URL",
+        help="servers, of whatever kind, to set beside the scenario's systems",
+    )
     parser.add_argument("--repeats", type=int, metavar="N", help="for every system")
     parser.add_argument("--price-per-hour", type=float, metavar="X", help="of this machine")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
@@ -68,14 +75,14 @@ def run(arguments: argparse.Namespace) -> int:
     from headway.report.table import tables
 
     scenario = adapted(load_scenario(arguments.scenario), arguments)
-    about = dict(_pair(text) for text in arguments.about)
+    about = pairs_from(arguments.about, field="--about")
 
     def keep(report: Report) -> None:
         _write(report, arguments.json, arguments.html)
 
     for path in (arguments.json, arguments.html):
         _check_writable(path)
-    comparison = asyncio.run(compare(scenario, tell=_tell, keep=keep, about=about))
+    comparison = run_async(compare(scenario, tell=_tell, keep=keep, about=about))
     print(tables(comparison.report), end="")
     return 1 if comparison.failures else 0
 
@@ -91,9 +98,23 @@ def adapted(scenario: Scenario, arguments: argparse.Namespace) -> Scenario:
     if arguments.price_per_hour is not None:
         scenario = replace(scenario, price_per_hour=arguments.price_per_hour)
     if arguments.repeats is not None:
-        systems = tuple(replace(system, repeats=None) for system in scenario.systems)
-        scenario = replace(scenario, repeats=arguments.repeats, systems=systems)
-    return _chosen(scenario, arguments.systems, arguments.workloads)
+        scenario = replace(
+            scenario,
+            repeats=arguments.repeats,
+            systems=tuple(replace(system, repeats=None) for system in scenario.systems),
+            workloads=tuple(replace(load, repeats=None) for load in scenario.workloads),
+        )
+    return _beside(_chosen(scenario, arguments.systems, arguments.workloads), arguments.url)
+
+
+def _beside(scenario: Scenario, urls: list[str]) -> Scenario:
+    """The scenario with these servers as further systems, on every workload."""
+    others = tuple(System(name=url, outside="url", url=url) for url in urls)
+    loads = tuple(
+        load if load.systems is None else replace(load, systems=(*load.systems, *urls))
+        for load in scenario.workloads
+    )
+    return replace(scenario, systems=scenario.systems + others, workloads=loads)
 
 
 def _chosen(scenario: Scenario, systems: list[str] | None, workloads: list[str] | None) -> Scenario:
@@ -118,13 +139,6 @@ def _chosen(scenario: Scenario, systems: list[str] | None, workloads: list[str] 
         if workloads is None or load.name in workloads
     )
     return replace(scenario, systems=kept, workloads=loads)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise InvalidRequest(f"--about: {text!r} is not KEY=TEXT", field="--about")
-    return key, value
 
 
 def _check_writable(path: str | None) -> None:
