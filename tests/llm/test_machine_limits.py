@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from headway.cli.doctor import LIMITS_HEAD, limits_row
+from headway.cli.main import main
 from headway.config import EngineConfig
 from headway.errors import EngineError
 from headway.latency.sizes import MachineLimits
 from headway.llm.machine_limits import measure_machine
+from headway.native import available
 
 ECHO = """
 import json, sys
@@ -81,3 +84,17 @@ def test_limits_are_a_table() -> None:
     )
     assert limits_row(limits).split() == ["int8", "938", "35.5"]
     assert len(limits_row(limits)) == len(LIMITS_HEAD)
+
+
+@pytest.mark.skipif(not available(), reason="the native library is not built")
+def test_doctor_measures_and_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEADWAY_HOME", str(tmp_path))
+    assert main(["doctor", "--limits", "--dtype", "int8", "--threads", "1", "--device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    assert LIMITS_HEAD in told
+    assert told.splitlines()[-1].startswith("int8 ")
+    assert "Starting an engine" not in told
+    (kept,) = (tmp_path / "limits").iterdir()
+    assert "-int8-1-" in kept.name
