@@ -84,13 +84,14 @@ def test_the_store_keeps_finds_and_lists(tmp_path: Path) -> None:
     assert profile_names(folder=folder) == []
     assert find_profile(folder=folder) is None
     kept = keep_profile(profile(), folder=folder)
-    assert kept.stem == "round-1b-int8-bfloat16-cpu-2t"
+    assert kept.stem == "round-1b-int8-bfloat16-native-cpu-2t"
     assert read_profile(kept) == profile()
     assert profile_names(folder=folder) == [kept.stem]
     assert load_profile(kept.stem, folder=folder) == load_profile(str(kept), folder=folder)
     assert find_profile(model="round 1b", threads=2, folder=folder) == profile()
     assert find_profile(model="Round 1B", threads=4, folder=folder) is None
     assert find_profile(model="round", folder=folder) is None
+    assert find_profile(backend="reference (oneDNN)", folder=folder) is None
 
 
 def test_a_new_profile_replaces_the_old_and_the_newest_is_found(tmp_path: Path) -> None:

@@ -140,6 +140,7 @@ def _check_kept(path: Path, name: str | None) -> None:
             kv_cache_dtype=engine.kv_cache_dtype,
             device=engine.device,
             threads=engine.threads,
+            backend=engine.backend,
         )
     )
     if profile is None:

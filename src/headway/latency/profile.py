@@ -44,6 +44,7 @@ class Profile:
     block_size: int
     num_blocks: int
     backend: str = ""
+    """Which kernels computed; empty where nothing did."""
 
     def step_times(self) -> StepTimeModel:
         """The model of its steps' times, made anew by each call."""
@@ -52,7 +53,9 @@ class Profile:
     @property
     def name(self) -> str:
         """A file's name without its ending, the same for the same question."""
-        parts = (self.model, self.dtype, self.kv_cache_dtype, self.device, f"{self.threads}t")
+        kernels = self.backend.partition(" ")[0]
+        form = (self.dtype, self.kv_cache_dtype, kernels)
+        parts = (self.model, *form, self.device, f"{self.threads}t")
         return "-".join(_plain(part) for part in parts if part)
 
     def to_json(self) -> str:

@@ -71,6 +71,7 @@ def find_profile(
     kv_cache_dtype: str | None = None,
     device: str | None = None,
     threads: int | None = None,
+    backend: str | None = None,
     folder: Path | None = None,
 ) -> Profile | None:
     """The newest stored profile that agrees with all that is given, or None."""
@@ -79,6 +80,7 @@ def find_profile(
         "kv_cache_dtype": kv_cache_dtype,
         "device": device,
         "threads": threads,
+        "backend": backend,
     }
     for path in sorted(_files(folder), key=_age):
         try:
