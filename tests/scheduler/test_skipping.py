@@ -73,7 +73,7 @@ class House:
         for seq in running:
             made = [token_at(seq.request, seq.generated + place) for place in range(most)]
             stops = [place for place, token in enumerate(made) if token in seq.stop_ids]
-            most = min(most, *stops) if stops else most
+            most = min(most, stops[0] + 1) if stops else most
         quiet = self.scheduler.quiet_steps(float(self.step), most)
         assert quiet.steps <= max(0, most)
         if not quiet.steps:
@@ -82,7 +82,8 @@ class House:
             seq.id: [token_at(seq.request, seq.generated + at) for at in range(quiet.steps)]
             for seq in running
         }
-        self.scheduler.advance(quiet, tokens)
+        ends = {event.id for event in self.scheduler.advance(quiet, tokens)}
+        assert ends == {seq.request.id for seq in running if seq.state == "ended"}
         self.scheduler.check()
         self.step += quiet.steps
         self.skipped += quiet.steps
@@ -180,12 +181,27 @@ def test_steps_are_quiet_until_the_first_has_all_its_tokens() -> None:
     scheduler.add(request_of("a", max_tokens=20))
     scheduler.add(request_of("b", max_tokens=10))
     step(scheduler)
-    assert scheduler.quiet_steps(0.0, 99) == Quiet(8)
+    assert scheduler.quiet_steps(0.0, 99) == Quiet(9)
     assert scheduler.quiet_steps(0.0, 3) == Quiet(3)
 
 
+def test_who_ends_with_the_last_quiet_step_hears_of_it() -> None:
+    scheduler = scheduler_of()
+    for name, stop in (("a", ()), ("b", (3,)), ("c", ())):
+        scheduler.add(request_of(name, max_tokens=3 if name == "a" else 9, stop=stop))
+    step(scheduler)
+    quiet = scheduler.quiet_steps(0.0, 9)
+    assert quiet == Quiet(2)
+    events = scheduler.advance(quiet, {1: [5, 5], 2: [5, 3], 3: [5, 5]})
+    assert [(event.id, event.finish, event.stop_reason) for event in events] == [
+        ("a", "length", None),
+        ("b", "stop", 3),
+    ]
+    assert scheduler.stats().running == 1
+
+
 def test_whoever_may_board_ends_the_quiet_unless_the_policy_seats_nobody() -> None:
-    cases: list[tuple[PolicyName, int]] = [("continuous", 0), ("static", 8), ("sequential", 8)]
+    cases: list[tuple[PolicyName, int]] = [("continuous", 0), ("static", 9), ("sequential", 9)]
     for policy, expected in cases:
         scheduler = scheduler_of(policy)
         scheduler.add(request_of("a", max_tokens=10))
@@ -199,7 +215,7 @@ def test_a_full_house_is_quiet_however_many_wait() -> None:
     for name in "abc":
         scheduler.add(request_of(name, max_tokens=10))
     step(scheduler)
-    assert scheduler.quiet_steps(0.0, 99).steps == 8
+    assert scheduler.quiet_steps(0.0, 99).steps == 9
 
 
 def test_idle_slots_are_those_that_the_steps_would_have() -> None:
@@ -207,7 +223,7 @@ def test_idle_slots_are_those_that_the_steps_would_have() -> None:
     scheduler.add(request_of("a", max_tokens=1))
     scheduler.add(request_of("b", max_tokens=10))
     step(scheduler)
-    assert scheduler.quiet_steps(0.0, 99) == Quiet(8, 1)
+    assert scheduler.quiet_steps(0.0, 99) == Quiet(9, 1)
 
 
 def test_a_policy_that_looks_at_the_time_is_asked_at_every_step() -> None:

@@ -26,7 +26,7 @@ from headway.scheduler.skipping import (
     Quiet,
     advance,
     all_decode,
-    steps_before_an_end,
+    steps_until_an_end,
     steps_with_room,
 )
 from headway.scheduler.stats import Idle, SchedulerStats
@@ -149,8 +149,8 @@ class Scheduler:
     def quiet_steps(self, now: float, most: int) -> Quiet:
         """How many of the next `most` steps are certain to be one decode of everybody on board.
 
-        Certain as far as the scheduler can know: `most` must end before anybody arrives, or ends
-        by a stop token. Changes nothing.
+        The last of them may end somebody. Certain as far as the scheduler can know: within `most`
+        nobody may arrive, and only the last step may give a stop token. Changes nothing.
         """
         roster = self._roster
         running = roster.running.sequences
@@ -162,24 +162,32 @@ class Scheduler:
             return Quiet(0)
         if not all_decode(decision.shares, running):
             return Quiet(0)
-        most = min(most, steps_before_an_end(running))
+        most = min(most, steps_until_an_end(running))
         steps = steps_with_room(running, most, free=self.pool.free, block_size=self.pool.block_size)
         return Quiet(steps, decision.idle_slots)
 
-    def advance(self, quiet: Quiet, tokens: Mapping[int, Seq[int]]) -> None:
-        """Do what planning and committing these quiet steps would, without telling anybody.
-
-        Who had left before is told with the next plan.
+    def advance(self, quiet: Quiet, tokens: Mapping[int, Seq[int]]) -> list[TokenEvent]:
+        """Do what planning and committing these quiet steps would; what those that end hear.
 
         `quiet` is the last answer of `quiet_steps`, or a part of it, with nothing done in between;
-        `tokens` has, for each running sequence, the token that it sampled in each step.
+        `tokens` has, for each running sequence, the token that it sampled in each step. Tokens of
+        those that go on are told to nobody, and who had left before is told with the next plan.
         """
-        count = len(self._roster.running)
+        running = self._roster.running.sequences
+        count = len(running)
         self._stats.step += quiet.steps
         self._stats.idle_slots = quiet.idle_slots
         self._stats.step_tokens = count
         self._stats.computed_tokens += count * quiet.steps
         advance(self._roster, quiet.steps, tokens, last_step=self._stats.step)
+        events = []
+        for seq, finish in [(seq, ending(seq)) for seq in running]:
+            if finish is None:
+                continue
+            sampled = Sampled(seq=seq.id, token=seq.tokens[-1])
+            events.append(token_event(seq, sampled, finish))
+            self._finish(seq, finish)
+        return events
 
     def stats(self) -> SchedulerStats:
         """A copy of the counters and the present state."""

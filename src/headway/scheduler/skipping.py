@@ -1,9 +1,10 @@
 """Skipping ahead: many uneventful steps at the cost of one.
 
 Between two events (somebody arrives, boards, ends, runs out of memory) every step is the same: each
-running sequence decodes one token. A simulator asks how many such steps are certain to come, and
-has them done at once: tokens noted, blocks taken and sealed in the very order in which stepping
-would have, so that nothing later can tell the difference. What is not certain is not skipped.
+running sequence decodes one token. A simulator asks how many such steps are certain to come, up to
+one that ends somebody, and has them done at once: tokens noted, blocks taken and sealed in the very
+order in which stepping would have, so that nothing later can tell the difference. What is not
+certain is not skipped.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ TAKES, SEALS = 0, 1
 
 
 class Quiet(NamedTuple):
-    """Steps in which every running sequence decodes one token and nothing else happens."""
+    """Steps in which every running sequence decodes a token, and nobody leaves before the last."""
 
     steps: int
     idle_slots: int = 0
@@ -57,9 +58,9 @@ def all_decode(shares: Seq[tuple[int, int]], running: Seq[Sequence]) -> bool:
     )
 
 
-def steps_before_an_end(running: Seq[Sequence]) -> int:
-    """Steps that all can make before the next one has all the tokens it was allowed."""
-    return min(seq.full_length - len(seq.tokens) for seq in running) - 1
+def steps_until_an_end(running: Seq[Sequence]) -> int:
+    """Steps after which the first one has all the tokens that it was allowed."""
+    return min([seq.full_length - len(seq.tokens) for seq in running])
 
 
 def steps_with_room(running: Seq[Sequence], most: int, *, free: int, block_size: int) -> int:

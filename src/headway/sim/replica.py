@@ -50,9 +50,7 @@ class Replica:
             raise RuntimeError("the engine is idle for good with requests left")
 
     def _skip(self, until: float) -> bool:
-        most = self.runner.steps_before_an_end()
-        if most < 1:
-            return False
+        most = self.runner.steps_until_an_end()
         quiet = self.scheduler.quiet_steps(self.clock.seconds, most)
         if not quiet.steps:
             return False

@@ -83,10 +83,10 @@ class SimulatedRunner:
         self._note(1, seconds, self._pace.model.ideal(shape))
         return Done(outcome=StepResult(step=plan.step, sampled=sampled, seconds=seconds))
 
-    def steps_before_an_end(self) -> int:
-        """Decodes that everybody who was let in can make before the next answer is whole."""
+    def steps_until_an_end(self) -> int:
+        """Decodes of everybody who was let in after which the first answer is whole."""
         lefts = [answer.job.output - answer.generated for answer in self._live.values()]
-        return min(lefts, default=1) - 1
+        return min(lefts, default=0)
 
     def skip(self, steps: int, until: float) -> dict[int, list[int]]:
         """Make quiet steps, as many of `steps` as begin before `until`; what each one sampled."""
@@ -110,13 +110,15 @@ class SimulatedRunner:
             done += 1
             if now >= until:
                 break
-        self._settle(first, now, largest, done)
+        tokens = {number: [answer.token] * done for number, answer in live.items()}
+        for number in self._settle(first, now, largest, done):
+            tokens[number][-1] = self._finish(number, live[number], now)
         self.clock.seconds = self._last_end = now
         model, last = self._pace.model, later(shape, done - 1, growing)
         # At the limits, a decode's time grows evenly with its context.
         ideal = done * (model.ideal(shape) + model.ideal(last)) / 2
         self._note(done, now - began, ideal)
-        return {number: [answer.token] * done for number, answer in live.items()}
+        return tokens
 
     def _enter(self, entries: Seq[Entry], slices: Seq[Slice], now: float) -> None:
         starts = {piece.seq: piece.start for piece in slices}
@@ -171,11 +173,13 @@ class SimulatedRunner:
         self.ended.append(answer)
         return STOP if answer.job.cap > answer.job.output else answer.token
 
-    def _settle(self, first: float, now: float, largest: float, steps: int) -> None:
-        """Note for everybody the tokens of quiet steps, which ended from `first` to `now`."""
+    def _settle(self, first: float, now: float, largest: float, steps: int) -> list[int]:
+        """Note for everybody the tokens of quiet steps, which ended from `first` to `now`; whose
+        answer is whole."""
         before = self._last_end
         usual, usuals = first - before, 0
-        for answer in self._live.values():
+        whole = []
+        for number, answer in self._live.items():
             if answer.last == before:
                 usuals += 1
                 answer.largest_gap = max(answer.largest_gap, usual, largest)
@@ -184,8 +188,11 @@ class SimulatedRunner:
                 answer.largest_gap = max(answer.largest_gap, largest)
             answer.generated += steps
             answer.last = now
+            if answer.generated == answer.job.output:
+                whole.append(number)
         if usuals:
             self._gaps[round(usual * MICROSECONDS)] += usuals
+        return whole
 
     def _decodes_of(self, contexts: list[int]) -> tuple[StepShape, int, int]:
         """The shape of a step that decodes all; how many contexts are within the sliding window
