@@ -106,4 +106,6 @@ def test_a_heading_says_what_the_name_does_not() -> None:
     run = Run(system="x", group="cap 8", spread=0.314, rate=2.0)
     assert heading("cap 8", [run]) == "cap 8 · lengths vary by 31 % · 2 requests/s"
     assert heading("2 requests/s", [run]) == "2 requests/s · lengths vary by 31 %"
+    equal = Run(system="x", group="g", spread=0.0, rate=2.11696)
+    assert heading("g", [equal]) == "g · equal lengths · 2.12 requests/s"
     assert heading("alone", []) == "alone"

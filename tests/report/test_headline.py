@@ -43,6 +43,20 @@ def test_no_gain_is_called_none() -> None:
     assert found.sentence == "Continuous is no faster than static"
 
 
+def test_where_all_keep_up_the_soonest_answer_leads() -> None:
+    def loaded(system: str, throughput: float, latency: float) -> Run:
+        summary = {"output_throughput": throughput, "p50_e2el_ms": latency}
+        return Run(system=system, group="g", rate=1.0, summary=summary, idle_share=0.9)
+
+    found = headline(_report(loaded("static", 101.0, 900.0), loaded("continuous", 100.0, 300.0)))
+    assert found is not None
+    assert found.leader == "continuous"
+    assert found.sentence.startswith("Continuous has a 3.0")
+    assert found.sentence.endswith("shorter median latency than static")
+    # Slots idle for lack of requests are no merit and no fault.
+    assert "idle slots" not in [change.label for change in found.changes]
+
+
 def test_a_longer_latency_is_called_longer() -> None:
     slow = replace(_run("wide", 300.0), summary={"output_throughput": 300.0, "p50_e2el_ms": 2000.0})
     found = headline(_report(_run("narrow", 100.0), slow))

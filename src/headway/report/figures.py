@@ -217,8 +217,9 @@ def heading(name: str, runs: Iterable[Run]) -> str:
     parts = [name]
     for run in runs:
         if run.spread is not None:
-            parts.append(f"lengths vary by {100.0 * run.spread:.0f} %")
-        if run.rate is not None and f"{run.rate:g}" not in name:
-            parts.append(f"{run.rate:g} requests/s")
+            varied = f"lengths vary by {100.0 * run.spread:.0f} %"
+            parts.append(varied if run.spread >= 0.005 else "equal lengths")
+        if run.rate is not None and f"{run.rate:g} requests/s" not in name:
+            parts.append(f"{run.rate:.3g} requests/s")
         break
     return " · ".join(parts)

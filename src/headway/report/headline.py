@@ -22,6 +22,9 @@ from headway.report.figures import (
 )
 from headway.report.run import Report, Run
 
+_LEVEL = 1.02
+"""Figures that differ by less say nothing."""
+
 _TIED = "\u00a0"
 """A space at which no line breaks."""
 
@@ -72,9 +75,17 @@ def headline(report: Report) -> Headline | None:
 
 
 def leader_of(runs: Sequence[Run]) -> Run | None:
-    """The fastest of our own systems, or of all where there is none of ours."""
+    """The fastest of our own systems, or of all where there is none of ours.
+
+    Where requests come at a rate, all systems that keep up have the same throughput, and the one
+    that answers soonest leads.
+    """
     known = [run for run in runs if THROUGHPUT.of(run) is not None]
     own = [run for run in known if run.kind != "outside"] or known
+    best = max((THROUGHPUT.of(run) or 0.0 for run in own), default=0.0)
+    level = [run for run in own if (THROUGHPUT.of(run) or 0.0) * _LEVEL >= best]
+    if len(level) > 1 and all(run.rate is not None and LATENCY.of(run) for run in level):
+        return min(level, key=lambda run: LATENCY.of(run) or 0.0)
     return max(own, key=lambda run: THROUGHPUT.of(run) or 0.0, default=None)
 
 
@@ -95,7 +106,14 @@ def _pieces(leader: Run, runs: Sequence[Run]) -> tuple[tuple[str, str], ...]:
     if leader is base or not theirs:
         return subject, (f" is the fastest of {len(runs)}: {three(mine)} tokens a second", "")
     object_ = (base.system, base.system)
-    if mine / theirs < 1.02:
+    if mine / theirs < _LEVEL:
+        slower = _over(LATENCY, leader, base)
+        if slower and slower * _LEVEL < 1:
+            return (
+                subject,
+                (f" has a {times(1 / slower)} shorter median latency than ", ""),
+                object_,
+            )
         return subject, (" is no faster than ", ""), object_
     return subject, (f" gives {times(mine / theirs)} the tokens per second of ", ""), object_
 
@@ -124,7 +142,8 @@ def _changes(leader: Run, runs: Sequence[Run]) -> list[Change]:
         (LIMIT, "of the machine's limit", base),
         (COST, "per million tokens", base),
     ):
-        if figure.of(leader) is not None:
+        # Under a light load slots are idle because nobody asks: that tells nothing of a system.
+        if figure.of(leader) is not None and (figure is not IDLE or leader.rate is None):
             changes.append(_change(figure, label, leader, other))
     return changes
 

@@ -32,20 +32,25 @@ def _only(runs: list[Run], most_bars: int = 1000) -> Lane:
 
 def test_a_bar_is_drawn_as_prefill_and_decode() -> None:
     lane = _only([_run("a", [Bar(0, 0.0, 2.5, 10.0, "r"), Bar(1, 5.0, 6.0, 10.0, "s")])])
-    assert _drawn(lane.prefill) == [(0, 0, WIDTH // 4), (WIDTH // 2, 1, WIDTH // 10)]
+    units = lane.units
+    assert _drawn(lane.prefill) == [(0, 0, units // 4), (units // 2, 1, units // 10)]
     left, row, width = _drawn(lane.decode)[0]
-    assert (left, row) == (WIDTH // 4, 0)
-    assert 0.99 * 0.75 * WIDTH < width < 0.75 * WIDTH  # a gap before the next one
-    assert (lane.slots, lane.rows, lane.share, lane.units) == (2, 2, 1.0, WIDTH)
+    assert (left, row) == (units // 4, 0)
+    assert 0.99 * 0.75 * units < width < 0.75 * units  # a gap before the next one
+    assert (lane.slots, lane.rows) == (2, 2)
+    # Right of the longest run there is room for its time.
+    assert 0.8 * WIDTH < units < 0.9 * WIDTH
+    assert lane.share == pytest.approx(units / WIDTH)
 
 
 def test_all_systems_share_one_time_axis() -> None:
     runs = [_run("a", [Bar(0, 0, 1, 20, "r")]), _run("b", [Bar(0, 0, 1, 10, "r")])]
     chart = slot_chart("g", runs, TONES, most_bars=10)
     assert chart is not None
-    assert [lane.share for lane in chart.lanes] == [1.0, 0.5]
+    longer, shorter = chart.lanes
+    assert longer.share == pytest.approx(2 * shorter.share)
+    assert longer.share * chart.axis.high == pytest.approx(20.0)
     assert [lane.time for lane in chart.lanes] == ["20.0 s", "10.0 s"]
-    assert chart.axis.high == 20.0
 
 
 def test_a_far_slower_system_is_cut_and_says_so() -> None:
@@ -80,8 +85,8 @@ def test_too_many_bars_become_cells_that_keep_the_holes() -> None:
     lane = _only([_run("a", full + half)], most_bars=100)
     assert lane.merged
     first, second = _drawn(lane.decode)
-    assert first[2] == pytest.approx(WIDTH, abs=WIDTH // 100)
-    assert second[2] == pytest.approx(WIDTH // 2, abs=WIDTH // 50)
+    assert first[2] == pytest.approx(lane.units, abs=WIDTH // 100)
+    assert second[2] == pytest.approx(lane.units // 2, abs=WIDTH // 50)
 
 
 def test_systems_without_bars_are_left_out() -> None:

@@ -79,14 +79,14 @@ def over_load(figure: Figure, runs: Sequence[Run], tones: Tones) -> Plot | None:
 
 
 def frontier(runs: Sequence[Run], tones: Tones) -> Plot | None:
-    """Median latency over throughput, a line a system through its rates; None for lack of two."""
+    """Median latency over throughput, a line a system through its rates; None without two."""
     points: dict[str, list[tuple[float, float]]] = {}
     for run in sorted(runs, key=lambda run: run.rate or 0.0):
         throughput, latency = THROUGHPUT.of(run), LATENCY.of(run)
         if run.rate is not None and throughput is not None and latency is not None:
             points.setdefault(run.system, []).append((throughput, latency))
     places = [place for row in points.values() for place in row]
-    if len(places) < 2:
+    if not any(len(row) > 1 for row in points.values()):
         return None
     x = axis_of(
         (across for across, _ in places),

@@ -24,6 +24,9 @@ _GAP = 3.0
 _LONGEST = 4.0
 """Of the fastest system's time, what the axis shows at most."""
 
+_FULL = 0.87
+"""Of the axis, what the longest run takes: its time is written in the rest."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
@@ -71,7 +74,7 @@ def slot_chart(
     ends = [max(bar.end for bar in run.bars) for run in drawn]
     if not drawn or min(ends) <= 0:
         return None
-    until = min(max(ends), _LONGEST * min(ends))
+    until = min(max(ends) / _FULL, _LONGEST * min(ends))
     axis = linear(until, label="seconds", write=lambda value: f"{value:g}", steps=6, exact=True)
     slots = max(_slots(run) for run in drawn)
     row_height = max(4, min(14, 150 // slots))
