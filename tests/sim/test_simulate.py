@@ -13,7 +13,7 @@ from headway.config import PolicyName
 from headway.latency.profile import Profile
 from headway.latency.residuals import Residuals
 from headway.sim.fleet import ROUTERS, RouterName
-from headway.sim.simulate import Setup, Simulated, simulate
+from headway.sim.simulate import Setup, Simulated, shares_beginnings, simulate
 from headway.workload.job import Workload
 from tests.scheduler.test_every_policy import every_policy
 from tests.sim.setups import (
@@ -169,6 +169,26 @@ def test_every_answer_comes_whole_wherever_it_was_sent(
         assert record.ttft >= 1.0
         assert record.latency >= record.ttft + job.output - 1
     assert sum(outcome.gaps.values()) == sum(job.output - 1 for job in workload.jobs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    outputs=st.lists(st.tuples(st.integers(1, 24), st.integers(0, 20)), min_size=8, max_size=24),
+    blocks=st.integers(12, 40),
+)
+def test_caching_prefixes_that_nobody_shares_is_only_seen_in_preemptions(
+    outputs: list[tuple[int, int]], blocks: int
+) -> None:
+    jobs = [
+        job_of(prompt=5 + n % 9, output=output, cap=output + more, at=n / 4, seed=n)
+        for n, (output, more) in enumerate(outputs)
+    ]
+    alone, setup = workload_of(*jobs), setup_of(num_blocks=blocks)
+    # Another request, refused at the end, begins as the first does: so blocks are named.
+    shared = workload_of(*jobs, job_of(prompt=300, at=99.0, seed=0))
+    assert not shares_beginnings(alone)
+    assert shares_beginnings(shared)
+    assert simulate(alone, setup).records == simulate(shared, setup).records[:-1]
 
 
 def test_the_same_seed_gives_the_same_and_another_does_not() -> None:

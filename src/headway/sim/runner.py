@@ -41,6 +41,10 @@ class Tally:
     """Seconds that the same steps would take at the machine's limits."""
 
 
+class Preempted(Exception):
+    """A sequence lost its memory, in a simulation that supposed that nobody would."""
+
+
 class SimulatedRunner:
     """`types.runner.Runner` of one replica. The seed of a request is its answer's index."""
 
@@ -53,8 +57,12 @@ class SimulatedRunner:
         gaps: Counter[int],
         slots: Slots,
         window: int | None = None,
+        preemption: bool = True,
     ) -> None:
-        """`gaps` counts times between tokens, in whole microseconds, of all replicas together."""
+        """`gaps` counts times between tokens, in whole microseconds, of all replicas together.
+
+        Without `preemption`, one ends the simulation with `Preempted`.
+        """
         self.tally = Tally()
         self.slots = slots
         self.ended: list[Answer] = []
@@ -64,6 +72,7 @@ class SimulatedRunner:
         self._answers = answers
         self._gaps = gaps
         self._window = window
+        self._preemption = preemption
         self._live: dict[int, Answer] = {}
         self._last_end = 0.0
 
@@ -72,6 +81,8 @@ class SimulatedRunner:
         for number in plan.ended:
             answer = self._live.pop(number, None)
             if answer is not None:  # preempted: an answer that is whole has left already
+                if not self._preemption:
+                    raise Preempted
                 self.slots.leave(answer, began)
         if plan.entries:
             self._enter(plan.entries, plan.slices, began)

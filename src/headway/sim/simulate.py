@@ -9,7 +9,8 @@ import gc
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from random import Random
 
 from headway.blocks import BlockPool
@@ -24,7 +25,7 @@ from headway.sim.clock import VirtualClock
 from headway.sim.fleet import RouterName, make_router, run_fleet
 from headway.sim.pace import Pace
 from headway.sim.replica import Replica
-from headway.sim.runner import SimulatedRunner
+from headway.sim.runner import Preempted, SimulatedRunner
 from headway.sim.slots import Slots
 from headway.types import Limits
 from headway.workload.job import Workload
@@ -60,7 +61,6 @@ class ReplicaFigures:
     """Slots of its batch that were ever taken."""
     preemptions: int
     computed_tokens: int
-    prefix_queries: int
     prefix_hits: int
     bars: tuple[Bar, ...]
 
@@ -106,6 +106,33 @@ def simulate(
 
     `skipping` False makes every step one by one, which is much slower and gives the same.
     """
+    run = _Run(seed=seed, residuals=residuals, keep_bars=keep_bars, skipping=skipping)
+    if setup.prefix_caching and not shares_beginnings(workload):
+        # Only who is preempted could hit anything, which mostly is nobody, and naming all blocks
+        # would be half of the work.
+        try:
+            return _simulate(workload, replace(setup, prefix_caching=False), run, preemption=False)
+        except Preempted:
+            pass
+    return _simulate(workload, setup, run, preemption=True)
+
+
+def shares_beginnings(workload: Workload) -> bool:
+    """Whether any two prompts begin alike."""
+    return len({job.segments[0].seed for job in workload.jobs}) < len(workload.jobs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """Arguments of `simulate`."""
+
+    seed: int
+    residuals: bool
+    keep_bars: bool
+    skipping: bool
+
+
+def _simulate(workload: Workload, setup: Setup, run: _Run, *, preemption: bool) -> Simulated:
     answers = [
         Answer(index=index, job=job, arrival=job.at, prompt_tokens=job.prompt_tokens)
         for index, job in enumerate(workload.jobs)
@@ -118,10 +145,11 @@ def simulate(
                 setup,
                 answers=answers,
                 gaps=gaps,
-                random=Random(f"{seed} {number}") if residuals else None,  # noqa: S311
-                keep_bars=keep_bars,
+                random=Random(f"{run.seed} {number}") if run.residuals else None,  # noqa: S311
+                keep_bars=run.keep_bars,
+                preemption=preemption,
             ),
-            skipping=skipping,
+            skipping=run.skipping,
         )
         for number in range(setup.replicas)
     ]
@@ -154,6 +182,7 @@ def _make_runner(
     gaps: Counter[int],
     random: Random | None,
     keep_bars: bool,
+    preemption: bool,
 ) -> SimulatedRunner:
     profile = setup.profile
     return SimulatedRunner(
@@ -167,6 +196,7 @@ def _make_runner(
         gaps=gaps,
         slots=Slots(keep_bars=keep_bars),
         window=profile.sizes.window,
+        preemption=preemption,
     )
 
 
@@ -184,9 +214,8 @@ def _figures(replica: Replica) -> ReplicaFigures:
         slots=slots.used,
         preemptions=stats.preemptions,
         computed_tokens=stats.computed_tokens,
-        prefix_queries=stats.prefix_queries,
         prefix_hits=stats.prefix_hits,
-        bars=tuple(slots.bars),
+        bars=tuple(sorted(slots.bars, key=attrgetter("begin", "slot"))),
     )
 
 
