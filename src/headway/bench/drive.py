@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import sub
@@ -53,7 +54,8 @@ async def drive(
 
     Ids of requests are `label` and a number from 1. Cancelling it cancels what is under way.
     """
-    prompts = [tokens(job) for job in workload.jobs]
+    # Eight bytes a token: lists of integers would take 36, and a long trace has millions.
+    prompts = [array("q", tokens(job)) for job in workload.jobs]
     names = [f"{label}-{number}" for number in range(1, len(prompts) + 1)]
     run = _Run(target, watch)
     if max_concurrency is not None:
@@ -94,11 +96,11 @@ class _Run:
             await asyncio.sleep(ahead)
         return at if self._places is None else max(at, await self._places.get())
 
-    async def one(self, name: str, job: Job, prompt: Sequence[int], due: float) -> None:
+    async def one(self, name: str, job: Job, prompt: array[int], due: float) -> None:
         sent = time.perf_counter()
         if self._watch is not None:
             self._watch.sent()
-        answer = await self._target.ask(job, prompt, id=name)
+        answer = await self._target.ask(job, prompt.tolist(), id=name)
         if self._places is not None:
             self._places.put_nowait(time.perf_counter() - self.start)
         if self._watch is not None:
