@@ -104,15 +104,16 @@ def _step(value: Any) -> StepLine:
     rows = value.get("slices")
     if not isinstance(rows, list):
         raise ValueError("step.slices is not a list")
-    slices = []
-    for row in rows:
-        if type(row) is not list or [type(each) for each in row] != _SLICE:
-            raise ValueError("step.slices holds something that is no [seq, start, tokens, sample]")
-        slices.append(SliceLine._make(row))
-    return _build(StepLine, {**value, "slices": tuple(slices)}, "step")
+    slices = tuple(_slice(row) for row in rows)
+    return _build(StepLine, {**value, "slices": slices}, "step")
 
 
-_SLICE = [int, int, int, bool]
+def _slice(row: Any) -> SliceLine:
+    if type(row) is list and len(row) == 4:
+        seq, start, tokens, sample = row
+        if type(seq) is type(start) is type(tokens) is int and type(sample) is bool:
+            return SliceLine(seq, start, tokens, sample)
+    raise ValueError("step.slices holds something that is no [seq, start, tokens, sample]")
 
 
 def _build(kind: type[Built], value: Any, where: str) -> Built:
