@@ -15,7 +15,7 @@ import pytest
 from headway import machine
 from headway.bench import outside, transformers_baseline
 from headway.bench.outside import TransformersProcess, order_for, transformers_version
-from headway.bench.padded import GroupTimes
+from headway.bench.padded import BatchTimes
 from headway.bench.transformers_baseline import Stamps, padded, serve
 from headway.errors import EngineError
 
@@ -38,8 +38,8 @@ for line in sys.stdin:
 ORDER = {"folder": "/nowhere", "gguf": None, "dtype": "float32", "device": "cpu"}
 
 
-def ask(behave: str, prompts: Sequence[Sequence[int]], tokens: int) -> GroupTimes:
-    async def main() -> GroupTimes:
+def ask(behave: str, prompts: Sequence[Sequence[int]], tokens: int) -> BatchTimes:
+    async def main() -> BatchTimes:
         command = (sys.executable, "-c", FAKE, behave)
         process = await TransformersProcess.start(ORDER, command=command)
         try:
@@ -52,7 +52,7 @@ def ask(behave: str, prompts: Sequence[Sequence[int]], tokens: int) -> GroupTime
 
 
 def test_all_rows_of_a_batch_have_the_times_of_its_steps() -> None:
-    assert ask("well", [[1, 2], [3]], 3) == GroupTimes(rows=([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]))
+    assert ask("well", [[1, 2], [3]], 3) == BatchTimes(rows=([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_the_default_model_from_its_gguf_file_gives_the_tokens_that_are_known() 
         (Path(__file__).parents[1] / "golden" / "smollm2-135m-instruct.json").read_text()
     )[:2]
 
-    async def main() -> tuple[list[list[int]], GroupTimes]:
+    async def main() -> tuple[list[list[int]], BatchTimes]:
         order = order_for("smollm2-135m-instruct", dtype="float32", device="cpu")
         process = await TransformersProcess.start(order)
         try:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.bench.padded import GroupTimes, OnTarget, drive_padded
+from headway.bench.padded import BatchTimes, OnTarget, drive_padded
 from headway.bench.target import Answer
 from headway.workload.job import Job
 from tests.bench.fakes import job, workload
@@ -22,23 +22,23 @@ class Computer:
     """Token k of every row is there after k hundredths of a second, or so it says."""
 
     error: str = ""
-    groups: list[tuple[int, int]] = field(default_factory=list)
-    """Rows and tokens of each group."""
+    batches: list[tuple[int, int]] = field(default_factory=list)
+    """Rows and tokens of each batch."""
 
-    async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> GroupTimes:
-        self.groups.append((len(prompts), tokens))
+    async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> BatchTimes:
+        self.batches.append((len(prompts), tokens))
         await asyncio.sleep(0.02)
         if self.error:
-            return GroupTimes(error=self.error)
+            return BatchTimes(error=self.error)
         times = [number / 100 for number in range(1, tokens + 1)]
-        return GroupTimes(rows=(times,) * len(prompts))
+        return BatchTimes(rows=(times,) * len(prompts))
 
 
-def test_a_group_is_as_long_as_its_longest_and_all_answers_come_with_its_end() -> None:
+def test_a_batch_is_as_long_as_its_longest_and_all_answers_come_with_its_end() -> None:
     computer = Computer()
     work = workload(job(output=2), job(output=9), job(output=4), job(output=1))
     came = asyncio.run(drive_padded(computer, work, seats=3))
-    assert computer.groups == [(3, 9), (1, 1)]
+    assert computer.batches == [(3, 9), (1, 1)]
     assert [record.id for record in came.records] == ["job-1", "job-2", "job-3", "job-4"]
     # Wanted tokens alone count.
     assert [record.output_tokens for record in came.records] == [2, 9, 4, 1]
@@ -62,20 +62,20 @@ def test_a_row_sits_until_its_own_last_token_and_is_padding_from_then_on() -> No
     assert one.request == "job-1"
 
 
-def test_whoever_comes_while_a_group_runs_departs_with_the_next() -> None:
+def test_whoever_comes_while_a_batch_runs_departs_with_the_next() -> None:
     computer = Computer()
     work = workload(
         job(output=1), job(output=2, at=0.001), job(output=3, at=0.002), job(output=4, at=0.2)
     )
     came = asyncio.run(drive_padded(computer, work, seats=8))
-    assert computer.groups == [(1, 1), (2, 3), (1, 4)]
+    assert computer.batches == [(1, 1), (2, 3), (1, 4)]
     assert [record.due for record in came.records] == [0.0, 0.001, 0.002, 0.2]
-    # Waiting for the group before counts: users do not see groups.
+    # Waiting for the batch before counts: users do not see batches.
     assert (came.records[1].latency or 0.0) >= 0.03
     assert came.duration >= 0.2
 
 
-def test_a_group_that_fails_is_an_error_of_each_of_its_requests() -> None:
+def test_a_batch_that_fails_is_an_error_of_each_of_its_requests() -> None:
     came = asyncio.run(
         drive_padded(Computer(error="out of memory"), workload(job(), job()), seats=2)
     )
@@ -87,17 +87,17 @@ def test_a_group_that_fails_is_an_error_of_each_of_its_requests() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(outputs=st.lists(st.integers(1, 5), min_size=1, max_size=9), seats=st.integers(1, 4))
-def test_groups_take_everybody_once_and_in_order(outputs: list[int], seats: int) -> None:
+def test_batches_take_everybody_once_and_in_order(outputs: list[int], seats: int) -> None:
     class Instant(Computer):
-        async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> GroupTimes:
-            self.groups.append((len(prompts), tokens))
-            return GroupTimes(rows=tuple([0.0] * tokens for _ in prompts))
+        async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> BatchTimes:
+            self.batches.append((len(prompts), tokens))
+            return BatchTimes(rows=tuple([0.0] * tokens for _ in prompts))
 
     computer = Instant()
     work = workload(*(job(prompt=4 + n, output=output) for n, output in enumerate(outputs)))
     came = asyncio.run(drive_padded(computer, work, seats=seats))
     parts = [outputs[start : start + seats] for start in range(0, len(outputs), seats)]
-    assert computer.groups == [(len(part), max(part)) for part in parts]
+    assert computer.batches == [(len(part), max(part)) for part in parts]
     assert [record.output_tokens for record in came.records] == outputs
     assert [bar.slot for bar in came.bars] == [n % seats for n in range(len(outputs))]
 
@@ -121,23 +121,23 @@ class Pieces:
         return Answer(times=times, counts=counts)
 
 
-def test_a_target_computes_a_group_as_requests_of_one_length() -> None:
+def test_a_target_computes_a_batch_as_requests_of_one_length() -> None:
     target = Pieces()
     computer = OnTarget(target)
     times = asyncio.run(computer.run([[1, 2, 3], [4]], 3))
-    assert target.asked == [("group-1-1", 3, 3), ("group-1-2", 1, 3)]
+    assert target.asked == [("batch-1-1", 3, 3), ("batch-1-2", 1, 3)]
     # Two tokens came with the first piece, at one time.
     [row, other] = times.rows
     assert len(row) == len(other) == 3
     assert row[0] == row[1] == row[2] - 1.0
     asyncio.run(computer.run([[1]], 1))
-    assert target.asked[-1][0] == "group-2-1"
+    assert target.asked[-1][0] == "batch-2-1"
 
 
 @pytest.mark.parametrize(
     ("target", "says"), [(Pieces(short=True), "2 tokens"), (Pieces(outcome="error"), "no memory")]
 )
-def test_a_row_that_fails_or_is_short_fails_its_group(target: Pieces, says: str) -> None:
+def test_a_row_that_fails_or_is_short_fails_its_batch(target: Pieces, says: str) -> None:
     times = asyncio.run(OnTarget(target).run([[1, 2]], 3))
     assert says in times.error
     assert times.rows == ()

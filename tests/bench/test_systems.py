@@ -1,4 +1,4 @@
-"""Systems beside this engine, measured: a server that runs, and a program in padded groups."""
+"""Systems beside this engine, measured: a server that runs, and a program in padded batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from headway.bench.groups import Group
 from headway.bench.outside import TransformersProcess
-from headway.bench.padded import GroupTimes
+from headway.bench.padded import BatchTimes
 from headway.bench.scenario import Load, Scenario, System
 from headway.bench.systems import fresh, measure_transformers, measure_url
 from headway.errors import HeadwayError
@@ -73,14 +73,14 @@ class Process:
     def __init__(self) -> None:
         self.batches: list[tuple[int, int]] = []
 
-    async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> GroupTimes:
+    async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> BatchTimes:
         self.batches.append((len(prompts), tokens))
         await asyncio.sleep(tokens / 1000)
         times = [number / 1000 for number in range(1, tokens + 1)]
-        return GroupTimes(rows=(times,) * len(prompts))
+        return BatchTimes(rows=(times,) * len(prompts))
 
 
-def test_transformers_warms_up_and_runs_padded_groups() -> None:
+def test_transformers_warms_up_and_runs_padded_batches() -> None:
     process = Process()
     system = System(name="naive", outside="transformers", seats=2)
     jobs = [job(output=3), job(output=30), job(output=12)]

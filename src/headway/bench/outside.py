@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from headway import machine
-from headway.bench.padded import GroupTimes
+from headway.bench.padded import BatchTimes
 from headway.checkpoint import find
 from headway.errors import EngineError, HeadwayError
 
@@ -85,16 +85,16 @@ class TransformersProcess:
             raise
         return started
 
-    async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> GroupTimes:
+    async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> BatchTimes:
         """One padded batch; see `headway.bench.padded`."""
         try:
             answer = await self._ask({"prompts": [list(row) for row in prompts], "tokens": tokens})
         except HeadwayError as error:
-            return GroupTimes(error=error.message)
+            return BatchTimes(error=error.message)
         times = [float(at) for at in answer["times"]]
         if len(times) != tokens:
-            return GroupTimes(error=f"transformers generated {len(times)} tokens, not {tokens}")
-        return GroupTimes(rows=(times,) * len(prompts))
+            return BatchTimes(error=f"transformers generated {len(times)} tokens, not {tokens}")
+        return BatchTimes(rows=(times,) * len(prompts))
 
     async def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
         """The tokens of a batch; raises `EngineError`."""

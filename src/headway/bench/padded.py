@@ -1,9 +1,9 @@
 """Static batching with padding: how a model is served by a loop around a `generate` function.
 
-Requests go in groups. Every row of a group generates until the group's slowest is done, and all
-answers are there when the group ends; a request that comes in the meantime waits for the next one.
+Requests go in batches. Every row of a batch generates until the batch's slowest is done, and all
+answers are there when the batch ends; a request that comes in the meantime waits for the next one.
 What a row generates beyond its own length is padding, and nobody's answer. Whatever computes a
-group stands behind one method: this engine, or another program.
+batch stands behind one method: this engine, or another program.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from headway.workload.tokens import vocabulary_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupTimes:
-    """What one group took. Times are seconds after it began."""
+class BatchTimes:
+    """What one batch took. Times are seconds after it began."""
 
     rows: tuple[Sequence[float], ...] = ()
     """For each row, when each of its tokens was there."""
     error: str = ""
-    """Why the group failed, if it did."""
+    """Why the batch failed, if it did."""
 
 
 class Computes(Protocol):
-    """Generates for all rows of a group at once."""
+    """Generates for all rows of a batch at once."""
 
-    async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> GroupTimes:
+    async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> BatchTimes:
         """So many tokens for every prompt; failures are in the answer."""
         ...
 
@@ -46,7 +46,7 @@ class PaddedRun:
     records: tuple[RequestRecord, ...]
     duration: float
     bars: tuple[Bar, ...]
-    """Each ends where its own answer was complete; until its group ends its slot computes
+    """Each ends where its own answer was complete; until its batch ends its slot computes
     padding, which counts as idle."""
 
 
@@ -58,7 +58,7 @@ async def drive_padded(
     tokens: Callable[[Job], Sequence[int]] = vocabulary_tokens,
     label: str = "job",
 ) -> PaddedRun:
-    """Serve a workload in groups of at most `seats`, by arrival: whoever is there departs."""
+    """Serve a workload in batches of at most `seats`, by arrival: whoever is there departs."""
     prompts = [tokens(job) for job in workload.jobs]
     jobs = workload.jobs
     records: list[RequestRecord] = []
@@ -72,17 +72,17 @@ async def drive_padded(
         last = first + 1
         while last < min(len(jobs), first + seats) and jobs[last].at <= now:
             last += 1
-        group = jobs[first:last]
-        times = await computer.run(prompts[first:last], max(job.output for job in group))
+        batch = jobs[first:last]
+        times = await computer.run(prompts[first:last], max(job.output for job in batch))
         began, now = now, time.perf_counter() - start
         names = [f"{label}-{number}" for number in range(first + 1, last + 1)]
-        records += _records(group, names, now, times.error)
-        bars += _bars(group, names, began, times.rows)
+        records += _records(batch, names, now, times.error)
+        bars += _bars(batch, names, began, times.rows)
     return PaddedRun(records=tuple(records), duration=now, bars=tuple(bars))
 
 
 def _records(
-    group: Sequence[Job], names: Sequence[str], end: float, error: str
+    batch: Sequence[Job], names: Sequence[str], end: float, error: str
 ) -> list[RequestRecord]:
     """Answers that came as a whole: the first token is there when the last one is."""
     return [
@@ -97,28 +97,28 @@ def _records(
             outcome="error" if error else "ok",
             error=error,
         )
-        for job, name in zip(group, names, strict=True)
+        for job, name in zip(batch, names, strict=True)
     ]
 
 
 def _bars(
-    group: Sequence[Job], names: Sequence[str], began: float, rows: Sequence[Sequence[float]]
+    batch: Sequence[Job], names: Sequence[str], began: float, rows: Sequence[Sequence[float]]
 ) -> list[Bar]:
     return [
         Bar(slot, began, began + row[0], began + row[job.output - 1], name)
-        for slot, (job, name, row) in enumerate(zip(group, names, rows, strict=False))
+        for slot, (job, name, row) in enumerate(zip(batch, names, rows, strict=False))
     ]
 
 
 class OnTarget:
-    """A group computed by a target that answers many requests at a time, such as this engine."""
+    """A batch computed by a target that answers many requests at a time, such as this engine."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._groups = 0
+        self._batches = 0
 
-    async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> GroupTimes:
-        self._groups += 1
+    async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> BatchTimes:
+        self._batches += 1
         start = time.perf_counter()
         # Made in one turn of the event loop, so that they reach the engine together.
         answers = await asyncio.gather(
@@ -126,14 +126,14 @@ class OnTarget:
                 self._target.ask(
                     Job(segments=(Segment(0, len(prompt)),), output=tokens, cap=tokens),
                     prompt,
-                    id=f"group-{self._groups}-{row}",
+                    id=f"batch-{self._batches}-{row}",
                 )
                 for row, prompt in enumerate(prompts, 1)
             )
         )
         failed = next((answer for answer in answers if answer.outcome != "ok"), None)
         if failed is not None:
-            return GroupTimes(error=failed.error or failed.outcome)
+            return BatchTimes(error=failed.error or failed.outcome)
         rows = tuple(
             [
                 at - start
@@ -144,5 +144,5 @@ class OnTarget:
         )
         short = next((row for row in rows if len(row) != tokens), None)
         if short is not None:
-            return GroupTimes(error=f"a row has {len(short)} tokens and not {tokens}")
-        return GroupTimes(rows=rows)
+            return BatchTimes(error=f"a row has {len(short)} tokens and not {tokens}")
+        return BatchTimes(rows=rows)

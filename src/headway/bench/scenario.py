@@ -26,8 +26,8 @@ class System:
     policy: PolicyName | None = None
     """Of this engine; None for what is outside."""
     padded: bool = False
-    """Requests go in groups of `seats`, all as long as the group's longest, and answers are there
-    when the group ends: batching by a loop around an engine that knows nothing of requests."""
+    """Requests go in batches of `seats`, all as long as the batch's longest, and answers are there
+    when the batch ends: a loop around an engine that knows nothing of requests."""
     seats: Seats | None = None
     """Most sequences at once. "auto": as many whole sequences as the budget holds, which is how
     memory was given out before paging. None: as many as memory and the engine's own bound allow."""
@@ -67,7 +67,8 @@ class System:
             raise InvalidRequest(f"system {self.name!r}: url is missing", field="url")
         if (self.padded or self.outside == "transformers") and self.seats is None:
             raise InvalidRequest(
-                f"system {self.name!r}: groups need seats, a number or 'auto'", field="seats"
+                f"system {self.name!r}: padded batches need seats, a number or 'auto'",
+                field="seats",
             )
 
 

@@ -84,7 +84,7 @@ async def measure_engine(
 async def measure_transformers(
     scenario: Scenario, system: System, group: Group, process: TransformersProcess
 ) -> Measured:
-    """Plain transformers in padded groups; one by one, where there is one seat."""
+    """Plain transformers in padded batches; one by one, where there is one seat."""
     warming = warm(group.workload, scenario.warmup)
     seats = _seats(system, group, scenario)
     await drive_padded(process, warming, seats=seats)
@@ -171,7 +171,7 @@ async def _on_engine(
         await drive(target, warm(group.workload, scenario.warmup), label="warm")
         if system.padded:
             measured = await _padded(scenario, system, group, OnTarget(target))
-            recording = await recorded(record, "group-", count)
+            recording = await recorded(record, "batch-", count)
             limit = percent_of_limit(recording)
             return replace(measured, run=replace(measured.run, percent_of_limit=limit))
         came = await drive(target, group.workload)
@@ -206,5 +206,5 @@ async def _padded(scenario: Scenario, system: System, group: Group, computer: Co
 
 def _seats(system: System, group: Group, scenario: Scenario) -> int:
     seats = seats_of(system, group, scenario.kv_tokens)
-    assert seats is not None, "groups have seats: the scenario saw to it"
+    assert seats is not None, "padded batches have seats: the scenario saw to it"
     return seats
