@@ -109,8 +109,13 @@ def fill(
     prompt passes a long one; what is left goes to the earliest. With `seat_all` everybody in
     `boarding` boards, even with no token yet; otherwise boarding stops where nothing is left.
     """
-    decodes = [(seq.id, 1) for seq in view.running if seq.todo == 1]
-    prefills = [seq for seq in view.running if seq.todo > 1 and not seq.held]
+    decodes: list[tuple[int, int]] = []
+    prefills: list[SequenceView] = []
+    for seq in view.running:
+        if seq.todo == 1:
+            decodes.append((seq.id, 1))
+        elif not seq.held:
+            prefills.append(seq)
     budget = view.limits.max_num_batched_tokens - len(decodes)
     if not budget and not seat_all:
         return decodes

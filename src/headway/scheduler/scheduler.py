@@ -294,20 +294,24 @@ class Scheduler:
 
     def _advance(self, seq: Sequence, piece: Slice, sampled: Sampled | None) -> TokenEvent | None:
         """One slice is computed: store what it gave, and end the sequence if it was the last."""
-        computed = piece.start + len(piece.tokens)
+        count = len(piece.tokens)
+        computed = piece.start + count
         if seq.furthest > piece.start:
             self._stats.recomputed_tokens += min(computed, seq.furthest) - piece.start
-        seq.furthest = max(seq.furthest, computed)
-        if sampled is None:
-            self._roster.prefixes.advance(seq, computed)
-            return None
-        if sampled.error is not None:
+        if seq.furthest < computed:
+            seq.furthest = computed
+        if sampled is not None and sampled.error is not None:
             self._roster.prefixes.condemn(seq)
             event = end_event(seq, "error", error=sampled.error)
             self._roster.end(seq)
             return event
-        self._roster.prefixes.advance(seq, computed)
-        if len(piece.tokens) > 1:
+        if count == 1 and computed % self.pool.block_size:
+            seq.computed = computed  # nearly always: a decode that fills no block
+        else:
+            self._roster.prefixes.advance(seq, computed)
+        if sampled is None:
+            return None
+        if count > 1:
             self._roster.relief += 1  # it decodes from now on, so the forecast is better
         seq.tokens.append(sampled.token)
         finish = ending(seq)
