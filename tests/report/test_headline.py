@@ -108,6 +108,18 @@ def test_idle_slots_are_compared_with_the_worst() -> None:
     assert idle.detail.startswith("transformers, padded: ")
 
 
+def test_where_the_first_is_from_outside_our_own_are_compared_too() -> None:
+    ours = [_run("static", 50.0), _run("continuous", 200.0)]
+    found = headline(_report(_run("theirs", 10.0, kind="outside"), *ours))
+    assert found is not None
+    ((name, gain),) = found.beside
+    assert name == "static"
+    assert gain.startswith("4.0")
+    among_ours = headline(_report(*ours))
+    assert among_ours is not None
+    assert among_ours.beside == ()
+
+
 def test_times_has_two_digits() -> None:
     assert times(1.44).startswith("1.4")
     assert times(9.96).startswith("10")

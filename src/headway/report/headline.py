@@ -6,7 +6,7 @@ fastest is the one that everything is compared with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from headway.report.figures import (
@@ -50,6 +50,9 @@ class Headline:
     pieces: tuple[tuple[str, str], ...]
     """The sentence in parts: words, and the system that they name or nothing."""
     changes: tuple[Change, ...]
+    beside: tuple[tuple[str, str], ...] = ()
+    """Where the first system is from outside: each of ours, and the leader's throughput over
+    its."""
 
     @property
     def sentence(self) -> str:
@@ -71,6 +74,7 @@ def headline(report: Report) -> Headline | None:
         base=base.system,
         pieces=_pieces(leader, runs),
         changes=tuple(_changes(leader, runs)),
+        beside=tuple(_beside(leader, runs)) if base.kind == "outside" else (),
     )
 
 
@@ -116,6 +120,13 @@ def _pieces(leader: Run, runs: Sequence[Run]) -> tuple[tuple[str, str], ...]:
             )
         return subject, (" is no faster than ", ""), object_
     return subject, (f" gives {times(mine / theirs)} the tokens per second of ", ""), object_
+
+
+def _beside(leader: Run, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
+    for run in runs:
+        gain = _over(THROUGHPUT, leader, run)
+        if gain is not None and run is not leader and run.kind == leader.kind:
+            yield run.system, times(gain)
 
 
 def times(gain: float) -> str:
