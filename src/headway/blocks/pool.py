@@ -60,11 +60,14 @@ class BlockPool:
         if count > self.free:
             raise ValueError(f"{count} blocks wanted, {self.free} free")
         blank, holders = self._blank, self._holders
-        taken = []
-        for _ in range(count):
-            block = blank.pop() if blank else self._evict()
+        rest = max(0, len(blank) - count)
+        taken = blank[rest:]
+        del blank[rest:]
+        taken.reverse()
+        while len(taken) < count:
+            taken.append(self._evict())
+        for block in taken:
             holders[block] = 1
-            taken.append(block)
         return taken
 
     def release(self, ids: Sequence[int]) -> None:

@@ -49,7 +49,8 @@ class Pace:
                 else:
                     yield seconds * self._residuals.draw(self._random, "decode")
             steps -= ahead
-            shape = later(shape, ahead, near_growth)
+            if steps:
+                shape = later(shape, ahead, near_growth)
             ahead = int(max(0.0, min(expected / predicted[-1], steps))) + 1
 
     def _predict(self, shape: StepShape, steps: int, near_growth: int) -> list[float]:
@@ -60,6 +61,8 @@ class Pace:
 
 def later(shape: StepShape, steps: int, near_growth: int) -> StepShape:
     """The shape so many decode steps later: every context is a token longer with each of them."""
+    if not steps:
+        return shape
     return replace(
         shape,
         decode_context=shape.decode_context + steps * shape.decodes,
