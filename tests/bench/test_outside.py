@@ -28,6 +28,7 @@ for line in sys.stdin:
     if "folder" in order:
         reply = {"error": "no such model"} if behave == "unloadable" else {"ready": True}
     elif behave == "dies":
+        print("Killed: not enough memory", file=sys.stderr, flush=True)
         sys.exit(3)
     else:
         count = order["tokens"] - (behave == "short")
@@ -56,7 +57,8 @@ def test_all_rows_of_a_batch_have_the_times_of_its_steps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("behave", "says"), [("short", "2 tokens, not 3"), ("dies", "exit code 3")]
+    ("behave", "says"),
+    [("short", "2 tokens, not 3"), ("dies", "exit code 3): Killed: not enough memory")],
 )
 def test_what_goes_wrong_with_a_batch_is_in_its_answer(behave: str, says: str) -> None:
     assert says in ask(behave, [[1]], 3).error

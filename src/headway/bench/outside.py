@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any
+from typing import IO, Any
 
 from headway import machine
 from headway.bench.padded import BatchTimes
@@ -55,9 +56,12 @@ def order_for(model: str, *, dtype: str | None, device: str) -> dict[str, Any]:
 class TransformersProcess:
     """A loaded model in another process. Obtain one with `start`, and `close` it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, dtype: str) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, dtype: str, complaints: IO[bytes]
+    ) -> None:
         self.dtype = dtype
         self._process = process
+        self._complaints = complaints
 
     @classmethod
     async def start(
@@ -67,17 +71,19 @@ class TransformersProcess:
 
         `command` replaces the program (tests do that).
         """
+        complaints = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
+                stderr=complaints,
                 limit=_LONGEST_LINE,
             )
         except OSError as error:
+            complaints.close()
             raise EngineError(f"cannot start {command[0]}: {error}") from error
-        started = cls(process, str(order["dtype"]))
+        started = cls(process, str(order["dtype"]), complaints)
         try:
             await started._ask(order)
         except BaseException:
@@ -111,6 +117,7 @@ class TransformersProcess:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
+        self._complaints.close()
 
     async def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -124,8 +131,16 @@ class TransformersProcess:
             pass  # it has ended, as an empty line says too
         if not line:
             code = await self._process.wait()
-            raise EngineError(f"the transformers process ended (exit code {code})")
+            raise EngineError(
+                f"the transformers process ended (exit code {code}): {self._last_words()}"
+            )
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise EngineError(f"transformers: {answer['error']}")
         return answer
+
+    def _last_words(self) -> str:
+        """The last line that the process wrote to standard error."""
+        self._complaints.seek(0)
+        lines = self._complaints.read().decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
