@@ -118,17 +118,22 @@ def test_a_recording_is_replayed_and_foretold(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = home / "steps.jsonl"
-    write_recordings(path, [a_recording()])
+    write_recordings(path, [a_recording(), a_recording()])
     assert main(["simulate", "--replay", str(path)]) == 0
     out = capsys.readouterr().out
     assert "steps planned alike" in out
     assert "foretold" not in out, "no profile is kept for this engine"
     profile = home / "profile.json"
     profile.write_text(profile_of().to_json())
-    assert main(["simulate", "--replay", str(path), "--profile", str(profile)]) == 0
-    out = capsys.readouterr().out
-    assert "measured" in out
-    assert "foretold" in out
+    report = home / "report.json"
+    flags = ("--profile", str(profile), "--json", str(report))
+    assert main(["simulate", "--replay", str(path), *flags]) == 0
+    assert "foretold" in capsys.readouterr().out
+    assert [(run.group, run.system) for run in read_report(report).runs] == [
+        (f"engine {number}, continuous", system)
+        for number in (1, 2)
+        for system in ("measured", "foretold")
+    ]
 
 
 def test_a_recording_that_is_planned_otherwise_fails(

@@ -33,6 +33,7 @@ from headway.recording.lines import Recording
 from headway.recording.reader import read_recordings
 from headway.report.build import build_report
 from headway.report.run import Report, Run
+from headway.report.slots import bars_of, idle_share, percent_of_limit
 from headway.sim.capacity import BUDGETS, WIDTHS, Candidate, Found, Search, at_rate
 from headway.sim.fleet import ROUTERS
 from headway.sim.foretell import foretell, measured, recorded_setup, recorded_workload
@@ -306,13 +307,23 @@ def _write(arguments: argparse.Namespace, report: Report, runs: list[Run]) -> No
 def _replay(arguments: argparse.Namespace) -> int:
     _check_replay(arguments)
     same = True
+    runs: list[Run] = []
+    profile = None
     for number, recording in enumerate(read_recordings(arguments.replay), 1):
         outcome = replay(recording)
         same = same and outcome.identical
         print(f"engine {number}: {outcome.steps:,} of {outcome.recorded:,} steps planned alike")
         if outcome.difference is not None:
             print(f"  first difference: {outcome.difference}")
-        _foretell(arguments, recording)
+        profile = _profile_of(arguments, recording)
+        if profile is not None:
+            group = f"engine {number}, {recording.engine.policy}"
+            runs += [
+                replace(run, group=group) for run in _side_by_side(arguments, recording, profile)
+            ]
+    if profile is not None and runs:
+        print()
+        _write(arguments, _report(arguments, runs, profile, 1), runs)
     return 0 if same else 1
 
 
@@ -327,35 +338,43 @@ def _check_replay(arguments: argparse.Namespace) -> None:
             raise InvalidRequest(f"{flag} would have no effect on --replay", field=flag)
 
 
-def _foretell(arguments: argparse.Namespace, recording: Recording) -> None:
-    """The recorded run beside what the simulator makes of it, where there is a profile for it."""
+def _profile_of(arguments: argparse.Namespace, recording: Recording) -> Profile | None:
+    """The profile that was asked for, or the kept one of the recorded engine, if there is one."""
     if arguments.profile or arguments.device:
-        profile: Profile | None = profile_from(arguments)
-    else:
-        engine = recording.engine
-        profile = find_profile(
-            model=arguments.model or engine.model,
-            dtype=engine.dtype,
-            kv_cache_dtype=engine.kv_cache_dtype,
-            threads=engine.threads,
-        )
+        return profile_from(arguments)
+    engine = recording.engine
+    return find_profile(
+        model=arguments.model or engine.model,
+        dtype=engine.dtype,
+        kv_cache_dtype=engine.kv_cache_dtype,
+        threads=engine.threads,
+    )
+
+
+def _side_by_side(
+    arguments: argparse.Namespace, recording: Recording, profile: Profile
+) -> Iterator[Run]:
+    """The recorded run, and what the simulator makes of it."""
     workload = recorded_workload(recording)
-    if profile is None or not workload.jobs:
+    if not workload.jobs:
         return
     objectives = objectives_from(arguments)
     records, duration, gaps = measured(recording)
-    run_there = Run(
+    slots, bars = bars_of(recording)
+    yield Run(
         system="measured",
         group=workload.name,
         summary=summarize(records, duration=duration, objectives=objectives, gaps=gaps),
         records=records,
+        slots=slots,
+        bars=bars,
+        idle_share=idle_share(recording, slots),
+        percent_of_limit=percent_of_limit(recording),
     )
-    foretold = run_of(
-        foretell(recording, profile, seed=arguments.seed),
+    yield run_of(
+        foretell(recording, profile, seed=arguments.seed, residuals=not arguments.no_residuals),
         workload=workload,
         setup=recorded_setup(recording, profile),
         system="foretold",
         objectives=objectives,
     )
-    report = _report(arguments, [run_there, foretold], profile, 1)
-    _write(arguments, report, [run_there, foretold])

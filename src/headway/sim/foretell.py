@@ -56,9 +56,17 @@ def recorded_workload(recording: Recording) -> Workload:
     )
 
 
-def foretell(recording: Recording, profile: Profile, *, seed: int = 0) -> Simulated:
+def foretell(
+    recording: Recording, profile: Profile, *, seed: int = 0, residuals: bool = True
+) -> Simulated:
     """What the simulator makes of the recorded requests."""
-    return simulate(recorded_workload(recording), recorded_setup(recording, profile), seed=seed)
+    return simulate(
+        recorded_workload(recording),
+        recorded_setup(recording, profile),
+        seed=seed,
+        residuals=residuals,
+        keep_bars=True,
+    )
 
 
 @dataclass(slots=True)
