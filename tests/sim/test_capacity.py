@@ -39,6 +39,25 @@ def test_a_wider_batch_saves_machines() -> None:
     assert found.best.setup.limits.max_num_seqs == 12
 
 
+def test_batches_wider_than_anybody_fills_are_not_tried() -> None:
+    search = Search(steady(5, every=0.0), parse_objectives("e2el=3s"))
+    setup = setup_of(limits=limits_of(seqs=2))
+    found = search.batch(setup, widths=(2, 4, 8, 16, 32), budgets=(64,))
+    assert [one.setup.limits.max_num_seqs for one in found.tried] == [2, 4, 8]
+
+
+def test_other_batches_are_tried_where_the_objectives_are_near_and_only_there() -> None:
+    # With 2 seats a replica the last of 12 waits for five others' 4 s; e2el wants them within 12 s,
+    # which 6 of 12 keep: of the one replica the whole grid is worth a try.
+    setup = setup_of(limits=limits_of(seqs=2))
+    near = Search(steady(12, every=0.0), parse_objectives("e2el=12s"))
+    near_tried = near.replicas(setup, widths=(3, 12), budgets=(64,)).tried
+    assert {one.setup.limits.max_num_seqs for one in near_tried} >= {2, 3}
+    far = Search(steady(12, every=0.0), parse_objectives("e2el=3s"))
+    far_tried = far.replicas(setup, widths=(3, 12), budgets=(64,)).tried
+    assert {one.setup.limits.max_num_seqs for one in far_tried} == {2, 12}
+
+
 def test_what_no_fleet_can_hold_is_said() -> None:
     search = Search(steady(3, every=0.0), parse_objectives("ttft=500ms"))
     found = search.replicas(setup_of(), widths=(8,), budgets=(64,))

@@ -235,7 +235,7 @@ def candidate_line(candidate: Candidate) -> str:
         for met in candidate.objectives
     )
     rate = "" if candidate.rate_scale == 1.0 else f", rate x {candidate.rate_scale:.3g}"
-    attained = 100 * candidate.summary.get("attainment", 0.0)
+    attained = 100 * candidate.attainment
     return (
         f"{setup.replicas} x max_num_seqs {limits.max_num_seqs}, max_num_batched_tokens "
         f"{limits.max_num_batched_tokens}{rate}: {attained:.1f} % attained, {fared}"

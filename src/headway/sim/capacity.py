@@ -25,6 +25,8 @@ BUDGETS = (512, 2048, 8192)
 MOST_REPLICAS = 1024
 FINEST = 1.05
 """Rates are told apart down to this factor."""
+HOPELESS = 0.5
+"""Where less than this part of the requests that must attain do, other batches are not tried."""
 _FARTHEST = 2.0**16
 
 
@@ -37,6 +39,8 @@ class Candidate:
     """How many times as fast as the workload's own times the requests came."""
     summary: dict[str, float]
     objectives: tuple[Met, ...]
+    slots: int
+    """The most slots of a batch that were ever taken."""
 
     @property
     def attains(self) -> bool:
@@ -44,10 +48,14 @@ class Candidate:
         return not self.summary["failed"] and all(met.met for met in self.objectives)
 
     @property
+    def attainment(self) -> float:
+        """Share of the offered requests that met all objectives."""
+        return self.summary.get("attainment", 0.0)
+
+    @property
     def merit(self) -> tuple[bool, float, float]:
         """Of equal machines the larger is better: attains, attainment, lower median latency."""
-        attainment = self.summary.get("attainment", 0.0)
-        return (self.attains, attainment, -self.summary.get("median_e2el_ms", 0.0))
+        return (self.attains, self.attainment, -self.summary.get("median_e2el_ms", 0.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +98,7 @@ class Search:
 
     def batch(self, setup: Setup, widths: Seq[int] = WIDTHS, budgets: Seq[int] = BUDGETS) -> Found:
         """The best width and token budget for this fleet."""
-        tried = [self.candidate(one) for one in _batches(setup, widths, budgets)]
-        best = max(tried, key=lambda candidate: candidate.merit)
+        best = max(self._batches(setup, widths, budgets), key=lambda candidate: candidate.merit)
         return Found(best=best if best.attains else None, tried=self._tried())
 
     def replicas(
@@ -102,9 +109,10 @@ class Search:
         def attains(count: int) -> bool:
             """The given batch is tried first: where it attains, no other need be."""
             fleet = replace(setup, replicas=count)
-            if self.candidate(fleet).attains:
-                return True
-            return any(self.candidate(one).attains for one in _batches(fleet, widths, budgets))
+            given = self.candidate(fleet)
+            if given.attains or self._hopeless(given, max(widths), min(budgets)):
+                return given.attains
+            return any(one.attains for one in self._batches(fleet, widths, budgets))
 
         below, enough = 0, 1
         while not attains(enough):
@@ -161,9 +169,28 @@ class Search:
                     gaps=outcome.gaps,
                 ),
                 objectives=objectives_met(outcome.records, self._objectives, gaps=outcome.gaps),
+                slots=max(replica.slots for replica in outcome.replicas),
             )
             self._tell(self._known[key])
         return self._known[key]
+
+    def _batches(self, setup: Setup, widths: Seq[int], budgets: Seq[int]) -> Iterator[Candidate]:
+        """The setup itself, then all others of the grid that can differ."""
+        yield self.candidate(setup)
+        for budget in budgets:
+            for width in sorted(widths):
+                candidate = self.candidate(_batch(setup, width, budget))
+                yield candidate
+                if candidate.slots < width and setup.policy != "dynamic":
+                    break  # its batch was never full, so a wider one is the same
+
+    def _hopeless(self, given: Candidate, width: int, budget: int) -> bool:
+        """Whether a fleet is so far from attaining, with the given batch and with the widest in the
+        smallest steps, that no other batch is tried."""
+        share = min(100.0 if one.percentile is None else one.percentile for one in self._objectives)
+        enough = HOPELESS * share / 100
+        other = self.candidate(_batch(given.setup, width, budget))
+        return max(given.attainment, other.attainment) < enough
 
     def _tried(self) -> tuple[Candidate, ...]:
         return tuple(self._known.values())
@@ -177,10 +204,6 @@ def at_rate(workload: Workload, scale: float) -> Workload:
     return Workload(name=f"{workload.name}, {scale:.3g} times as fast", jobs=jobs)
 
 
-def _batches(setup: Setup, widths: Seq[int], budgets: Seq[int]) -> Iterator[Setup]:
-    """The setup itself, then all others of the grid."""
-    yield setup
-    for budget in budgets:
-        for width in widths:
-            limits = replace(setup.limits, max_num_seqs=width, max_num_batched_tokens=budget)
-            yield replace(setup, limits=limits)
+def _batch(setup: Setup, width: int, budget: int) -> Setup:
+    limits = replace(setup.limits, max_num_seqs=width, max_num_batched_tokens=budget)
+    return replace(setup, limits=limits)
