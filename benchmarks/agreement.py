@@ -27,7 +27,13 @@ FIGURES = ("output tokens/s", "median TTFT ms", "median TPOT ms")
 def with_guidellm(given: argparse.Namespace, streams: int, folder: Path) -> dict[str, float]:
     """Through chat completions, which is what it sends; its own random words as prompts."""
     out = folder / "guidellm.json"
-    command = [given.guidellm, "run", "--disable-progress", "--seed", f"kind=static,value={streams}"]
+    command = [
+        given.guidellm,
+        "run",
+        "--disable-progress",
+        "--seed",
+        f"kind=static,value={streams}",
+    ]
     options = {
         "--backend": f"kind=openai_http,target=http://127.0.0.1:{given.port},model={MODEL}",
         "--profile": f"kind=concurrent,streams={streams}",

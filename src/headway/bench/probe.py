@@ -27,11 +27,13 @@ from headway.types import Limits
 from headway.workload.job import Job, Segment, Workload
 from headway.workload.tokens import vocabulary_tokens
 
-SECONDS = 30.0
+SECONDS = 40.0
 """How long probing takes, about."""
 _LENGTHS = (1, 5, 16, 48, 130, 400, 700, 1500)
 _LONG = (3000, 6000)
 _SHORT = (8, 30, 100, 200)
+_NARROW = 200
+"""Steps that one stream would make beyond what a wide batch makes, times two."""
 _SPEED = 200.0
 """Tokens/s that are expected before anything was seen."""
 _LARGEST_ID = 30_000
@@ -97,7 +99,9 @@ def probe_workloads(limits: Limits, room: int, *, seed: int = 0) -> Iterator[Wor
     # From far apart to close together, so that little time still spans the range.
     coarse = widths[::3]
     for width in [*coarse, *(width for width in widths if width not in coarse)]:
-        sizes = [(make.pick(_SHORT), make.pick(range(8, 16))) for _ in range(width)]
+        # Narrow steps are short and, in service, many: their share of the time is not to be small.
+        steps = 8 + _NARROW // (width + 1)
+        sizes = [(make.pick(_SHORT), make.pick(range(steps, steps + 8))) for _ in range(width)]
         yield make(f"{width} streams", sizes)
         if width == 1:
             for length in _LENGTHS:

@@ -1,7 +1,7 @@
 """How far steps stray from the model: measured over predicted time, as it was seen, by regime.
 
-A simulator that draws from these has the spread of a real machine, stalls included, and in the long
-run its total time. Kept as quantiles, since their shape is anything but normal.
+A simulator that draws from these has the spread of a real machine, but for its stalls, and in the
+long run its total time. Kept as quantiles, since their shape is anything but normal.
 """
 
 from __future__ import annotations

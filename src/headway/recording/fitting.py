@@ -94,7 +94,12 @@ def fit_recordings(
         for step in measured_steps(recording)
     ]
     model, quality = fit(steps, engine.sizes, limits)
-    seen = [(regime(shape), seconds, model.predict(shape)) for shape, seconds in steps]
+    # A stall takes its time whatever the step: as a factor on long steps it would be too much.
+    seen = [
+        (regime(step[0]), step[1], model.predict(step[0]))
+        for step in steps
+        if not _stalled(model, step)
+    ]
     return Profile(
         model=engine.model,
         dtype=engine.dtype,

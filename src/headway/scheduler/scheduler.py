@@ -298,7 +298,7 @@ class Scheduler:
         computed = piece.start + count
         if seq.furthest > piece.start:
             self._stats.recomputed_tokens += min(computed, seq.furthest) - piece.start
-        if seq.furthest < computed:
+        if seq.furthest < computed:  # noqa: PLR1730 - for every token of every step: no call
             seq.furthest = computed
         if sampled is not None and sampled.error is not None:
             self._roster.prefixes.condemn(seq)
