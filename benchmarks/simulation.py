@@ -1,11 +1,12 @@
 """Does the simulator foretell what this machine does? Fits on one workload, predicts others.
 
-Each round fits a profile to probe steps of a real engine (as `headway profile` does). Then workloads
-that the fit has not seen run twice: on the engine, which records its steps, and in the simulator,
-which is given nothing but the workload. Compared are the duration of each step, throughput and
-latencies, the order of the policies, and whether a replay of each recording makes identical plans.
-Beside the errors of steps stand those of a profile fitted to the very same steps: what no model of
-this shape could do better, because the machine is not the same from one moment to the next.
+Each round fits a profile to probe steps of a real engine (as `headway profile` does). Then
+workloads that the fit has not seen run twice: on the engine, which records its steps, and in the
+simulator, which is given nothing but the workload. Compared are the duration of each step,
+throughput and latencies, the order of the policies, and whether a replay of each recording makes
+identical plans. Beside the errors of steps stand those of a profile fitted to the very same steps:
+what no model of this shape could do better, because the machine is not the same from one moment to
+the next.
 
     python benchmarks/simulation.py --trace AzureLLMInferenceTrace_conv.csv --out results.json
 """
