@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from headway import __version__
 from headway.errors import HeadwayError
 
+QUIET = ("bench", "profile")
+"""Commands that start engine after engine, of whose starts nobody wants to hear."""
 COMMANDS = {
     "serve": "serve a model over HTTP with an OpenAI-compatible API",
     "generate": "continue a prompt, or every line of standard input",
@@ -31,8 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser(given)
     parsed = parser.parse_args(given)
+    level: str = parsed.log_level or ("warning" if parsed.command in QUIET else "info")
     logging.basicConfig(
-        level=parsed.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
         status: int = parsed.run(parsed)
@@ -56,7 +59,9 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"headway {__version__}")
     parser.add_argument(
-        "--log-level", default="info", choices=("debug", "info", "warning", "error")
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        help="default: info, and warning for commands that measure",
     )
     subcommands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     named = next((word for word in given if word in COMMANDS), None)
