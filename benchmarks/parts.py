@@ -14,8 +14,6 @@ import statistics
 from pathlib import Path
 from random import Random
 
-from served import MODEL, about_this_machine
-
 from headway.checkpoint.container import read_header
 from headway.checkpoint.packing import Matrix
 from headway.checkpoint.prepared import WEIGHTS
@@ -25,6 +23,7 @@ from headway.native.abi import Kind
 from headway.runner.native_build import build_native_runner
 from headway.runner.native_runner import NativeRunner
 from headway.types import Entry, ResolvedSampling, Slice, StepPlan
+from served import MODEL, about_this_machine
 
 NAMES = [kind.name.lower() for kind in Kind] + ["select"]
 

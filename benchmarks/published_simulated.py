@@ -15,8 +15,6 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from served import about_this_machine
-
 from headway.config import KVReservation, PolicyName
 from headway.measurement import summarize
 from headway.sim.roofline import known_device, known_model, roofline_profile
@@ -26,6 +24,7 @@ from headway.workload.arrivals import at_once
 from headway.workload.job import Workload
 from headway.workload.laws import parse_law
 from headway.workload.synthetic import synthesize
+from served import about_this_machine
 
 PROMPT, MEAN = 512, 128
 SEATS = {32: 16, 128: 12, 512: 8, 1536: 4}

@@ -16,8 +16,6 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from served import about_this_machine
-
 from headway.bench.drive import drive
 from headway.bench.engine_target import EngineTarget
 from headway.config import EngineConfig
@@ -26,6 +24,7 @@ from headway.workload.arrivals import at_once
 from headway.workload.job import Workload
 from headway.workload.laws import parse_law
 from headway.workload.synthetic import synthesize
+from served import about_this_machine
 
 
 def workloads(round_number: int) -> dict[str, tuple[Workload, int | None]]:

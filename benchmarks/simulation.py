@@ -25,8 +25,6 @@ from pathlib import Path
 from statistics import median
 from typing import get_args
 
-from served import about_this_machine
-
 from headway.bench.drive import drive
 from headway.bench.engine_target import EngineTarget
 from headway.bench.probe import probe
@@ -44,6 +42,7 @@ from headway.workload.job import Workload
 from headway.workload.laws import parse_law
 from headway.workload.synthetic import synthesize
 from headway.workload.traces import read_trace
+from served import about_this_machine
 
 GATES = {
     "output_throughput": 0.05,
@@ -153,7 +152,7 @@ def compare(profile: Profile, real: Real, workload: Workload) -> dict[str, objec
 def contests() -> dict[str, Workload]:
     """What the policies are ranked on, with 16 seats: a burst, and arrivals."""
     lengths = parse_law("exponential:64:256")
-    made = partial(synthesize, requests=96, prompt=parse_law("64"), output=lengths)
+    made = partial(synthesize, requests=64, prompt=parse_law("64"), output=lengths)
     return {
         "burst": made(arrivals=at_once, seed=3),
         "arrivals": made(arrivals=poisson(5.0), seed=4),
