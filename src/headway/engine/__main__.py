@@ -7,6 +7,7 @@ process that is still loading ends with its parent.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import sys
 from typing import TYPE_CHECKING
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 def build(start: Start) -> tuple[Engine, EngineInfo]:
     from headway.engine.build import build_engine
 
-    return build_engine(start)
+    built = build_engine(start)
+    # What is there now stays: a full collection that looks at all of it takes longer than a step.
+    gc.collect()
+    gc.freeze()
+    return built
 
 
 def main() -> int:
