@@ -17,13 +17,13 @@ import argparse
 import asyncio
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 from statistics import median
-from typing import get_args
+from typing import TypedDict, get_args
 
 from headway.bench.drive import drive
 from headway.bench.engine_target import EngineTarget
@@ -123,29 +123,51 @@ def in_simulator(profile: Profile, recording: Recording, workload: Workload) -> 
     return summarize(found.records, duration=found.duration, gaps=found.gaps)
 
 
-def compare(profile: Profile, real: Real, workload: Workload) -> dict[str, object]:
+class Row(TypedDict):
+    """What became of one workload in one round."""
+
+    steps: int
+    step_errors: dict[str, float]
+    own_fit: dict[str, float]
+    figures: dict[str, dict[str, float]]
+    replay_identical: bool
+
+
+def compare(profile: Profile, real: Real, workload: Workload) -> Row:
     """One workload's row: errors of steps, measured beside predicted, and the replay."""
     predicted = in_simulator(profile, real.recording, workload)
     errors = errors_on(profile, real.recording)
     floor = errors_on(fit_recording(real.recording), real.recording)
-    rows = {
-        name: {
-            "measured": real.summary[name],
-            "predicted": predicted[name],
-            "error": predicted[name] / real.summary[name] - 1,
-            "within": abs(predicted[name] / real.summary[name] - 1) <= gate,
-        }
+    return Row(
+        steps=len(real.recording.steps),
+        step_errors={"mean": errors.mean, "p95": errors.p95},
+        own_fit={"mean": floor.mean, "p95": floor.p95},
+        figures={
+            name: {
+                "measured": real.summary[name],
+                "predicted": predicted[name],
+                "error": predicted[name] / real.summary[name] - 1,
+            }
+            for name in GATES
+            if real.summary.get(name)
+        },
+        replay_identical=replay(real.recording).identical,
+    )
+
+
+def typical_errors(rows: Sequence[Row]) -> dict[str, dict[str, object]]:
+    """By figure, the error of the round in the middle, and whether it is within its gate."""
+    steps = {
+        f"step error {name}": ([row["step_errors"][name] for row in rows], gate)
+        for name, gate in STEPS.items()
+    }
+    figures = {
+        name: ([row["figures"][name]["error"] for row in rows], gate)
         for name, gate in GATES.items()
-        if real.summary.get(name)
     }
     return {
-        "steps": len(real.recording.steps),
-        "step error mean": errors.mean,
-        "step error p95": errors.p95,
-        "own fit's mean": floor.mean,
-        "own fit's p95": floor.p95,
-        "figures": rows,
-        "replay identical": replay(real.recording).identical,
+        name: {"median": (middle := median(errors)), "gate": gate, "within": abs(middle) <= gate}
+        for name, (errors, gate) in (steps | figures).items()
     }
 
 
@@ -196,7 +218,7 @@ def misplaced(rows: Mapping[str, Figures], figure: str) -> list[str]:
 
 async def everything(given: argparse.Namespace) -> dict[str, object]:
     config = EngineConfig(**({"model": given.model} if given.model else {}))
-    found: dict[str, list[object]] = {}
+    found: dict[str, list[Row]] = {}
     policies: dict[str, dict[str, Figures]] = {}
     fits = []
     for _ in range(given.rounds):
@@ -210,6 +232,8 @@ async def everything(given: argparse.Namespace) -> dict[str, object]:
             found.setdefault(name, []).append(row)
             print(name, json.dumps(row, indent=1), flush=True)
         await contest(config, profile, given.keep, policies)
+    typical = {name: typical_errors(rows) for name, rows in found.items()}
+    print(json.dumps(typical, indent=1))
     wrong = {
         name: {figure: misplaced(rows, figure) for figure in RANKED}
         for name, rows in policies.items()
@@ -218,6 +242,7 @@ async def everything(given: argparse.Namespace) -> dict[str, object]:
     return {
         "gates": {"steps": STEPS, **GATES},
         "fits": fits,
+        "held out, median of rounds": typical,
         "held out": found,
         "policies": policies,
         "in the wrong order": wrong,
