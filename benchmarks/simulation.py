@@ -1,12 +1,13 @@
 """Does the simulator foretell what this machine does? Fits on one workload, predicts others.
 
-Each round fits a profile to probe steps of a real engine (as `headway profile` does). Then
-workloads that the fit has not seen run twice: on the engine, which records its steps, and in the
-simulator, which is given nothing but the workload. Compared are the duration of each step,
-throughput and latencies, the order of the policies, and whether a replay of each recording makes
-identical plans. Beside the errors of steps stand those of a profile fitted to the very same steps:
-what no model of this shape could do better, because the machine is not the same from one moment to
-the next.
+Each round probes a real engine (as `headway profile` does), and then runs workloads that the fit
+does not see: synthetic ones, a trace, and all policies on two more. One profile is fitted to the
+probes of all rounds, and the simulator is given nothing but that and the workloads. Compared are
+the middle of the rounds and the middle of as many simulated ones, because neither is the same
+twice: the duration of each step, throughput and latencies, the order of the policies, and whether a
+replay of each recording makes identical plans. Beside the errors of steps stand those of a profile
+fitted to the very same steps: what no model of this shape could do better, because the machine is
+not the same from one moment to the next.
 
     python benchmarks/simulation.py --trace AzureLLMInferenceTrace_conv.csv --out results.json
 """
@@ -17,26 +18,27 @@ import argparse
 import asyncio
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 from statistics import median
-from typing import TypedDict, get_args
+from typing import get_args
 
 from headway.bench.drive import drive
 from headway.bench.engine_target import EngineTarget
-from headway.bench.probe import probe
+from headway.bench.probe import SECONDS, run_probes
 from headway.config import EngineConfig, PolicyName
 from headway.latency.profile import Profile
 from headway.llm import AsyncLLM
 from headway.measurement import summarize
-from headway.recording.fitting import errors_on, fit_recording
+from headway.recording.fitting import errors_on, fit_recording, fit_recordings
 from headway.recording.lines import Recording
 from headway.recording.reader import read_recordings
 from headway.sim.replay import replay
 from headway.sim.simulate import Setup, simulate
+from headway.types import Limits
 from headway.workload.arrivals import at_once, poisson
 from headway.workload.job import Workload
 from headway.workload.laws import parse_law
@@ -54,16 +56,29 @@ GATES = {
     "p99_e2el_ms": 0.15,
 }
 """Figures, and how far from the measured one the predicted one may be."""
+STEP_GATES = {"mean": 0.08, "p95": 0.20}
 RANKED = ("output_throughput", "p50_e2el_ms")
-STEPS = {"mean": 0.08, "p95": 0.20}
+NARROW = 16
+"""Seats for which the policies contend."""
+
+Summary = Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Real:
     """A workload on the real engine."""
 
-    summary: Mapping[str, float]
+    summary: Summary
     recording: Recording
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """Everything once. Of contests: by workload and policy."""
+
+    probes: Recording
+    held_out: Mapping[str, Real]
+    contests: Mapping[str, Mapping[PolicyName, Real]]
 
 
 def workloads(trace: Path | None, scale: float) -> dict[str, Workload]:
@@ -91,86 +106,6 @@ def workloads(trace: Path | None, scale: float) -> dict[str, Workload]:
     return chosen
 
 
-async def on_engine(config: EngineConfig, workload: Workload, keep: Path | None) -> Real:
-    """Run a workload on an engine of its own, which is warm when the clock starts."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(keep or folder) / f"{workload.name} {config.policy}.jsonl"
-        path.unlink(missing_ok=True)
-        llm = await AsyncLLM.start(replace(config, record=str(path)))
-        try:
-            with EngineTarget(llm) as target:
-                warm = replace(workload, jobs=workload.jobs[:4])
-                await drive(target, warm, label="warm")
-                driven = await drive(target, workload)
-        finally:
-            await llm.close()
-        (recording,) = read_recordings(path)
-    return Real(summary=summarize(driven.records, duration=driven.duration), recording=recording)
-
-
-def in_simulator(profile: Profile, recording: Recording, workload: Workload) -> dict[str, float]:
-    engine = recording.engine
-    setup = Setup(
-        profile=profile,
-        limits=engine.limits,
-        num_blocks=engine.num_blocks,
-        block_size=engine.block_size,
-        policy=next(name for name in get_args(PolicyName) if name == engine.policy),
-        dynamic_wait=engine.dynamic_wait,
-        prefix_caching=engine.prefix_caching,
-    )
-    found = simulate(workload, setup)
-    return summarize(found.records, duration=found.duration, gaps=found.gaps)
-
-
-class Row(TypedDict):
-    """What became of one workload in one round."""
-
-    steps: int
-    step_errors: dict[str, float]
-    own_fit: dict[str, float]
-    figures: dict[str, dict[str, float]]
-    replay_identical: bool
-
-
-def compare(profile: Profile, real: Real, workload: Workload) -> Row:
-    """One workload's row: errors of steps, measured beside predicted, and the replay."""
-    predicted = in_simulator(profile, real.recording, workload)
-    errors = errors_on(profile, real.recording)
-    floor = errors_on(fit_recording(real.recording), real.recording)
-    return Row(
-        steps=len(real.recording.steps),
-        step_errors={"mean": errors.mean, "p95": errors.p95},
-        own_fit={"mean": floor.mean, "p95": floor.p95},
-        figures={
-            name: {
-                "measured": real.summary[name],
-                "predicted": predicted[name],
-                "error": predicted[name] / real.summary[name] - 1,
-            }
-            for name in GATES
-            if real.summary.get(name)
-        },
-        replay_identical=replay(real.recording).identical,
-    )
-
-
-def typical_errors(rows: Sequence[Row]) -> dict[str, dict[str, object]]:
-    """By figure, the error of the round in the middle, and whether it is within its gate."""
-    steps = {
-        f"step error {name}": ([row["step_errors"][name] for row in rows], gate)
-        for name, gate in STEPS.items()
-    }
-    figures = {
-        name: ([row["figures"][name]["error"] for row in rows], gate)
-        for name, gate in GATES.items()
-    }
-    return {
-        name: {"median": (middle := median(errors)), "gate": gate, "within": abs(middle) <= gate}
-        for name, (errors, gate) in (steps | figures).items()
-    }
-
-
 def contests() -> dict[str, Workload]:
     """What the policies are ranked on, with 16 seats: a burst, and arrivals."""
     lengths = parse_law("exponential:64:256")
@@ -181,32 +116,135 @@ def contests() -> dict[str, Workload]:
     }
 
 
-Figures = dict[str, dict[str, list[float]]]
-"""Of one policy: figure, measured or predicted, one value a round."""
+async def recorded(
+    config: EngineConfig, path: Path, work: Callable[[AsyncLLM], Awaitable[None]]
+) -> Recording:
+    """What an engine of its own did meanwhile."""
+    path.unlink(missing_ok=True)
+    llm = await AsyncLLM.start(replace(config, record=str(path)))
+    try:
+        await work(llm)
+    finally:
+        await llm.close()
+    (recording,) = read_recordings(path)
+    return recording
 
 
-async def contest(
-    config: EngineConfig, profile: Profile, keep: Path | None, found: dict[str, dict[str, Figures]]
-) -> None:
-    """Every policy on every contest, measured and predicted; added to what was found."""
-    narrow = replace(config, max_num_seqs=16)
-    for name, workload in contests().items():
-        for policy in get_args(PolicyName):
-            real = await on_engine(replace(narrow, policy=policy), workload, keep)
-            predicted = in_simulator(profile, real.recording, workload)
-            row = found.setdefault(name, {}).setdefault(policy, {})
-            for figure in RANKED:
-                pair = row.setdefault(figure, {"measured": [], "predicted": []})
-                pair["measured"].append(real.summary[figure])
-                pair["predicted"].append(predicted[figure])
-            print(name, policy, json.dumps(row), flush=True)
+async def on_engine(config: EngineConfig, workload: Workload, path: Path) -> Real:
+    """Run a workload on an engine that is warm when the clock starts."""
+    summary: dict[str, float] = {}
+
+    async def work(llm: AsyncLLM) -> None:
+        with EngineTarget(llm) as target:
+            await drive(target, replace(workload, jobs=workload.jobs[:4]), label="warm")
+            driven = await drive(target, workload)
+        summary.update(summarize(driven.records, duration=driven.duration))
+
+    recording = await recorded(config, path, work)
+    print(f"{path.stem}: {summary['output_throughput']:.1f} output tokens/s", flush=True)
+    return Real(summary=summary, recording=recording)
+
+
+async def measure_round(
+    config: EngineConfig, held_out: Mapping[str, Workload], folder: Path
+) -> Round:
+    async def probing(llm: AsyncLLM) -> None:
+        await run_probes(llm, SECONDS, lambda _: None)
+
+    probes = await recorded(config, folder / "probes.jsonl", probing)
+    found = {
+        name: await on_engine(config, workload, folder / f"{number} {config.policy}.jsonl")
+        for number, (name, workload) in enumerate(held_out.items())
+    }
+    narrow = replace(config, max_num_seqs=NARROW)
+    contended = {
+        name: {
+            policy: await on_engine(
+                replace(narrow, policy=policy), workload, folder / f"{name} {policy}.jsonl"
+            )
+            for policy in get_args(PolicyName)
+        }
+        for name, workload in contests().items()
+    }
+    return Round(probes=probes, held_out=found, contests=contended)
+
+
+def in_simulator(profile: Profile, setting: Recording, workload: Workload, seed: int) -> Summary:
+    """The same settings as the recorded engine's; of the recording nothing else is used."""
+    engine = setting.engine
+    limits: Limits = engine.limits
+    setup = Setup(
+        profile=profile,
+        limits=limits,
+        num_blocks=engine.num_blocks,
+        block_size=engine.block_size,
+        policy=next(name for name in get_args(PolicyName) if name == engine.policy),
+        dynamic_wait=engine.dynamic_wait,
+        prefix_caching=engine.prefix_caching,
+    )
+    found = simulate(workload, setup, seed=seed)
+    return summarize(found.records, duration=found.duration, gaps=found.gaps)
+
+
+def compare(profile: Profile, reals: Sequence[Real], workload: Workload) -> dict[str, object]:
+    """One workload: the middle of the rounds beside the middle of as many simulations."""
+    simulated = [
+        in_simulator(profile, real.recording, workload, seed) for seed, real in enumerate(reals)
+    ]
+    errors = [errors_on(profile, real.recording) for real in reals]
+    floors = [errors_on(fit_recording(real.recording), real.recording) for real in reals]
+    rows: dict[str, object] = {}
+    for name, gate in STEP_GATES.items():
+        each = [getattr(error, name) for error in errors]
+        own = [getattr(floor, name) for floor in floors]
+        rows[f"step error {name}"] = {
+            "error": median(each),
+            "within": median(each) <= gate,
+            "each": each,
+            "of a fit to the same steps": own,
+        }
+    for name, gate in GATES.items():
+        measured = [real.summary[name] for real in reals]
+        predicted = [summary[name] for summary in simulated]
+        error = median(predicted) / median(measured) - 1
+        rows[name] = {
+            "error": error,
+            "within": abs(error) <= gate,
+            "measured": measured,
+            "predicted": predicted,
+        }
+    rows["steps"] = [len(real.recording.steps) for real in reals]
+    rows["replays identical"] = all(replay(real.recording).identical for real in reals)
+    return rows
+
+
+Figures = Mapping[str, Mapping[str, float]]
+"""Of one policy: by figure, what was measured and what was predicted."""
+
+
+def contend(
+    profile: Profile, reals: Mapping[PolicyName, Sequence[Real]], workload: Workload
+) -> dict[str, Figures]:
+    rows: dict[str, Figures] = {}
+    for policy, runs in reals.items():
+        simulated = [
+            in_simulator(profile, real.recording, workload, seed) for seed, real in enumerate(runs)
+        ]
+        rows[policy] = {
+            figure: {
+                "measured": median(real.summary[figure] for real in runs),
+                "predicted": median(summary[figure] for summary in simulated),
+            }
+            for figure in RANKED
+        }
+    return rows
 
 
 def misplaced(rows: Mapping[str, Figures], figure: str) -> list[str]:
-    """Pairs of policies whose medians are 5 % apart or more, and predicted the other way round."""
+    """Pairs of policies that are 5 % apart or more, and predicted the other way round."""
 
     def ratio(one: str, other: str, kind: str) -> float:
-        return median(rows[one][figure][kind]) / median(rows[other][figure][kind])
+        return rows[one][figure][kind] / rows[other][figure][kind]
 
     return [
         f"{one}, {other}"
@@ -216,37 +254,44 @@ def misplaced(rows: Mapping[str, Figures], figure: str) -> list[str]:
     ]
 
 
-async def everything(given: argparse.Namespace) -> dict[str, object]:
-    config = EngineConfig(**({"model": given.model} if given.model else {}))
-    found: dict[str, list[Row]] = {}
-    policies: dict[str, dict[str, Figures]] = {}
-    fits = []
-    for _ in range(given.rounds):
-        profile = await probe(config)
-        fits.append({name: getattr(profile.fit, name) for name in ("steps", "mean", "p95")})
-        print(f"fit: {profile.fit}", flush=True)
-        if given.keep:
-            (given.keep / "profile.json").write_text(profile.to_json())
-        for name, workload in workloads(given.trace, given.scale).items():
-            row = compare(profile, await on_engine(config, workload, given.keep), workload)
-            found.setdefault(name, []).append(row)
-            print(name, json.dumps(row, indent=1), flush=True)
-        await contest(config, profile, given.keep, policies)
-    typical = {name: typical_errors(rows) for name, rows in found.items()}
-    print(json.dumps(typical, indent=1))
-    wrong = {
-        name: {figure: misplaced(rows, figure) for figure in RANKED}
-        for name, rows in policies.items()
+def judge(rounds: Sequence[Round], held_out: Mapping[str, Workload]) -> dict[str, object]:
+    profile = fit_recordings([each.probes for each in rounds])
+    policies = {
+        name: contend(
+            profile,
+            {
+                policy: [each.contests[name][policy] for each in rounds]
+                for policy in get_args(PolicyName)
+            },
+            workload,
+        )
+        for name, workload in contests().items()
     }
-    print(f"in the wrong order: {wrong}")
     return {
-        "gates": {"steps": STEPS, **GATES},
-        "fits": fits,
-        "held out, median of rounds": typical,
-        "held out": found,
+        "gates": {"steps": STEP_GATES, **GATES},
+        "fit": {name: getattr(profile.fit, name) for name in ("steps", "mean", "p95", "stalls")},
+        "held out": {
+            name: compare(profile, [each.held_out[name] for each in rounds], workload)
+            for name, workload in held_out.items()
+        },
         "policies": policies,
-        "in the wrong order": wrong,
+        "in the wrong order": {
+            name: {figure: misplaced(rows, figure) for figure in RANKED}
+            for name, rows in policies.items()
+        },
     }
+
+
+async def measure(given: argparse.Namespace, folder: Path) -> dict[str, object]:
+    config = EngineConfig(**({"model": given.model} if given.model else {}))
+    held_out = workloads(given.trace, given.scale)
+    rounds = []
+    for number in range(1, given.rounds + 1):
+        print(f"round {number}", flush=True)
+        inside = folder / f"round {number}"
+        inside.mkdir(parents=True, exist_ok=True)
+        rounds.append(await measure_round(config, held_out, inside))
+    return judge(rounds, held_out)
 
 
 def main() -> None:
@@ -254,11 +299,13 @@ def main() -> None:
     parser.add_argument("--model", default=None)
     parser.add_argument("--trace", type=Path, help="the Azure conversation trace of 2023")
     parser.add_argument("--scale", type=float, default=1.0, help="of the rates of arrival")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--keep", type=Path, help="folder for the profile and the recordings")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--keep", type=Path, help="folder for the recordings")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    found = asyncio.run(everything(given))
+    with tempfile.TemporaryDirectory() as folder:
+        found = asyncio.run(measure(given, given.keep or Path(folder)))
+    print(json.dumps(found, indent=1))
     if given.out:
         given.out.write_text(json.dumps(about_this_machine() | found, indent=1) + "\n")
 
