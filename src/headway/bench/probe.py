@@ -27,11 +27,13 @@ from headway.types import Limits
 from headway.workload.job import Job, Segment, Workload
 from headway.workload.tokens import vocabulary_tokens
 
-SECONDS = 40.0
+SECONDS = 45.0
 """How long probing takes, about."""
 _LENGTHS = (1, 5, 16, 48, 130, 400, 700, 1500)
 _LONG = (3000, 6000)
 _SHORT = (8, 30, 100, 200)
+_LONG_ENOUGH = 32
+"""Tokens of an answer: the first dozen steps after a prompt are slower than those that follow."""
 _NARROW = 200
 """Steps that one stream would make beyond what a wide batch makes, times two."""
 _SPEED = 200.0
@@ -105,21 +107,21 @@ def probe_workloads(limits: Limits, room: int, *, seed: int = 0) -> Iterator[Wor
         yield make(f"{width} streams", sizes)
         if width == 1:
             for length in _LENGTHS:
-                yield make(f"one stream after {length} tokens", [(length, 12)])
+                yield make(f"one stream after {length} tokens", [(length, _LONG_ENOUGH)])
         if width == coarse[-1]:
             yield from _crowds(make)
     for length in _LONG:
-        yield make(f"one stream after {length} tokens", [(length, 12)])
+        yield make(f"one stream after {length} tokens", [(length, _LONG_ENOUGH)])
 
 
 def _crowds(make: _Maker) -> Iterator[Workload]:
     """Prompts that come while others decode, and many streams with long contexts."""
     for streams, output, gap in ((6, 100, 0.1), (24, 60, 0.2)):
-        late = [(make.pick((20, 60, 150, 350)), 10) for _ in range(12)]
+        late = [(make.pick((20, 60, 150, 350)), _LONG_ENOUGH) for _ in range(12)]
         sizes = [(40, output)] * streams + late
         yield make(f"prompts beside {streams} streams", sizes, first=streams, gap=gap)
     for width, length in ((4, 1200), (12, 600), (32, 350)):
-        yield make(f"{width} streams after {length} tokens", [(length, 16)] * width)
+        yield make(f"{width} streams after {length} tokens", [(length, _LONG_ENOUGH)] * width)
 
 
 class _Maker:

@@ -24,7 +24,6 @@ from headway.recording.lines import Recording
 from headway.recording.reader import read_recordings
 
 _LEFT_OUT = ("model", "policy", "dynamic_wait", "record")
-_SECONDS = 30.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds",
         type=float,
-        default=_SECONDS,
-        help=f"how long to probe, about (default: {_SECONDS:g})",
+        help="how long to probe, about (default: the better part of a minute)",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the profile here too")
     engine = parser.add_argument_group("engine to probe")
@@ -119,13 +117,14 @@ def error_lines(errors: CheckedErrors) -> Iterator[str]:
 def _fitted(arguments: argparse.Namespace) -> Profile:
     if arguments.source:
         return fit_recordings(read_recordings(arguments.source))
-    from headway.bench.probe import probe
+    from headway.bench.probe import SECONDS, probe
 
-    if not arguments.seconds > 0:
+    seconds = SECONDS if arguments.seconds is None else arguments.seconds
+    if not seconds > 0:
         raise InvalidRequest("--seconds must be more than 0", field="--seconds")
     config = collect(EngineConfig, arguments)
-    print(f"Probing {config.model} for about {arguments.seconds:.0f} s ...", flush=True)
-    return asyncio.run(probe(config, seconds=arguments.seconds, watch=_watch))
+    print(f"Probing {config.model} for about {seconds:.0f} s ...", flush=True)
+    return asyncio.run(probe(config, seconds=seconds, watch=_watch))
 
 
 def _check_kept(path: Path, name: str | None) -> None:
