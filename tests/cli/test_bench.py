@@ -101,6 +101,23 @@ def test_serve_fails_where_requests_fail(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ((), ("inf", 1.0)),
+        (("--request-rate", "inf"), ("inf", 1.0)),
+        (("--request-rate", "200", "--burstiness", "inf"), (200.0, "inf")),
+    ],
+)
+def test_what_is_infinite_is_a_word_in_a_result(
+    words: tuple[str, ...], said: tuple[object, object], server: Running, tmp_path: Path
+) -> None:
+    given = ["bench", "serve", "--base-url", server.url, *SMALL, *words]
+    assert main([*given, "--save-result", "--result-dir", str(tmp_path)]) == 0
+    result = only_result(tmp_path)
+    assert (result["request_rate"], result["burstiness"]) == said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
         (("--base-url", "ftp://x"), "--base-url"),
         (("--max-concurrency", "0"), "--max-concurrency"),
         (("--extra-body", "[1]"), "--extra-body must be a JSON object"),

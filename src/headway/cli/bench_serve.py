@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import Any, Literal
 
 from headway.bench.serve import Load, Loaded
@@ -179,11 +180,16 @@ def _about(arguments: argparse.Namespace, load: Load, loaded: Loaded) -> dict[st
         "base_url": load.address.url,
         "model_id": loaded.model,
         "workload": load.workload.name,
-        "request_rate": "inf" if rate is None or rate == float("inf") else rate,
-        "burstiness": 1.0 if arguments.burstiness is None else arguments.burstiness,
+        "request_rate": "inf" if rate is None else _in_json(rate),
+        "burstiness": 1.0 if arguments.burstiness is None else _in_json(arguments.burstiness),
         "max_concurrency": load.max_concurrency,
         "seed": arguments.seed,
     }
+
+
+def _in_json(number: float) -> float | str:
+    """JSON has no infinity; vLLM's results have a word for it."""
+    return "inf" if math.isinf(number) else number
 
 
 def _name(arguments: argparse.Namespace, load: Load) -> str:
