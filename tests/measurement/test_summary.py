@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headway.measurement import RequestRecord, summarize
@@ -110,6 +110,7 @@ OBJECTIVES = parse_objectives("ttft_p99=1s,tpot=1s,itl=5s")
 
 
 @given(st.lists(RECORDS, max_size=8), st.floats(0, 100))
+@example([answered(ttft=0.0, gaps=())], 5e-324)
 def test_every_figure_is_a_number_that_json_can_hold(
     records: list[RequestRecord], duration: float
 ) -> None:

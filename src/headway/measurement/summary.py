@@ -15,6 +15,8 @@ from headway.measurement.record import RequestRecord
 from headway.types.objectives import Objective
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
+SHORTEST_RUN = 1e-9
+"""Seconds: the clocks tick in nanoseconds, and a run that took less has no rate."""
 
 
 def summarize(
@@ -54,7 +56,7 @@ def _volume(
         "total_output_tokens": written,
         "max_concurrent_requests": _most_at_once(records),
     }
-    if duration > 0:
+    if duration >= SHORTEST_RUN:
         figures["request_throughput"] = len(whole) / duration
         figures["output_throughput"] = written / duration
         figures["total_token_throughput"] = (read + written) / duration
@@ -68,7 +70,7 @@ def _on_time(
     figures: dict[str, float] = {}
     if records:
         figures["attainment"] = len(good) / len(records)
-    if duration > 0:
+    if duration >= SHORTEST_RUN:
         figures["request_goodput"] = len(good) / duration
         tokens = sum(record.output_tokens for record in good)
         figures["on_time_output_throughput"] = tokens / duration
