@@ -110,6 +110,19 @@ def test_followers_go_on_when_their_leader_is_aborted() -> None:
     assert house.runner.computed == 16 + 4 + 2  # the sealed block, the rest once, a tail, decodes
 
 
+def test_one_that_is_more_urgent_than_its_leader_waits_for_it_and_hits() -> None:
+    house = make_house(limits=limits_of(tokens=8))
+    prompt = tuple(range(20))
+    house.add(request_of("leader", prompt=prompt, max_tokens=2, priority=1))
+    house.step()
+    house.add(request_of("urgent", prompt=prompt, max_tokens=2, arrival=1.0))
+    house.drain()
+    read = [(part.seq, part.start) for plan in house.runner.plans for part in plan.slices]
+    assert [start for seq, start in read if seq == 1] == [0, 8, 16, 20]
+    assert next(start for seq, start in read if seq == 2) == 16
+    assert house.tokens["urgent"] == house.tokens["leader"]
+
+
 def test_a_wrong_guess_costs_the_latest_a_preemption_and_nobody_a_token() -> None:
     house = make_house(blocks=8, first_guess=1)
     for index in range(3):
