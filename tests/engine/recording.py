@@ -53,13 +53,14 @@ class Ticking:
 
     runner: Runner
     clock: StepClock
+    seconds: float = STEP_SECONDS
 
     def submit(self, plan: StepPlan) -> Pending:
-        self.clock.seconds += STEP_SECONDS
+        self.clock.seconds += self.seconds
         return self.runner.submit(plan)
 
 
-def recorded_house(**options: Any) -> tuple[House, Memory]:
+def recorded_house(*, step_seconds: float = STEP_SECONDS, **options: Any) -> tuple[House, Memory]:
     """As `make_house`, with a recorder that writes to memory."""
     house, memory = make_house(**options), Memory()
     line = replace(
@@ -71,8 +72,8 @@ def recorded_house(**options: Any) -> tuple[House, Memory]:
     )
     house.engine = Engine(
         scheduler=house.scheduler,
-        runner=Ticking(house.runner, house.clock),
+        runner=Ticking(house.runner, house.clock, step_seconds),
         clock=house.clock,
-        watch=Recorder(engine=line, stats=house.scheduler.stats, sink=memory),
+        watch=Recorder(engine=line, leftover=house.scheduler.leftover, sink=memory),
     )
     return house, memory

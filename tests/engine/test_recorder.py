@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headway.engine.recorder import TOLD_TOGETHER
 from headway.recording.lines import EngineLine, RequestLine, SliceLine, StepLine
 from headway.recording.tokens import recorded_tokens
 from tests.engine.recording import STEP_SECONDS, recorded_house
@@ -133,6 +134,34 @@ def test_lines_are_flushed_when_there_is_nothing_to_do_and_every_second() -> Non
     # The second and the third step began more than a second after the flush before them.
     assert memory.flushed[1:] == [2, 4, 5]
     assert len(memory.lines) == 5
+
+
+def test_short_steps_are_kept_and_told_together_but_not_many() -> None:
+    house, memory = recorded_house(step_seconds=0.001)
+    house.add(request_of(max_tokens=50))
+    told = []
+    for _ in range(50):
+        house.engine.step()
+        told.append(len(memory.steps))
+    assert all(step - count <= TOLD_TOGETHER + 1 for step, count in enumerate(told, 1))
+    assert len(set(told)) == 50 // TOLD_TOGETHER + 2  # none, every sixteen, and all when idle
+    assert [step.step for step in memory.steps] == list(range(1, 51))
+
+
+def test_an_id_that_comes_again_before_its_end_was_told_is_another_request() -> None:
+    house, memory = recorded_house(step_seconds=0.001)
+    house.add(request_of("other", max_tokens=9))
+    for most in (1, 2):
+        house.engine.add(request_of("again", max_tokens=most))
+        for _ in range(most):
+            house.engine.step()
+    house.engine.abort("other")
+    lines = [line for line in memory.lines if isinstance(line, RequestLine)]
+    assert [(line.id, line.seq, line.output_tokens, line.end_step) for line in lines] == [
+        ("again", 2, 1, 1),
+        ("again", 3, 2, 3),
+        ("other", 1, 3, 3),
+    ]
 
 
 requests = st.lists(

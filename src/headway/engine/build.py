@@ -60,7 +60,7 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     watch = None
     if file is not None:
         line = engine_line(config, info)
-        watch = Recorder(engine=line, stats=scheduler.stats, sink=file)
+        watch = Recorder(engine=line, leftover=scheduler.leftover, sink=file)
     engine = Engine(
         scheduler=scheduler,
         runner=loaded.runner,

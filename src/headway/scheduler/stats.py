@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -10,6 +11,13 @@ class Idle:
     """Nothing to compute; ask again at `until` (clock seconds), or after an arrival if None."""
 
     until: float | None = None
+
+
+class Leftover(NamedTuple):
+    """What the last step had no use for: free slots that stayed empty, and requests that wait."""
+
+    idle_slots: int
+    waiting: int
 
 
 @dataclass(slots=True, kw_only=True)

@@ -165,10 +165,10 @@ def _compare(plan: StepPlan | Idle, step: StepLine) -> str | None:
 
 
 def _compare_counts(scheduler: Scheduler, step: StepLine) -> str | None:
-    stats = scheduler.stats()
+    leftover = scheduler.leftover()
     for name, planned, recorded in (
-        ("idle slots", stats.idle_slots, step.idle_slots),
-        ("waiting", stats.waiting, step.waiting),
+        ("idle slots", leftover.idle_slots, step.idle_slots),
+        ("waiting", leftover.waiting, step.waiting),
     ):
         if planned != recorded:
             return f"step {step.step}: {planned} {name}, recorded were {recorded}"
