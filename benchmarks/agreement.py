@@ -161,6 +161,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8018)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    machine = about_this_machine()  # before its cores are divided
     with tempfile.TemporaryDirectory() as folder:
         runs = measure(given, Path(folder))
     ratios = {str(load): compared(runs, load) for load in loads(given)}
@@ -168,7 +169,7 @@ def main() -> None:
         shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
         print(f"{load}, ours over guidellm's:  {shown}")
     if given.out:
-        record = about_this_machine() | {"runs": runs, "ours over guidellm's": ratios}
+        record = machine | {"runs": runs, "ours over guidellm's": ratios}
         given.out.write_text(json.dumps(record, indent=1) + "\n")
 
 

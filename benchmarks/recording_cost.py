@@ -1,29 +1,24 @@
-"""What `--record` costs: throughput of the same work with and without it, in turns.
+"""What `--record` costs: the same work on one engine, with and without its recorder, in turns.
 
-A burst of 128 requests (many sequences a step) and one stream (many short steps), each on an engine
-of its own; the order changes every round. Prints medians over rounds and the ratio, which a noisy
-machine blurs. So the recorder's own time is measured as well, as a share of all the time that an
-engine takes for the same work.
+A burst of 64 requests (many sequences a step) and one stream (many short steps). One engine, since
+two that were started alike differ by more than a recorder costs. Prints the ratio of the times, the
+middle of all rounds with its standard error, and the recorder's own share of the time, which was
+measured where it works: between steps that fill the caches.
 
-    python benchmarks/recording_cost.py --rounds 8 --out results.json
+    python benchmarks/recording_cost.py --rounds 24 --out results.json
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import gc
 import json
 import statistics
 import tempfile
 import time
-import zlib
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from random import Random
 
-from headway.bench.drive import drive
-from headway.bench.engine_target import EngineTarget
 from headway.blocks import BlockPool
 from headway.clock import MonotonicClock
 from headway.config import EngineConfig
@@ -31,58 +26,28 @@ from headway.engine.build import describe, engine_line
 from headway.engine.loop import Engine, Watch
 from headway.engine.record_file import RecordFile
 from headway.engine.recorder import Recorder
-from headway.llm import AsyncLLM
 from headway.llm.storage import ready_model
 from headway.policy import make_policy
 from headway.runner import build_runner
 from headway.scheduler import Scheduler
 from headway.types import Request, ResolvedSampling
 from headway.workload.arrivals import at_once
-from headway.workload.job import Job, Workload
+from headway.workload.job import Job
 from headway.workload.laws import parse_law
 from headway.workload.synthetic import synthesize
+from headway.workload.tokens import vocabulary_tokens
 from served import about_this_machine
 
-
-def workloads(round_number: int) -> dict[str, tuple[Workload, int | None]]:
-    """Name: jobs, and how many at a time."""
-
-    def made(requests: int, output: str) -> Workload:
-        return synthesize(
-            requests=requests,
-            prompt=parse_law("128"),
-            output=parse_law(output),
-            arrivals=at_once,
-            seed=round_number,
-        )
-
-    return {
-        "burst": (made(128, "exponential:96:384"), None),
-        "one stream": (made(8, "128"), 1),
-    }
+LOADS = {"burst": (64, "exponential:96:384", 64), "one stream": (4, "128", 1)}
+"""Requests, tokens of an answer, and how many requests at a time."""
 
 
-async def throughput(config: EngineConfig, round_number: int) -> dict[str, float]:
-    """Output tokens a second."""
-    found = {}
-    llm = await AsyncLLM.start(config)
-    try:
-        with EngineTarget(llm) as target:
-            warm, _ = workloads(-1)["burst"]
-            await drive(target, replace(warm, jobs=warm.jobs[:8]), label="warm")
-            for name, (workload, at_a_time) in workloads(round_number).items():
-                driven = await drive(target, workload, max_concurrency=at_a_time, label=name)
-                found[name] = workload.output_tokens / driven.duration
-    finally:
-        await llm.close()
-    return found
-
-
-class Timed:
-    """A watch of the engine that is timed where it stands, between steps that fill the caches."""
+class Switch:
+    """A watch that can be turned off between requests, and whose time is taken."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
+        self.on = True
         self.seconds = 0.0
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -93,11 +58,14 @@ class Timed:
             inner(*args)
             self.seconds += time.perf_counter() - began
 
-        return timed
+        return timed if self.on else _nothing
 
 
-def recorder_shares(path: Path) -> dict[str, float]:
-    """Time in the recorder as a share of all time, in an engine of this process."""
+def _nothing(*_: object) -> None:
+    pass
+
+
+def switched_engine(path: Path) -> tuple[Engine, Switch]:
     config, prepared = ready_model(EngineConfig())
     loaded = build_runner(config, prepared.folder)
     scheduler = Scheduler(
@@ -108,61 +76,82 @@ def recorder_shares(path: Path) -> dict[str, float]:
         reserve_all=False,
     )
     line = engine_line(config, describe(config, loaded))
-    watch = Timed(Recorder(engine=line, leftover=scheduler.leftover, sink=RecordFile(path)))
-    engine = Engine(scheduler=scheduler, runner=loaded.runner, clock=MonotonicClock(), watch=watch)
-    shares = {}
-    for name, (workload, at_a_time) in workloads(0).items():
-        watch.seconds, began = 0.0, time.perf_counter()
-        waiting = [asked(f"{name} {i}", job) for i, job in enumerate(workload.jobs)]
-        while waiting or engine.has_work:
-            room = at_a_time is None or not engine.has_work
-            while waiting and room:
-                engine.add(waiting.pop())
-                room = at_a_time is None
-            engine.step()
-        shares[name] = watch.seconds / (time.perf_counter() - began)
-    return shares
+    switch = Switch(Recorder(engine=line, leftover=scheduler.leftover, sink=RecordFile(path)))
+    engine = Engine(scheduler=scheduler, runner=loaded.runner, clock=MonotonicClock(), watch=switch)
+    gc.collect()
+    gc.freeze()
+    return engine, switch
 
 
-def asked(name: str, job: Job) -> Request:
-    seed = zlib.crc32(name.encode())
-    prompt = tuple(Random(seed).choices(range(1000, 40000), k=job.prompt_tokens))
-    sampling = ResolvedSampling(max_tokens=job.output, seed=seed)
-    return Request(id=name, prompt=prompt, sampling=sampling, arrival=time.monotonic())
+def jobs_of(load: str, round_number: int) -> Sequence[Job]:
+    requests, output, _ = LOADS[load]
+    return synthesize(
+        requests=requests,
+        prompt=parse_law("128"),
+        output=parse_law(output),
+        arrivals=at_once,
+        seed=round_number,
+    ).jobs
+
+
+def seconds_for(engine: Engine, jobs: Sequence[Job], at_a_time: int) -> float:
+    """The jobs' answers do not depend on who watches; no two calls share a prompt's cache."""
+    engine_round = f"{time.monotonic_ns():x}"
+    waiting = [_request(f"{engine_round}-{i}", job, engine_round) for i, job in enumerate(jobs)]
+    began, under_way = time.perf_counter(), 0
+    while waiting or engine.has_work:
+        while waiting and under_way < at_a_time:
+            engine.add(waiting.pop())
+            under_way += 1
+        events = engine.step()
+        if isinstance(events, list):
+            under_way -= sum(event.finish is not None for event in events)
+    return time.perf_counter() - began
+
+
+def _request(name: str, job: Job, salt: str) -> Request:
+    sampling = ResolvedSampling(max_tokens=job.output, seed=0)
+    prompt = tuple(vocabulary_tokens(job))
+    return Request(
+        id=name, prompt=prompt, sampling=sampling, arrival=time.monotonic(), cache_salt=salt
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     runs: list[dict[str, object]] = []
-    rates: dict[tuple[str, bool], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
+        engine, switch = switched_engine(Path(folder) / "steps.jsonl")
+        seconds_for(engine, jobs_of("burst", -1), 64)
         for round_number in range(given.rounds):
-            for recorded in (False, True) if round_number % 2 else (True, False):
-                path = str(Path(folder) / f"{round_number}.jsonl") if recorded else None
-                config = EngineConfig(record=path)
-                figures = asyncio.run(throughput(config, round_number))
-                runs.append({"round": round_number, "recorded": recorded, **figures})
-                print(json.dumps(runs[-1]), flush=True)
-                for name, rate in figures.items():
-                    rates.setdefault((name, recorded), []).append(rate)
-        shares = recorder_shares(Path(folder) / "own.jsonl")
-    ratios = {}
-    for name in workloads(0):
-        pairs = zip(rates[name, True], rates[name, False], strict=True)
-        ratios[name] = statistics.median(on / off for on, off in pairs)
-        print(f"{name}: recorded over not, median of rounds: {ratios[name]:.4f}")
-    for name, share in shares.items():
-        print(f"{name}: the recorder takes {share:.3%} of the time")
+            for load, (_, _, at_a_time) in LOADS.items():
+                run: dict[str, object] = {"round": round_number, "load": load}
+                for switch.on in (False, True) if round_number % 2 else (True, False):
+                    switch.seconds = 0.0
+                    seconds = seconds_for(engine, jobs_of(load, round_number), at_a_time)
+                    run["on" if switch.on else "off"] = seconds
+                    if switch.on:
+                        run["share"] = switch.seconds / seconds
+                runs.append(run)
+                print(json.dumps(run), flush=True)
+    found = {load: _middle([run for run in runs if run["load"] == load]) for load in LOADS}
+    for load, figures in found.items():
+        print(load, json.dumps(figures))
     if given.out:
-        record = about_this_machine() | {
-            "runs": runs,
-            "recorded over not": ratios,
-            "recorder's share of the time": shares,
-        }
+        record = about_this_machine() | {"runs": runs, "found": found}
         given.out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _middle(runs: Sequence[dict[str, object]]) -> dict[str, float]:
+    ratios = [float(str(run["on"])) / float(str(run["off"])) for run in runs]
+    return {
+        "time with over without": statistics.median(ratios),
+        "standard error": statistics.stdev(ratios) / len(ratios) ** 0.5,
+        "recorder's share": statistics.median(float(str(run["share"])) for run in runs),
+    }
 
 
 if __name__ == "__main__":
