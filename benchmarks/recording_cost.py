@@ -19,17 +19,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from headway.blocks import BlockPool
 from headway.clock import MonotonicClock
 from headway.config import EngineConfig
-from headway.engine.build import describe, engine_line
+from headway.engine.build import describe, engine_line, scheduler_for
 from headway.engine.loop import Engine, Watch
 from headway.engine.record_file import RecordFile
 from headway.engine.recorder import Recorder
 from headway.llm.storage import ready_model
-from headway.policy import make_policy
 from headway.runner import build_runner
-from headway.scheduler import Scheduler
 from headway.types import Request, ResolvedSampling
 from headway.workload.arrivals import at_once
 from headway.workload.job import Job
@@ -68,13 +65,7 @@ def _nothing(*_: object) -> None:
 def switched_engine(path: Path) -> tuple[Engine, Switch]:
     config, prepared = ready_model(EngineConfig())
     loaded = build_runner(config, prepared.folder)
-    scheduler = Scheduler(
-        policy=make_policy(config.policy, dynamic_wait=config.dynamic_wait),
-        pool=BlockPool(num_blocks=loaded.num_blocks, block_size=loaded.block_size),
-        limits=loaded.limits,
-        prefix_caching=config.enable_prefix_caching,
-        reserve_all=False,
-    )
+    scheduler = scheduler_for(config, loaded)
     line = engine_line(config, describe(config, loaded))
     switch = Switch(Recorder(engine=line, leftover=scheduler.leftover, sink=RecordFile(path)))
     engine = Engine(scheduler=scheduler, runner=loaded.runner, clock=MonotonicClock(), watch=switch)
@@ -95,9 +86,9 @@ def jobs_of(load: str, round_number: int) -> Sequence[Job]:
 
 
 def seconds_for(engine: Engine, jobs: Sequence[Job], at_a_time: int) -> float:
-    """The jobs' answers do not depend on who watches; no two calls share a prompt's cache."""
-    engine_round = f"{time.monotonic_ns():x}"
-    waiting = [_request(f"{engine_round}-{i}", job, engine_round) for i, job in enumerate(jobs)]
+    """Seconds until all are answered. With its own salt no call hits what an earlier one cached."""
+    salt = f"{time.monotonic_ns():x}"
+    waiting = [_request(f"{salt}-{i}", job, salt) for i, job in enumerate(jobs)]
     began, under_way = time.perf_counter(), 0
     while waiting or engine.has_work:
         while waiting and under_way < at_a_time:

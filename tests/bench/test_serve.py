@@ -98,17 +98,22 @@ def test_whoever_is_never_ready_is_given_up() -> None:
         find([whole(200, b" " * (2**22 + 1))])
 
 
-def test_a_server_that_starts_is_waited_for() -> None:
+def test_a_server_that_starts_is_waited_for_and_the_user_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def main() -> None:
         def answer(number: int) -> Script:
-            return [whole(503, b"")] if number < 1 else [MODELS]
+            return [whole(503, b"")] if number < 2 else [MODELS]
 
         async with hostile(answer) as host:
             found = await find_out(host.address, model=None, headers={}, patience=60.0)
             assert found.model == "first"
-            assert len(host.requests) == 2
+            assert len(host.requests) == 3
 
     asyncio.run(main())
+    (record,) = [each for each in caplog.records if each.name == "headway.bench.served"]
+    assert "waiting up to 60 s for http://" in record.getMessage()
+    assert "status 503" in record.getMessage()
 
 
 def load_hostile(

@@ -176,12 +176,15 @@ requests = st.lists(
 )
 
 
-@given(requests, st.booleans())
+@given(requests, st.booleans(), st.sampled_from([0.0, 0.05, 1.0]))
 def test_every_plan_and_every_token_is_accounted_for(
-    asked: list[tuple[int, list[int], int, bool]], caching: bool
+    asked: list[tuple[int, list[int], int, bool]], caching: bool, pause: float
 ) -> None:
-    """Whatever is asked, also with preemptions and stop tokens."""
-    house, memory = recorded_house(blocks=14, prefix_caching=caching, first_guess=1)
+    """Whatever is asked, also with preemptions and stop tokens, and at whatever pace it is told."""
+    house, memory = recorded_house(
+        step_seconds=0.001, blocks=14, prefix_caching=caching, first_guess=1
+    )
+    house.pause = pause
     for number, (wait, prompt, most, stops) in enumerate(asked):
         for _ in range(wait):
             house.step()

@@ -32,6 +32,8 @@ class House:
     scheduler: Scheduler
     runner: FakeRunner
     clock: StepClock
+    pause: float = 1.0
+    """Seconds between two steps."""
     tokens: dict[str, list[int]] = field(default_factory=dict)
     ends: dict[str, TokenEvent] = field(default_factory=dict)
     firsts: dict[str, TokenEvent] = field(default_factory=dict)
@@ -52,7 +54,7 @@ class House:
         self.hear(self.engine.abort(request_id))
 
     def step(self) -> Idle | None:
-        """One step and one second; time jumps to where an idle engine wants to be asked again."""
+        """One step and a pause; time jumps to where an idle engine wants to be asked again."""
         news = self.engine.step()
         self.scheduler.check()
         if isinstance(news, Idle):
@@ -60,7 +62,7 @@ class House:
                 assert news.until > self.clock.seconds, "idle until the past"
                 self.clock.seconds = news.until
             return news
-        self.clock.seconds += 1.0
+        self.clock.seconds += self.pause
         self.hear(news)
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import msgspec
 from headway.bench.address import Address
 from headway.bench.connection import Broken, Connections
 from headway.errors import HeadwayError, InvalidRequest, Unavailable
+
+logger = logging.getLogger(__name__)
 
 MODELS = "/v1/models"
 PAUSE = 0.5
@@ -65,11 +68,12 @@ async def find_out(
 ) -> Served:
     """Wait until a server lists its models; take the given one, else the first.
 
-    A server without such a list will do where a model is given. Raises `Unavailable` where nobody
-    answers for `patience` seconds, `InvalidRequest` where the server lets nobody in without a key.
+    A server without such a list will do where a model is given. Warns once if it has to wait.
+    Raises `Unavailable` where nobody answers for `patience` seconds, `InvalidRequest` where the
+    server lets nobody in without a key.
     """
     connections = Connections(address, headers=headers, timeout=max(patience, 10.0))
-    deadline = time.monotonic() + patience
+    deadline, told = time.monotonic() + patience, False
     try:
         while True:
             whole = _Whole()
@@ -86,6 +90,9 @@ async def find_out(
                 return _named(model, why)
             if time.monotonic() >= deadline:
                 raise Unavailable(f"no server is ready at {address.url}: {why}")
+            if not told:
+                logger.warning("waiting up to %g s for %s: %s", patience, address.url, why)
+                told = True
             await asyncio.sleep(PAUSE)
     finally:
         connections.close()

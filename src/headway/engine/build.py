@@ -37,13 +37,7 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     config = start.config
     file = None if config.record is None else RecordFile(Path(config.record))
     loaded = build_runner(config, Path(start.prepared))
-    scheduler = Scheduler(
-        policy=make_policy(config.policy, dynamic_wait=config.dynamic_wait),
-        pool=BlockPool(num_blocks=loaded.num_blocks, block_size=loaded.block_size),
-        limits=loaded.limits,
-        prefix_caching=config.enable_prefix_caching,
-        reserve_all=config.kv_reservation == "full",
-    )
+    scheduler = scheduler_for(config, loaded)
     info = describe(config, loaded)
     logger.info(
         "engine ready device=%s dtype=%s kv_cache_dtype=%s backend=%s threads=%d policy=%s "
@@ -69,6 +63,17 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
         ideal=ideal_of(info),
     )
     return engine, info
+
+
+def scheduler_for(config: EngineConfig, loaded: LoadedRunner) -> Scheduler:
+    """A scheduler with an empty pool, within what the runner has room for."""
+    return Scheduler(
+        policy=make_policy(config.policy, dynamic_wait=config.dynamic_wait),
+        pool=BlockPool(num_blocks=loaded.num_blocks, block_size=loaded.block_size),
+        limits=loaded.limits,
+        prefix_caching=config.enable_prefix_caching,
+        reserve_all=config.kv_reservation == "full",
+    )
 
 
 def describe(config: EngineConfig, loaded: LoadedRunner) -> EngineInfo:
