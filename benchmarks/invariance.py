@@ -14,14 +14,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from headway.blocks import BlockPool
 from headway.checkpoint import prepare
 from headway.clock import MonotonicClock
 from headway.config import DEFAULT_MODEL, EngineConfig
 from headway.engine.loop import Engine
-from headway.policy import POLICIES, make_policy
 from headway.runner import build_runner
-from headway.scheduler import Idle, Scheduler
+from headway.scheduling import Idle, Scheduler
+from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.policy import POLICIES, make_policy
 from headway.types import Request, ResolvedSampling
 
 

@@ -14,14 +14,13 @@ import statistics
 from pathlib import Path
 from random import Random
 
-from headway.checkpoint.container import read_header
 from headway.checkpoint.packing import Matrix
-from headway.checkpoint.prepared import WEIGHTS
+from headway.checkpoint.prepared import WEIGHTS, read_header
 from headway.config import EngineConfig
-from headway.llm.storage import ready_model
+from headway.llm.weight_format import ready_model
 from headway.native.abi import Kind
+from headway.runner.native import NativeRunner
 from headway.runner.native_build import build_native_runner
-from headway.runner.native_runner import NativeRunner
 from headway.types import Entry, ResolvedSampling, Slice, StepPlan
 from served import MODEL, about_this_machine
 

@@ -16,14 +16,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headway.config import KVReservation, PolicyName
-from headway.measurement import summarize
-from headway.sim.roofline import known_device, known_model, roofline_profile
-from headway.sim.simulate import Setup, simulate
+from headway.perf.records import summarize
+from headway.perf.sim.roofline import known_device, known_model, roofline_profile
+from headway.perf.sim.simulate import Setup, simulate
+from headway.perf.workload.arrivals import at_once
+from headway.perf.workload.lengths import parse_law
+from headway.perf.workload.synthetic import synthesize
+from headway.perf.workload.workload import Workload
 from headway.types import Limits
-from headway.workload.arrivals import at_once
-from headway.workload.job import Workload
-from headway.workload.laws import parse_law
-from headway.workload.synthetic import synthesize
 from served import about_this_machine
 
 PROMPT, MEAN = 512, 128

@@ -23,16 +23,16 @@ from headway.clock import MonotonicClock
 from headway.config import EngineConfig
 from headway.engine.build import describe, engine_line, scheduler_for
 from headway.engine.loop import Engine, Watch
-from headway.engine.record_file import RecordFile
-from headway.engine.recorder import Recorder
-from headway.llm.storage import ready_model
+from headway.llm.weight_format import ready_model
+from headway.perf.workload.arrivals import at_once
+from headway.perf.workload.lengths import parse_law
+from headway.perf.workload.synthetic import synthesize
+from headway.perf.workload.tokens import vocabulary_tokens
+from headway.perf.workload.workload import Job
+from headway.recording.file import RecordFile
+from headway.recording.recorder import Recorder
 from headway.runner import build_runner
 from headway.types import Request, ResolvedSampling
-from headway.workload.arrivals import at_once
-from headway.workload.job import Job
-from headway.workload.laws import parse_law
-from headway.workload.synthetic import synthesize
-from headway.workload.tokens import vocabulary_tokens
 from served import about_this_machine
 
 LOADS = {"burst": (64, "exponential:96:384", 64), "one stream": (4, "128", 1)}

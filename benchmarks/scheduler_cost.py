@@ -11,9 +11,9 @@ import sys
 from random import Random
 from time import perf_counter
 
-from headway.blocks import BlockPool
-from headway.policy import make_policy
-from headway.scheduler import Idle, Scheduler
+from headway.scheduling import Idle, Scheduler
+from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.policy import make_policy
 from headway.types import Limits, Request, ResolvedSampling, Sampled, StepPlan, StepResult
 
 BLOCK_SIZE = 32

@@ -26,24 +26,24 @@ from pathlib import Path
 from statistics import median
 from typing import get_args
 
-from headway.bench.drive import drive
-from headway.bench.engine_target import EngineTarget
-from headway.bench.probe import SECONDS, run_probes
 from headway.config import EngineConfig, PolicyName
-from headway.latency.profile import Profile
 from headway.llm import AsyncLLM
-from headway.measurement import summarize
+from headway.perf.bench.engine_client import EngineTarget
+from headway.perf.bench.probe import SECONDS, run_probes
+from headway.perf.bench.run_load import drive
+from headway.perf.records import summarize
+from headway.perf.sim.replay import replay
+from headway.perf.sim.simulate import Setup, simulate
+from headway.perf.workload.arrivals import at_once, poisson
+from headway.perf.workload.lengths import parse_law
+from headway.perf.workload.synthetic import synthesize
+from headway.perf.workload.traces import read_trace
+from headway.perf.workload.workload import Workload
 from headway.recording.fitting import errors_on, fit_recording, fit_recordings
-from headway.recording.lines import Recording
+from headway.recording.format import Recording
 from headway.recording.reader import read_recordings
-from headway.sim.replay import replay
-from headway.sim.simulate import Setup, simulate
+from headway.steptime.profiles import Profile
 from headway.types import Limits
-from headway.workload.arrivals import at_once, poisson
-from headway.workload.job import Workload
-from headway.workload.laws import parse_law
-from headway.workload.synthetic import synthesize
-from headway.workload.traces import read_trace
 from served import about_this_machine
 
 GATES = {

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from headway.config import EngineConfig
-from headway.latency.sizes import MachineLimits, ModelSizes
+from headway.steptime.shape import MachineLimits, ModelSizes
 from headway.types import Limits, Request, TokenEvent
 
 MAX_MESSAGE = 256 * 2**20

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from headway.checkpoint.container import ALIGNMENT, Entry, read_header, write_container
+from headway.checkpoint.prepared import ALIGNMENT, Entry, read_header, write_container
 from headway.errors import ModelError
 
 VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from headway.checkpoint import Prepared, Storage, prepare
-from headway.checkpoint.gguf.rope import llama3_divisors
+from headway.checkpoint.gguf.model import llama3_divisors
 from headway.errors import HeadwayError, ModelError
 from headway.text import Tokenizer
 

@@ -14,8 +14,8 @@ from safetensors.numpy import load_file
 
 from headway.checkpoint import Storage, find, load_prepared, prepare
 from headway.checkpoint.cast import widen
-from headway.checkpoint.container import read_header
 from headway.checkpoint.packing import FORMS, Form, Matrix, code_rows, decode, unpack
+from headway.checkpoint.prepared import read_header
 from headway.checkpoint.storage import STORAGES, native_storage
 from headway.errors import ModelError
 from tests.checkpoint.test_gguf import HEADS, HIDDEN, INNER, KV_HEADS, SIZE, WORDS, write

@@ -8,13 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headway.checkpoint import (
-    list_models,
-    load_prepared,
-    prepare,
-    prepare_tokenizer,
-    remove_model,
-)
+from headway.checkpoint import list_models, load_prepared, prepare, prepare_tokenizer, remove_model
 from headway.checkpoint.cache import appearing, content_hash, locked
 from headway.errors import ModelError, ModelNotFound
 from headway.text import Tokenizer

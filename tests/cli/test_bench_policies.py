@@ -10,15 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from headway.bench import policies
-from headway.bench.policies import Comparison
-from headway.bench.scenario import Scenario
-from headway.bench.scenario_file import load_scenario
 from headway.cli.bench_policies import adapted, configure, run
 from headway.errors import InvalidRequest
-from headway.report.build import build_report
-from headway.report.json import read_report
-from headway.report.run import Run
+from headway.perf.bench import policies
+from headway.perf.bench.policies import Comparison
+from headway.perf.bench.scenario import Scenario
+from headway.perf.bench.scenario_file import load_scenario
+from headway.perf.report.json import read_report
+from headway.perf.report.run import Run, build_report
 
 SMALL = """
 title: two policies

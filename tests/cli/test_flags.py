@@ -8,14 +8,7 @@ from typing import Any
 
 import pytest
 
-from headway.cli.flags import (
-    add_flags,
-    check_known,
-    collect,
-    read_config_file,
-    truth,
-    whole_number,
-)
+from headway.cli.flags import add_flags, check_known, collect, read_config_file, truth, whole_number
 from headway.config import EngineConfig, ServerConfig
 from headway.errors import InvalidRequest
 from headway.types import SamplingParams

@@ -14,8 +14,8 @@ from headway.cli.workload_flags import (
     workload_from,
 )
 from headway.errors import InvalidRequest
+from headway.perf.workload import Workload
 from headway.types.objectives import parse_objectives
-from headway.workload import Workload
 
 TRACE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:46.0000000,300,40

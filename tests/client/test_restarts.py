@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headway.client.counters import MonotonicStats
-from headway.client.restarts import MAX_DEATHS, SETTLED, RestartPolicy
+from headway.client.handle import MonotonicStats
+from headway.client.process import MAX_DEATHS, SETTLED, RestartPolicy
 from headway.wire import EngineStats
 
 

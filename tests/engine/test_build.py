@@ -11,16 +11,15 @@ from headway.config import EngineConfig
 from headway.engine.build import build_engine, ideal_of
 from headway.engine.loop import Engine
 from headway.errors import InvalidRequest
-from headway.latency.features import roofline_seconds
-from headway.latency.shape import StepShape, shape_of
-from headway.latency.sizes import MachineLimits
 from headway.native import available
 from headway.recording.reader import read_recordings
-from headway.runner import machine_limits
+from headway.runner import peak_rates as machine_limits
+from headway.steptime.features import roofline_seconds
+from headway.steptime.shape import MachineLimits, StepShape, shape_of
 from headway.types import Slice, StepPlan
 from headway.wire import EngineInfo, Start
 from tests.models.families import write_tiny
-from tests.scheduler.house import request_of
+from tests.scheduling.house import request_of
 
 
 def measured(*, device: str, dtype: str, threads: int, isa: str | None) -> MachineLimits:

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.engine.cycles import Cycles
-from headway.engine.loop import Engine
+from headway.engine.loop import Cycles, Engine
 from headway.types import Slice, StepPlan
-from tests.engine.recording import STEP_SECONDS, Ticking, recorded_house
-from tests.scheduler.house import make_house, request_of
+from tests.recording.engine import STEP_SECONDS, Ticking, recorded_house
+from tests.scheduling.house import make_house, request_of
 
 
 def plan_of(tokens: int) -> StepPlan:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headway.scheduler import Idle
-from tests.scheduler.house import make_house, request_of
+from headway.scheduling import Idle
+from tests.scheduling.house import make_house, request_of
 
 
 def test_a_refusal_is_an_event_and_leaves_nothing_behind() -> None:

@@ -14,7 +14,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from headway.checkpoint import ModelConfig, Prepared, load_prepared
-from headway.types.text import TextConfig
+from headway.types.model import TextConfig
 
 EOS = 1999
 VOCABULARY = 2000

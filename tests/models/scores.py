@@ -14,7 +14,7 @@ from headway.native import abi
 from headway.ops import CacheShape
 from headway.ops.native.weights import address
 from headway.ops.reference import HostBatch, ReferenceBackend
-from headway.runner.native_runner import NativeRunner
+from headway.runner.native import NativeRunner
 
 Texts = Sequence[Sequence[int]]
 

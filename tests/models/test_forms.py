@@ -16,7 +16,7 @@ from headway.checkpoint import load_prepared, prepare
 from headway.config import EngineConfig
 from headway.native.library import available
 from headway.runner import build_runner
-from headway.runner.native_runner import NativeRunner
+from headway.runner.native import NativeRunner
 from tests.models.families import FAMILIES, VOCABULARY, write_tiny
 from tests.models.scores import native_scores, reference_scores
 from tests.models.unpacked import unpack_model

@@ -17,7 +17,7 @@ from headway.checkpoint import Prepared, Storage, prepare
 from headway.config import EngineConfig
 from headway.native.library import available
 from headway.runner import LoadedRunner, build_runner
-from headway.runner.native_runner import NativeRunner
+from headway.runner.native import NativeRunner
 from headway.types import ResolvedSampling
 from tests.models.families import FAMILIES, VOCABULARY, write_tiny
 from tests.models.scores import native_scores, reference_scores

@@ -12,9 +12,8 @@ import torch
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
-from headway.checkpoint.container import read_header
 from headway.checkpoint.packing import Matrix, decode, unpack
-from headway.checkpoint.prepared import WEIGHTS
+from headway.checkpoint.prepared import WEIGHTS, read_header
 
 Array = npt.NDArray[Any]
 

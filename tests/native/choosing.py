@@ -16,9 +16,9 @@ import numpy.typing as npt
 import torch
 
 from headway.native import Library, abi
-from headway.runner.ask import Ask, is_plain
-from headway.runner.random import words
-from headway.runner.sampling import STEPS
+from headway.runner.batch import Ask, is_plain
+from headway.runner.sampling.philox import words
+from headway.runner.sampling.steps import STEPS
 from headway.types import ResolvedSampling
 
 Floats = npt.NDArray[np.float32]

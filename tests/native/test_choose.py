@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.native import Library, abi, available, load, supported
-from headway.runner.ask import Ask
-from headway.runner.sampling import choose
+from headway.runner.batch import Ask
+from headway.runner.sampling.steps import choose
 from headway.types import ResolvedSampling
 from tests.native.choosing import Floats, acceptable, ask_for, choose_natively
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from headway.checkpoint.config import ModelConfig
 from headway.checkpoint.layout import targets
 from headway.errors import ModelError
 from headway.models import load_model
@@ -12,6 +11,7 @@ from headway.native.abi import Form
 from headway.ops import Floats, Matrix, Rope, Table, Vector
 from headway.ops.native import Recorder
 from headway.ops.native.weights import PackedMatrix
+from headway.types.model import ModelConfig
 
 
 class PaperWeights:

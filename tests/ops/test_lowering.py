@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.checkpoint.config import ModelConfig
 from headway.errors import ModelError
 from headway.native.abi import Epilogue, Form, Kind
 from headway.ops.native import BufferSpec, Listing, Operation, Recorder, describe, lower
-from headway.ops.native.allocate import share_buffers
+from headway.ops.native.program import share_buffers
+from headway.types.model import ModelConfig
 from tests.ops.paper import PaperWeights, record
 
 LLAMA = ModelConfig(

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headway.checkpoint.container import Entry, write_container
 from headway.checkpoint.packing import Matrix, code_rows, pack, stacked
+from headway.checkpoint.prepared import Entry, write_container
 from headway.errors import ModelError
 from headway.native.abi import Form
 from headway.ops.native import NativeWeights

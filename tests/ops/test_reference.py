@@ -14,7 +14,7 @@ from headway.errors import ModelError
 from headway.ops import AttentionSpec, CacheShape
 from headway.ops.reference import HostBatch, ReferenceBackend, onednn_bfloat16
 from headway.ops.reference.attention import store
-from headway.ops.reference.step import norm, rotate
+from headway.ops.reference.ops import norm, rotate
 
 CPU = torch.device("cpu")
 SHAPE = CacheShape(num_layers=1, num_blocks=4, block_size=8, num_kv_heads=1, head_dim=2)

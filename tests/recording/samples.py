@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from headway.latency.sizes import MachineLimits, ModelSizes
-from headway.recording.lines import EngineLine, Recording, RequestLine, SliceLine, StepLine
+from headway.recording.format import EngineLine, Recording, RequestLine, SliceLine, StepLine
+from headway.steptime.shape import MachineLimits, ModelSizes
 from headway.types import Limits
 
 SIZES = ModelSizes(

@@ -8,9 +8,6 @@ from random import Random
 import pytest
 
 from headway.errors import InvalidRequest
-from headway.latency.features import PRIOR
-from headway.latency.model import StepTimeModel
-from headway.latency.shape import StepShape, shape_of
 from headway.recording.fitting import (
     errors_on,
     fit_recording,
@@ -18,9 +15,12 @@ from headway.recording.fitting import (
     measured_steps,
     recorded_shape,
 )
-from headway.recording.lines import Recording, SliceLine, StepLine
-from tests.latency.world import part
+from headway.recording.format import Recording, SliceLine, StepLine
+from headway.steptime.features import PRIOR
+from headway.steptime.model import StepTimeModel
+from headway.steptime.shape import StepShape, shape_of
 from tests.recording.samples import ENGINE, MACHINE, RECORDING, SIZES
+from tests.steptime.world import part
 
 TRUTH = StepTimeModel(SIZES, MACHINE, PRIOR._replace(arithmetic=1.7, decode_cache=2.0))
 

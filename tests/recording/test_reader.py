@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.errors import InvalidRequest
-from headway.recording.lines import Recording
+from headway.recording.format import Line, Recording, lines_of, plain, write_recordings
 from headway.recording.reader import parse, read_recordings
-from headway.recording.writer import Line, lines_of, plain, write_recordings
 from tests.recording.samples import ENGINE, RECORDING, REQUEST, STEPS, recordings
 
 

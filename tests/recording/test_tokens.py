@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.blocks import chain
-from headway.recording.tokens import recorded_tokens
+from headway.recording.reader import recorded_tokens
+from headway.types.block_hash import chain
 from tests.recording.samples import REQUEST
 
 SIZE = 16

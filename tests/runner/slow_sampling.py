@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from headway.runner.ask import Ask
-from headway.runner.random import exponentials
+from headway.runner.batch import Ask
+from headway.runner.sampling.philox import exponentials
 
 NEVER = -math.inf
 
@@ -64,7 +64,7 @@ def choose_slowly(raw: list[float], ask: Ask) -> int | None:
 
 
 def winner(row: list[float], ask: Ask) -> int:
-    """The race of `headway.runner.sampling`, one token after the other."""
+    """The race of `headway.runner.sampling.steps`, one token after the other."""
     times = exponentials([ask.sampling.seed], [ask.position], len(row))[0].tolist()
     best, shortest = -1, math.inf
     for i, (time, x) in enumerate(zip(times, row, strict=True)):

@@ -15,7 +15,7 @@ from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.native.abi import Kind
 from headway.runner import build_runner
-from headway.runner.native_runner import NativeRunner
+from headway.runner.native import NativeRunner
 from headway.types import Entry, ResolvedSampling, StepPlan
 from headway.types.runner import Runner
 from tests.models.families import VOCABULARY

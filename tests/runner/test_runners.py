@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from headway.checkpoint import Storage, load_prepared
-from headway.checkpoint.container import read_header
-from headway.checkpoint.prepared import WEIGHTS
+from headway.checkpoint.prepared import WEIGHTS, read_header
 from headway.config import EngineConfig
 from headway.runner import build_runner
 from headway.types import Entry, ResolvedSampling, Slice, StepPlan

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.runner.ask import Ask, is_plain
-from headway.runner.sampling import STEPS, choose
+from headway.runner.batch import Ask, is_plain
+from headway.runner.sampling.steps import STEPS, choose
 from headway.types import ResolvedSampling
 from tests.runner.slow_sampling import NEVER, choose_slowly, kept
 

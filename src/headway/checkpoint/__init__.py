@@ -4,11 +4,11 @@ Everything comes out in one canonical form (see `layout` and `prepared`), so tha
 this package knows where a model came from. No tensor library is used here, only numpy.
 """
 
-from headway.checkpoint.config import ModelConfig, RopeScaling
 from headway.checkpoint.inventory import StoredModel, list_models, pull_model, remove_model
 from headway.checkpoint.prepare import Source, find, prepare, prepare_tokenizer
 from headway.checkpoint.prepared import Prepared, load_prepared
 from headway.checkpoint.storage import Storage, native_form, native_storage
+from headway.types.model import ModelConfig, RopeScaling
 
 __all__ = [
     "ModelConfig",

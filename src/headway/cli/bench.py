@@ -1,4 +1,6 @@
-"""`headway bench serve | throughput | latency | policies`: load, measured from the outside.
+"""Flags and files that the benchmarks of the command line share.
+
+`headway bench serve | throughput | latency | policies`: load, measured from the outside.
 
 Each has a module of its own. What all of them need of the command line stands in `bench_common`.
 """
@@ -7,6 +9,163 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from headway.errors import InvalidRequest
+from headway.perf.bench.result import METRICS, Wanted
+
+METRICS_SHOWN = "ttft,tpot,itl"
+
+
+def add_result_flags(parser: argparse.ArgumentParser) -> None:
+    """What is shown and kept of a run."""
+    group = parser.add_argument_group("results")
+    group.add_argument(
+        "--percentile-metrics",
+        metavar="LIST",
+        help=f"latencies to show, of {','.join(METRICS)} (default: {METRICS_SHOWN})",
+    )
+    group.add_argument(
+        "--metric-percentiles",
+        default="99",
+        metavar="LIST",
+        help="their percentiles to show, such as 50,99 (default: 99)",
+    )
+    group.add_argument("--records", metavar="FILE", help="write every request's record, JSON Lines")
+    group.add_argument("--save-result", action="store_true", help="write all figures as JSON")
+    group.add_argument(
+        "--save-detailed",
+        action="store_true",
+        help="with --save-result: each request's figures, too",
+    )
+    group.add_argument("--result-dir", metavar="DIR", help="folder for it (default: this one)")
+    group.add_argument("--result-filename", metavar="NAME", help="default: made from the run")
+    group.add_argument(
+        "--metadata",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="put these into the result, such as version=1.2",
+    )
+    group.add_argument("--disable-tqdm", action="store_true", help="show no progress")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What of a result goes into a file."""
+
+    path: Path | None
+    """None: nothing."""
+    detailed: bool
+    metadata: Mapping[str, str]
+
+
+def wanted_from(arguments: argparse.Namespace) -> Wanted:
+    """The figures that the flags ask for; raises `InvalidRequest` naming the flag."""
+    from headway.cli.workload_flags import objectives_from
+
+    return Wanted(
+        objectives=objectives_from(arguments),
+        metrics=_metrics(arguments.percentile_metrics or METRICS_SHOWN),
+        percentiles=_percentiles(arguments.metric_percentiles),
+    )
+
+
+def kept_result(arguments: argparse.Namespace, name: str) -> Kept:
+    """Where the result goes, made sure of before anything is measured; `name` if none is given.
+
+    Raises `InvalidRequest` naming the flag.
+    """
+    if not arguments.save_result:
+        for flag in ("save_detailed", "result_dir", "result_filename", "metadata"):
+            if getattr(arguments, flag):
+                spelt = "--" + flag.replace("_", "-")
+                raise InvalidRequest(f"{spelt} needs --save-result", field=spelt)
+        return Kept(path=None, detailed=False, metadata={})
+    folder = Path(arguments.result_dir or ".")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidRequest(
+            f"--result-dir: cannot make {folder}: {error.strerror}", field="--result-dir"
+        ) from error
+    safe = "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in name)
+    return Kept(
+        path=folder / (arguments.result_filename or f"{safe}-{now()}.json"),
+        detailed=arguments.save_detailed,
+        metadata=pairs_from(arguments.metadata, field="--metadata"),
+    )
+
+
+def _metrics(text: str) -> tuple[str, ...]:
+    chosen = tuple(word.strip() for word in text.split(","))
+    for word in chosen:
+        if word not in METRICS:
+            raise InvalidRequest(
+                f"--percentile-metrics: {word!r} is none of {', '.join(METRICS)}",
+                field="--percentile-metrics",
+            )
+    return chosen
+
+
+def _percentiles(text: str) -> tuple[float, ...]:
+    field = "--metric-percentiles"
+    try:
+        chosen = tuple(float(word) for word in text.split(","))
+    except ValueError as error:
+        raise InvalidRequest(f"{field} must be numbers, such as 50,99", field=field) from error
+    if not all(0 <= share <= 100 for share in chosen):
+        raise InvalidRequest(f"{field} must be in [0, 100]", field=field)
+    return chosen
+
+
+def pairs_from(words: Sequence[str], *, field: str) -> dict[str, str]:
+    """KEY=VALUE words as a mapping; raises `InvalidRequest` naming the flag."""
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise InvalidRequest(f"{field}: {word!r} is not KEY=VALUE", field=field)
+        found[key] = value
+    return found
+
+
+def at_least(low: int, name: str, value: int) -> int:
+    """The value; raises `InvalidRequest` naming the flag for one below `low`."""
+    if value < low:
+        raise InvalidRequest(f"{name} must be at least {low}, got {value}", field=name)
+    return value
+
+
+def places_from(arguments: argparse.Namespace) -> int | None:
+    """--max-concurrency; None without a bound."""
+    given: int | None = arguments.max_concurrency
+    return None if given is None else at_least(1, "--max-concurrency", given)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Raises `InvalidRequest` where the file cannot be written."""
+    try:
+        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InvalidRequest(f"cannot write {path}: {error.strerror}", field=str(path)) from error
+
+
+def complain(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(f"headway: {line}", file=sys.stderr)
+
+
+def now() -> str:
+    """The date and time that results bear."""
+    return datetime.now().strftime("%Y%m%d-%H%M%S")
+
 
 KINDS = {
     "serve": "load a server, ours or another's, and measure what its clients see",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from headway.cli.bench_common import at_least, complain, now, write_json
+from headway.cli.bench import at_least, complain, now, write_json
 from headway.cli.flags import add_flags, collect
-from headway.cli.loops import run_async
+from headway.cli.main import run_async
 from headway.config import EngineConfig
 
 PERCENTILES = (10, 25, 50, 75, 90, 99)
@@ -31,9 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from headway.bench.result import complaints
-    from headway.bench.throughput import batches, run_workloads
-    from headway.measurement import percentile
+    from headway.perf.bench.result import complaints
+    from headway.perf.bench.throughput import batches, run_workloads
+    from headway.perf.records import percentile
 
     for name in ("batch_size", "input_len", "output_len", "num_iters"):
         at_least(1, "--" + name.replace("_", "-"), getattr(arguments, name))

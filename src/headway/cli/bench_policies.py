@@ -12,13 +12,13 @@ import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
-from headway.bench.scenario import Scenario, System
-from headway.cli.bench_common import pairs_from
+from headway.cli.bench import pairs_from
 from headway.cli.flags import add_flags
-from headway.cli.loops import run_async
+from headway.cli.main import run_async
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
-from headway.report.run import Report
+from headway.perf.bench.scenario import Scenario, System
+from headway.perf.report.run import Report
 
 _GIVEN = (
     "dtype",
@@ -36,7 +36,7 @@ _GIVEN = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    from headway.bench.scenario_file import DEFAULT, scenario_names
+    from headway.perf.bench.scenario_file import DEFAULT, scenario_names
 
     parser.add_argument(
         "scenario",
@@ -70,9 +70,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from headway.bench.policies import compare
-    from headway.bench.scenario_file import load_scenario
-    from headway.report.table import tables
+    from headway.perf.bench.policies import compare
+    from headway.perf.bench.scenario_file import load_scenario
+    from headway.perf.report.table import tables
 
     scenario = adapted(load_scenario(arguments.scenario), arguments)
     about = pairs_from(arguments.about, field="--about")
@@ -148,8 +148,8 @@ def _check_writable(path: str | None) -> None:
 
 
 def _write(report: Report, json: str | None, html: str | None) -> None:
-    from headway.report.json import write_report
-    from headway.report.page import write_page
+    from headway.perf.report.json import write_report
+    from headway.perf.report.page import write_page
 
     if json is not None:
         write_report(json, report)

@@ -11,8 +11,7 @@ import json
 import math
 from typing import Any, Literal
 
-from headway.bench.serve import Load, Loaded
-from headway.cli.bench_common import (
+from headway.cli.bench import (
     add_result_flags,
     at_least,
     complain,
@@ -23,10 +22,11 @@ from headway.cli.bench_common import (
     wanted_from,
     write_json,
 )
-from headway.cli.loops import run_async
+from headway.cli.main import run_async
 from headway.cli.workload_flags import add_objective_flags, add_workload_flags, workload_from
 from headway.config import from_environment
 from headway.errors import InvalidRequest
+from headway.perf.bench.serve import Load, Loaded
 
 SPARE_FILES = 64
 """Open files beside one connection for each request."""
@@ -97,9 +97,9 @@ def _add_server_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from headway.bench.result import complaints, details, document, figures, table
-    from headway.bench.serve import load_server
-    from headway.measurement import write_records
+    from headway.perf.bench.result import complaints, details, document, figures, table
+    from headway.perf.bench.serve import load_server
+    from headway.perf.records import write_records
 
     wanted = wanted_from(arguments)
     load = _load(arguments)
@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _load(arguments: argparse.Namespace) -> Load:
-    from headway.bench.address import Address
+    from headway.perf.bench.http_connection import Address
 
     headers = pairs_from(arguments.header, field="--header")
     key = arguments.api_key or from_environment("--api-key")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from headway.cli.bench_common import (
+from headway.cli.bench import (
     add_result_flags,
     at_least,
     complain,
@@ -19,7 +19,7 @@ from headway.cli.bench_common import (
     write_json,
 )
 from headway.cli.flags import add_flags, collect
-from headway.cli.loops import run_async
+from headway.cli.main import run_async
 from headway.cli.workload_flags import add_objective_flags, add_workload_flags, workload_from
 from headway.config import EngineConfig
 
@@ -41,9 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from headway.bench.result import complaints, details, document, figures, table
-    from headway.bench.throughput import run_workloads
-    from headway.measurement import write_records
+    from headway.perf.bench.result import complaints, details, document, figures, table
+    from headway.perf.bench.throughput import run_workloads
+    from headway.perf.records import write_records
 
     wanted, result = wanted_from(arguments), kept_result(arguments, "headway-throughput")
     workload = workload_from(arguments)

@@ -17,10 +17,10 @@ import time
 from collections.abc import Iterator
 
 from headway import __version__, machine, native
-from headway.checkpoint.verdicts import Verdict
+from headway.checkpoint.quality_reports import Verdict
 from headway.cli.flags import add_flags, collect
 from headway.config import EngineConfig, cache_home
-from headway.latency.sizes import MachineLimits
+from headway.steptime.shape import MachineLimits
 from headway.wire import EngineInfo
 
 Fact = tuple[str, str]
@@ -115,7 +115,7 @@ def limits_row(limits: MachineLimits) -> str:
 
 
 def _measure(config: EngineConfig) -> None:
-    from headway.llm.machine_limits import measure_machine
+    from headway.llm.peak_rates import measure_machine
 
     print("\nMeasuring what this machine can do at most ...", flush=True)
     for number, limits in enumerate(measure_machine(config)):
@@ -125,7 +125,7 @@ def _measure(config: EngineConfig) -> None:
 
 
 def _judge(config: EngineConfig) -> None:
-    from headway.llm.quality import judge
+    from headway.perf.quality.evaluate import judge
 
     print(f"\nComparing all forms of {config.model} with float32 ...", flush=True)
     for line in quality_table(judge(config, watch=_watch)):

@@ -6,9 +6,7 @@ import argparse
 
 from headway.config import DEFAULT_MODEL
 from headway.errors import InvalidRequest
-from headway.latency.profile import Profile
-from headway.latency.store import find_profile, load_profile
-from headway.sim.roofline import (
+from headway.perf.sim.roofline import (
     BITS,
     device_names,
     known_device,
@@ -16,6 +14,7 @@ from headway.sim.roofline import (
     model_names,
     roofline_profile,
 )
+from headway.steptime.profiles import Profile, find_profile, load_profile
 
 
 def add_machine_flags(group: argparse._ActionsContainer) -> None:

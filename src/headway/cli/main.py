@@ -1,4 +1,6 @@
-"""Entry of the `headway` command: picks the subcommand and turns errors into one line.
+"""Runs a command's coroutine on the fastest event loop there is.
+
+Entry of the `headway` command: picks the subcommand and turns errors into one line.
 
 Exit status: 0 done, 1 failed for a reason that is printed, 2 wrong usage, 130 interrupted.
 """
@@ -6,13 +8,33 @@ Exit status: 0 done, 1 failed for a reason that is printed, 2 wrong usage, 130 i
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from headway import __version__
 from headway.errors import HeadwayError
+
+T = TypeVar("T")
+
+
+def run_async(main: Coroutine[Any, Any, T]) -> T:
+    """The coroutine's result, from uvloop where it exists, else from asyncio's own loop."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(main)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
 
 QUIET = ("bench", "profile")
 """Commands that start engine after engine, of whose starts nobody wants to hear."""

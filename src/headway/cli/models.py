@@ -54,7 +54,7 @@ def _pull(model: str) -> None:
 
 def _prepare(config: EngineConfig) -> None:
     """As an engine with these settings would need it; the folder's name says how it is stored."""
-    from headway.llm.storage import ready_model
+    from headway.llm.weight_format import ready_model
 
     _, prepared = ready_model(config)
     print(prepared.folder)

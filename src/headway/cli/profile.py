@@ -15,13 +15,18 @@ from pathlib import Path
 from headway.cli.flags import add_flags, collect
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
-from headway.latency.features import PRIOR
-from headway.latency.model import REGIMES
-from headway.latency.profile import Profile
-from headway.latency.store import find_profile, keep_profile, load_profile, profile_names
 from headway.recording.fitting import CheckedErrors, errors_on, fit_recordings
-from headway.recording.lines import Recording
+from headway.recording.format import Recording
 from headway.recording.reader import read_recordings
+from headway.steptime.features import PRIOR
+from headway.steptime.model import REGIMES
+from headway.steptime.profiles import (
+    Profile,
+    find_profile,
+    keep_profile,
+    load_profile,
+    profile_names,
+)
 
 _LEFT_OUT = ("model", "policy", "dynamic_wait", "record")
 
@@ -117,7 +122,7 @@ def error_lines(errors: CheckedErrors) -> Iterator[str]:
 def _fitted(arguments: argparse.Namespace) -> Profile:
     if arguments.source:
         return fit_recordings(read_recordings(arguments.source))
-    from headway.bench.probe import SECONDS, probe
+    from headway.perf.bench.probe import SECONDS, probe
 
     seconds = SECONDS if arguments.seconds is None else arguments.seconds
     if not seconds > 0:

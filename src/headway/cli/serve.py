@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from headway.cli.flags import add_flags, check_known, collect, read_config_file
-from headway.cli.loops import run_async
+from headway.cli.main import run_async
 from headway.config import EngineConfig, ServerConfig, from_environment
 
 

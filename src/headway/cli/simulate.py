@@ -26,23 +26,20 @@ from headway.cli.workload_flags import (
 )
 from headway.config import EngineConfig, PolicyName
 from headway.errors import InvalidRequest
-from headway.latency.profile import Profile
-from headway.latency.store import find_profile
-from headway.measurement.summary import summarize
-from headway.recording.lines import Recording
+from headway.perf.records.summary import summarize
+from headway.perf.report.run import Report, Run, build_report
+from headway.perf.report.slots import bars_of, idle_share, percent_of_limit
+from headway.perf.sim.capacity import BUDGETS, WIDTHS, Candidate, Found, Search, at_rate
+from headway.perf.sim.fleet import ROUTERS
+from headway.perf.sim.predict import foretell, measured, recorded_setup, recorded_workload
+from headway.perf.sim.replay import replay
+from headway.perf.sim.simulate import MOST_BARS, Setup, run_of, simulate
+from headway.perf.workload import Workload
+from headway.recording.format import Recording
 from headway.recording.reader import read_recordings
-from headway.report.build import build_report
-from headway.report.run import Report, Run
-from headway.report.slots import bars_of, idle_share, percent_of_limit
-from headway.sim.capacity import BUDGETS, WIDTHS, Candidate, Found, Search, at_rate
-from headway.sim.fleet import ROUTERS
-from headway.sim.foretell import foretell, measured, recorded_setup, recorded_workload
-from headway.sim.replay import replay
-from headway.sim.runs import MOST_BARS, run_of
-from headway.sim.simulate import Setup, simulate
+from headway.steptime.profiles import Profile, find_profile
 from headway.types import Limits
 from headway.types.objectives import Objective
-from headway.workload import Workload
 
 ENGINE_FLAGS = (
     "policy",
@@ -251,7 +248,7 @@ def _say_nothing_holds(found: Found) -> None:
 def _report(
     arguments: argparse.Namespace, runs: list[Run], profile: Profile, replicas: int
 ) -> Report:
-    from headway.report.table import tables
+    from headway.perf.report.table import tables
 
     price = arguments.price_per_hour
     report = build_report(
@@ -291,15 +288,15 @@ def _notes(profile: Profile) -> Iterator[str]:
 
 def _write(arguments: argparse.Namespace, report: Report, runs: list[Run]) -> None:
     if arguments.json:
-        from headway.report.json import write_report
+        from headway.perf.report.json import write_report
 
         write_report(arguments.json, report)
     if arguments.html:
-        from headway.report.page import write_page
+        from headway.perf.report.page import write_page
 
         write_page(arguments.html, report)
     if arguments.records:
-        from headway.measurement.files import write_records
+        from headway.perf.records.record import write_records
 
         write_records(arguments.records, [record for each in runs for record in each.records])
 

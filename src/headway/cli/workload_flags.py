@@ -10,8 +10,7 @@ import argparse
 import math
 
 from headway.errors import InvalidRequest
-from headway.types.objectives import Objective, parse_goodput, parse_objectives
-from headway.workload import (
+from headway.perf.workload import (
     Workload,
     parse_law,
     read_trace,
@@ -19,9 +18,10 @@ from headway.workload import (
     synthesize,
     write_workload,
 )
-from headway.workload.arrivals import Arrivals, at_once, gamma, ramp
-from headway.workload.job import LONGEST, MOST_REQUESTS
-from headway.workload.laws import FORMS
+from headway.perf.workload.arrivals import Arrivals, at_once, gamma, ramp
+from headway.perf.workload.lengths import FORMS
+from headway.perf.workload.workload import LONGEST, MOST_REQUESTS
+from headway.types.objectives import Objective, parse_goodput, parse_objectives
 
 REQUESTS = 100
 INPUT_LEN = "256"

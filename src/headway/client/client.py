@@ -14,10 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from headway.client.counters import MonotonicStats
-from headway.client.ledger import Ledger
-from headway.client.process import DEFAULT_COMMAND, EngineProcess
-from headway.client.restarts import MAX_DEATHS, RestartPolicy
+from headway.client.handle import MonotonicStats
+from headway.client.journal import Ledger
+from headway.client.process import DEFAULT_COMMAND, MAX_DEATHS, EngineProcess, RestartPolicy
 from headway.client.stream import Stream
 from headway.config import EngineConfig
 from headway.errors import HeadwayError, Unavailable

@@ -1,4 +1,15 @@
-"""The engine's operating-system process: start it, say why it died, leave none behind.
+"""When to start a dead engine again, how long to wait before, and when to give up.
+
+A death over requests is the ledger's to solve. A death without any cannot be: the machine or the
+model must be at fault, so after a few in a row without useful work between, the engine has failed.
+
+The API process's end of the wire: frames in, messages out, on the event loop.
+
+Writing never blocks (the event loop buffers what the engine has not read yet), so the two
+processes cannot wait for each other. A frame that cannot be read ends the connection, as does the
+engine's death; the owner hears of either once.
+
+The engine's operating-system process: start it, say why it died, leave none behind.
 
 It inherits one end of a socket pair; when the other end closes, for whatever reason, it exits by
 itself. It gets a process group of its own, so that Ctrl-C reaches this process alone, which
@@ -13,10 +24,122 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
-from headway.client.connection import Connection
+import msgspec
+
 from headway.errors import EngineError, HeadwayError
-from headway.wire import Failed, FromEngine
+from headway.types import Request
+from headway.wire import (
+    HEADER,
+    Failed,
+    FromEngine,
+    Submit,
+    ToEngine,
+    body_length,
+    pack,
+    read_from_engine,
+)
+
+MAX_DEATHS = 5
+SETTLED = 60.0
+"""Seconds of life, or any token delivered, after which earlier deaths are forgotten."""
+FIRST_WAIT = 0.5
+
+
+class RestartPolicy:
+    """Counts deaths that no request explains."""
+
+    def __init__(self) -> None:
+        self._deaths = 0
+
+    def died(self, *, lifetime: float, useful: bool, explained: bool) -> float | None:
+        """Seconds to wait before the next start; None if there should be none.
+
+        `useful` says that tokens came from the engine that died, `explained` that it had requests.
+        """
+        if useful or lifetime >= SETTLED:
+            self._deaths = 0
+        if explained:
+            return 0.0
+        self._deaths += 1
+        if self._deaths >= MAX_DEATHS:
+            return None
+        return 0.0 if self._deaths == 1 else FIRST_WAIT * 2 ** (self._deaths - 2)
+
+
+MAX_FRAME_TOKENS = 2**20
+"""Prompt and generated tokens in one `Submit`; keeps its frame to a few megabytes."""
+
+
+class Connection(asyncio.Protocol):
+    """One engine process's socket. `lost` is done, with a reason or "", when it is over."""
+
+    def __init__(self, on_message: Callable[[FromEngine], None]) -> None:
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._on_message = on_message
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport | None = None
+
+    @classmethod
+    async def open(
+        cls, sock: socket.socket, on_message: Callable[[FromEngine], None]
+    ) -> Connection:
+        loop = asyncio.get_running_loop()
+        _, protocol = await loop.create_unix_connection(lambda: cls(on_message), sock=sock)
+        return protocol
+
+    def send(self, message: ToEngine) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(pack(message))
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """Send requests, in as many frames as they need."""
+        batch: list[Request] = []
+        size = 0
+        for request in requests:
+            tokens = len(request.prompt) + len(request.generated)
+            if batch and size + tokens > MAX_FRAME_TOKENS:
+                self.send(Submit(requests=batch))
+                batch, size = [], 0
+            batch.append(request)
+            size += tokens
+        if batch:
+            self.send(Submit(requests=batch))
+
+    def close(self, reason: str = "") -> None:
+        """Hang up at once; what was not yet written is dropped."""
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.close("" if exc is None else str(exc))
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        try:
+            self._read_frames()
+        except (ValueError, msgspec.MsgspecError) as error:
+            self.close(f"unreadable message from the engine: {error}")
+
+    def _read_frames(self) -> None:
+        buffer = self._buffer
+        start = 0
+        while len(buffer) - start >= HEADER.size and not self.lost.done():
+            body = start + HEADER.size
+            end = body + body_length(bytes(buffer[start:body]))
+            if len(buffer) < end:
+                break
+            message = read_from_engine(bytes(memoryview(buffer)[body:end]))
+            start = end
+            self._on_message(message)
+        del buffer[:start]
+
 
 DEFAULT_COMMAND = (sys.executable, "-m", "headway.engine")
 GRACE = 2.0

@@ -1,4 +1,9 @@
-"""Put an engine together from its settings: runner, blocks, policy, scheduler, loop.
+"""From a loaded model to the numbers of `headway.steptime`: what its weights and KV cache take.
+
+Knows how the two backends store matrices and positions; what follows from it for a step's time is
+`latency`'s business.
+
+Put an engine together from its settings: runner, blocks, policy, scheduler, loop.
 
 The only place that sees both towers at once; it decides nothing that either could decide.
 """
@@ -10,23 +15,82 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from headway.blocks import BlockPool
+from headway.checkpoint import ModelConfig
+from headway.checkpoint.packing.formats import FORMS, PANEL_ROWS, panel_bytes
 from headway.clock import MonotonicClock
 from headway.config import EngineConfig
 from headway.engine.loop import Engine
-from headway.engine.record_file import RecordFile
-from headway.engine.recorder import Recorder
-from headway.engine.sizes import sizes_of
-from headway.latency.features import roofline_seconds
-from headway.latency.shape import shape_of
-from headway.policy import make_policy
-from headway.recording.lines import EngineLine
+from headway.recording.file import RecordFile
+from headway.recording.format import EngineLine
+from headway.recording.recorder import Recorder
 from headway.runner import build_runner
 from headway.runner.loaded import LoadedRunner
-from headway.runner.machine_limits import limits_here
-from headway.scheduler import Scheduler
+from headway.runner.peak_rates import limits_here
+from headway.scheduling import Scheduler
+from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.policy import make_policy
+from headway.steptime.architecture import Architecture, model_sizes
+from headway.steptime.features import roofline_seconds
+from headway.steptime.shape import ModelSizes, shape_of
 from headway.types import StepPlan
 from headway.wire import EngineInfo, Start
+
+_PLAIN_BITS = {"float32": 32.0, "bfloat16": 16.0, "float16": 16.0}
+_CACHE_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0}
+_SCALE_BYTES = 4
+"""An int8 cache keeps one for each head's key and for its value, at every position."""
+_LEAST_LENGTH = 64
+
+
+def architecture_of(model: ModelConfig) -> Architecture:
+    """A model's dimensions, as `headway.steptime` counts them."""
+    layers = range(model.num_layers)
+    window_layers = sum(model.window(layer) is not None for layer in layers)
+    return Architecture(
+        hidden=model.hidden_size,
+        layers=model.num_layers,
+        heads=model.num_heads,
+        kv_heads=model.num_kv_heads,
+        head_dim=model.head_dim,
+        intermediate=model.intermediate_size,
+        vocab=model.vocab_size,
+        tied=model.tie_embeddings,
+        window=model.sliding_window if window_layers else None,
+        window_layers=window_layers,
+        experts=model.num_experts,
+        experts_per_token=model.num_experts_per_token,
+        expert_intermediate=model.moe_intermediate_size,
+        expert_layers=sum(model.is_moe(layer) for layer in layers),
+    )
+
+
+def sizes_of(
+    model: ModelConfig, *, dtype: str, kv_cache_dtype: str, weight_bytes: int | None = None
+) -> ModelSizes:
+    """The sizes of a model in one form, with one format of KV cache.
+
+    `weight_bytes` is what the prepared weights take on disk: a form that keeps some matrices in
+    another one is then counted as it is.
+    """
+    scales = _SCALE_BYTES / model.head_dim if kv_cache_dtype == "int8" else 0.0
+    return model_sizes(
+        architecture_of(model),
+        name=model.name,
+        weight_bits=weight_bits(dtype),
+        # Four bits are too few for the head; see `headway.checkpoint.convert`.
+        head_bits=weight_bits("int8" if dtype == "int4" else dtype),
+        kv_bytes_per_element=_CACHE_BYTES[kv_cache_dtype] + scales,
+        weight_bytes=weight_bytes,
+    )
+
+
+def weight_bits(dtype: str) -> float:
+    """Bits that a weight takes in a form, scales included."""
+    if dtype in _PLAIN_BITS:
+        return _PLAIN_BITS[dtype]
+    form = next(form for form in FORMS if form == dtype)
+    return panel_bytes(form, _LEAST_LENGTH) * 8 / (PANEL_ROWS * _LEAST_LENGTH)
+
 
 logger = logging.getLogger(__name__)
 

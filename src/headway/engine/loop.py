@@ -1,4 +1,10 @@
-"""The engine: plan, submit, commit, emit. No threads, no sockets, no tensors.
+"""How long the engine was busy, and how long its steps would have taken at the machine's limits.
+
+A cycle lasts from one plan to the next, or to the end of work: what a step costs in truth, with the
+engine's own share. The two sums together say how much of the machine is used; waiting counts in
+neither.
+
+The engine: plan, submit, commit, emit. No threads, no sockets, no tensors.
 
 It is the one place where the two towers meet, and the same loop serves requests and simulates them:
 a simulator replaces the clock and the runner, and nothing else.
@@ -10,12 +16,36 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from headway.clock import Clock
-from headway.engine.cycles import Cycles
 from headway.errors import InvalidRequest
-from headway.scheduler import Idle, Scheduler
+from headway.scheduling import Idle, Scheduler
 from headway.types import Request, StepPlan, StepResult, TokenEvent
 from headway.types.runner import Runner
 from headway.wire import EngineStats
+
+
+class Cycles:
+    """Sums over all cycles that have ended, in seconds; `ideal` foretells a plan's least time."""
+
+    def __init__(self, ideal: Callable[[StepPlan], float] | None = None) -> None:
+        self.busy = 0.0
+        self.ideal = 0.0
+        """0 where the machine's limits are not known."""
+        self._ideal_of = ideal
+        self._began: float | None = None
+        self._least = 0.0
+
+    def begin(self, plan: StepPlan, now: float) -> None:
+        """A step was planned `now`, which ends the cycle before it."""
+        self.end(now)
+        self._began = now
+        self._least = self._ideal_of(plan) if self._ideal_of is not None else 0.0
+
+    def end(self, now: float) -> None:
+        """There is nothing more to compute; harmless where that was known."""
+        if self._began is not None:
+            self.busy += now - self._began
+            self.ideal += self._least
+            self._began = None
 
 
 class Watch(Protocol):

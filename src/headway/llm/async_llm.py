@@ -20,11 +20,10 @@ from weakref import WeakValueDictionary
 from headway.checkpoint import ModelConfig, prepare_tokenizer
 from headway.client import EngineClient
 from headway.config import EngineConfig
-from headway.llm.collect import Collector
 from headway.llm.outputs import RequestOutput
 from headway.llm.resolve import Resolver, Ticket
-from headway.llm.storage import ready_model
-from headway.llm.stream import RequestStream, ResolvedRequest
+from headway.llm.stream import Collector, RequestStream, ResolvedRequest
+from headway.llm.weight_format import ready_model
 from headway.text import ChatTemplate, Tokenizer
 from headway.types import SamplingParams
 

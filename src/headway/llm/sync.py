@@ -1,4 +1,6 @@
-"""`LLM`: batches of prompts from a script, with plain calls.
+"""An event loop in a thread of its own, for callers that have none.
+
+`LLM`: batches of prompts from a script, with plain calls.
 
 An `AsyncLLM` on an event loop in a background thread does the work; the engine forms the batches.
 Ctrl-C aborts what runs and leaves the `LLM` usable; its engine process ends with `close`, with the
@@ -8,22 +10,79 @@ Ctrl-C aborts what runs and leaves the `LLM` usable; its engine process ends wit
 from __future__ import annotations
 
 import asyncio
+import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from dataclasses import fields, replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from tqdm import tqdm
 
 from headway.config import DEFAULT_MODEL, EngineConfig
 from headway.errors import InvalidRequest
 from headway.llm.async_llm import AsyncLLM
-from headway.llm.background import LoopThread
-from headway.llm.collect import Collector
 from headway.llm.outputs import RequestOutput
-from headway.llm.stream import ResolvedRequest
+from headway.llm.stream import Collector, ResolvedRequest
 from headway.text import Tokenizer
 from headway.types import SamplingParams
+
+T = TypeVar("T")
+
+PATIENCE = 10.0
+"""Seconds that interrupted work gets to clean up."""
+
+
+class LoopThread:
+    """Runs coroutines for synchronous callers; a daemon, so it never keeps a program alive."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        started = threading.Event()
+        self._thread = threading.Thread(
+            target=self._main, args=(started,), name="headway-loop", daemon=True
+        )
+        self._thread.start()
+        started.wait()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The coroutine's result. Ctrl-C cancels it, waits for its clean-up, and is raised."""
+        assert self._loop is not None, "the thread has started"
+        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            self._cancel(future)
+            raise
+
+    def close(self) -> None:
+        """Stop the loop and end the thread; what still runs is cancelled."""
+        if self._loop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(PATIENCE)
+
+    def _main(self, started: threading.Event) -> None:
+        with self._runner as runner:
+            self._loop = runner.get_loop()
+            self._loop.call_soon(started.set)
+            self._loop.run_forever()
+
+    def _cancel(self, future: Future[Any]) -> None:
+        future.cancel()
+        # The future counts as cancelled at once; its task ends a little later.
+        with suppress(CancelledError, TimeoutError):
+            assert self._loop is not None
+            asyncio.run_coroutine_threadsafe(_settle(), self._loop).result(PATIENCE)
+
+
+async def _settle() -> None:
+    """Wait until the tasks that were cancelled have ended."""
+    ending = [task for task in asyncio.all_tasks() if task.cancelling()]
+    if ending:
+        await asyncio.wait(ending, timeout=PATIENCE)
+
 
 Prompt = str | Sequence[int]
 Message = dict[str, Any]

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from headway.checkpoint.config import Architecture, ModelConfig
 from headway.errors import ModelError
 from headway.models.gemma3 import gemma3
 from headway.models.llama import llama
 from headway.models.model import Body, Model, Recipe
 from headway.models.qwen import qwen2, qwen3, qwen3_moe
 from headway.ops import Weights
+from headway.types.model import Architecture, ModelConfig
 
 __all__ = ["FAMILIES", "Body", "Model", "load_model"]
 

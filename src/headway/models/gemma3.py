@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headway.checkpoint.config import ModelConfig
 from headway.models.layers import Attention, GatedMlp, attention, gated_mlp
 from headway.models.rope import rope_table
 from headway.ops import Ops, Rope, Vector, Weights, X
+from headway.types.model import ModelConfig
 
 
 def gemma3(config: ModelConfig, weights: Weights, length: int) -> Gemma3Body:

@@ -2,6 +2,8 @@
 
 A part holds its weights and numbers and computes in the words of `Ops`; the functions at the top
 load it from canonical names. What a family does differently is said in its recipe, not here.
+
+The body that most families share: norm, attention, add; norm, MLP, add.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from headway.checkpoint.config import Activation, ModelConfig
-from headway.ops import AttentionSpec, Matrix, Ops, Rope, Weights, X
+from headway.ops import AttentionSpec, Matrix, Ops, Rope, Vector, Weights, X
+from headway.types.model import Activation, ModelConfig
 
 
 class Mlp(Protocol):
@@ -107,3 +109,27 @@ class Experts:
             normalise=self.normalise,
             activation=self.activation,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreNormLayer:
+    attention_norm: Vector
+    attention: Attention
+    mlp_norm: Vector
+    mlp: Mlp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreNormBody:
+    layers: tuple[PreNormLayer, ...]
+    norm: Vector
+    eps: float
+
+    def forward(self, ops: Ops[X], x: X) -> X:
+        residual = x
+        for layer in self.layers:
+            x = ops.norm(residual, layer.attention_norm, self.eps)
+            residual = ops.add(residual, layer.attention.forward(ops, x))
+            x = ops.norm(residual, layer.mlp_norm, self.eps)
+            residual = ops.add(residual, layer.mlp.forward(ops, x))
+        return ops.norm(residual, self.norm, self.eps)

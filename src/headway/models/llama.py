@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from headway.checkpoint.config import ModelConfig
-from headway.models.layers import attention, gated_mlp
-from headway.models.prenorm import PreNormBody, PreNormLayer
+from headway.models.layers import PreNormBody, PreNormLayer, attention, gated_mlp
 from headway.models.rope import rope_table
 from headway.ops import Rope, Weights
+from headway.types.model import ModelConfig
 
 
 def llama(config: ModelConfig, weights: Weights, length: int) -> PreNormBody:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from headway.checkpoint.config import ModelConfig
 from headway.ops import Matrix, Ops, Table, Weights, X
+from headway.types.model import ModelConfig
 
 
 class Body(Protocol):

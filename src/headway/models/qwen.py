@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from headway.checkpoint.config import ModelConfig
 from headway.errors import ModelError
-from headway.models.layers import attention, experts, gated_mlp
-from headway.models.prenorm import PreNormBody, PreNormLayer
+from headway.models.layers import PreNormBody, PreNormLayer, attention, experts, gated_mlp
 from headway.models.rope import rope_table
 from headway.ops import Rope, Weights
+from headway.types.model import ModelConfig
 
 
 def qwen2(config: ModelConfig, weights: Weights, length: int) -> PreNormBody:

@@ -10,9 +10,9 @@ import math
 
 import numpy as np
 
-from headway.checkpoint.config import ModelConfig, RopeScaling
 from headway.errors import ModelError
 from headway.ops import Floats
+from headway.types.model import ModelConfig, RopeScaling
 
 
 def rope_table(config: ModelConfig, *, length: int, local: bool = False) -> tuple[Floats, Floats]:

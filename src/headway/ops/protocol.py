@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from headway.checkpoint.config import Activation
+from headway.types.model import Activation
 
 Floats = npt.NDArray[np.float32]
 X = TypeVar("X")

@@ -10,13 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from headway.errors import InvalidRequest
-from headway.latency.fit import STALL, Errors, Measured, errors_of, fit
-from headway.latency.model import REGIMES, Regime, StepTimeModel, regime
-from headway.latency.profile import Profile
-from headway.latency.residuals import residuals_of
-from headway.latency.shape import StepShape, shape_of
-from headway.latency.sizes import MachineLimits
-from headway.recording.lines import EngineLine, Recording, SliceLine
+from headway.recording.format import EngineLine, Recording, SliceLine
+from headway.steptime.fit import STALL, Errors, Measured, errors_of, fit
+from headway.steptime.model import REGIMES, Regime, StepTimeModel, regime, residuals_of
+from headway.steptime.profiles import Profile
+from headway.steptime.shape import MachineLimits, StepShape, shape_of
 from headway.types import Slice
 
 

@@ -2,6 +2,11 @@
 
 The exception is a line that was cut off because its engine's process ended in the middle of it: the
 last one of the file, or the last before another engine took over. It is left out.
+
+Tokens for a recorded request, which kept none: made up, but equal where the real ones were.
+
+All that batching and prefix caching see of a text is which blocks are equal. So every full block is
+made up from its digest, and what fills no block from the request's own number.
 """
 
 from __future__ import annotations
@@ -15,8 +20,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from headway.errors import InvalidRequest
-from headway.recording.lines import EngineLine, Recording, RequestLine, SliceLine, StepLine
-from headway.recording.writer import Line
+from headway.recording.format import EngineLine, Line, Recording, RequestLine, SliceLine, StepLine
 
 Built = TypeVar("Built")
 
@@ -169,3 +173,24 @@ def _compound(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, list):
         raise ValueError(f"{where} must be a list")
     return tuple(_value(parts[0], each, where) for each in value)
+
+
+_ROOM = 256  # for the places in a block, of which the largest has 128
+_LOOSE = 2**62
+_LONGEST = 2**24
+
+
+def recorded_tokens(request: RequestLine, block_size: int) -> tuple[int, ...]:
+    """All tokens of a request, prompt and generated: below 2**63, so that they can be hashed.
+
+    Blocks with equal digests are equal, others differ in every place, and tokens beyond the last
+    full block are nobody else's.
+    """
+    length = request.prompt_tokens + request.output_tokens
+    tokens: list[int] = []
+    for digest in request.hashes[: length // block_size]:
+        first = int(digest, 16) % (_LOOSE // _ROOM) * _ROOM
+        tokens += range(first, first + block_size)
+    own = _LOOSE + request.seq * _LONGEST
+    tokens += range(own + len(tokens), own + length)
+    return tuple(tokens)

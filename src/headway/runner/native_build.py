@@ -16,10 +16,9 @@ from headway.models import load_model
 from headway.native.abi import CacheKind
 from headway.native.library import choose_isa, load
 from headway.ops.native import CacheMemory, NativeWeights, Program, Recorder, cache_bytes, lower
-from headway.runner.limits import choose_cache, choose_limits, one_block
 from headway.runner.loaded import LoadedRunner
-from headway.runner.memory import Budget
-from headway.runner.native_runner import NativeRunner
+from headway.runner.memory import Budget, choose_cache, choose_limits, one_block
+from headway.runner.native import NativeRunner
 
 _SHARE = 0.5
 # A machine's memory is not ours alone, and blocks of cached prefixes are kept as long as there are

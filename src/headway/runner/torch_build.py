@@ -11,10 +11,9 @@ from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.models import load_model
 from headway.ops.reference import ReferenceBackend, onednn_bfloat16
-from headway.runner.limits import choose_cache, choose_limits, one_block
 from headway.runner.loaded import LoadedRunner
-from headway.runner.memory import Budget
-from headway.runner.torch_runner import TorchRunner
+from headway.runner.memory import Budget, choose_cache, choose_limits, one_block
+from headway.runner.torch import TorchRunner
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _CPU_SHARE = 0.5

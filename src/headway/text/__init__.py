@@ -8,6 +8,6 @@ from headway.text.detokenizer import Detokenizer
 from headway.text.stop import StopStrings
 from headway.text.template import ChatTemplate
 from headway.text.tokenizer import Tokenizer
-from headway.types.text import TextConfig
+from headway.types.model import TextConfig
 
 __all__ = ["ChatTemplate", "Detokenizer", "StopStrings", "TextConfig", "Tokenizer"]

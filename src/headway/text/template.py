@@ -23,7 +23,7 @@ from jinja2.runtime import Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from headway.errors import InvalidRequest, ModelError
-from headway.types.text import TextConfig
+from headway.types.model import TextConfig
 
 MAX_OUTPUT = 32 * 2**20
 """Characters of a prompt, and of any text that a template builds on its way."""

@@ -15,7 +15,7 @@ import msgspec
 import tokenizers
 
 from headway.errors import InvalidRequest, ModelError
-from headway.types.text import TextConfig
+from headway.types.model import TextConfig
 
 _SPACE = "\u2581"
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headway.checkpoint.config import Activation, Architecture, ModelConfig, RopeScaling
 from headway.checkpoint.source import checked
 from headway.errors import ModelError
+from headway.types.model import Activation, Architecture, ModelConfig, RopeScaling
 
 _ARCHITECTURES: Mapping[str, Architecture] = {
     "llama": "llama",

@@ -13,7 +13,6 @@ from pathlib import Path, PurePath
 import numpy as np
 import numpy.typing as npt
 
-from headway.checkpoint.config import ModelConfig
 from headway.checkpoint.huggingface.config import read_config
 from headway.checkpoint.huggingface.safetensors_file import (
     SafetensorsFile,
@@ -25,7 +24,7 @@ from headway.checkpoint.layout import Piece
 from headway.checkpoint.packing import Blocks
 from headway.checkpoint.source import Location, chunks
 from headway.errors import ModelError
-from headway.types.text import TextConfig
+from headway.types.model import ModelConfig, TextConfig
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 _OUTSIDE = {"embed": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}

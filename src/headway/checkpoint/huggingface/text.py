@@ -9,11 +9,10 @@ from typing import Any
 
 import tokenizers
 
-from headway.checkpoint.end_tokens import end_tokens
-from headway.checkpoint.framing import framing
 from headway.checkpoint.huggingface.safetensors_file import read_json
+from headway.checkpoint.text_config import end_tokens, framing
 from headway.errors import ModelError
-from headway.types.text import TextConfig
+from headway.types.model import TextConfig
 
 
 def read_text(folder: Path, config: Mapping[str, Any]) -> tuple[bytes, TextConfig]:

@@ -6,13 +6,15 @@ Every stage works on any number of rows, so that a matrix of any size is packed 
 The layouts are those of `native/headway.h`. Only numpy is used.
 """
 
-from headway.checkpoint.packing.arrange import (
+from headway.checkpoint.packing.blocked_layout import (
     interleaved,
     interleaved_bias,
+    pack,
     stacked,
     stacked_bias,
+    unpack,
 )
-from headway.checkpoint.packing.forms import (
+from headway.checkpoint.packing.formats import (
     FORMS,
     PANEL_ROWS,
     Form,
@@ -21,8 +23,7 @@ from headway.checkpoint.packing.forms import (
     padded,
     panel_bytes,
 )
-from headway.checkpoint.packing.panels import pack, unpack
-from headway.checkpoint.packing.rows import Blocks, CodedRows, code_blocks, code_rows, decode
+from headway.checkpoint.packing.quantize import Blocks, CodedRows, code_blocks, code_rows, decode
 
 __all__ = [
     "FORMS",

@@ -6,18 +6,11 @@ memory, `describe` prints the result, and `program` hands it to the library and 
 numpy and ctypes are used; nothing here knows a request, a plan or a model family.
 """
 
-from headway.ops.native.describe import describe
 from headway.ops.native.lower import lower
-from headway.ops.native.operations import BufferSpec, Listing, Operation
-from headway.ops.native.program import (
-    CacheMemory,
-    Program,
-    Seconds,
-    cache_bytes,
-    no_seconds,
-)
-from headway.ops.native.recorder import Recorder
+from headway.ops.native.program import BufferSpec, Listing, Operation, describe
+from headway.ops.native.replay import CacheMemory, Program, Seconds, cache_bytes, no_seconds
 from headway.ops.native.weights import NativeWeights
+from headway.ops.trace import Recorder
 
 __all__ = [
     "BufferSpec",

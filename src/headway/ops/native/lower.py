@@ -13,9 +13,10 @@ from collections.abc import Sequence
 
 from headway.errors import ModelError
 from headway.native.abi import Activation, Epilogue, Form, Kind
-from headway.ops.native.allocate import share_buffers
-from headway.ops.native.operations import BufferSpec, Listing, Operation
-from headway.ops.native.recorder import (
+from headway.ops.native.program import BufferSpec, Listing, Operation, share_buffers
+from headway.ops.native.weights import PackedMatrix
+from headway.ops.protocol import Matrix
+from headway.ops.trace import (
     Add,
     Attention,
     Embed,
@@ -28,8 +29,6 @@ from headway.ops.native.recorder import (
     Word,
     read_by,
 )
-from headway.ops.native.weights import PackedMatrix
-from headway.ops.protocol import Matrix
 
 _ACTIVATIONS = {"silu": Activation.SILU, "gelu_tanh": Activation.GELU_TANH}
 

@@ -1,193 +1,162 @@
-"""A lowered program in the library's hands: created once, run for every step.
+"""A lowered program as plain data: operations over numbered row buffers.
 
-Turns handles into addresses, keeps alive what those point at, and owns the threads and the KV
-cache's memory. What stands in a step is the runner's business.
+The same things as `headway.native.abi` has, but with handles in place of addresses, so that a
+program can be compared and printed.
+
+Lets buffers that are never needed at the same time share memory.
+
+A linear scan: a buffer is alive from the operation that first writes it to the last that touches
+it. One operation never writes where it reads (unless it was lowered so), because what it writes
+is placed before what it read is let go.
+
+A program for people to read: one line an operation, with the names of its weights.
+
+For example: `LINEAR     b1 int8 576 -> b4 add  layers.0.output`.
 """
 
 from __future__ import annotations
 
-import ctypes
-import weakref
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-import numpy as np
-
-from headway.errors import InvalidRequest, ModelError
-from headway.native import abi
-from headway.native.library import Library
-from headway.ops.native.memory import anonymous, touch_ahead
-from headway.ops.native.operations import Listing, Operation
-from headway.ops.native.weights import NativeWeights, address
-from headway.ops.protocol import CacheShape, Floats
-
-_MESSAGE_BYTES = 512
-
-Seconds = ctypes.Array[ctypes.c_double]
+from headway.native.abi import Activation, Epilogue, Form, Kind
+from headway.ops.native.weights import PackedMatrix
+from headway.ops.protocol import AttentionSpec, Vector
 
 
-def no_seconds() -> Seconds:
-    """Zero seconds for each kind of operation, and for selection as the last entry."""
-    return (ctypes.c_double * (len(abi.Kind) + 1))()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BufferSpec:
+    """One row for each token: its form and its elements before padding."""
+
+    form: Form
+    width: int
 
 
-def cache_bytes(library: Library, shape: CacheShape, kind: abi.CacheKind) -> int:
-    """What a KV cache takes; raises `InvalidRequest` for one that the kernels cannot have."""
-    size: int = library.hw_cache_bytes(ctypes.byref(_cache(shape, kind)))
-    if size < 0:
-        raise InvalidRequest(
-            f"the native kernels have no cache of blocks of {shape.block_size} tokens and heads "
-            f"of {shape.head_dim} components; block_size may be 16, 32, 64 or 128",
-            field="block_size",
-        )
-    return size
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation; what its kind does not use stays at its default."""
+
+    kind: Kind
+    source: int = -1
+    """Buffer read, -1 for EMBED."""
+    source2: int = -1
+    """EXPERTS: the router's scores."""
+    out: int = -1
+    """Buffer written, -1 for HEAD."""
+    out2: int = -1
+    epilogue: Epilogue = Epilogue.STORE
+    activation: Activation = Activation.SILU
+    matrix: int = -1
+    matrix2: int = -1
+    weight: Vector | None = None
+    spec: AttentionSpec | None = None
+    experts: int = 0
+    chosen: int = 0
+    normalise: bool = False
+    eps: float = 0.0
+    scale: float = 1.0
+    softcap: float = 0.0
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """Buffers whose contents it needs."""
+        added = self.out if self.epilogue is Epilogue.ADD else -1
+        return tuple(n for n in (self.source, self.source2, added) if n >= 0)
+
+    @property
+    def writes(self) -> tuple[int, ...]:
+        return tuple(n for n in (self.out, self.out2) if n >= 0)
 
 
-class CacheMemory:
-    """A KV cache, all zeros; its memory is taken only as it is used."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """A whole program."""
 
-    def __init__(self, library: Library, shape: CacheShape, kind: abi.CacheKind) -> None:
-        self.bytes = cache_bytes(library, shape, kind)
-        try:
-            self._memory = anonymous(self.bytes)
-        except (OSError, ValueError) as error:
-            raise InvalidRequest(
-                f"{self.bytes / 2**30:.2f} GiB for the KV cache cannot be had: {error}",
-                field="kv_cache_memory",
-            ) from error
-        self._layers = shape.num_layers
-        self.description = _cache(shape, kind)
-        self.description.memory = address(np.frombuffer(self._memory, dtype=np.uint8))
-
-    def touch_ahead(self, size: int) -> None:
-        """Let the first blocks of all layers, `size` bytes in all, be taken in the background."""
-        touch_ahead(self._memory, self.description.memory, self._layers, size)
+    operations: tuple[Operation, ...]
+    buffers: tuple[BufferSpec, ...]
 
 
-class Program:
-    """One model's program, with threads of its own; they end with the last reference to it.
-
-    Raises `ModelError` where the library finds that the program makes no sense.
-    """
-
-    def __init__(
-        self,
-        library: Library,
-        listing: Listing,
-        weights: NativeWeights,
-        cache: CacheMemory,
-        *,
-        isa: str,
-        threads: int,
-        cpus: Sequence[int] | None = None,
-    ) -> None:
-        self._library = library
-        self._listing = listing
-        self._keep = (weights, cache)
-        pinned = None if cpus is None else (ctypes.c_int32 * len(cpus))(*cpus)
-        pool = library.hw_pool_create(threads, pinned)
-        if not pool:
-            raise InvalidRequest(f"{threads} threads cannot be started", field="threads")
-        message = ctypes.create_string_buffer(_MESSAGE_BYTES)
-        operations = _operations(listing, weights)
-        matrices = _matrices(weights)
-        buffers = _buffers(listing)
-        self._handle = library.hw_program_create(
-            pool,
-            isa.encode(),
-            operations,
-            len(operations),
-            matrices,
-            len(matrices),
-            buffers,
-            len(buffers),
-            ctypes.byref(cache.description),
-            message,
-            _MESSAGE_BYTES,
-        )
-        if not self._handle:
-            library.hw_pool_destroy(pool)
-            raise ModelError(f"the native kernels refuse the model: {message.value.decode()}")
-        weakref.finalize(self, _destroy, library, self._handle, pool)
-
-    def run(self, step: abi.Step, seconds: Seconds | None = None) -> None:
-        """Compute a step, without the interpreter's lock. Raises `MemoryError`."""
-        if self._library.hw_program_run(self._handle, ctypes.byref(step), seconds):
-            raise MemoryError("not enough memory for the rows of a step")
-
-    def read(self, buffer: int, num_tokens: int) -> Floats:
-        """What a buffer holds after a step of so many tokens, [num_tokens, width]."""
-        found = np.empty((num_tokens, self._listing.buffers[buffer].width), dtype=np.float32)
-        if self._library.hw_program_read(self._handle, buffer, _floats(found)):
-            raise ValueError(f"there is no buffer {buffer}")
-        return found
-
-    def scores(self, num_tokens: int, vocabulary: int) -> Floats:
-        """Scores of all rows of the last step, [num_tokens, vocabulary]."""
-        found = np.empty((num_tokens, vocabulary), dtype=np.float32)
-        if self._library.hw_program_scores(self._handle, _floats(found)):
-            raise MemoryError("not enough memory for the scores of a step")
-        return found
+def share_buffers(listing: Listing) -> Listing:
+    """The same program over as few buffers as their forms, widths and lives allow."""
+    last: dict[int, int] = {}
+    for index, operation in enumerate(listing.operations):
+        for buffer in (*operation.reads, *operation.writes):
+            last[buffer] = index
+    kept: list[BufferSpec] = []
+    free: defaultdict[BufferSpec, list[int]] = defaultdict(list)
+    place: dict[int, int] = {}
+    operations = []
+    for index, operation in enumerate(listing.operations):
+        for buffer in operation.writes:
+            if buffer not in place:
+                spec = listing.buffers[buffer]
+                if not free[spec]:
+                    kept.append(spec)
+                    free[spec].append(len(kept) - 1)
+                place[buffer] = free[spec].pop()
+        operations.append(_renumbered(operation, place))
+        for buffer in {*operation.reads, *operation.writes}:
+            if last[buffer] == index:
+                free[listing.buffers[buffer]].append(place[buffer])
+    return Listing(operations=tuple(operations), buffers=tuple(kept))
 
 
-def _destroy(library: Library, handle: int, pool: int) -> None:
-    library.hw_program_destroy(handle)
-    library.hw_pool_destroy(pool)
-
-
-def _floats(array: Floats) -> ctypes._Pointer[ctypes.c_float]:
-    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-
-
-def _cache(shape: CacheShape, kind: abi.CacheKind) -> abi.Cache:
-    return abi.Cache(
-        kind=kind,
-        num_layers=shape.num_layers,
-        num_blocks=shape.num_blocks,
-        block_size=shape.block_size,
-        kv_heads=shape.num_kv_heads,
-        head_dim=shape.head_dim,
+def _renumbered(operation: Operation, place: dict[int, int]) -> Operation:
+    return replace(
+        operation,
+        source=place.get(operation.source, -1),
+        source2=place.get(operation.source2, -1),
+        out=place.get(operation.out, -1),
+        out2=place.get(operation.out2, -1),
     )
 
 
-def _matrices(weights: NativeWeights) -> ctypes.Array[abi.Matrix]:
-    found = (abi.Matrix * len(weights.matrices))()
-    for place, matrix in zip(found, weights.matrices, strict=True):
-        place.data, place.bias = matrix.data, matrix.bias
-        place.form, place.outputs, place.inputs = matrix.form, matrix.outputs, matrix.inputs
-    return found
+class Named(Protocol):
+    """Weights with their names, in the order of their handles."""
+
+    @property
+    def matrices(self) -> Sequence[PackedMatrix]: ...
+
+    @property
+    def vector_names(self) -> Sequence[str]: ...
 
 
-def _buffers(listing: Listing) -> ctypes.Array[abi.Buffer]:
-    found = (abi.Buffer * len(listing.buffers))()
-    for place, buffer in zip(found, listing.buffers, strict=True):
-        place.form, place.width = buffer.form, buffer.width
-    return found
+def describe(listing: Listing, weights: Named) -> str:
+    """Lines of a program, in order; a buffer is given by its number, form and width."""
+    return "\n".join(_line(listing, each, weights) for each in listing.operations)
 
 
-def _operations(listing: Listing, weights: NativeWeights) -> ctypes.Array[abi.Op]:
-    found = (abi.Op * len(listing.operations))()
-    for place, operation in zip(found, listing.operations, strict=True):
-        _fill(place, operation, weights)
-    return found
+def _line(listing: Listing, operation: Operation, weights: Named) -> str:
+    def buffer(index: int) -> str:
+        spec = listing.buffers[index]
+        return f"b{index} {spec.form.name.lower()} {spec.width}"
+
+    sources = [buffer(n) for n in (operation.source, operation.source2) if n >= 0]
+    outs = [buffer(n) for n in operation.writes]
+    if operation.epilogue is not Epilogue.STORE:
+        outs.append(operation.epilogue.name.lower())
+    parts = [
+        f"{operation.kind.name:<10}",
+        ", ".join(sources) or "tokens",
+        "->",
+        " ".join(outs) or "choices",
+        _names(operation, weights),
+    ]
+    return " ".join(part for part in parts if part)
 
 
-def _fill(place: abi.Op, operation: Operation, weights: NativeWeights) -> None:
-    place.kind, place.epilogue = operation.kind, operation.epilogue
-    place.in_, place.in2 = operation.source, operation.source2
-    place.out, place.out2 = operation.out, operation.out2
-    place.matrix, place.matrix2 = operation.matrix, operation.matrix2
-    place.activation = operation.activation
-    place.experts, place.chosen = operation.experts, operation.chosen
-    place.normalise = operation.normalise
-    place.eps, place.scale, place.softcap = operation.eps, operation.scale, operation.softcap
+def _names(operation: Operation, weights: Named) -> str:
+    found = [weights.matrices[n].name for n in (operation.matrix, operation.matrix2) if n >= 0]
     if operation.weight is not None:
-        place.weight = address(weights.vectors[operation.weight.index])
+        found.append(weights.vector_names[operation.weight.index])
     spec = operation.spec
     if spec is not None:
-        place.layer, place.heads, place.kv_heads = spec.layer, spec.heads, spec.kv_heads
-        place.head_dim, place.window = spec.head_dim, spec.window or 0
-        place.cos, place.sin = (address(table) for table in weights.ropes[spec.rope.index])
-        if spec.norms is not None:
-            queries, keys = spec.norms
-            place.weight = address(weights.vectors[queries.index])
-            place.weight2 = address(weights.vectors[keys.index])
+        found.append(f"layer {spec.layer}")
+        if operation.kind is Kind.HEADS:
+            found += [weights.vector_names[norm.index] for norm in spec.norms or ()]
+            found.append(f"rope {spec.rope.index}")
+        elif spec.window is not None:
+            found.append(f"window {spec.window}")
+    return f" {', '.join(found)}" if found else ""

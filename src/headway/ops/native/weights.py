@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headway.checkpoint.container import ALIGNMENT, read_header
 from headway.checkpoint.packing import Matrix as Packing
 from headway.checkpoint.packing import packed_bias, panel_bytes
+from headway.checkpoint.prepared import ALIGNMENT, read_header
 from headway.errors import ModelError
 from headway.native import abi
 from headway.ops.native.memory import file_bytes

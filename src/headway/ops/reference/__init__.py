@@ -5,10 +5,10 @@ computes the words of `Ops` over one step, `attention` the paged part of them, a
 the sequences of a step into a few padded batches.
 """
 
+from headway.ops.reference.attention import Batch, Cache, Group
 from headway.ops.reference.backend import ReferenceBackend, onednn_bfloat16
-from headway.ops.reference.batch import Batch, Cache, Group
+from headway.ops.reference.ops import ReferenceOps
 from headway.ops.reference.paging import HostBatch
-from headway.ops.reference.step import ReferenceOps
 from headway.ops.reference.weights import ReferenceWeights
 
 __all__ = [

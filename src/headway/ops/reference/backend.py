@@ -15,10 +15,9 @@ from torch import Tensor
 
 from headway.ops.protocol import CacheShape
 from headway.ops.reference import paging
-from headway.ops.reference.attention import Scratch
-from headway.ops.reference.batch import Batch, Cache, Group
+from headway.ops.reference.attention import Batch, Cache, Group, Scratch
+from headway.ops.reference.ops import ReferenceOps
 from headway.ops.reference.paging import HostBatch, Ints
-from headway.ops.reference.step import ReferenceOps
 from headway.ops.reference.weights import ReferenceWeights
 
 

@@ -1,0 +1,188 @@
+"""What is written for a model: each canonical tensor as a plain array of one type.
+
+Norms stay float32. What the native kernels read instead comes from `native_weights`.
+
+What is written for the native kernels: packed matrices first, then biases' and norms' floats.
+
+Which form a matrix gets: routers stay float32, because they are small and decide which experts
+run. In form int4, four-bit blocks of the source are kept exactly and weights that were never
+quantised get four bits of our own, but for embedding and head, which lose most by it; whatever was
+rounded to five bits or more becomes int8, since rounding twice costs more than it saves. All other
+forms hold for every matrix.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from headway.checkpoint.cast import ITEM_BYTES, StorageDtype, cast
+from headway.checkpoint.layout import Piece, Target
+from headway.checkpoint.packing import (
+    CodedRows,
+    Form,
+    Matrix,
+    code_blocks,
+    code_rows,
+    interleaved,
+    interleaved_bias,
+    pack,
+    packed_bias,
+    stacked,
+    stacked_bias,
+)
+from headway.checkpoint.packing.formats import GROUP
+from headway.checkpoint.prepared import Entry
+from headway.checkpoint.source import Checkpoint
+from headway.checkpoint.storage import PLAIN_NAMES
+from headway.errors import ModelError
+
+_NAMES = {dtype: name for name, dtype in PLAIN_NAMES.items()}
+
+
+def plain_entries(
+    checkpoint: Checkpoint, layout: list[Target], dtype: StorageDtype
+) -> Iterator[Entry]:
+    """One entry per canonical tensor, in their order."""
+    for target in layout:
+        kept: StorageDtype = "float32" if target.norm else dtype
+        yield Entry(
+            name=target.name,
+            dtype=_NAMES[kept],
+            shape=target.shape,
+            bytes=math.prod(target.shape) * ITEM_BYTES[kept],
+            chunks=partial(_chunks, checkpoint, target, kept),
+        )
+
+
+def _chunks(
+    checkpoint: Checkpoint, target: Target, dtype: StorageDtype
+) -> Iterator[npt.NDArray[np.generic]]:
+    for piece in target.pieces:
+        for rows in checkpoint.read(piece):
+            yield cast(rows, dtype)
+
+
+def native_entries(
+    checkpoint: Checkpoint, layout: list[Target], form: Form
+) -> tuple[list[Entry], dict[str, str]]:
+    """The entries of a file, and the description of each matrix by its tensor's name.
+
+    Matrices come first: their sizes are multiples of 64 bytes, so that each starts at one.
+    """
+    matrices = {
+        target.name: _matrix(checkpoint, target, form) for target in layout if _is_matrix(target)
+    }
+    entries = [
+        _matrix_entry(checkpoint, target, matrices[target.name])
+        for target in layout
+        if target.name in matrices
+    ]
+    floats = [_float_entry(checkpoint, target) for target in layout if target.name not in matrices]
+    descriptions = {name: str(matrix) for name, matrix in matrices.items()}
+    return [*entries, *floats], descriptions
+
+
+def matrix_form(checkpoint: Checkpoint, target: Target, form: Form) -> Form:
+    """The form that a matrix gets in a model of this form."""
+    if target.pieces[0].role == "router":
+        return "float32"
+    if form != "int4":
+        return form
+    whole_groups = target.shape[-1] % GROUP["int4"] == 0
+    four = whole_groups and all(_in_four_bits(checkpoint, piece) for piece in target.pieces)
+    return "int4" if four else "int8"
+
+
+def _in_four_bits(checkpoint: Checkpoint, piece: Piece) -> bool:
+    if checkpoint.read_blocks(piece) is not None:
+        return True
+    return not checkpoint.quantised(piece) and piece.role not in ("embed", "head")
+
+
+def _is_matrix(target: Target) -> bool:
+    return len(target.pieces[0].shape) == 2
+
+
+def _matrix(checkpoint: Checkpoint, target: Target, form: Form) -> Matrix:
+    """One of the target's matrices: a mixture of experts has one for each."""
+    outputs, inputs = target.shape[-2:]
+    return Matrix(form=matrix_form(checkpoint, target, form), outputs=outputs, inputs=inputs)
+
+
+def _matrix_entry(checkpoint: Checkpoint, target: Target, matrix: Matrix) -> Entry:
+    stack = target.shape[:-2]
+    return Entry(
+        name=target.name,
+        dtype="U8",
+        shape=(*stack, matrix.panels, matrix.bytes // matrix.panels),
+        bytes=math.prod(stack) * matrix.bytes,
+        chunks=partial(_panels, checkpoint, target, matrix.form),
+    )
+
+
+def _panels(
+    checkpoint: Checkpoint, target: Target, form: Form
+) -> Iterator[npt.NDArray[np.generic]]:
+    for pieces in _matrices(target):
+        streams = [_coded(checkpoint, piece, form) for piece in pieces]
+        both = _gated(pieces)
+        for rows in interleaved(*streams) if both else stacked(streams):
+            yield pack(rows)
+
+
+def _matrices(target: Target) -> Iterator[tuple[Piece, ...]]:
+    """The pieces of each matrix of a target: those of one expert belong together."""
+    for _, pieces in itertools.groupby(target.pieces, key=lambda piece: piece.expert):
+        yield tuple(pieces)
+
+
+def _gated(pieces: tuple[Piece, ...]) -> bool:
+    return pieces[0].role == "gate"
+
+
+def _coded(checkpoint: Checkpoint, piece: Piece, form: Form) -> Iterator[CodedRows]:
+    blocks = checkpoint.read_blocks(piece) if form == "int4" else None
+    if blocks is not None:
+        yield from (code_blocks(part) for part in blocks)
+        return
+    name = checkpoint.locate(piece).tensor
+    for rows in checkpoint.read(piece):
+        if form in ("int8", "int4") and not np.isfinite(rows).all():
+            raise ModelError(
+                f"{checkpoint.path}: tensor {name} holds weights that are no finite numbers, "
+                f"which {form} cannot express"
+            )
+        try:
+            yield code_rows(rows, form)
+        except ValueError as error:
+            raise ModelError(f"{checkpoint.path}: tensor {name}: {error}") from error
+
+
+def _float_entry(checkpoint: Checkpoint, target: Target) -> Entry:
+    bias = target.pieces[0].bias
+    shape = (packed_bias(target.shape[0]),) if bias else target.shape
+    return Entry(
+        name=target.name,
+        dtype="F32",
+        shape=shape,
+        bytes=4 * math.prod(shape),
+        chunks=lambda: [_floats(checkpoint, target, bias=bias)],
+    )
+
+
+def _floats(checkpoint: Checkpoint, target: Target, *, bias: bool) -> npt.NDArray[np.generic]:
+    """A norm's weight as it is, or a bias in the order of its matrix's packed rows."""
+    values = [
+        np.concatenate([rows.reshape(-1) for rows in checkpoint.read(piece)])
+        for piece in target.pieces
+    ]
+    if not bias:
+        return values[0].astype("<f4", copy=False)
+    both = _gated(target.pieces)
+    return interleaved_bias(*values) if both else stacked_bias(values)

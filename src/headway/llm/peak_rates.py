@@ -1,0 +1,65 @@
+"""What this machine can do at most, for people who ask: measured by a process of its own.
+
+Which number formats there are follows from what would compute: the native kernels, or PyTorch on a
+processor or a GPU. The figures are kept, so that engines report how much of them they use.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from headway import machine, native
+from headway.config import EngineConfig
+from headway.errors import EngineError
+from headway.steptime.shape import MachineLimits
+
+COMMAND = (sys.executable, "-m", "headway.runner.measure_peak_rates")
+_NATIVE = ("float32", "bfloat16", "int8", "int4")
+_TORCH = ("float32", "bfloat16")
+_CUDA = ("float32", "bfloat16", "float16")
+
+
+def measure_machine(
+    config: EngineConfig, *, command: Sequence[str] = COMMAND
+) -> Iterator[MachineLimits]:
+    """The limits of every number format, or of the settings' own, each as it is measured.
+
+    Raises `EngineError` where something cannot be measured, with what the process said.
+    """
+    with subprocess.Popen(
+        [*command, *_arguments(config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            for line in process.stdout:
+                yield msgspec.json.decode(line, type=MachineLimits)
+            said = process.stderr.read().decode(errors="replace").strip()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        reason = said.splitlines()[-1] if said else f"exit code {process.returncode}"
+        raise EngineError(f"the machine's limits cannot be measured: {reason}")
+
+
+def _arguments(config: EngineConfig) -> list[str]:
+    cuda = config.device == "cuda" or (config.device == "auto" and machine.has_nvidia_gpu())
+    torch = cuda or config.backend == "reference" or config.dtype == "float16"
+    torch = torch or not native.available()
+    dtypes: Sequence[str] = _CUDA if cuda else _TORCH if torch else _NATIVE
+    if config.dtype != "auto":
+        dtypes = (config.dtype,)
+    found = [*dtypes, "--device", "cuda" if cuda else "cpu"]
+    found += ["--threads", str(config.threads or machine.cores())]
+    if torch:
+        found.append("--torch")
+    elif config.isa is not None:
+        found += ["--isa", config.isa]
+    return found

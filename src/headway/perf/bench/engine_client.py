@@ -1,0 +1,125 @@
+"""An engine in this machine as a target: no server and no text between the load and the engine.
+
+Requests go to the engine client in token ids, with nothing left to resolve, and all news of a step
+are read in one pass, which stamps them with one time. So the load generator costs about as little
+as can be beside the engine that it measures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from collections.abc import Sequence
+from types import TracebackType
+
+from headway.errors import HeadwayError
+from headway.llm import AsyncLLM
+from headway.perf.bench.run_load import Answer, Ending
+from headway.perf.workload.workload import Job
+from headway.types import Request, ResolvedSampling, TokenEvent
+from headway.wire import EngineStats
+
+
+class EngineTarget:
+    """Sends jobs to the engine of an `AsyncLLM`. Use `with`, or `close` it."""
+
+    def __init__(self, llm: AsyncLLM) -> None:
+        self.heard = 0
+        """Tokens that came so far, of all requests."""
+        self._client = llm.client
+        self._waiting: dict[str, _Reading] = {}
+        self._leave = llm.client.subscribe(self._listen)
+
+    def __enter__(self) -> EngineTarget:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening to the engine, which goes on."""
+        self._leave()
+
+    async def ask(self, job: Job, tokens: Sequence[int], *, id: str) -> Answer:  # noqa: A002
+        """See `Target`. The engine knows the request by `id`."""
+        reading = _Reading()
+        self._waiting[id] = reading
+        try:
+            stream = self._client.submit(_request(job, tokens, id))
+        except HeadwayError as error:
+            del self._waiting[id]
+            return Answer(outcome="error", error=error.message)
+        try:
+            await reading.done
+        finally:
+            # Nobody reads the stream itself: what it kept for a reader goes with it.
+            self._waiting.pop(id, None)
+            stream.cancel()
+        return reading.answer()
+
+    def _listen(self, events: Sequence[TokenEvent], stats: EngineStats, now: float) -> None:  # noqa: ARG002
+        clock = time.perf_counter()
+        for event in events:
+            reading = self._waiting.get(event.id)
+            if reading is not None:
+                self.heard += len(event.tokens)
+                reading.read(event, clock)
+
+
+class _Reading:
+    """What came so far for one request."""
+
+    __slots__ = ("_cached", "_counts", "_last", "_times", "done")
+
+    def __init__(self) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._times = array("d")
+        self._counts = array("L")
+        self._cached = 0
+        self._last: TokenEvent | None = None
+
+    def read(self, event: TokenEvent, clock: float) -> None:
+        if event.tokens:
+            self._times.append(clock)
+            self._counts.append(len(event.tokens))
+        if event.cached_tokens:
+            self._cached = event.cached_tokens
+        if event.finish is not None and not self.done.done():
+            self._last = event
+            self.done.set_result(None)
+
+    def answer(self) -> Answer:
+        last = self._last
+        assert last is not None, "asked for after the end"
+        good = last.finish in ("stop", "length")
+        return Answer(
+            times=self._times,
+            counts=self._counts,
+            outcome="ok" if good else "error",
+            error="" if good else last.error or f"the request ended with {last.finish}",
+            cached_tokens=self._cached,
+        )
+
+
+def _request(job: Job, tokens: Sequence[int], name: str) -> Request:
+    ending = Ending.of(job)
+    stops = () if ending.stop is None else (ending.stop,)
+    return Request(
+        id=name,
+        prompt=tuple(tokens),
+        sampling=ResolvedSampling(
+            max_tokens=ending.max_tokens,
+            min_tokens=ending.min_tokens,
+            seed=0,
+            temperature=0.0,
+            logit_bias=tuple((token, ending.bias) for token in stops),
+            stop_token_ids=stops,
+        ),
+        arrival=time.monotonic(),
+    )

@@ -1,0 +1,166 @@
+"""A run as text for the terminal and as a mapping for a file.
+
+Both have the layout and the names that vLLM's benchmark made familiar, so that tools and eyes find
+what they look for; figures of ours stand beside them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headway.perf.bench.run_load import Driven
+from headway.perf.records import objectives_met, summarize
+from headway.perf.records.summary import PERCENTILES
+from headway.types.objectives import Objective
+
+WIDTH = 56
+METRICS = {
+    "ttft": ("TTFT", "Time to first token"),
+    "tpot": ("TPOT", "Time per output token after the first"),
+    "itl": ("ITL", "Inter-token latency"),
+    "e2el": ("E2EL", "End-to-end latency"),
+}
+_VOLUME = (
+    ("completed", "Successful requests:", "d"),
+    ("failed", "Failed requests:", "d"),
+    ("duration", "Benchmark duration (s):", ".2f"),
+    ("total_input_tokens", "Total input tokens:", "d"),
+    ("cached_input_tokens", "  of which from a prefix cache:", "d"),
+    ("total_output_tokens", "Total generated tokens:", "d"),
+    ("request_throughput", "Request throughput (req/s):", ".2f"),
+    ("request_goodput", "Request goodput (req/s):", ".2f"),
+    ("output_throughput", "Output token throughput (tok/s):", ".2f"),
+    ("on_time_output_throughput", "  of requests on time (tok/s):", ".2f"),
+    ("total_token_throughput", "Total token throughput (tok/s):", ".2f"),
+    ("max_concurrent_requests", "Peak concurrent requests:", "d"),
+    ("largest_gap_ms", "Largest gap in an answer (ms):", ".2f"),
+    ("shed_share", "Share of requests turned away:", ".2%"),
+    ("attainment", "Attainment over offered requests:", ".2%"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which figures are asked for."""
+
+    objectives: tuple[Objective, ...] = ()
+    metrics: tuple[str, ...] = ("ttft", "tpot", "itl")
+    """Latencies that the terminal shows, of `METRICS`."""
+    percentiles: tuple[float, ...] = (99.0,)
+
+
+def figures(driven: Driven, wanted: Wanted) -> dict[str, float]:
+    """All figures of a run; see `headway.perf.records.summarize`."""
+    chosen = sorted({*PERCENTILES, *wanted.percentiles})
+    found = summarize(
+        driven.records,
+        duration=driven.duration,
+        objectives=wanted.objectives,
+        percentiles=chosen,
+    )
+    whole = [record for record in driven.records if record.outcome == "ok"]
+    found["cached_input_tokens"] = sum(record.cached_tokens for record in whole)
+    found["client_wake_p99_ms"] = driven.lag.wake_p99 * 1e3
+    found["client_wake_max_ms"] = driven.lag.wake_max * 1e3
+    found["client_busy_share"] = driven.lag.busy
+    return found
+
+
+def table(title: str, driven: Driven, found: Mapping[str, float], wanted: Wanted) -> str:
+    """The summary for the terminal."""
+    lines = [f" {title} ".center(WIDTH, "=")]
+    for name, label, form in _VOLUME:
+        if name in found and (found[name] or name not in ("cached_input_tokens", "shed_share")):
+            value = round(found[name]) if form == "d" else found[name]
+            lines.append(_row(label, format(value, form)))
+    for metric in wanted.metrics:
+        lines += _latency(metric, found, wanted.percentiles)
+    lines += _objectives(driven, wanted)
+    lines.append(" Client ".center(WIDTH, "-"))
+    lag = driven.lag
+    lines.append(_row("P99 lag of sending (ms):", f"{lag.late_p99 * 1e3:.2f}"))
+    lines.append(_row("P99 lag of the event loop (ms):", f"{lag.wake_p99 * 1e3:.2f}"))
+    lines.append(_row("Share of a core used:", f"{lag.busy:.1%}"))
+    lines.append("=" * WIDTH)
+    return "\n".join(lines)
+
+
+def complaints(driven: Driven, other_lengths: int = 0) -> list[str]:
+    """What went wrong, each in a line: errors by how often they came, then doubts."""
+    lines = grouped_errors(record.error for record in driven.records if record.outcome != "ok")
+    if other_lengths:
+        lines.append(f"{other_lengths} answers were not as long as asked")
+    if driven.lag.warning is not None:
+        lines.append(f"warning: {driven.lag.warning}")
+    return lines
+
+
+def grouped_errors(errors: Iterable[str], most: int = 10) -> list[str]:
+    """Errors by how often they came, the most frequent first, at most so many kinds."""
+    counted = Counter(errors)
+    lines = [f"{count} x {error}" for error, count in counted.most_common(most)]
+    left = len(counted) - most
+    return [*lines, f"and {left} other errors"] if left > 0 else lines
+
+
+def document(
+    driven: Driven, found: Mapping[str, float], wanted: Wanted, *, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is kept as JSON: `about` first, then all figures, then how objectives fared."""
+    content: dict[str, Any] = {**about, "num_prompts": len(driven.records)}
+    whole = ("completed", "failed", "max_concurrent_requests")
+    counts = {name for name in found if name in whole or name.endswith("_tokens")}
+    content |= {name: round(v) if name in counts else v for name, v in found.items()}
+    if wanted.objectives:
+        content["objectives"] = {
+            str(met.objective): {
+                "met": met.met,
+                "value_ms": None if met.value is None else met.value * 1e3,
+            }
+            for met in objectives_met(driven.records, wanted.objectives)
+        }
+    content["client_warning"] = driven.lag.warning
+    return content
+
+
+def details(driven: Driven) -> dict[str, Any]:
+    """Each request's own figures, as lists in the order of the jobs."""
+    records = driven.records
+    return {
+        "input_lens": [record.prompt_tokens for record in records],
+        "output_lens": [record.output_tokens for record in records],
+        "ttfts": [record.ttft or 0.0 for record in records],
+        "itls": [list(record.itls) for record in records],
+        "e2els": [record.latency or 0.0 for record in records],
+        "start_times": [record.sent for record in records],
+        "errors": [record.error for record in records],
+    }
+
+
+def _latency(metric: str, found: Mapping[str, float], percentiles: Sequence[float]) -> list[str]:
+    short, long = METRICS[metric]
+    if f"mean_{metric}_ms" not in found:
+        return []
+    lines = [f" {long} ".center(WIDTH, "-")]
+    for name in ("mean", "median"):
+        value = found[f"{name}_{metric}_ms"]
+        lines.append(_row(f"{name.capitalize()} {short} (ms):", f"{value:.2f}"))
+    tails = {share: found[f"p{share:g}_{metric}_ms"] for share in percentiles}
+    return lines + [_row(f"P{p:g} {short} (ms):", f"{value:.2f}") for p, value in tails.items()]
+
+
+def _objectives(driven: Driven, wanted: Wanted) -> list[str]:
+    if not wanted.objectives:
+        return []
+    lines = [" Objectives ".center(WIDTH, "-")]
+    for met in objectives_met(driven.records, wanted.objectives):
+        value = "-" if met.value is None else f"{met.value * 1e3:.1f} ms"
+        lines.append(_row(f"{met.objective}:", f"{value}, {'met' if met.met else 'missed'}"))
+    return lines
+
+
+def _row(label: str, value: str) -> str:
+    return f"{label:<38} {value:<16}".rstrip()

@@ -1,0 +1,202 @@
+"""What is compared with what: a scenario of systems, workloads and the memory they all get.
+
+Plain data with its rules; `scenario_file` reads it from YAML. A system is one way of serving: a
+policy of this engine, or somebody else's program beside it. Knows nothing of how any of them runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from headway.config import DEFAULT_MODEL, EngineConfig, KVReservation, PolicyName
+from headway.errors import InvalidRequest
+
+Outside = Literal["transformers", "url"]
+Seats = int | Literal["auto"]
+AUTO: Literal["auto"] = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """One way of serving. Which fields may be given depends on `outside`."""
+
+    name: str
+    policy: PolicyName | None = None
+    """Of this engine; None for what is outside."""
+    padded: bool = False
+    """Requests go in batches of `seats`, all as long as the batch's longest, and answers are there
+    when the batch ends: a loop around an engine that knows nothing of requests."""
+    seats: Seats | None = None
+    """Most sequences at once. "auto": as many whole sequences as the budget holds, which is how
+    memory was given out before paging. None: as many as memory and the engine's own bound allow."""
+    kv_reservation: KVReservation = "on-demand"
+    dynamic_wait: float | None = None
+    outside: Outside | None = None
+    dtype: str | None = None
+    """Of transformers' weights; None: what this machine multiplies fastest."""
+    url: str | None = None
+    model: str | None = None
+    """The name that the server at `url` knows the model by; None: the first that it lists."""
+    repeats: int | None = None
+    """Instead of the workload's and the scenario's."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seats, int):
+            _at_least("seats", self.seats, 1, self.name)
+        if self.repeats is not None:
+            _at_least("repeats", self.repeats, 1, self.name)
+        allowed = {
+            None: {"policy", "padded", "seats", "kv_reservation", "dynamic_wait"},
+            "transformers": {"seats", "dtype"},
+            "url": {"url", "model"},
+        }[self.outside]
+        for key in ("policy", "padded", "seats", "kv_reservation", "dynamic_wait", "dtype", "url"):
+            if key not in allowed and getattr(self, key) != _DEFAULTS[key]:
+                kind = self.outside or "this engine's own"
+                raise InvalidRequest(f"system {self.name!r}: {kind} has no {key}", field=key)
+        self._check_whole()
+
+    def _check_whole(self) -> None:
+        if self.outside is None and self.policy is None:
+            raise InvalidRequest(
+                f"system {self.name!r}: give a policy, or say what is outside", field="policy"
+            )
+        if self.outside == "url" and not self.url:
+            raise InvalidRequest(f"system {self.name!r}: url is missing", field="url")
+        if (self.padded or self.outside == "transformers") and self.seats is None:
+            raise InvalidRequest(
+                f"system {self.name!r}: padded batches need seats, a number or 'auto'",
+                field="seats",
+            )
+
+
+_DEFAULTS = {
+    "policy": None,
+    "padded": False,
+    "seats": None,
+    "kv_reservation": "on-demand",
+    "dynamic_wait": None,
+    "dtype": None,
+    "url": None,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """One workload, or several that differ in their rate alone. Lengths are tokens."""
+
+    name: str
+    requests: int
+    prompt: str | int = 128
+    """A law of lengths, as `headway.perf.workload.lengths` reads it."""
+    output: str | int = 128
+    cap: int | None = None
+    """What every caller allows; None: exactly what is generated, so that the length is known."""
+    rates: tuple[float, ...] = ()
+    """Requests a second, a group for each; none: all at once."""
+    loads: tuple[float, ...] = ()
+    """Instead of rates: shares of the most requests a second that an engine of this scenario
+    reached on the workload `of`, which stands before."""
+    of: str | None = None
+    burstiness: float = 1.0
+    prefix_tokens: int = 0
+    prefixes: int = 1
+    trace: str | None = None
+    """File with arrivals and lengths instead of all that is said above."""
+    length_scale: float = 1.0
+    rate_scale: float = 1.0
+    slo: str | None = None
+    """Objectives, such as "ttft_p99=1s,tpot_p99=50ms"."""
+    seats: int | None = None
+    """What "auto" is to be here instead of what is worked out."""
+    systems: tuple[str, ...] | None = None
+    """Names of those that take part; None: all."""
+    repeats: int | None = None
+    """Instead of the scenario's."""
+
+    def __post_init__(self) -> None:
+        _at_least("requests", self.requests, 1, self.name)
+        if self.repeats is not None:
+            _at_least("repeats", self.repeats, 1, self.name)
+        for key, given in (("rates", self.rates), ("loads", self.loads)):
+            if any(not 0 < value < float("inf") for value in given):
+                raise InvalidRequest(
+                    f"workload {self.name!r}: {key} must be more than 0", field=key
+                )
+        for key in ("burstiness", "length_scale", "rate_scale"):
+            if not 0 < getattr(self, key) < float("inf"):
+                raise InvalidRequest(f"workload {self.name!r}: {key} must be positive", field=key)
+        if bool(self.loads) != (self.of is not None) or (self.loads and self.rates):
+            raise InvalidRequest(
+                f"workload {self.name!r}: give rates, or loads and the workload they are shares of",
+                field="loads",
+            )
+        if self.trace is not None and (self.rates or self.loads):
+            raise InvalidRequest(
+                f"workload {self.name!r}: a trace has its own times; use rate_scale", field="trace"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """Everything that one comparison consists of."""
+
+    title: str
+    about: str = ""
+    model: str = DEFAULT_MODEL
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    """What all engines have in common; the model is the scenario's."""
+    kv_tokens: int | None = None
+    """Tokens that every system's KV cache may hold; None: what the engine takes by itself."""
+    price_per_hour: float | None = None
+    repeats: int = 3
+    seed: int = 0
+    warmup: int = 4
+    """Requests that every system answers before it is measured."""
+    systems: tuple[System, ...]
+    workloads: tuple[Load, ...]
+
+    def __post_init__(self) -> None:
+        _at_least("repeats", self.repeats, 1)
+        _at_least("warmup", self.warmup, 0)
+        if self.kv_tokens is not None:
+            _at_least("kv_tokens", self.kv_tokens, 1)
+        if self.price_per_hour is not None and not 0 <= self.price_per_hour < float("inf"):
+            raise InvalidRequest("price_per_hour must not be negative", field="price_per_hour")
+        for key, names in (
+            ("systems", [system.name for system in self.systems]),
+            ("workloads", [load.name for load in self.workloads]),
+        ):
+            if not names:
+                raise InvalidRequest(f"{key}: there are none", field=key)
+            if len(set(names)) < len(names):
+                raise InvalidRequest(f"{key}: two have the same name", field=key)
+        for message in self._mistakes():
+            raise InvalidRequest(message, field="workloads")
+
+    def taking_part(self, load: Load) -> tuple[System, ...]:
+        """The systems of a workload, in the scenario's order."""
+        chosen = load.systems
+        return tuple(s for s in self.systems if chosen is None or s.name in chosen)
+
+    def _mistakes(self) -> Iterator[str]:
+        known = {system.name for system in self.systems}
+        before: set[str] = set()
+        for load in self.workloads:
+            for name in load.systems or ():
+                if name not in known:
+                    yield f"workload {load.name!r}: there is no system {name!r}"
+            if load.of is not None and load.of not in before:
+                yield f"workload {load.name!r}: no workload {load.of!r} stands before it"
+            before.add(load.name)
+            autos = any(system.seats == AUTO for system in self.taking_part(load))
+            if autos and self.kv_tokens is None and load.seats is None:
+                yield f"workload {load.name!r}: seats 'auto' need kv_tokens"
+
+
+def _at_least(key: str, value: int, low: int, name: str = "") -> None:
+    if value < low:
+        where = f"{name!r}: " if name else ""
+        raise InvalidRequest(f"{where}{key} must be at least {low}, got {value}", field=key)

@@ -1,0 +1,163 @@
+"""The quality gate: every form of a model against its float32, on real text.
+
+The text is the reference manual that comes with Python itself (`pydoc_data.topics`), so it is
+everywhere and nobody chose it for a model's sake. Contexts of 512 tokens are taken at equal
+distances from it, and every token of them is scored. The forms run on the native kernels, in a
+process of their own (see `headway.perf.quality.program`); here are only texts, folders and
+verdicts.
+"""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pydoc_data.topics import topics
+
+import msgspec
+
+from headway import native
+from headway.checkpoint import Prepared, Source, find, native_storage, prepare
+from headway.checkpoint.packing import Form
+from headway.checkpoint.quality_reports import Measured, Verdict, keep_verdict
+from headway.config import EngineConfig, KVCacheDtype
+from headway.errors import EngineError, InvalidRequest
+from headway.perf.quality.comparison import Candidate, Comparison, Report, Totals
+from headway.text import Tokenizer
+
+CONTEXT = 512
+LEAST_TOKENS = 10_000
+ROWS: tuple[tuple[Form, KVCacheDtype], ...] = (
+    ("float32", "float32"),
+    ("bfloat16", "bfloat16"),
+    ("bfloat16", "int8"),
+    ("int8", "bfloat16"),
+    ("int8", "int8"),
+    ("int4", "bfloat16"),
+    ("int4", "int8"),
+)
+"""Forms and KV caches that are measured; the first is what the others are measured by."""
+COMMAND = (sys.executable, "-m", "headway.perf.quality.program")
+
+Watch = Callable[[int, int], object]
+"""Told how many contexts of how many are done."""
+
+
+def judge(
+    config: EngineConfig,
+    *,
+    least_tokens: int = LEAST_TOKENS,
+    watch: Watch = lambda *_: None,
+    command: Sequence[str] = COMMAND,
+) -> Verdict:
+    """Measure all forms of the model that the settings name, and keep the verdict in the cache.
+
+    Prepares the model in every native form first. Takes some minutes for small models. Raises
+    `HeadwayError` where the model cannot be had or the native kernels cannot run.
+    """
+    if not native.available():
+        raise InvalidRequest(
+            "quality is measured with the native kernels, which are not built", field="quality"
+        )
+    source = find(config.model)
+    candidates = [_candidate(config, source, *row) for row in ROWS]
+    first = candidates[0][0]
+    contexts = tuple(
+        take_contexts(
+            Tokenizer.load(first.folder),
+            length=min(CONTEXT, first.config.max_position),
+            least_tokens=least_tokens,
+        )
+    )
+    comparison = Comparison(
+        candidates=tuple(candidate for _, candidate in candidates), contexts=contexts
+    )
+    verdict = _verdict(source, first.config.name, _run(comparison, watch, command))
+    keep_verdict(verdict)
+    return verdict
+
+
+def take_contexts(
+    tokenizer: Tokenizer, *, length: int, least_tokens: int
+) -> Iterator[tuple[int, ...]]:
+    """Parts of the text, each `length` tokens to score and the one after them.
+
+    Where the tokenizer puts a beginning of sequence before a text, every context has it.
+    """
+    text = "\n\n".join(topics[name].strip() for name in sorted(topics))
+    tokens = tokenizer.encode(text, add_special_tokens=False)
+    begin = tokenizer.config.bos_token_id
+    prefix = [] if begin is None or not tokenizer.config.add_bos else [begin]
+    taken = length + 1 - len(prefix)
+    number = -(-least_tokens // length)
+    for n in range(number):
+        start = n * (len(tokens) - taken) // max(1, number - 1)
+        yield (*prefix, *tokens[start : start + taken])
+
+
+def _candidate(
+    config: EngineConfig, source: Source, form: Form, kv_cache: KVCacheDtype
+) -> tuple[Prepared, Candidate]:
+    prepared = prepare(source, dtype=native_storage(form))
+    length = min(CONTEXT, prepared.config.max_position)
+    settings = replace(
+        config,
+        backend="native",
+        device="cpu",
+        dtype=form,
+        kv_cache_dtype=kv_cache,
+        max_model_len=length,
+        max_num_seqs=1,
+        max_num_batched_tokens=length,
+    )
+    return prepared, Candidate(prepared=str(prepared.folder), config=settings)
+
+
+def _run(comparison: Comparison, watch: Watch, command: Sequence[str]) -> Report:
+    """Run the comparing program to its end; returns its last report."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            with process.stdin as stream:
+                stream.write(msgspec.json.encode(comparison))
+            report = None
+            for line in process.stdout:
+                report = msgspec.json.decode(line, type=Report)
+                watch(report.contexts, len(comparison.contexts))
+        except BaseException:
+            process.kill()
+            raise
+    if report is not None and report.error:
+        raise EngineError(report.error)
+    if report is None or report.contexts < len(comparison.contexts):
+        raise EngineError(f"the comparing process ended early, with exit code {process.returncode}")
+    return report
+
+
+def _verdict(source: Source, model: str, report: Report) -> Verdict:
+    base = report.totals[0]
+    return Verdict(
+        digest=source.digest,
+        model=model,
+        tokens=report.tokens,
+        perplexity=math.exp(base.loss / report.tokens),
+        forms=tuple(
+            _measured(row, totals, base, report.tokens)
+            for row, totals in zip(ROWS[1:], report.totals[1:], strict=True)
+        ),
+    )
+
+
+def _measured(
+    row: tuple[Form, KVCacheDtype], totals: Totals, base: Totals, tokens: int
+) -> Measured:
+    return Measured(
+        form=row[0],
+        kv_cache=row[1],
+        perplexity=math.expm1((totals.loss - base.loss) / tokens),
+        divergence=totals.divergence / tokens,
+        agreement=totals.agreement / tokens,
+    )

@@ -1,0 +1,140 @@
+"""Compares runners token by token: how far the forms of one model are from its first one.
+
+A program of its own (`python -m headway.perf.quality.program`): it reads a `Comparison` as JSON
+from standard input, lets every candidate score the same contexts, and writes a `Report` as a line
+of JSON after each. Candidates compute as engines do, in steps of part of a context. Scores never
+leave this process, only sums do. Knows neither texts nor verdicts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from headway.errors import HeadwayError, InvalidRequest
+from headway.ops import Floats
+from headway.perf.quality.comparison import Candidate, Comparison, Report, Totals
+from headway.runner.batch import Ints
+from headway.runner.build import build_runner
+from headway.runner.native import NativeRunner
+from headway.types import Entry, ResolvedSampling, Slice, StepPlan
+
+STEP_TOKENS = 128
+"""Tokens of one step: their scores take 134 MB with a vocabulary of 262,144."""
+_ROWS_AT_ONCE = 16
+
+
+class Scorer:
+    """One candidate's runner, which computes one context after the other."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        loaded = build_runner(candidate.config, Path(candidate.prepared))
+        if not isinstance(loaded.runner, NativeRunner):
+            raise InvalidRequest("only the native backend tells all scores", field="backend")
+        self._runner = loaded.runner
+        self._blocks = tuple(range(-(-loaded.limits.max_model_len // loaded.block_size)))
+        self._seq = 0
+        self._tokens: Sequence[int] = ()
+
+    def begin(self, tokens: Sequence[int]) -> None:
+        """Take up a new context."""
+        self._tokens = tokens
+        self._seq += 1
+        entry = Entry(
+            seq=self._seq,
+            tokens=tokens,
+            prompt_len=len(tokens),
+            sampling=ResolvedSampling(max_tokens=1, seed=0),
+        )
+        ended = [self._seq - 1] if self._seq > 1 else []
+        self._runner.submit(StepPlan(step=0, slices=[], entries=[entry], ended=ended)).result()
+
+    def scores(self, start: int, stop: int) -> Floats:
+        """Raw scores [stop - start, vocabulary] of the tokens that follow these; in order."""
+        part = Slice(
+            seq=self._seq,
+            start=start,
+            tokens=self._tokens[start:stop],
+            blocks=self._blocks,
+            sample=False,
+        )
+        self._runner.submit(StepPlan(step=0, slices=[part])).result()
+        return self._runner.scores(stop - start)
+
+
+def compare(comparison: Comparison) -> Iterator[Report]:
+    """A report after each context; raises `HeadwayError` where a candidate cannot be run."""
+    scorers = [Scorer(candidate) for candidate in comparison.candidates]
+    totals = [Totals() for _ in scorers]
+    tokens = 0
+    for done, context in enumerate(comparison.contexts):
+        for each in _context(scorers, context):
+            totals = [old.plus(new) for old, new in zip(totals, each, strict=True)]
+        tokens += len(context) - 1
+        yield Report(contexts=done + 1, tokens=tokens, totals=tuple(totals))
+
+
+def measure(base: Floats, scores: Floats, targets: Ints) -> Totals:
+    """Compare raw scores [rows, vocabulary] with the first candidate's, given the true tokens."""
+    found = Totals()
+    for start in range(0, len(scores), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        expected, ours = _log_probabilities(base[part]), _log_probabilities(scores[part])
+        wanted = ours[np.arange(len(ours)), targets[part]]
+        same = expected.argmax(axis=1) == ours.argmax(axis=1)
+        difference = expected - ours
+        difference *= np.exp(expected)
+        found = found.plus(
+            Totals(
+                loss=-float(wanted.sum(dtype=np.float64)),
+                divergence=float(difference.sum(dtype=np.float64)),
+                agreement=int(same.sum()),
+            )
+        )
+    return found
+
+
+def main() -> int:
+    try:
+        comparison = msgspec.json.decode(sys.stdin.buffer.read(), type=Comparison)
+        for report in compare(comparison):
+            _write(report)
+    except HeadwayError as error:
+        _write(Report(contexts=0, tokens=0, totals=(), error=error.message))
+        return 1
+    return 0
+
+
+def _context(scorers: Sequence[Scorer], context: Sequence[int]) -> Iterator[list[Totals]]:
+    """Totals of every candidate, for some tokens of a context at a time."""
+    known, targets = context[:-1], np.array(context[1:], dtype=np.int64)
+    for scorer in scorers:
+        scorer.begin(known)
+    for start in range(0, len(known), STEP_TOKENS):
+        stop = min(start + STEP_TOKENS, len(known))
+        wanted = targets[start:stop]
+        base = scorers[0].scores(start, stop)
+        yield [
+            measure(base, base, wanted),
+            *(measure(base, scorer.scores(start, stop), wanted) for scorer in scorers[1:]),
+        ]
+
+
+def _log_probabilities(scores: Floats) -> Floats:
+    """Log-softmax of each row."""
+    shifted: Floats = scores - scores.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
+
+
+def _write(report: Report) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""Replaying a recording: what was asked comes again at the same steps, and all plans must be equal.
+
+The shipped scheduler decides anew; only the arrivals, the lengths and the times are taken from the
+recording. So a difference means that the decision depends on something that was not recorded, or
+that the code has changed since.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import cast, get_args
+
+from headway.config import PolicyName
+from headway.errors import InvalidRequest
+from headway.recording.format import EngineLine, Recording, RequestLine, SliceLine, StepLine
+from headway.recording.reader import recorded_tokens
+from headway.scheduling import Idle, Scheduler
+from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.policy import make_policy
+from headway.types import Request, ResolvedSampling, Sampled, StepPlan, StepResult
+
+_NEVER = -1
+"""A stop token that nobody generates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """How far the plans agree."""
+
+    steps: int
+    """Those that were compared and found equal."""
+    recorded: int
+    """Those of the recording; beyond some may be requests whose end it does not have."""
+    difference: str | None
+    """The first one, for people; None if there is none."""
+
+    @property
+    def identical(self) -> bool:
+        return self.difference is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """A recorded request with its made-up tokens, prompt and generated."""
+
+    line: RequestLine
+    tokens: tuple[int, ...]
+
+    def request(self) -> Request:
+        line = self.line
+        prompt, resumed = line.prompt_tokens, line.prompt_tokens + line.resumed
+        stop: tuple[int, ...] = ()
+        if line.stops:
+            stop = (self.tokens[-1] if line.finish == "stop" else _NEVER,)
+        return Request(
+            id=str(line.seq),
+            prompt=self.tokens[:prompt],
+            generated=self.tokens[prompt:resumed],
+            sampling=ResolvedSampling(
+                max_tokens=line.max_tokens,
+                seed=line.seq,
+                stop_token_ids=stop,
+                prompt_logprobs=0 if line.prompt_logprobs else None,
+            ),
+            arrival=line.arrival,
+            priority=line.priority,
+            group=line.group,
+        )
+
+    def sampled(self, place: int) -> Sampled:
+        """What it sampled at a position; one whose tokens have run out ended with an error."""
+        if place >= len(self.tokens):
+            return Sampled(seq=self.line.seq, token=0, error="as recorded")
+        return Sampled(seq=self.line.seq, token=self.tokens[place])
+
+
+def replay(recording: Recording) -> Replayed:
+    """Plan every recorded step anew; stops at the first difference."""
+    scheduler = recorded_scheduler(recording.engine)
+    asked = {
+        line.seq: _Asked(line=line, tokens=recorded_tokens(line, recording.engine.block_size))
+        for line in recording.requests
+        if line.seq
+    }
+    added: defaultdict[int, list[_Asked]] = defaultdict(list)
+    aborted: defaultdict[int, list[_Asked]] = defaultdict(list)
+    for number in sorted(asked):
+        one = asked[number]
+        added[one.line.step].append(one)
+        if one.line.finish == "abort":
+            aborted[one.line.end_step + 1].append(one)
+    known = _known_steps(recording)
+    for count, step in enumerate(recording.steps[:known]):
+        for one in added[step.step]:
+            scheduler.add(one.request())
+        for one in aborted[step.step]:
+            scheduler.abort(str(one.line.seq))
+        plan = scheduler.plan(step.at)
+        difference = _compare(plan, step)
+        if difference is None and isinstance(plan, StepPlan):
+            sampled = [
+                asked[piece.seq].sampled(piece.start + len(piece.tokens))
+                for piece in plan.slices
+                if piece.sample
+            ]
+            result = StepResult(step=plan.step, sampled=sampled, seconds=step.run)
+            scheduler.commit(plan, result, step.at + step.run)
+            difference = _compare_counts(scheduler, step)
+        if difference is not None:
+            return Replayed(steps=count, recorded=len(recording.steps), difference=difference)
+    return Replayed(steps=known, recorded=len(recording.steps), difference=None)
+
+
+def recorded_scheduler(engine: EngineLine) -> Scheduler:
+    """The scheduler of the engine that was recorded, new; `InvalidRequest` if we have none such."""
+    return Scheduler(
+        policy=make_policy(recorded_policy(engine), dynamic_wait=engine.dynamic_wait),
+        pool=BlockPool(num_blocks=engine.num_blocks, block_size=engine.block_size),
+        limits=engine.limits,
+        prefix_caching=engine.prefix_caching,
+        reserve_all=engine.kv_reservation == "full",
+    )
+
+
+def recorded_policy(engine: EngineLine) -> PolicyName:
+    names = get_args(PolicyName)
+    if engine.policy not in names:
+        raise InvalidRequest(
+            f"the recording has the policy {engine.policy!r}, which is none of {', '.join(names)}",
+            field="policy",
+        )
+    return cast(PolicyName, engine.policy)
+
+
+def _known_steps(recording: Recording) -> int:
+    """How many of the steps precede the arrival of the first request whose end is not recorded."""
+    lines = sorted((line for line in recording.requests if line.seq), key=lambda line: line.seq)
+    seen = max((piece.seq for step in recording.steps for piece in step.slices), default=0)
+    before = 1
+    for number, line in enumerate(lines, 1):
+        if line.seq != number:
+            break
+        before = line.step
+    else:
+        if seen <= len(lines):
+            return len(recording.steps)
+    return sum(step.step < before for step in recording.steps)
+
+
+def _compare(plan: StepPlan | Idle, step: StepLine) -> str | None:
+    if isinstance(plan, Idle):
+        return f"step {step.step}: nothing was planned, recorded were {_told(step.slices)}"
+    slices = tuple(
+        [SliceLine(part.seq, part.start, len(part.tokens), part.sample) for part in plan.slices]
+    )
+    if plan.step != step.step:
+        return f"step {step.step} is recorded where step {plan.step} was planned"
+    if slices != step.slices:
+        return f"step {step.step}: planned were {_told(slices)}, recorded {_told(step.slices)}"
+    if tuple(plan.ended) != step.ended:
+        return f"step {step.step}: {plan.ended} had left, recorded were {list(step.ended)}"
+    return None
+
+
+def _compare_counts(scheduler: Scheduler, step: StepLine) -> str | None:
+    leftover = scheduler.leftover()
+    for name, planned, recorded in (
+        ("idle slots", leftover.idle_slots, step.idle_slots),
+        ("waiting", leftover.waiting, step.waiting),
+    ):
+        if planned != recorded:
+            return f"step {step.step}: {planned} {name}, recorded were {recorded}"
+    return None
+
+
+def _told(slices: Seq[SliceLine]) -> str:
+    """Such as "3 slices (1: 5+1, 2: 0+64, ...)", sequence and place and tokens of each."""
+    shown = ", ".join(f"{part.seq}: {part.start}+{part.tokens}" for part in slices[:4])
+    return f"{len(slices)} slices ({shown}{', ...' if len(slices) > 4 else ''})"

@@ -1,0 +1,21 @@
+"""What is asked: lengths, arrivals, shared prefixes and traces, as jobs with a time each."""
+
+from headway.perf.workload.lengths import Law, parse_law
+from headway.perf.workload.synthetic import rearrive, synthesize
+from headway.perf.workload.tokens import distinct_tokens, vocabulary_tokens
+from headway.perf.workload.traces import read_trace
+from headway.perf.workload.workload import Job, Segment, Workload, write_workload
+
+__all__ = [
+    "Job",
+    "Law",
+    "Segment",
+    "Workload",
+    "distinct_tokens",
+    "parse_law",
+    "read_trace",
+    "rearrive",
+    "synthesize",
+    "vocabulary_tokens",
+    "write_workload",
+]

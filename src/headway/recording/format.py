@@ -1,0 +1,152 @@
+"""The lines of a recording. Times are seconds on the engine's clock, sizes are tokens.
+
+A file is JSON Lines; it starts with an engine line, and has another one wherever a new engine
+process took over. A request's line is written when it has ended, a step's when the next begins.
+
+A recording as text: the form in which lines are written, and whole recordings as files.
+
+A line is an object with one key, which says what kind it is. An engine turns lines into plain data
+here and encodes them as it likes; `write_recordings` keeps recordings that were made elsewhere, by
+a simulation or a test. Knows nothing of engines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from headway.steptime.shape import MachineLimits, ModelSizes
+from headway.types import FinishReason, Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLine:
+    """Who computed, and under which settings."""
+
+    model: str
+    device: str
+    dtype: str
+    kv_cache_dtype: str
+    backend: str
+    threads: int
+    policy: str
+    dynamic_wait: float
+    prefix_caching: bool
+    kv_reservation: str
+    limits: Limits
+    num_blocks: int
+    block_size: int
+    sizes: ModelSizes
+    machine: MachineLimits | None = None
+    """None where the machine was never measured."""
+
+
+class SliceLine(NamedTuple):
+    """A slice without its tokens and blocks."""
+
+    seq: int
+    start: int
+    tokens: int
+    sample: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepLine:
+    """One step. Sequences are numbered in the order in which requests were added, from 1."""
+
+    step: int
+    at: float
+    """When it was planned."""
+    cycle: float
+    """Until the next one was planned, or, with nothing left to do, until it was over."""
+    run: float
+    """Part of the cycle that the runner took."""
+    slices: tuple[SliceLine, ...]
+    ended: tuple[int, ...] = ()
+    """Sequences that had left since the step before."""
+    idle_slots: int = 0
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLine:
+    """One request, from its arrival in the engine to its end."""
+
+    id: str
+    seq: int
+    """0 for one that was refused."""
+    arrival: float
+    step: int
+    """The first step that was planned after it was added."""
+    end_step: int
+    """The step that ended it, or after which it was aborted; 0 for one that was refused."""
+    prompt_tokens: int
+    resumed: int
+    """Tokens that an earlier engine had generated."""
+    output_tokens: int
+    """All that were generated, those of an earlier engine included."""
+    max_tokens: int
+    stops: bool
+    """It had stop tokens, so that its length was not known."""
+    finish: FinishReason
+    prompt_logprobs: bool = False
+    """It wanted those of its prompt, which then is computed and never taken from the cache."""
+    priority: int = 0
+    group: str = ""
+    hashes: tuple[str, ...] = ()
+    """Digests (hexadecimal, 16 characters) of its full blocks, prompt and generated: equal ones are
+    equal blocks after equal beginnings. Empty where no prefixes are shared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """One engine process's life."""
+
+    engine: EngineLine
+    requests: tuple[RequestLine, ...]
+    """By their end."""
+    steps: tuple[StepLine, ...]
+
+
+Line: TypeAlias = EngineLine | RequestLine | StepLine
+
+
+def plain(line: Line) -> dict[str, dict[str, Any]]:
+    """A line as what JSON knows: `{"step": {...}}`, `{"request": {...}}` or `{"engine": {...}}`."""
+    if isinstance(line, StepLine):
+        # By hand: `asdict` would copy every slice, and a line is written for every step.
+        return {
+            "step": {
+                "step": line.step,
+                "at": line.at,
+                "cycle": line.cycle,
+                "run": line.run,
+                "slices": line.slices,
+                "ended": line.ended,
+                "idle_slots": line.idle_slots,
+                "waiting": line.waiting,
+            }
+        }
+    return {"request" if isinstance(line, RequestLine) else "engine": asdict(line)}
+
+
+def lines_of(recording: Recording) -> Iterator[Line]:
+    """The recording's lines as an engine writes them: a request's before that of its last step."""
+    yield recording.engine
+    requests = list(reversed(recording.requests))
+    for step in recording.steps:
+        while requests and requests[-1].end_step <= step.step:
+            yield requests.pop()
+        yield step
+    yield from reversed(requests)
+
+
+def write_recordings(path: Path, recordings: Iterable[Recording]) -> None:
+    """Write a file that `read_recordings` reads back; raises `OSError`."""
+    with path.open("w", encoding="utf-8") as file:
+        for recording in recordings:
+            for line in lines_of(recording):
+                file.write(json.dumps(plain(line), separators=(",", ":")) + "\n")

@@ -1,0 +1,44 @@
+"""Measures the machine's limits anew and keeps them: `python -m headway.runner.measure_peak_rates`.
+
+A program of its own, so that whoever asks needs neither PyTorch nor the native library in its
+process. Writes `MachineLimits` as JSON, a line for each number format that was asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from headway.errors import HeadwayError
+from headway.native.library import choose_isa
+from headway.runner.peak_rates import keep_limits, measure_limits
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="headway.runner.measure_peak_rates", description=__doc__)
+    parser.add_argument("dtypes", nargs="+", help="number formats")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int, required=True, help="compute threads")
+    parser.add_argument("--torch", action="store_true", help="with PyTorch, not the native kernels")
+    parser.add_argument("--isa", help="instruction set of the native kernels")
+    arguments = parser.parse_args(given)
+    try:
+        isa = None if arguments.torch else choose_isa(arguments.isa)
+        for dtype in arguments.dtypes:
+            limits = measure_limits(
+                device=arguments.device, dtype=dtype, threads=arguments.threads, isa=isa
+            )
+            keep_limits(limits, isa=isa)
+            sys.stdout.buffer.write(msgspec.json.encode(limits) + b"\n")
+            sys.stdout.buffer.flush()
+    except (HeadwayError, OSError) as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

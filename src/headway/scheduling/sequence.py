@@ -1,0 +1,166 @@
+"""A request under way. Only the scheduler writes it; policies see it as a `SequenceView`.
+
+There are no phases: a sequence has tokens, of which the first `computed` have their keys and values
+stored, and what is left to do is the difference. Prefill, decode, chunks, prefix hits and recompute
+after a preemption are all this one rule.
+
+What a step means for one sequence: whether it has ended, and the event its request hears.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from headway.types import FinishReason, PromptLogprobs, Request, Sampled, TokenEvent, TokenLogprobs
+
+State = Literal["waiting", "running", "ended"]
+MAX_PREEMPTIONS = 3
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Sequence:
+    """See `new_sequence`. `blocks` only ever grows in place, or is replaced by a new list, so that
+    a plan may hold it without a copy."""
+
+    id: int
+    request: Request
+    tokens: list[int]
+    """Prompt and generated tokens, as far as they are known."""
+    full_length: int
+    """Tokens, prompt included, at which it ends if nothing stops it before."""
+    stop_ids: frozenset[int]
+    salt: bytes | None
+    """Whom it shares prefixes with; None where it shares with nobody and nothing is hashed."""
+    state: State = "waiting"
+    computed: int = 0
+    blocks: list[int] = field(default_factory=list)
+    hashes: list[bytes] = field(default_factory=list)
+    held: bool = False
+    entered: bool = False
+    """The runner knows it."""
+    active_step: int = -1
+    """The last step in which it computed anything, or was meant to."""
+    furthest: int = 0
+    """Most tokens ever computed; what is computed below it is computed again."""
+    preemptions: int = 0
+    cached_tokens: int = 0
+    scheduled_at: float | None = None
+    announced: bool = False
+    """Its first event is out."""
+    prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+
+    @property
+    def todo(self) -> int:
+        return len(self.tokens) - self.computed
+
+    @property
+    def arrival(self) -> float:
+        return self.request.arrival
+
+    @property
+    def priority(self) -> int:
+        return self.request.priority
+
+    @property
+    def order(self) -> tuple[int, float, int]:
+        """Place in every line: by priority, then arrival, then submission."""
+        return (self.request.priority, self.request.arrival, self.id)
+
+    @property
+    def generated(self) -> int:
+        return len(self.tokens) - len(self.request.prompt)
+
+    @property
+    def left(self) -> int:
+        """Tokens it may still generate."""
+        return self.full_length - len(self.tokens)
+
+    @property
+    def immune(self) -> bool:
+        """Preempted so often that it must not happen again."""
+        return self.preemptions >= MAX_PREEMPTIONS
+
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        """Its prompt must be computed, not hit: nothing stores log probabilities."""
+        return self.request.sampling.prompt_logprobs is not None and not self.generated
+
+
+def salt_of(request: Request, *, prefix_caching: bool) -> bytes | None:
+    """Whom a request shares prefixes with; without prefix caching, only others of its group."""
+    if prefix_caching:
+        return b"all:" + request.cache_salt.encode()
+    return b"group:" + request.group.encode() if request.group else None
+
+
+def new_sequence(id: int, request: Request, *, prefix_caching: bool) -> Sequence:  # noqa: A002
+    """A waiting sequence, numbered `id`."""
+    return Sequence(
+        id=id,
+        request=request,
+        tokens=[*request.prompt, *request.generated],
+        full_length=len(request.prompt) + request.sampling.max_tokens,
+        stop_ids=frozenset(request.sampling.stop_token_ids),
+        salt=salt_of(request, prefix_caching=prefix_caching),
+    )
+
+
+def ending(seq: Sequence) -> FinishReason | None:
+    """Why the sequence ends after its last token, which was generated; None if it goes on."""
+    if seq.tokens[-1] in seq.stop_ids:
+        return "stop"
+    if len(seq.tokens) >= seq.full_length:  # which the context holds: admission saw to it
+        return "length"
+    return None
+
+
+def token_event(seq: Sequence, sampled: Sampled, finish: FinishReason | None) -> TokenEvent:
+    """News of one token, which is the last of `seq.tokens`."""
+    logprobs = () if sampled.logprobs is None else (sampled.logprobs,)
+    stop_reason = sampled.token if finish == "stop" else None
+    if seq.announced:
+        return TokenEvent(
+            id=seq.request.id,
+            tokens=(sampled.token,),
+            logprobs=logprobs,
+            finish=finish,
+            stop_reason=stop_reason,
+        )
+    seq.announced = True
+    return TokenEvent(
+        id=seq.request.id,
+        tokens=(sampled.token,),
+        logprobs=logprobs,
+        prompt_logprobs=tuple(seq.prompt_logprobs),
+        finish=finish,
+        stop_reason=stop_reason,
+        cached_tokens=seq.cached_tokens,
+        scheduled_at=seq.scheduled_at,
+    )
+
+
+def end_event(
+    seq: Sequence,
+    finish: FinishReason,
+    *,
+    error: str | None = None,
+    stop_reason: int | None = None,
+) -> TokenEvent:
+    """The end of a request without a further token."""
+    first = not seq.announced
+    return TokenEvent(
+        id=seq.request.id,
+        finish=finish,
+        error=error,
+        stop_reason=stop_reason,
+        cached_tokens=seq.cached_tokens if first else 0,
+        scheduled_at=seq.scheduled_at if first else None,
+    )
+
+
+def keep_prompt_logprobs(seq: Sequence, news: PromptLogprobs) -> None:
+    """Collect them until the first token's event, each position once even if recomputed."""
+    if seq.wants_prompt_logprobs:
+        known = len(seq.prompt_logprobs) + 1
+        seq.prompt_logprobs += news.logprobs[known - news.start :]

@@ -1,0 +1,145 @@
+"""The engine target over the fake engine: lengths, times, faults, and who is still listening."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from headway.config import EngineConfig
+from headway.llm import AsyncLLM
+from headway.perf.bench.engine_client import EngineTarget
+from headway.perf.bench.run_load import drive
+from headway.perf.workload.workload import Job
+from tests.client.fake_engine import COMMAND, POISON, STOPPER
+from tests.client.support import until
+from tests.llm.support import serve_fake, write_prepared
+from tests.perf.bench.fakes import job, workload
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, **script: object
+) -> AsyncIterator[tuple[AsyncLLM, EngineTarget]]:
+    serve_fake(monkeypatch, write_prepared(folder, **script))
+    async with await AsyncLLM.start(EngineConfig(), command=COMMAND) as llm:
+        with EngineTarget(llm) as target:
+            yield llm, target
+
+
+def prompt(each: Job) -> list[int]:
+    return [10 + n for n in range(each.prompt_tokens)]
+
+
+def test_answers_have_the_lengths_that_jobs_ask_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with running(tmp_path, monkeypatch) as (llm, target):
+            jobs = [job(output=n) for n in (1, 2, 9, 30)]
+            driven = await drive(target, workload(*jobs), tokens=prompt)
+            assert [record.output_tokens for record in driven.records] == [1, 2, 9, 30]
+            assert [len(record.itls) for record in driven.records] == [0, 1, 8, 29]
+            assert all(record.outcome == "ok" for record in driven.records)
+            for record in driven.records:
+                assert record.ttft is not None
+                assert record.latency is not None
+                assert 0 < record.ttft <= record.latency <= driven.duration
+            assert target.heard == 42
+            assert llm.client.live == 0
+
+    asyncio.run(main())
+
+
+def test_the_pieces_of_one_step_have_one_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with running(tmp_path, monkeypatch, step_seconds=0.002) as (_, target):
+            answers = await asyncio.gather(
+                target.ask(job(output=5), prompt(job()), id="a"),
+                target.ask(job(output=5), prompt(job()), id="b"),
+            )
+            shared = set(answers[0].times) & set(answers[1].times)
+            assert len(shared) >= 4
+
+    asyncio.run(main())
+
+
+def test_an_early_end_is_an_answer_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with running(tmp_path, monkeypatch) as (_, target):
+            answer = await target.ask(job(1, 3, cap=20), [STOPPER], id="a")
+            assert (answer.outcome, sum(answer.counts)) == ("ok", 3)
+
+    asyncio.run(main())
+
+
+def test_faults_are_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with running(tmp_path, monkeypatch) as (llm, target):
+            answer = await target.ask(job(1, 8), [POISON], id="a")
+            assert answer.outcome == "error"
+            assert "died repeatedly" in answer.error
+            await llm.close()
+            closed = await target.ask(job(1, 8), [5], id="b")
+            assert (closed.outcome, closed.error) == ("error", "the engine is closed")
+
+    asyncio.run(main())
+
+
+def test_an_engine_that_is_closed_ends_what_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with running(tmp_path, monkeypatch) as (llm, target):
+            asked = asyncio.create_task(target.ask(job(1, 1500), [5], id="a"))
+            await until(lambda: target.heard > 2)
+            await llm.close()
+            answer = await asked
+            assert (answer.outcome, answer.error) == ("error", "the request ended with abort")
+            assert len(answer.times) == len(answer.counts) > 2
+
+    asyncio.run(main())
+
+
+def test_cancelling_frees_the_engine_and_closing_stops_listening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with running(tmp_path, monkeypatch) as (llm, target):
+            asked = asyncio.create_task(target.ask(job(1, 1500), [5], id="a"))
+            await until(lambda: target.heard > 2)
+            asked.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+            assert llm.client.live == 0
+            again = await target.ask(job(1, 4), [5], id="c")
+            assert sum(again.counts) == 4
+            other = EngineTarget(llm)
+            other.close()
+            await target.ask(job(1, 4), [5], id="d")
+            assert other.heard == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.model
+def test_real_answers_end_where_they_should_though_the_engine_is_not_told() -> None:
+    async def main() -> None:
+        config = EngineConfig(max_model_len=256, kv_cache_memory=64 * 2**20)
+        async with await AsyncLLM.start(config) as llm:
+            with EngineTarget(llm) as target:
+                jobs = [job(6, n, cap=60) for n in (1, 2, 17)]
+                driven = await drive(target, workload(*jobs, job(6, 5), job(6, 400)))
+                records = driven.records
+                assert [record.output_tokens for record in records] == [1, 2, 17, 5, 0]
+                assert [record.outcome for record in records] == ["ok"] * 4 + ["error"]
+                assert "exceed the context" in records[-1].error
+
+    asyncio.run(main())

@@ -1,0 +1,102 @@
+"""One memory budget: the seats and blocks that each system makes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headway.config import EngineConfig
+from headway.errors import InvalidRequest
+from headway.perf.bench.groups import Group, config_for, kv_blocks, make_groups, seats_of
+from headway.perf.bench.scenario import Load, Scenario, System
+
+AUTO = System(name="whole", policy="static", seats="auto")
+PAGED = System(name="paged", policy="continuous")
+
+
+def group(cap: int, *, prompt: int = 64, seats: int | None = None) -> Group:
+    load = Load(name="w", requests=2, prompt=prompt, output=1, cap=cap, seats=seats)
+    return make_groups(load, seed=0, reached={})[0]
+
+
+@pytest.mark.parametrize(("cap", "seats"), [(8, 24), (32, 18), (128, 9), (384, 4)])
+def test_whole_sequences_have_the_seats_of_the_published_experiment_in_small(
+    cap: int, seats: int
+) -> None:
+    assert seats_of(AUTO, group(cap), 1792) == seats
+
+
+def test_seats_are_given_worked_out_or_unbounded() -> None:
+    assert seats_of(PAGED, group(8), 1792) is None
+    assert seats_of(System(name="s", policy="static", seats=5), group(8), 1792) == 5
+    assert seats_of(AUTO, group(8, seats=7), 1792) == 7
+
+
+def test_a_budget_below_one_sequence_is_an_error() -> None:
+    for system in (AUTO, PAGED):
+        with pytest.raises(InvalidRequest) as raised:
+            kv_blocks(system, group(384), 400, 16)
+        assert raised.value.field == "kv_tokens"
+        assert "448" in raised.value.message
+
+
+@given(
+    budget=st.integers(72, 5000),
+    prompt=st.integers(1, 40),
+    cap=st.integers(1, 32),
+    size=st.sampled_from([8, 16, 32]),
+)
+def test_rounding_to_blocks_takes_no_seat_away_and_gives_none(
+    budget: int, prompt: int, cap: int, size: int
+) -> None:
+    there = group(cap, prompt=prompt)
+    row = -(-(prompt + cap) // size)
+    seats = seats_of(AUTO, there, budget)
+    blocks = kv_blocks(AUTO, there, budget, size)
+    assert seats == budget // (prompt + cap)
+    assert blocks >= seats * row
+    assert blocks >= budget // size
+    if row <= budget // size:
+        assert kv_blocks(PAGED, there, budget, size) == budget // size
+
+
+def scenario(**changes: Any) -> Scenario:
+    given: dict[str, Any] = {
+        "title": "t",
+        "kv_tokens": 1792,
+        "engine": EngineConfig(block_size=16, threads=1, dynamic_wait=0.2),
+        "model": "somebody's",
+        "systems": (AUTO, PAGED),
+        "workloads": (Load(name="w", requests=1),),
+    }
+    return Scenario(**(given | changes))
+
+
+def test_settings_follow_the_system_and_the_group() -> None:
+    config = config_for(scenario(), AUTO, group(384), block_bytes=1000, record="steps.jsonl")
+    assert (config.model, config.policy, config.threads) == ("somebody's", "static", 1)
+    assert config.max_num_seqs == 4
+    assert config.max_model_len == 448
+    assert config.kv_cache_memory == 112 * 1000
+    assert config.kv_reservation == "on-demand"
+    assert config.dynamic_wait == 0.2
+    assert config.record == "steps.jsonl"
+    assert not config.enable_prefix_caching
+
+
+def test_without_a_budget_memory_is_the_engines_own_choice() -> None:
+    free = scenario(kv_tokens=None, systems=(PAGED,))
+    reserving = System(name="r", policy="dynamic", kv_reservation="full", dynamic_wait=1.5, seats=3)
+    config = config_for(free, reserving, group(8), block_bytes=None, record=None)
+    assert config.kv_cache_memory is None
+    assert (config.max_num_seqs, config.kv_reservation) == (3, "full")
+    assert config.dynamic_wait == 1.5
+
+
+def test_seats_that_were_given_for_auto_have_memory_for_whole_rows() -> None:
+    # The published seats do not all follow from one budget.
+    config = config_for(scenario(), AUTO, group(8, seats=3), block_bytes=10, record=None)
+    assert config.kv_cache_memory == 3 * 5 * 10

@@ -1,0 +1,237 @@
+"""The comparison around the measuring: order, repeats, medians, loads, and what cannot run."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from headway.errors import EngineError, HeadwayError, InvalidRequest
+from headway.perf.bench import policies
+from headway.perf.bench.groups import Group
+from headway.perf.bench.policies import Comparison, compare
+from headway.perf.bench.scenario import Load, Scenario, System
+from headway.perf.bench.systems import Measured, run_of, warm, without_pace
+from headway.perf.records import RequestRecord, summarize
+from headway.perf.report.run import Report
+from tests.perf.bench.fakes import job, workload
+
+
+@dataclass
+class Measuring:
+    """Stands in for the engines: run n of a system takes `seconds[system][n]`, or fails."""
+
+    seconds: dict[str, list[float]]
+    order: list[str] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    blocks: list[int | None] = field(default_factory=list)
+    broken: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()
+    warning: str | None = None
+
+    async def engine(
+        self, scenario: Scenario, system: System, group: Group, *, block_bytes: int | None
+    ) -> Measured:
+        self.blocks.append(block_bytes)
+        return await self.url(scenario, system, group)
+
+    async def url(self, scenario: Scenario, system: System, group: Group) -> Measured:
+        number = self.order.count(system.name)
+        self.order.append(system.name)
+        self.groups.append(group)
+        if system.name in self.broken:
+            raise EngineError("out of memory")
+        duration = self.seconds[system.name][number % len(self.seconds[system.name])]
+        failing = system.name in self.failing
+        records = tuple(
+            RequestRecord(
+                id=str(number),
+                due=0.0,
+                sent=0.0,
+                prompt_tokens=each.prompt_tokens,
+                output_tokens=each.output,
+                ttft=duration / 2,
+                latency=duration,
+                outcome="error" if failing else "ok",
+                error="connection lost" if failing else "",
+            )
+            for number, each in enumerate(group.workload.jobs)
+        )
+        run = run_of(system, group, records, duration, settings={"number": number})
+        return Measured(run=run, warning=self.warning)
+
+
+def scenario(*systems: System, **changes: Any) -> Scenario:
+    given: dict[str, Any] = {
+        "title": "t",
+        "repeats": 3,
+        "systems": systems,
+        "workloads": (Load(name="burst", requests=4, prompt=10, output=5),),
+    }
+    return Scenario(**(given | changes))
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, measuring: Measuring, given: Scenario, **options: Any
+) -> tuple[Comparison, list[str]]:
+    monkeypatch.setattr(policies, "measure_engine", measuring.engine)
+    monkeypatch.setattr(policies, "measure_url", measuring.url)
+
+    async def measure_block(config: object) -> int:
+        return 4096
+
+    monkeypatch.setattr(policies, "measure_block", measure_block)
+    told: list[str] = []
+    return asyncio.run(compare(given, tell=told.append, **options)), told
+
+
+A = System(name="a", policy="static", seats=2)
+B = System(name="b", policy="continuous")
+C = System(name="c", outside="url", url="http://localhost:1", repeats=1)
+
+
+def test_repeats_are_interleaved_and_each_round_starts_with_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measuring = Measuring({"a": [3.0, 1.0, 2.0], "b": [1.0, 9.0, 5.0], "c": [4.0]})
+    comparison, told = run(monkeypatch, measuring, scenario(A, B, C))
+    assert measuring.order == ["a", "b", "c", "b", "a", "a", "b"]
+    first, second, third = comparison.report.runs
+    # The median run: second of three by throughput, in the scenario's order.
+    assert [run.summary["duration"] for run in (first, second, third)] == [2.0, 5.0, 4.0]
+    assert (first.settings["runs"], third.settings["runs"]) == (3, 1)
+    assert [run.kind for run in (first, second, third)] == ["engine", "engine", "outside"]
+    assert first.summary["total_token_throughput"] == pytest.approx(4 * 15 / 2.0)
+    assert len(told) == 7
+    assert "burst | a | run 1 of 3" in told[0]
+    assert measuring.blocks == [None] * 6, "without a budget nobody asks how large a block is"
+    assert comparison.failures == ()
+
+
+def test_a_budget_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    measuring = Measuring({"a": [1.0]})
+    comparison, _ = run(monkeypatch, measuring, scenario(A, kv_tokens=100, repeats=2))
+    assert measuring.blocks == [4096, 4096]
+    assert comparison.report.about["KV cache"] == "100 tokens for every system"
+
+
+def test_loads_are_shares_of_the_fastest_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    measuring = Measuring({"a": [2.0], "b": [1.0], "c": [0.1]})
+    loads = (
+        Load(name="burst", requests=4, repeats=2),
+        Load(name="stream", requests=4, of="burst", loads=(0.5,), systems=("b",), repeats=1),
+    )
+    kept: list[int] = []
+    comparison, _ = run(
+        monkeypatch,
+        measuring,
+        scenario(A, B, C, workloads=loads),
+        keep=lambda report: kept.append(len(report.runs)),
+        about={"Commit": "abc"},
+    )
+    # b answered 4 requests in a second; c was faster, but is not this engine.
+    assert measuring.groups[-1].rate == pytest.approx(2.0)
+    assert measuring.order == ["a", "b", "c", "b", "a", "b"]
+    assert kept == [3, 4]
+    assert comparison.report.about["Commit"] == "abc"
+
+
+def test_a_system_that_cannot_run_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    measuring = Measuring({"a": [1.0], "b": [1.0]}, broken=("a",))
+    comparison, told = run(monkeypatch, measuring, scenario(A, B))
+    assert [run.system for run in comparison.report.runs] == ["b"]
+    # It is not tried again.
+    assert measuring.order == ["a", "b", "b", "b"]
+    assert comparison.failures == ("burst, a: out of memory",)
+    assert "burst, a: out of memory" in comparison.report.notes
+    assert "burst, a: out of memory" in told
+
+
+def test_requests_that_fail_are_said_and_make_the_comparison_fail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measuring = Measuring({"a": [1.0], "b": [1.0]}, failing=("b",), warning="the client lagged")
+    comparison, _ = run(monkeypatch, measuring, scenario(A, B, repeats=1))
+    assert comparison.failures == ("burst, b: 4 requests failed: connection lost",)
+    assert "burst, a: the client lagged" in comparison.report.notes
+
+
+def test_transformers_that_is_not_installed_is_a_note_and_no_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(policies, "transformers_version", lambda: None)
+    padded = System(name="naive", outside="transformers", seats=2)
+    comparison, _ = run(monkeypatch, Measuring({"a": [1.0]}), scenario(padded, A))
+    assert [run.system for run in comparison.report.runs] == ["a"]
+    assert comparison.failures == ()
+    assert any("headway[bench]" in note for note in comparison.report.notes)
+
+
+def test_transformers_is_loaded_once_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+
+    class Process:
+        dtype = "bfloat16"
+
+        @classmethod
+        async def start(cls, order: object) -> Process:
+            happened.append(f"start {order}")
+            return cls()
+
+        async def close(self) -> None:
+            happened.append("close")
+
+    async def measure(
+        scenario: Scenario, system: System, group: Group, process: object
+    ) -> Measured:
+        happened.append(system.name)
+        return await measuring.url(scenario, system, group)
+
+    measuring = Measuring({"naive": [1.0], "one by one": [1.0]})
+    monkeypatch.setattr(policies, "TransformersProcess", Process)
+    monkeypatch.setattr(policies, "order_for", lambda model, *, dtype, device: f"{dtype} {device}")
+    monkeypatch.setattr(policies, "measure_transformers", measure)
+    systems = [
+        System(name=name, outside="transformers", seats=2) for name in ("naive", "one by one")
+    ]
+    comparison, _ = run(monkeypatch, measuring, scenario(*systems, repeats=1))
+    assert happened == ["start None auto", "naive", "one by one", "close"]
+    assert comparison.report.about["transformers"].endswith("bfloat16")
+
+
+def test_when_nothing_runs_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(HeadwayError, match="out of memory"):
+        run(monkeypatch, Measuring({}, broken=("a",)), scenario(A))
+
+
+def test_loads_of_what_did_not_run_are_an_error_that_keeps_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loads = (Load(name="burst", requests=1), Load(name="s", requests=1, of="burst", loads=(1.0,)))
+    kept: list[Report] = []
+    with pytest.raises(InvalidRequest, match="burst"):
+        run(
+            monkeypatch,
+            Measuring({"c": [1.0]}),
+            scenario(C, workloads=loads),
+            keep=kept.append,
+        )
+    assert [run.system for run in kept[0].runs] == ["c"]
+
+
+def test_a_warm_up_is_short_and_at_once() -> None:
+    first = warm(workload(job(output=3, cap=9, at=1.0), job(output=90), job()), 2)
+    assert [(each.output, each.cap, each.at) for each in first.jobs] == [(3, 3, 0.0), (8, 8, 0.0)]
+    assert warm(workload(job()), 0).jobs == ()
+
+
+def test_an_answer_in_one_piece_has_no_pace() -> None:
+    record = RequestRecord(
+        id="a", due=0, sent=0, prompt_tokens=1, output_tokens=3, ttft=1.0, latency=1.0, itls=(0.5,)
+    )
+    whole = summarize([record], duration=1.0)
+    left_out = set(whole) - set(without_pace(whole))
+    assert {"p50_itl_ms", "mean_tpot_ms", "largest_gap_ms"} <= left_out
+    assert {"p50_ttft_ms", "output_throughput", "p99_e2el_ms"} <= set(without_pace(whole))

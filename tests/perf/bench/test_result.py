@@ -1,0 +1,130 @@
+"""Results: names and figures of the table and the file, and what is complained of."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from headway.perf.bench.client_delay import Lag
+from headway.perf.bench.result import (
+    Wanted,
+    complaints,
+    details,
+    document,
+    figures,
+    grouped_errors,
+    table,
+)
+from headway.perf.bench.run_load import Driven
+from headway.perf.records.record import RequestRecord
+from headway.types.objectives import parse_objectives
+
+
+def record(number: int, **fields: object) -> RequestRecord:
+    values: dict[str, object] = {
+        "id": f"job-{number}",
+        "due": 0.0,
+        "sent": 0.5,
+        "prompt_tokens": 10,
+        "output_tokens": 5,
+        "ttft": 0.1 * number,
+        "latency": 0.1 * number + 0.4,
+        "itls": (0.1,) * 4,
+        "largest_gap": 0.1,
+    }
+    return RequestRecord(**(values | fields))  # type: ignore[arg-type]
+
+
+def driven(*records: RequestRecord, wake: float = 0.001) -> Driven:
+    lag = Lag(
+        late_p99=0.002, late_max=0.003, wake_p99=wake, wake_max=wake, busy=0.25, duration=10.0
+    )
+    return Driven(records=records, duration=10.0, lag=lag)
+
+
+REFUSED = record(
+    3, outcome="refused", error="429: full", ttft=None, latency=None, output_tokens=0, itls=()
+)
+WANTED = Wanted(
+    objectives=parse_objectives("ttft_p50=150ms,e2el=1ms"),
+    metrics=("ttft", "e2el"),
+    percentiles=(25.0, 99.9),
+)
+
+
+def test_the_table_has_the_familiar_lines() -> None:
+    run = driven(record(1), record(2), REFUSED)
+    lines = table("A run", run, figures(run, WANTED), WANTED).splitlines()
+    shown = {" ".join(line.split()) for line in lines}
+    assert {
+        "Successful requests: 2",
+        "Failed requests: 1",
+        "Benchmark duration (s): 10.00",
+        "Total input tokens: 20",
+        "Total generated tokens: 10",
+        "Request throughput (req/s): 0.20",
+        "Output token throughput (tok/s): 1.00",
+        "Total token throughput (tok/s): 3.00",
+        "Share of requests turned away: 33.33%",
+        "Attainment over offered requests: 0.00%",
+        "Mean TTFT (ms): 150.00",
+        "P25 TTFT (ms): 125.00",
+        "P99.9 E2EL (ms): 599.90",
+        "Share of a core used: 25.0%",
+        "e2el=1ms: -, missed",
+    } <= shown
+    assert not any("TPOT" in line or "ITL" in line for line in lines)
+    assert all(len(line) <= 80 for line in lines)
+    assert {len(lines[0]), len(lines[-1])} == {56}
+
+
+def test_nothing_measured_is_nothing_shown() -> None:
+    run = driven(REFUSED)
+    shown = table("A run", run, figures(run, WANTED), WANTED)
+    assert "TTFT (ms)" not in shown
+    assert "nan" not in shown.lower()
+    empty = driven()
+    assert "Successful requests:" in table("A run", empty, figures(empty, WANTED), WANTED)
+
+
+def test_tokens_from_the_cache_are_shown_where_there_were_any() -> None:
+    run = driven(record(1, cached_tokens=7))
+    assert "from a prefix cache" in table("A run", run, figures(run, WANTED), WANTED)
+    none = driven(record(1))
+    assert "prefix cache" not in table("A run", none, figures(none, WANTED), WANTED)
+
+
+def test_the_file_has_the_familiar_names() -> None:
+    run = driven(record(1), record(2), REFUSED)
+    content = document(run, figures(run, WANTED), WANTED, about={"model_id": "m"})
+    content |= details(run)
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    assert next(iter(content)) == "model_id"
+    assert (content["num_prompts"], content["completed"], content["failed"]) == (3, 2, 1)
+    assert isinstance(content["total_output_tokens"], int)
+    for metric in ("ttft", "tpot", "itl", "e2el"):
+        for figure in ("mean", "median", "std", "p25", "p99", "p99.9"):
+            assert content[f"{figure}_{metric}_ms"] >= 0
+    assert content["objectives"]["e2el=1ms"] == {"met": False, "value_ms": None}
+    assert content["input_lens"] == [10, 10, 10]
+    assert content["output_lens"] == [5, 5, 0]
+    assert content["errors"] == ["", "", "429: full"]
+    assert content["itls"][0] == [0.1] * 4
+    assert content["client_warning"] is None
+
+
+def test_complaints_are_grouped_and_the_client_is_not_spared() -> None:
+    assert complaints(driven(record(1))) == []
+    lines = complaints(driven(REFUSED, REFUSED, record(1), wake=1.0), 3)
+    assert lines[0] == "2 x 429: full"
+    assert lines[1] == "3 answers were not as long as asked"
+    assert lines[2].startswith("warning: the client could not keep up")
+
+
+@pytest.mark.parametrize(("kinds", "last"), [(3, "1 x e2"), (12, "and 2 other errors")])
+def test_few_kinds_of_errors_are_listed(kinds: int, last: str) -> None:
+    errors = ["often"] * 4 + [f"e{n}" for n in range(kinds if kinds < 10 else kinds - 1)]
+    lines = grouped_errors(errors)
+    assert lines[0] == "4 x often"
+    assert lines[-1] == last

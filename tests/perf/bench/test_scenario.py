@@ -1,0 +1,127 @@
+"""Scenarios: what may be said, and that what may not is an error that names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headway.errors import InvalidRequest
+from headway.perf.bench.groups import make_groups
+from headway.perf.bench.scenario import AUTO, Load, Scenario, System
+from headway.perf.bench.scenario_file import load_scenario, parse_scenario, scenario_names
+
+GOOD = """
+title: two policies
+kv_tokens: 1792
+engine: {block_size: 16}
+systems:
+- {name: padded, policy: static, padded: true, seats: auto}
+- {name: continuous, policy: continuous}
+workloads:
+- &burst {name: burst, requests: 5, prompt: 64, output: "exponential:3:4", cap: 8}
+- {<<: *burst, name: stream, of: burst, loads: [0.5, 1], systems: [continuous]}
+"""
+
+
+def test_a_file_becomes_a_scenario() -> None:
+    scenario = parse_scenario(GOOD)
+    assert scenario.engine.block_size == 16
+    assert [system.name for system in scenario.systems] == ["padded", "continuous"]
+    assert scenario.systems[0].seats == AUTO
+    burst, stream = scenario.workloads
+    assert (burst.requests, burst.prompt, burst.cap, burst.loads) == (5, 64, 8, ())
+    assert (stream.of, stream.loads) == ("burst", (0.5, 1.0))
+    assert [system.name for system in scenario.taking_part(stream)] == ["continuous"]
+    assert scenario.taking_part(burst) == scenario.systems
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "says"),
+    [
+        ("title:", "titel:", "titel", "unknown key"),
+        ("seats: auto", "seat: auto", "seat", "unknown key"),
+        ("seats: auto", "seats: all", "systems[0].seats", "all"),
+        ("seats: auto", "seats: 0", "seats", "at least 1"),
+        ("seats: auto", "dtype: int8", "dtype", "no dtype"),
+        ("policy: static, padded: true, seats: auto", "seats: 2", "policy", "outside"),
+        ("padded: true, seats: auto", "padded: true", "seats", "need seats"),
+        ("policy: continuous", "outside: url", "url", "missing"),
+        ("policy: continuous", "outside: transformers", "seats", "need seats"),
+        ("policy: continuous", "outside: url, url: x, padded: true", "padded", "no padded"),
+        ("policy: continuous", "policy: cleverest", "systems[1].policy", "cleverest"),
+        ("block_size: 16", "block_size: 15", "block_size", "16"),
+        ("block_size: 16", "policy: static", "policy", "cannot be set here"),
+        ("kv_tokens: 1792", "kv_tokens: 0", "kv_tokens", "at least 1"),
+        ("kv_tokens: 1792", "repeats: 3", "workloads", "need kv_tokens"),
+        ("kv_tokens: 1792", "kv_tokens: 9\nprice_per_hour: -1", "price_per_hour", "negative"),
+        ("requests: 5, ", "", "workloads[0]", "requests"),
+        ("requests: 5", "requests: 0", "requests", "at least 1"),
+        ("loads: [0.5, 1]", "loads: [0.5, 0]", "loads", "more than 0"),
+        ("of: burst, ", "", "loads", "shares of"),
+        ("of: burst", "of: later", "workloads", "later"),
+        ("loads: [0.5, 1]", "loads: [1], rates: [2]", "loads", "give rates, or loads"),
+        ("systems: [continuous]", "systems: [static]", "workloads", "'static'"),
+        ("systems: [continuous]", "trace: x.csv", "trace", "own times"),
+        ("systems: [continuous]", "burstiness: 0", "burstiness", "positive"),
+        ("name: continuous", "name: padded", "systems", "same name"),
+        ("name: stream", "name: burst", "workloads", "same name"),
+        ("name: padded", "name: [padded", "scenario", "YAML"),
+    ],
+)
+def test_what_is_wrong_is_named(old: str, new: str, field: str, says: str) -> None:
+    assert old in GOOD
+    with pytest.raises(InvalidRequest, match="mine") as raised:
+        parse_scenario(GOOD.replace(old, new, 1), name="mine")
+    assert raised.value.field == field
+    assert says in raised.value.message
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "title: x\nsystems: []\nworkloads: []", "a: [1"])
+def test_what_is_no_scenario_at_all_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_scenario(text)
+
+
+def test_scenarios_that_ship_are_read_and_their_groups_made() -> None:
+    assert {"policies", "quick", "published-cpu", "published-gpu"} <= set(scenario_names())
+    for name in scenario_names():
+        scenario = load_scenario(name)
+        reached = {load.name: 2.0 for load in scenario.workloads}
+        for load in scenario.workloads:
+            groups = make_groups(load, seed=scenario.seed, reached=reached)
+            assert len(groups) == max(1, len(load.loads), len(load.rates))
+            for group in groups:
+                assert len(group.workload.jobs) == load.requests
+                assert group.longest <= (scenario.kv_tokens or group.longest)
+
+
+def test_a_file_is_found_by_path_and_its_traces_beside_it(tmp_path: Path) -> None:
+    text = GOOD.replace(', output: "exponential:3:4", cap: 8}', ", trace: azure.csv}")
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace("- {<<: *burst, name: stream, of: burst, loads: [0.5, 1], ", "#"))
+    scenario = load_scenario(str(path))
+    assert scenario.workloads[0].trace == str(tmp_path / "azure.csv")
+
+
+def test_no_such_file_is_an_error_that_lists_the_names() -> None:
+    with pytest.raises(InvalidRequest, match="quick"):
+        load_scenario("no-such-scenario")
+
+
+def system(name: str = "a", **changes: Any) -> System:
+    return System(name=name, **({"policy": "static"} | changes))
+
+
+def test_rules_hold_without_a_file_too() -> None:
+    load = Load(name="w", requests=1)
+    for changes in ({"warmup": -1}, {"repeats": 0}, {"systems": ()}, {"workloads": ()}):
+        given: dict[str, Any] = {"systems": (system(),), "workloads": (load,), "title": "t"}
+        with pytest.raises(InvalidRequest) as raised:
+            Scenario(**(given | changes))
+        assert raised.value.field == next(iter(changes))
+    with pytest.raises(InvalidRequest, match="repeats"):
+        system(repeats=0)
+    with pytest.raises(InvalidRequest, match="repeats"):
+        Load(name="w", requests=1, repeats=0)

@@ -1,0 +1,165 @@
+"""Loading a server from beginning to end: waiting, trying, warming up, measuring."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from headway.errors import HeadwayError, InvalidRequest, Unavailable
+from headway.perf.bench.serve import Load, Loaded, another, load_server, warm_up
+from headway.perf.bench.served_model import Served, find_out
+from headway.perf.workload.tokens import vocabulary_tokens
+from tests.perf.bench.fakes import job, workload
+from tests.perf.bench.hostile import END, HEAD, Hostile, Script, event, hostile, whole
+from tests.server.conftest import Running, serving
+
+MODELS = whole(200, b'{"data":[{"id":"first","owned_by":"vllm"},{"id":"second"}]}')
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with serving() as running:
+        yield running
+
+
+def answers(tokens: int) -> Script:
+    pieces = [event('{"choices":[{"text":"a","token_ids":[7]}]}')] * tokens
+    return [HEAD, *pieces, event('{"choices":[{"text":"","finish_reason":"length"}]}'), END]
+
+
+def find(script: Script, *, model: str | None = None, patience: float = 0.3) -> Served:
+    async def main() -> Served:
+        async with hostile(lambda _: script) as host:
+            return await find_out(host.address, model=model, headers={}, patience=patience)
+
+    return asyncio.run(main())
+
+
+def test_a_server_is_loaded_with_what_the_workload_says(server: Running) -> None:
+    from headway.perf.bench.http_connection import Address
+
+    before = len(server.llm.asked)
+    jobs = [job(3 + n, 2 + n) for n in range(6)]
+    load = Load(workload=workload(*jobs), address=Address.parse(server.url), warmups=4)
+    loaded = asyncio.run(load_server(load))
+    assert loaded.model == "alphabet"
+    assert loaded.other_lengths == 0
+    assert [record.output_tokens for record in loaded.driven.records] == [2, 3, 4, 5, 6, 7]
+    asked = server.llm.asked[before:]
+    # A trial, the warm-up, the workload; only the last with the workload's own prompts.
+    assert len(asked) == 1 + 4 + 6
+    own = {tuple(vocabulary_tokens(each)) for each in jobs}
+    assert [prompt in own for prompt, *_ in asked] == [False] * 5 + [True] * 6
+    assert [len(prompt) for prompt, *_ in asked[:5]] == [3, 3, 4, 5, 6]
+    server.until_empty()
+
+
+def test_warm_ups_repeat_the_workload_at_once_with_other_prompts() -> None:
+    jobs = [job(3, at=1.0), job(5, at=2.0)]
+    warm = warm_up(workload(*jobs), 5)
+    assert [each.prompt_tokens for each in warm.jobs] == [3, 5, 3, 5, 3]
+    assert {each.at for each in warm.jobs} == {0.0}
+    assert not {each.segments for each in warm.jobs} & {each.segments for each in jobs}
+    assert warm_up(workload(), 5).jobs == ()
+    assert another(jobs[0]).output == jobs[0].output
+
+
+def test_the_first_model_is_taken_unless_one_is_named() -> None:
+    assert find([MODELS]) == Served(model="first", owner="vllm")
+    assert find([MODELS], model="second") == Served(model="second")
+    assert find([MODELS], model="adapter") == Served(model="adapter", owner="vllm")
+    assert find([MODELS]).tells_tokens
+    assert not find([MODELS], model="second").tells_tokens
+
+
+def test_a_server_without_a_list_needs_a_name() -> None:
+    nothing = whole(404, b"")
+    assert find([nothing], model="m") == Served(model="m")
+    for script in ([nothing], [whole(200, b"<html>")], [whole(200, b'{"data":[]}')]):
+        with pytest.raises(HeadwayError, match="--model"):
+            find(script)
+
+
+def test_a_locked_server_wants_a_key_at_once() -> None:
+    with pytest.raises(InvalidRequest, match="--api-key"):
+        find([whole(401, b"")], patience=60.0)
+
+
+def test_whoever_is_never_ready_is_given_up() -> None:
+    with pytest.raises(Unavailable, match="status 503"):
+        find([whole(503, b"")])
+    with pytest.raises(Unavailable, match="closed the connection"):
+        find([None])
+    with pytest.raises(Unavailable, match="bytes"):
+        find([whole(200, b" " * (2**22 + 1))])
+
+
+def test_a_server_that_starts_is_waited_for_and_the_user_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        def answer(number: int) -> Script:
+            return [whole(503, b"")] if number < 2 else [MODELS]
+
+        async with hostile(answer) as host:
+            found = await find_out(host.address, model=None, headers={}, patience=60.0)
+            assert found.model == "first"
+            assert len(host.requests) == 3
+
+    asyncio.run(main())
+    (record,) = [each for each in caplog.records if each.name == "headway.perf.bench.served_model"]
+    assert "waiting up to 60 s for http://" in record.getMessage()
+    assert "status 503" in record.getMessage()
+
+
+def load_hostile(
+    *scripts: Script, ready_timeout: float = 0.2, count: int = 2
+) -> tuple[Loaded, Hostile]:
+    """The list of models, then the scripts in turn, the last one again and again."""
+
+    async def main() -> tuple[Loaded, Hostile]:
+        async with hostile(
+            lambda n: (MODELS,) if n == 0 else scripts[min(n, len(scripts)) - 1]
+        ) as (host):
+            jobs = workload(*[job(output=3)] * count)
+            load = Load(workload=jobs, address=host.address, ready_timeout=ready_timeout)
+            return await load_server(replace(load, max_concurrency=1)), host
+
+    return asyncio.run(main())
+
+
+def test_a_server_that_fails_the_trial_is_not_measured() -> None:
+    with pytest.raises(HeadwayError, match="first request: 500: broken"):
+        load_hostile([whole(500, b"broken")])
+    with pytest.raises(HeadwayError, match="first request: 429: full"):
+        load_hostile([whole(429, b"full")])
+
+
+def test_a_server_that_is_full_at_first_is_asked_again() -> None:
+    loaded, host = load_hostile([whole(429, b"full")], answers(3), ready_timeout=30.0)
+    assert [record.outcome for record in loaded.driven.records] == ["ok", "ok"]
+    assert len(host.requests) == 1 + 2 + 2
+
+
+def test_failures_while_measuring_are_records() -> None:
+    loaded, _ = load_hostile(answers(3), answers(3), [whole(500, b"broken")])
+    assert [record.outcome for record in loaded.driven.records] == ["ok", "error"]
+    assert loaded.driven.records[1].error == "500: broken"
+
+
+def test_answers_of_another_length_are_counted_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    loaded, _ = load_hostile(answers(2), answers(3), answers(1))
+    assert loaded.other_lengths == 1
+    assert "2 tokens, though 3 were asked" in caplog.text
+
+
+def test_without_a_ready_check_nothing_is_tried() -> None:
+    loaded, host = load_hostile(answers(3), ready_timeout=0.0)
+    assert len(host.requests) == 1 + 2
+    assert loaded.model == "first"
+    body = json.loads(host.requests[1].partition(b"\r\n\r\n")[2])
+    assert body["return_token_ids"] is True

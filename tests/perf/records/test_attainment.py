@@ -1,0 +1,94 @@
+"""Which requests met the objectives, and which objectives were met."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headway.perf.records import RequestRecord, meets, objectives_met
+from headway.types.objectives import parse_objectives
+from tests.perf.records.records import answered, broken, refused
+
+# An answer whose first token comes after 0.5 s, its pace 0.1 s a token, its end at 0.9 s.
+USUAL = answered()
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("ttft=500ms", True),
+        ("ttft=499ms", False),
+        ("ttft_p50=499ms", False),
+        ("tpot=110ms,e2el=1s", True),
+        ("tpot=90ms", False),
+        ("tpot=110ms,e2el=800ms", False),
+        ("itl=100ms", True),
+        ("itl=99ms", False),
+    ],
+)
+def test_a_request_meets_objectives_if_it_keeps_every_bound(text: str, kept: bool) -> None:
+    assert meets(USUAL, parse_objectives(text)) is kept
+
+
+def test_a_request_is_held_to_the_longest_of_several_bounds() -> None:
+    assert meets(USUAL, parse_objectives("ttft_p50=100ms,ttft_p99=1s"))
+
+
+def test_one_token_has_no_pace_to_miss() -> None:
+    assert meets(answered(gaps=()), parse_objectives("tpot=1ms,itl=1ms"))
+
+
+@pytest.mark.parametrize("record", [refused(), broken()])
+def test_what_was_not_answered_meets_nothing(record: RequestRecord) -> None:
+    assert not meets(record, parse_objectives("ttft=10min"))
+    assert not meets(record, ())
+
+
+def test_an_objective_is_judged_at_its_percentile() -> None:
+    records = [answered(ttft=second) for second in (1.0, 2.0, 3.0, 4.0, 5.0)]
+    half, every = objectives_met(records, parse_objectives("ttft_p50=3s,ttft=4s"))
+    assert (half.value, half.met) == (3.0, True)
+    assert (every.value, every.met) == (5.0, False)
+
+
+def test_refusing_requests_does_not_help_an_objective() -> None:
+    records = [answered(ttft=1.0)] * 3
+    (all_served,) = objectives_met(records, parse_objectives("ttft_p90=1s"))
+    (one_refused,) = objectives_met([*records, refused()], parse_objectives("ttft_p90=1s"))
+    assert all_served.met
+    assert (one_refused.value, one_refused.met) == (None, False)
+
+
+def test_a_percentile_below_the_refused_ones_still_has_a_time() -> None:
+    records = [answered(ttft=1.0)] * 3 + [refused()]
+    (half,) = objectives_met(records, parse_objectives("ttft_p50=1s"))
+    assert (half.value, half.met) == (1.0, True)
+
+
+def test_itl_with_a_percentile_is_over_gaps_and_without_one_over_requests() -> None:
+    records = [answered(gaps=(0.1,) * 99 + (1.0,))]
+    tail, every = objectives_met(records, parse_objectives("itl_p90=100ms,itl=900ms"))
+    assert tail.met
+    assert tail.value == pytest.approx(0.1)
+    assert (every.value, every.met) == (1.0, False)
+
+
+def test_counted_gaps_take_the_place_of_those_of_the_records() -> None:
+    (tail,) = objectives_met([USUAL], parse_objectives("itl_p50=1s"), gaps={2_000_000: 3})
+    assert (tail.value, tail.met) == (2.0, False)
+
+
+def test_answers_of_one_token_leave_pace_unmeasured() -> None:
+    (pace,) = objectives_met([answered(gaps=())], parse_objectives("tpot=1s"))
+    assert (pace.value, pace.met) == (None, False)
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=1, max_size=20), st.floats(0.01, 10))
+def test_an_objective_for_every_request_is_met_if_all_meet_it(
+    times: list[float], bound: float
+) -> None:
+    objectives = parse_objectives(f"ttft={bound!r}s")
+    records = [answered(ttft=time) for time in times]
+    (every,) = objectives_met(records, objectives)
+    assert every.met is all(meets(record, objectives) for record in records)

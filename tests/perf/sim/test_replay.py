@@ -1,0 +1,147 @@
+"""A recording planned anew gives the same plans, and a difference is found and told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+
+from headway.config import PolicyName
+from headway.errors import InvalidRequest
+from headway.perf.sim.predict import foretell, measured, recorded_workload
+from headway.perf.sim.replay import replay
+from headway.recording.format import Recording
+from tests.perf.sim.setups import profile_of
+from tests.recording.engine import recorded_house
+from tests.scheduling.house import House, limits_of, request_of
+from tests.scheduling.test_every_policy import Scene, every_policy, modest, scenes
+
+LONG = tuple(range(16))
+
+
+def recorded(scene: Scene, policy: PolicyName) -> Recording:
+    """What a recorder wrote of a random afternoon."""
+    house, memory = recorded_house(
+        policy=policy,
+        blocks=scene.blocks,
+        limits=scene.limits,
+        prefix_caching=scene.prefix_caching,
+    )
+    coming = list(scene.arrivals)
+    for step in range(21):
+        while coming and coming[0][0] <= step:
+            house.add(coming.pop(0)[1])
+        if step in scene.aborts:
+            house.abort(scene.aborts[step])
+        house.step()
+    house.drain()
+    engine = replace(memory.recording.engine, policy=policy, dynamic_wait=3.0)
+    return replace(memory.recording, engine=engine)
+
+
+@every_policy
+@settings(modest, max_examples=40)
+@given(scene=scenes())
+def test_every_plan_is_the_recorded_one(policy: PolicyName, scene: Scene) -> None:
+    recording = recorded(scene, policy)
+    outcome = replay(recording)
+    assert outcome.difference is None
+    assert outcome.steps == outcome.recorded == len(recording.steps)
+
+
+def a_recording(*, lengths: tuple[int, ...] = (3, 9, 5), **options: int) -> Recording:
+    house, memory = recorded_house(**options)
+    _ask(house, lengths)
+    house.drain()
+    return memory.recording
+
+
+def _ask(house: House, lengths: tuple[int, ...]) -> None:
+    for number, length in enumerate(lengths):
+        prompt = (*LONG, *([number] * (number + 1)))
+        house.add(request_of(f"r{number}", prompt=prompt, max_tokens=length, seed=number))
+        house.step()
+
+
+def test_another_scheduler_than_the_recorded_one_is_found_out() -> None:
+    recording = a_recording()
+    narrower = replace(recording.engine, limits=limits_of(seqs=1))
+    outcome = replay(replace(recording, engine=narrower))
+    assert not outcome.identical
+    assert outcome.steps < outcome.recorded
+    assert outcome.difference is not None
+    assert outcome.difference.startswith(f"step {outcome.steps + 1}: ")
+
+
+def test_a_changed_step_is_found_where_it_is() -> None:
+    recording = a_recording()
+    for place, change in (
+        (2, {"slices": recording.steps[1].slices}),
+        (3, {"ended": (77,)}),
+        (1, {"idle_slots": 9}),
+        (1, {"waiting": 9}),
+    ):
+        steps = list(recording.steps)
+        steps[place] = replace(steps[place], **change)
+        outcome = replay(replace(recording, steps=tuple(steps)))
+        assert outcome.steps == place
+        assert outcome.difference is not None
+        assert f"step {place + 1}" in outcome.difference
+
+
+def test_what_was_still_running_when_the_recording_ends_is_left_out() -> None:
+    recording = a_recording()
+    last = max(recording.requests, key=lambda line: line.seq)
+    cut = replace(recording, requests=tuple(r for r in recording.requests if r is not last))
+    outcome = replay(cut)
+    assert outcome.identical
+    assert outcome.steps < outcome.recorded
+
+
+def test_a_policy_that_there_is_not_is_refused() -> None:
+    recording = a_recording()
+    with pytest.raises(InvalidRequest, match="oracle"):
+        replay(replace(recording, engine=replace(recording.engine, policy="oracle")))
+
+
+def test_the_recorded_workload_keeps_lengths_times_and_shared_beginnings() -> None:
+    recording = a_recording()
+    jobs = recorded_workload(recording).jobs
+    assert [job.output for job in jobs] == [3, 9, 5]
+    assert [job.prompt_tokens for job in jobs] == [17, 18, 19]
+    assert len({job.segments[:4] for job in jobs}) == 1, "four blocks of 16 equal tokens"
+    assert len({job.segments[4:] for job in jobs}) == 3
+
+
+def test_an_answer_that_stopped_may_be_longer_as_far_as_the_scheduler_knows() -> None:
+    house, memory = recorded_house()
+    house.add(request_of(prompt=(1, 2, 3), max_tokens=40, stop=tuple(range(25))))
+    house.drain()
+    (job,) = recorded_workload(memory.recording).jobs
+    assert job.cap == 40
+    assert 1 <= job.output < 40
+
+
+def test_a_run_whose_steps_take_what_the_profile_says_is_foretold_exactly() -> None:
+    recording = a_recording()
+    # On the recorded clock every step is over a second and a quarter after it began.
+    coefficients = profile_of().coefficients._replace(fixed=1250.0)
+    steps = [replace(s, at=1.25 * n, cycle=1.25) for n, s in enumerate(recording.steps)]
+    requests = [
+        replace(line, arrival=1.25 * (line.step - 1) - (0.5 if line.step > 1 else 0.0))
+        for line in recording.requests
+    ]
+    even = replace(recording, steps=tuple(steps), requests=tuple(requests))
+    outcome = foretell(even, profile_of(coefficients))
+    records, duration, gaps = measured(even)
+    assert duration == outcome.duration
+    assert dict(gaps) == dict(outcome.gaps)
+    for real, simulated in zip(records, outcome.records, strict=True):
+        assert (real.sent, real.ttft, real.latency) == (
+            simulated.sent,
+            simulated.ttft,
+            simulated.latency,
+        )
+        assert real.cached_tokens == simulated.cached_tokens
+        assert real.output_tokens == simulated.output_tokens

@@ -1,0 +1,78 @@
+"""An engine with the fake runner whose recording stays in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from headway.engine.loop import Engine
+from headway.recording.format import EngineLine, Line, Recording, RequestLine, StepLine
+from headway.recording.recorder import Recorder
+from headway.types import StepPlan
+from headway.types.runner import Pending, Runner
+from tests.recording.samples import ENGINE
+from tests.scheduling.house import House, StepClock, make_house
+
+STEP_SECONDS = 0.25
+"""What the clock ticks while a step is computed; the house adds a second between steps."""
+
+
+@dataclass
+class Memory:
+    """Keeps lines, and how many there were at each flush."""
+
+    lines: list[Line] = field(default_factory=list)
+    flushed: list[int] = field(default_factory=list)
+
+    def write(self, line: Line) -> None:
+        self.lines.append(line)
+
+    def flush(self) -> None:
+        self.flushed.append(len(self.lines))
+
+    @property
+    def requests(self) -> dict[str, RequestLine]:
+        return {line.id: line for line in self.lines if isinstance(line, RequestLine)}
+
+    @property
+    def steps(self) -> tuple[StepLine, ...]:
+        return tuple(line for line in self.lines if isinstance(line, StepLine))
+
+    @property
+    def recording(self) -> Recording:
+        engine = self.lines[0]
+        assert isinstance(engine, EngineLine)
+        requests = tuple(line for line in self.lines if isinstance(line, RequestLine))
+        return Recording(engine=engine, requests=requests, steps=self.steps)
+
+
+@dataclass
+class Ticking:
+    """A runner that takes time."""
+
+    runner: Runner
+    clock: StepClock
+    seconds: float = STEP_SECONDS
+
+    def submit(self, plan: StepPlan) -> Pending:
+        self.clock.seconds += self.seconds
+        return self.runner.submit(plan)
+
+
+def recorded_house(*, step_seconds: float = STEP_SECONDS, **options: Any) -> tuple[House, Memory]:
+    """As `make_house`, with a recorder that writes to memory."""
+    house, memory = make_house(**options), Memory()
+    line = replace(
+        ENGINE,
+        limits=house.scheduler.limits,
+        num_blocks=house.scheduler.pool.num_blocks,
+        block_size=house.scheduler.pool.block_size,
+        prefix_caching=options.get("prefix_caching", True),
+    )
+    house.engine = Engine(
+        scheduler=house.scheduler,
+        runner=Ticking(house.runner, house.clock, step_seconds),
+        clock=house.clock,
+        watch=Recorder(engine=line, leftover=house.scheduler.leftover, sink=memory),
+    )
+    return house, memory

@@ -1,0 +1,141 @@
+"""An engine with the fake runner and a clock that ticks a second a step, and what it has said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from headway.config import PolicyName
+from headway.engine.loop import Engine
+from headway.scheduling import Idle, LengthEstimate, Scheduler
+from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.policy import make_policy
+from headway.types import Entry, Limits, Request, ResolvedSampling, TokenEvent
+from tests.scheduling.fake_runner import FakeRunner
+
+
+@dataclass
+class StepClock:
+    """Time that moves only when told to."""
+
+    seconds: float = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+
+@dataclass
+class House:
+    """Everything between a request and its events, in one process and one thread."""
+
+    engine: Engine
+    scheduler: Scheduler
+    runner: FakeRunner
+    clock: StepClock
+    pause: float = 1.0
+    """Seconds between two steps."""
+    tokens: dict[str, list[int]] = field(default_factory=dict)
+    ends: dict[str, TokenEvent] = field(default_factory=dict)
+    firsts: dict[str, TokenEvent] = field(default_factory=dict)
+
+    def hear(self, events: list[TokenEvent]) -> None:
+        for event in events:
+            assert event.id not in self.ends, "an event after the end"
+            self.firsts.setdefault(event.id, event)
+            self.tokens.setdefault(event.id, []).extend(event.tokens)
+            if event.finish is not None:
+                self.ends[event.id] = event
+
+    def add(self, *requests: Request) -> None:
+        for request in requests:
+            self.hear(self.engine.add(request))
+
+    def abort(self, request_id: str) -> None:
+        self.hear(self.engine.abort(request_id))
+
+    def step(self) -> Idle | None:
+        """One step and a pause; time jumps to where an idle engine wants to be asked again."""
+        news = self.engine.step()
+        self.scheduler.check()
+        if isinstance(news, Idle):
+            if news.until is not None:
+                assert news.until > self.clock.seconds, "idle until the past"
+                self.clock.seconds = news.until
+            return news
+        self.clock.seconds += self.pause
+        self.hear(news)
+        return None
+
+    def drain(self, most: int = 5000) -> None:
+        """Run until nobody is left; then every block must be free."""
+        for _ in range(most):
+            if not self.engine.has_work:
+                break
+            idle = self.step()
+            assert idle is None or idle.until is not None, "idle for good with work to do"
+        assert not self.engine.has_work, "requests are stuck"
+        assert self.scheduler.pool.free == self.scheduler.pool.num_blocks
+
+
+def limits_of(*, seqs: int = 8, tokens: int = 64, partial: int = 4, model_len: int = 256) -> Limits:
+    return Limits(
+        max_num_seqs=seqs,
+        max_num_batched_tokens=tokens,
+        max_num_partial_prefills=partial,
+        max_model_len=model_len,
+    )
+
+
+def make_house(
+    policy: PolicyName = "continuous",
+    *,
+    blocks: int = 64,
+    block_size: int = 4,
+    limits: Limits | None = None,
+    prefix_caching: bool = True,
+    wait: float = 3.0,
+    first_guess: int = 256,
+    spoiled: Callable[[Entry], bool] = lambda entry: False,
+    reserve_all: bool = False,
+) -> House:
+    limits = limits or limits_of()
+    clock = StepClock()
+    scheduler = Scheduler(
+        policy=make_policy(policy, dynamic_wait=wait),
+        pool=BlockPool(num_blocks=blocks, block_size=block_size),
+        limits=limits,
+        prefix_caching=prefix_caching,
+        lengths=LengthEstimate(first_guess=first_guess),
+        reserve_all=reserve_all,
+    )
+    runner = FakeRunner(block_size=block_size, limits=limits, spoiled=spoiled)
+    engine = Engine(scheduler=scheduler, runner=runner, clock=clock)
+    return House(engine=engine, scheduler=scheduler, runner=runner, clock=clock)
+
+
+def request_of(
+    id: str = "a",  # noqa: A002
+    *,
+    prompt: tuple[int, ...] = (1, 2, 3),
+    max_tokens: int = 4,
+    stop: tuple[int, ...] = (),
+    seed: int = 0,
+    arrival: float = 0.0,
+    priority: int = 0,
+    group: str = "",
+    cache_salt: str = "",
+    generated: tuple[int, ...] = (),
+    prompt_logprobs: int | None = None,
+) -> Request:
+    return Request(
+        id=id,
+        prompt=prompt,
+        sampling=ResolvedSampling(
+            max_tokens=max_tokens, seed=seed, stop_token_ids=stop, prompt_logprobs=prompt_logprobs
+        ),
+        arrival=arrival,
+        priority=priority,
+        group=group,
+        cache_salt=cache_salt,
+        generated=generated,
+    )

@@ -1,0 +1,53 @@
+"""Who waits for whose prefix, and until when."""
+
+from __future__ import annotations
+
+import pytest
+
+from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.prefix_cache import Prefixes
+from headway.scheduling.sequence import Sequence, new_sequence
+from tests.scheduling.house import request_of
+
+PROMPT = tuple(range(12))
+
+
+@pytest.fixture
+def prefixes() -> Prefixes:
+    return Prefixes(BlockPool(num_blocks=16, block_size=4))
+
+
+def held_at(prefixes: Prefixes, seq: Sequence, step: int) -> bool:
+    prefixes.place(seq, step)
+    return seq.held
+
+
+def named(prefixes: Prefixes, number: int) -> Sequence:
+    request = request_of(str(number), prompt=PROMPT)
+    seq = new_sequence(number, request, prefix_caching=True)
+    prefixes.name(seq)
+    return seq
+
+
+def test_the_first_one_leads_and_the_next_is_held(prefixes: Prefixes) -> None:
+    leader, follower = named(prefixes, 1), named(prefixes, 2)
+    assert not held_at(prefixes, leader, 1)
+    assert held_at(prefixes, follower, 1)
+
+
+def test_a_leader_without_a_token_in_a_step_is_not_waited_for_any_longer(
+    prefixes: Prefixes,
+) -> None:
+    leader, follower, third = (named(prefixes, number) for number in (1, 2, 3))
+    assert not held_at(prefixes, leader, 1)
+    assert held_at(prefixes, follower, 2)  # the leader moved in the step before
+    assert not held_at(prefixes, follower, 3)
+    assert held_at(prefixes, third, 4)  # by the one that leads now
+
+
+def test_followers_of_a_displaced_leader_go_on(prefixes: Prefixes) -> None:
+    leader, follower = named(prefixes, 1), named(prefixes, 2)
+    assert not held_at(prefixes, leader, 1)
+    assert held_at(prefixes, follower, 1)
+    prefixes.displace(leader)
+    assert not held_at(prefixes, follower, 2)

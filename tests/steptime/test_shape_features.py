@@ -1,0 +1,79 @@
+"""Features: worked out by hand, and what holds of any step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+
+from headway.steptime.features import features, roofline_seconds, weights_read
+from headway.steptime.shape import shape_of
+from headway.types import Slice
+from tests.steptime.world import MACHINE, SIZES, WINDOWED, decodes, part, slices
+
+
+def test_a_small_decode_step_is_bound_by_reading() -> None:
+    found = features(decodes(100, 200), SIZES, MACHINE)
+    assert found.arithmetic == pytest.approx(4e-3)
+    assert found.head == pytest.approx(2e-3)
+    # 40 ms of weights hide behind 4 ms of arithmetic, 5 ms of the head behind 2 ms.
+    assert found.reading == pytest.approx(36e-3 + 3e-3)
+    assert found.reading_alone == pytest.approx(32e-3 + 1e-3)
+    assert found.decode_cache == pytest.approx(300 * 10 * 1e5 / 1e11)
+    assert found.prefill_attention == found.prefill_cache == found.mixed == 0.0
+
+
+def test_a_long_prompt_hides_the_reading_of_weights() -> None:
+    found = features(shape_of([part(0, 50, sample=False)]), SIZES, MACHINE)
+    assert found.arithmetic == pytest.approx(0.1)
+    assert found.reading == found.reading_alone == found.head == 0.0
+    assert found.prefill_attention == pytest.approx(50 * 51 / 2 * 10 * 1e6 / 1e12)
+    assert found.prefill_cache == pytest.approx(50 * 10 * 1e5 / 1e11)
+
+
+def test_a_mixed_step_counts_the_smaller_kind() -> None:
+    few = features(shape_of([part(9, 1), part(0, 30)]), SIZES, MACHINE)
+    many = features(shape_of([part(9, 1)] * 5 + [part(0, 3)]), SIZES, MACHINE)
+    assert few.mixed == pytest.approx(2e-3)
+    assert many.mixed == pytest.approx(6e-3)
+
+
+def test_layers_with_a_window_read_no_more_than_it() -> None:
+    long = features(decodes(100, window=16), WINDOWED, MACHINE)
+    assert long.decode_cache == pytest.approx((4 * 100 + 6 * 16) * 1e5 / 1e11)
+
+
+def test_a_step_reads_the_experts_that_its_tokens_choose() -> None:
+    mixture = replace(SIZES, expert_bytes=3e9, expert_share=0.25)
+    assert weights_read(1, mixture) == pytest.approx(1e9 + 3e9 * 0.25)
+    assert weights_read(2, mixture) == pytest.approx(1e9 + 3e9 * (1 - 0.75**2))
+    assert weights_read(500, mixture) == pytest.approx(4e9)
+    assert weights_read(1, SIZES) == SIZES.token_bytes
+
+
+def test_the_limit_of_a_decode_step_is_bandwidth_and_that_of_a_prompt_arithmetic() -> None:
+    assert roofline_seconds(decodes(1000), SIZES, MACHINE) == pytest.approx(
+        (4e9 + 5e8 + 1000 * 10 * 1e5) / 1e11
+    )
+    prompt = shape_of([part(0, 200)])
+    pairs = 200 * 201 / 2
+    assert roofline_seconds(prompt, SIZES, MACHINE) == pytest.approx(
+        (200 * 2e9 + 1e9 + pairs * 10 * 1e6) / 1e12
+    )
+
+
+@given(slices())
+def test_features_are_never_negative_and_the_limit_is_below_their_sum(parts: list[Slice]) -> None:
+    for sizes in (SIZES, WINDOWED):
+        shape = shape_of(parts, sizes.window)
+        found = features(shape, sizes, MACHINE)
+        assert min(found) >= 0.0
+        # Decodes' attention arithmetic is the one thing that no feature has: reading exceeds it.
+        assert roofline_seconds(shape, sizes, MACHINE) <= sum(found) * 1.000001
+
+
+@given(slices(), slices())
+def test_more_work_never_has_a_lower_limit(some: list[Slice], more: list[Slice]) -> None:
+    least = roofline_seconds(shape_of(some), SIZES, MACHINE)
+    assert least <= roofline_seconds(shape_of(some + more), SIZES, MACHINE)

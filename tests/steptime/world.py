@@ -1,0 +1,83 @@
+"""A small model on a round machine, whose features can be worked out in one's head."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from headway.steptime.features import Features
+from headway.steptime.fit import Fit
+from headway.steptime.model import Residuals, StepTimeModel
+from headway.steptime.profiles import Profile
+from headway.steptime.shape import MachineLimits, ModelSizes, StepShape, shape_of
+from headway.types import Limits, Slice
+
+SIZES = ModelSizes(
+    name="round",
+    token_ops=2e9,
+    token_bytes=4e9,
+    row_ops=1e9,
+    row_bytes=5e8,
+    pair_ops=1e6,
+    position_bytes=1e5,
+    full_layers=10,
+)
+"""On MACHINE: 2 ms a token, 40 ms to read the weights, 1 ms a row, 5 ms to read the head."""
+MACHINE = MachineLimits(device="round", arithmetic=1e12, bandwidth=1e11)
+WINDOWED = replace(SIZES, full_layers=4, window_layers=6, window=16)
+TRUTH = Features(
+    fixed=3.0,
+    sequences=12.0,
+    arithmetic=1.4,
+    reading=1.1,
+    reading_alone=0.2,
+    decode_cache=1.6,
+    prefill_attention=2.5,
+    prefill_cache=1.2,
+    head=1.3,
+    mixed=0.4,
+)
+LIMITS = Limits(
+    max_num_seqs=8, max_num_batched_tokens=64, max_num_partial_prefills=1, max_model_len=256
+)
+
+
+def part(start: int, count: int, *, sample: bool = True) -> Slice:
+    return Slice(seq=1, start=start, tokens=range(count), blocks=(), sample=sample)
+
+
+def decodes(*contexts: int, window: int | None = None) -> StepShape:
+    """A step of decodes that attend to so many positions each."""
+    return shape_of([part(context - 1, 1) for context in contexts], window)
+
+
+@st.composite
+def slices(draw: st.DrawFn) -> list[Slice]:
+    """Of any step that computes something."""
+    some = st.tuples(st.integers(0, 300), st.one_of(st.just(1), st.integers(1, 80)), st.booleans())
+    chosen = draw(st.lists(some, min_size=1, max_size=12))
+    return [part(start, count, sample=sample) for start, count, sample in chosen]
+
+
+def profile() -> Profile:
+    return Profile(
+        model="Round 1B",
+        dtype="int8",
+        kv_cache_dtype="bfloat16",
+        device="cpu",
+        threads=2,
+        sizes=SIZES,
+        machine=MACHINE,
+        coefficients=TRUTH,
+        residuals=Residuals(decode=(0.9, 1.0, 1.3), mixed=(1.0, 1.1)),
+        fit=Fit(steps=100, mean=0.05, p95=0.1, stalls=2),
+        limits=LIMITS,
+        block_size=16,
+        num_blocks=64,
+        backend="native (avx2)",
+    )
+
+
+def model(sizes: ModelSizes = SIZES, coefficients: Features = TRUTH) -> StepTimeModel:
+    return StepTimeModel(sizes, MACHINE, coefficients)
