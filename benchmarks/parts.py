@@ -14,23 +14,25 @@ import statistics
 from pathlib import Path
 from random import Random
 
-from headway.checkpoint.packing import Matrix
+from headway.checkpoint.packing import PackedShape
 from headway.checkpoint.prepared import WEIGHTS, read_header
 from headway.config import EngineConfig
 from headway.llm.weight_format import ready_model
-from headway.native.abi import Kind
+from headway.native.abi import HwKind
 from headway.runner.native import NativeRunner
 from headway.runner.native_build import build_native_runner
-from headway.types import Entry, ResolvedSampling, Slice, StepPlan
+from headway.types import NewSequence, ResolvedSampling, Slice, StepPlan
 from served import MODEL, about_this_machine
 
-NAMES = [kind.name.lower() for kind in Kind] + ["select"]
+NAMES = [kind.name.lower() for kind in HwKind] + ["select"]
 
 
 def multiplications(weights: Path) -> float:
     """Multiply-adds that one token takes in the products, the head included."""
     described, _ = read_header(weights)
-    packed = [Matrix.parse(text) for name, text in described.items() if name.endswith(".weight")]
+    packed = [
+        PackedShape.parse(text) for name, text in described.items() if name.endswith(".weight")
+    ]
     return float(sum(matrix.outputs * matrix.inputs for matrix in packed))
 
 
@@ -46,7 +48,7 @@ class Decoder:
         sampling = ResolvedSampling(max_tokens=64, seed=0)
         for n in range(count):
             tokens = tuple(random.randrange(1000, 20000) for _ in range(context))
-            entry = Entry(seq=n, tokens=tokens, prompt_len=context, sampling=sampling)
+            entry = NewSequence(seq=n, tokens=tokens, prompt_len=context, sampling=sampling)
             part = Slice(seq=n, tokens=tokens, start=0, blocks=self.blocks[n], sample=False)
             runner.submit(StepPlan(step=0, entries=[entry], slices=[part], ended=[])).result()
 

@@ -20,7 +20,7 @@ from headway.perf.records import summarize
 from headway.perf.sim.roofline import known_device, known_model, roofline_profile
 from headway.perf.sim.simulate import Setup, simulate
 from headway.perf.workload.arrivals import at_once
-from headway.perf.workload.lengths import parse_law
+from headway.perf.workload.lengths import parse_lengths
 from headway.perf.workload.synthetic import synthesize
 from headway.perf.workload.workload import Workload
 from headway.types import Limits
@@ -66,8 +66,8 @@ def padded(workload: Workload, seats: int) -> Workload:
 def run(system: System, cap: int, requests: int) -> dict[str, float]:
     workload = synthesize(
         requests=requests,
-        prompt=parse_law(str(PROMPT)),
-        output=parse_law(f"exponential:{MEAN}:{cap}"),
+        prompt=parse_lengths(str(PROMPT)),
+        output=parse_lengths(f"exponential:{MEAN}:{cap}"),
         arrivals=at_once,
         cap=cap,
         seed=0,

@@ -22,13 +22,13 @@ from pathlib import Path
 from headway.clock import MonotonicClock
 from headway.config import EngineConfig
 from headway.engine.build import describe, engine_line, scheduler_for
-from headway.engine.loop import Engine, Watch
+from headway.engine.loop import Engine, EngineObserver
 from headway.llm.weight_format import ready_model
 from headway.perf.workload.arrivals import at_once
-from headway.perf.workload.lengths import parse_law
+from headway.perf.workload.lengths import parse_lengths
 from headway.perf.workload.synthetic import synthesize
 from headway.perf.workload.tokens import vocabulary_tokens
-from headway.perf.workload.workload import Job
+from headway.perf.workload.workload import WorkloadRequest
 from headway.recording.file import RecordFile
 from headway.recording.recorder import Recorder
 from headway.runner import build_runner
@@ -42,7 +42,7 @@ LOADS = {"burst": (64, "exponential:96:384", 64), "one stream": (4, "128", 1)}
 class Switch:
     """A watch that can be turned off between requests, and whose time is taken."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: EngineObserver) -> None:
         self._watch = watch
         self.on = True
         self.seconds = 0.0
@@ -74,18 +74,18 @@ def switched_engine(path: Path) -> tuple[Engine, Switch]:
     return engine, switch
 
 
-def jobs_of(load: str, round_number: int) -> Sequence[Job]:
+def jobs_of(load: str, round_number: int) -> Sequence[WorkloadRequest]:
     requests, output, _ = LOADS[load]
     return synthesize(
         requests=requests,
-        prompt=parse_law("128"),
-        output=parse_law(output),
+        prompt=parse_lengths("128"),
+        output=parse_lengths(output),
         arrivals=at_once,
         seed=round_number,
     ).jobs
 
 
-def seconds_for(engine: Engine, jobs: Sequence[Job], at_a_time: int) -> float:
+def seconds_for(engine: Engine, jobs: Sequence[WorkloadRequest], at_a_time: int) -> float:
     """Seconds until all are answered. With its own salt no call hits what an earlier one cached."""
     salt = f"{time.monotonic_ns():x}"
     waiting = [_request(f"{salt}-{i}", job, salt) for i, job in enumerate(jobs)]
@@ -100,7 +100,7 @@ def seconds_for(engine: Engine, jobs: Sequence[Job], at_a_time: int) -> float:
     return time.perf_counter() - began
 
 
-def _request(name: str, job: Job, salt: str) -> Request:
+def _request(name: str, job: WorkloadRequest, salt: str) -> Request:
     sampling = ResolvedSampling(max_tokens=job.output, seed=0)
     prompt = tuple(vocabulary_tokens(job))
     return Request(

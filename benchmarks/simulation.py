@@ -28,14 +28,14 @@ from typing import get_args
 
 from headway.config import EngineConfig, PolicyName
 from headway.llm import AsyncLLM
-from headway.perf.bench.engine_client import EngineTarget
+from headway.perf.bench.engine_client import EngineLoadClient
 from headway.perf.bench.probe import SECONDS, run_probes
-from headway.perf.bench.run_load import drive
+from headway.perf.bench.run_load import run_load
 from headway.perf.records import summarize
 from headway.perf.sim.replay import replay
 from headway.perf.sim.simulate import Setup, simulate
 from headway.perf.workload.arrivals import at_once, poisson
-from headway.perf.workload.lengths import parse_law
+from headway.perf.workload.lengths import parse_lengths
 from headway.perf.workload.synthetic import synthesize
 from headway.perf.workload.traces import read_trace
 from headway.perf.workload.workload import Workload
@@ -86,15 +86,15 @@ def workloads(trace: Path | None, scale: float) -> dict[str, Workload]:
     chosen = {
         "burst": synthesize(
             requests=128,
-            prompt=parse_law("128"),
-            output=parse_law("exponential:96:384"),
+            prompt=parse_lengths("128"),
+            output=parse_lengths("exponential:96:384"),
             arrivals=at_once,
             seed=1,
         ),
         "poisson": synthesize(
             requests=round(300 * scale),
-            prompt=parse_law("lognormal:96:0.7:512"),
-            output=parse_law("exponential:96:384"),
+            prompt=parse_lengths("lognormal:96:0.7:512"),
+            output=parse_lengths("exponential:96:384"),
             arrivals=poisson(5.5 * scale),
             seed=2,
         ),
@@ -108,8 +108,8 @@ def workloads(trace: Path | None, scale: float) -> dict[str, Workload]:
 
 def contests() -> dict[str, Workload]:
     """What the policies are ranked on, with 16 seats: a burst, and arrivals."""
-    lengths = parse_law("exponential:64:256")
-    made = partial(synthesize, requests=64, prompt=parse_law("64"), output=lengths)
+    lengths = parse_lengths("exponential:64:256")
+    made = partial(synthesize, requests=64, prompt=parse_lengths("64"), output=lengths)
     return {
         "burst": made(arrivals=at_once, seed=3),
         "arrivals": made(arrivals=poisson(5.0), seed=4),
@@ -135,9 +135,9 @@ async def on_engine(config: EngineConfig, workload: Workload, path: Path) -> Rea
     summary: dict[str, float] = {}
 
     async def work(llm: AsyncLLM) -> None:
-        with EngineTarget(llm) as target:
-            await drive(target, replace(workload, jobs=workload.jobs[:4]), label="warm")
-            driven = await drive(target, workload)
+        with EngineLoadClient(llm) as target:
+            await run_load(target, replace(workload, jobs=workload.jobs[:4]), label="warm")
+            driven = await run_load(target, workload)
         summary.update(summarize(driven.records, duration=driven.duration))
 
     recording = await recorded(config, path, work)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from headway.config import EngineConfig
-from headway.steptime.shape import MachineLimits, ModelSizes
+from headway.steptime.shape import ModelSizes, PeakRates
 from headway.types import Limits, Request, TokenEvent
 
 MAX_MESSAGE = 256 * 2**20
@@ -56,7 +56,7 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     weight_bytes: int
     sizes: ModelSizes | None = None
     """What a step's least time depends on, of the model ..."""
-    machine: MachineLimits | None = None
+    machine: PeakRates | None = None
     """... and of the machine; None where it could not be measured."""
 
 

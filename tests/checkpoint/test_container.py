@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from headway.checkpoint.prepared import ALIGNMENT, Entry, read_header, write_container
+from headway.checkpoint.prepared import ALIGNMENT, TensorEntry, read_header, write_container
 from headway.errors import ModelError
 
 VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 
-def entry(name: str, **changes: object) -> Entry:
+def entry(name: str, **changes: object) -> TensorEntry:
     fields = {
         "name": name,
         "dtype": "F32",
@@ -24,7 +24,7 @@ def entry(name: str, **changes: object) -> Entry:
         "chunks": lambda: iter((VALUES[:1], VALUES[1:])),
         **changes,
     }
-    return Entry(**fields)  # type: ignore[arg-type]
+    return TensorEntry(**fields)  # type: ignore[arg-type]
 
 
 def test_what_is_written_comes_back(tmp_path: Path) -> None:

@@ -14,7 +14,14 @@ from safetensors.numpy import load_file
 
 from headway.checkpoint import Storage, find, load_prepared, prepare
 from headway.checkpoint.cast import widen
-from headway.checkpoint.packing import FORMS, Form, Matrix, code_rows, decode, unpack
+from headway.checkpoint.packing import (
+    WEIGHT_FORMATS,
+    PackedShape,
+    WeightFormat,
+    code_rows,
+    decode,
+    unpack,
+)
 from headway.checkpoint.prepared import read_header
 from headway.checkpoint.storage import STORAGES, native_storage
 from headway.errors import ModelError
@@ -26,14 +33,14 @@ MOE = {"expert_count": 3, "expert_used_count": 2, "expert_feed_forward_length": 
 class Packed:
     """A native folder, its matrices unpacked when they are asked for."""
 
-    def __init__(self, path: Path, form: Form) -> None:
+    def __init__(self, path: Path, form: WeightFormat) -> None:
         self.prepared = prepare(str(path), dtype=native_storage(form), progress=False)
         self.file = self.prepared.folder / "weights.safetensors"
         self.tensors = load_file(self.file)
         self.metadata, self.entries = read_header(self.file)
 
-    def matrix(self, name: str) -> Matrix:
-        return Matrix.parse(self.metadata[name])
+    def matrix(self, name: str) -> PackedShape:
+        return PackedShape.parse(self.metadata[name])
 
     def weights(self, name: str) -> Any:
         """[outputs, inputs], or [experts, outputs, inputs]; padding rows are cut off."""
@@ -42,7 +49,7 @@ class Packed:
             return np.stack([self._rows(what, part) for part in raw])
         return self._rows(what, raw)
 
-    def _rows(self, what: Matrix, raw: Any) -> Any:
+    def _rows(self, what: PackedShape, raw: Any) -> Any:
         assert raw.size == what.bytes
         return decode(unpack(raw, what.form, what.inputs), what.inputs)[: what.outputs]
 
@@ -52,13 +59,13 @@ def apart(rows: Any) -> Any:
     return rows.reshape(-1, 2, 16, rows.shape[1]).swapaxes(0, 1).reshape(rows.shape)
 
 
-def rounded(values: Any, form: Form) -> Any:
+def rounded(values: Any, form: WeightFormat) -> Any:
     """What remains of float32 rows in a form."""
     return decode(code_rows(np.ascontiguousarray(values), form), values.shape[1])
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_every_matrix_is_packed_in_its_form(form: Form, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
+def test_every_matrix_is_packed_in_its_form(form: WeightFormat, tmp_path: Path) -> None:
     theirs = write(tmp_path / "m.gguf", "qwen2")
     ours = Packed(tmp_path / "m.gguf", form)
     qkv = np.concatenate([theirs[f"blk.0.attn_{part}.weight"] for part in "qkv"])
@@ -68,10 +75,10 @@ def test_every_matrix_is_packed_in_its_form(form: Form, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, rounded(both, form))
     down = theirs["blk.1.ffn_down.weight"]
     np.testing.assert_array_equal(ours.weights("layers.1.down.weight"), rounded(down, form))
-    table: Form = "int8" if form == "int4" else form
+    table: WeightFormat = "int8" if form == "int4" else form
     embedding = rounded(theirs["token_embd.weight"], table)
     np.testing.assert_array_equal(ours.weights("embed.weight"), embedding)
-    assert ours.matrix("embed.weight") == Matrix(form=table, outputs=len(WORDS), inputs=HIDDEN)
+    assert ours.matrix("embed.weight") == PackedShape(form=table, outputs=len(WORDS), inputs=HIDDEN)
     assert "head.weight" not in ours.tensors
     np.testing.assert_array_equal(ours.tensors["norm.weight"], theirs["output_norm.weight"])
 
@@ -101,8 +108,10 @@ def test_gate_and_up_biases_follow_their_rows(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ours["layers.1.down.bias"], extra["blk.1.ffn_down.bias"])
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_experts_are_packed_one_by_one_and_routers_stay_exact(form: Form, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
+def test_experts_are_packed_one_by_one_and_routers_stay_exact(
+    form: WeightFormat, tmp_path: Path
+) -> None:
     theirs = write(tmp_path / "m.gguf", "qwen3moe", keys=MOE)
     ours = Packed(tmp_path / "m.gguf", form)
     assert ours.matrix("layers.0.router.weight").form == "float32"
@@ -139,7 +148,7 @@ def test_four_bit_files_are_kept_exactly(kind: Kind, tmp_path: Path) -> None:
     [(Kind.F16, "int4"), (Kind.Q8_0, "int8"), (Kind.Q5_0, "int8"), (Kind.Q5_1, "int8")],
 )
 def test_what_was_rounded_already_is_not_rounded_to_four_bits(
-    kind: Kind, expected: Form, tmp_path: Path
+    kind: Kind, expected: WeightFormat, tmp_path: Path
 ) -> None:
     write(tmp_path / "m.gguf", kind=kind)
     ours = Packed(tmp_path / "m.gguf", "int4")
@@ -193,7 +202,7 @@ def test_a_folder_says_how_it_is_stored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["int8", "int4"])
-def test_weights_that_are_no_numbers_are_refused(form: Form, tmp_path: Path) -> None:
+def test_weights_that_are_no_numbers_are_refused(form: WeightFormat, tmp_path: Path) -> None:
     bad = np.ones((HIDDEN, INNER), np.float32)
     bad[3, 5] = np.nan
     write(tmp_path / "m.gguf", extra={"blk.1.ffn_down.weight": bad})

@@ -6,27 +6,27 @@ from dataclasses import replace
 
 from headway.checkpoint.known import known_models
 from headway.checkpoint.quality_reports import (
-    Measured,
-    Verdict,
-    find_verdict,
-    keep_verdict,
-    shipped_verdicts,
+    MeasuredQuality,
+    QualityReport,
+    find_quality_report,
+    keep_quality_report,
+    shipped_quality_reports,
 )
 
 
-def verdict(digest: str) -> Verdict:
-    row = Measured(
+def verdict(digest: str) -> QualityReport:
+    row = MeasuredQuality(
         form="int8", kv_cache="bfloat16", perplexity=0.004, divergence=0.01, agreement=0.95
     )
-    return Verdict(digest=digest, model="m", tokens=10_240, perplexity=12.5, forms=(row,))
+    return QualityReport(digest=digest, model="m", tokens=10_240, perplexity=12.5, forms=(row,))
 
 
 def test_a_verdict_is_kept_and_found() -> None:
-    assert find_verdict("0" * 24) is None
-    path = keep_verdict(verdict("0" * 24))
-    assert find_verdict("0" * 24) == verdict("0" * 24)
+    assert find_quality_report("0" * 24) is None
+    path = keep_quality_report(verdict("0" * 24))
+    assert find_quality_report("0" * 24) == verdict("0" * 24)
     path.write_text("{")
-    assert find_verdict("0" * 24) is None
+    assert find_quality_report("0" * 24) is None
 
 
 def test_a_form_passes_within_one_per_cent_either_way() -> None:
@@ -42,10 +42,10 @@ def test_a_form_passes_within_one_per_cent_either_way() -> None:
 
 def test_the_known_models_have_verdicts() -> None:
     known = {model.sha256[:24] for model in known_models()}
-    assert {found.digest for found in shipped_verdicts()} == known
-    for found in shipped_verdicts():
-        assert find_verdict(found.digest) == found
-        keep_verdict(replace(found, tokens=1))
-        kept = find_verdict(found.digest)
+    assert {found.digest for found in shipped_quality_reports()} == known
+    for found in shipped_quality_reports():
+        assert find_quality_report(found.digest) == found
+        keep_quality_report(replace(found, tokens=1))
+        kept = find_quality_report(found.digest)
         assert kept is not None
         assert kept.tokens == 1

@@ -13,7 +13,7 @@ import pytest
 from headway.cli.bench_policies import adapted, configure, run
 from headway.errors import InvalidRequest
 from headway.perf.bench import policies
-from headway.perf.bench.policies import Comparison
+from headway.perf.bench.policies import PolicyComparison
 from headway.perf.bench.scenario import Scenario
 from headway.perf.bench.scenario_file import load_scenario
 from headway.perf.report.json import read_report
@@ -102,14 +102,14 @@ def test_reports_are_written_and_failures_are_the_exit_status(
     runs = [Run(system="static", group="burst", summary={"output_throughput": 12.0})]
     report = build_report(title="two policies", runs=runs)
 
-    async def compare(scenario: Scenario, **given: object) -> Comparison:
+    async def compare(scenario: Scenario, **given: object) -> PolicyComparison:
         assert given["about"] == {"Commit": "abc"}
         tell, keep = given["tell"], given["keep"]
         assert callable(tell)
         assert callable(keep)
         tell("one run")
         keep(report)
-        return Comparison(report=report, failures=("static: out of memory",))
+        return PolicyComparison(report=report, failures=("static: out of memory",))
 
     monkeypatch.setattr(policies, "compare", compare)
     json_path, html_path = tmp_path / "report.json", tmp_path / "report.html"

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.client.journal import FAR, Ledger
+from headway.client.journal import FAR, RequestJournal
 from headway.errors import InvalidRequest
 from headway.types import Request, TokenEvent, TokenLogprobs
 from tests.client.support import request
 
 
-def ready(*requests: Request) -> Ledger:
+def ready(*requests: Request) -> RequestJournal:
     """A ledger whose requests run in a first engine."""
-    ledger = Ledger()
+    ledger = RequestJournal()
     for each in requests:
         ledger.add(each)
     ledger.engine_ready()
@@ -24,7 +24,7 @@ def ready(*requests: Request) -> Ledger:
     return ledger
 
 
-def restart(ledger: Ledger) -> tuple[list[str], list[Request]]:
+def restart(ledger: RequestJournal) -> tuple[list[str], list[Request]]:
     """Who is blamed for a death, and what the next engine gets first."""
     blamed = ledger.engine_died()
     assert ledger.due() == []
@@ -32,12 +32,12 @@ def restart(ledger: Ledger) -> tuple[list[str], list[Request]]:
     return blamed, ledger.due()
 
 
-def say(ledger: Ledger, name: str, *tokens: int, end: bool = False) -> TokenEvent | None:
+def say(ledger: RequestJournal, name: str, *tokens: int, end: bool = False) -> TokenEvent | None:
     return ledger.read(TokenEvent(id=name, tokens=tokens, finish="length" if end else None))
 
 
 def test_requests_wait_for_the_engine() -> None:
-    ledger = Ledger()
+    ledger = RequestJournal()
     ledger.add(request("a"))
     assert ledger.due() == []
     ledger.engine_ready()
@@ -144,7 +144,7 @@ def test_exactly_those_that_kill_are_blamed(deadly: set[int], fuse: int, stops: 
     `stops` are steps after which somebody kills it from outside, while nobody is on trial.
     """
     length = 70
-    ledger = Ledger()
+    ledger = RequestJournal()
     for number in range(8):
         ledger.add(request(f"r{number}", max_tokens=length, arrival=number))
     heard = {f"r{number}": 0 for number in range(8)}

@@ -15,16 +15,16 @@ from headway.native import available
 from headway.recording.reader import read_recordings
 from headway.runner import peak_rates as machine_limits
 from headway.steptime.features import roofline_seconds
-from headway.steptime.shape import MachineLimits, StepShape, shape_of
+from headway.steptime.shape import PeakRates, StepShape, shape_of
 from headway.types import Slice, StepPlan
 from headway.wire import EngineInfo, Start
 from tests.models.families import write_tiny
 from tests.scheduling.house import request_of
 
 
-def measured(*, device: str, dtype: str, threads: int, isa: str | None) -> MachineLimits:
+def measured(*, device: str, dtype: str, threads: int, isa: str | None) -> PeakRates:
     """Limits of a machine that is slow enough for nothing to depend on the real one."""
-    return MachineLimits(
+    return PeakRates(
         device=f"{device} {isa}", arithmetic=1e9, bandwidth=1e8, dtype=dtype, threads=threads
     )
 

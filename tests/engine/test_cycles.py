@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.engine.loop import Cycles, Engine
+from headway.engine.loop import BusyTime, Engine
 from headway.types import Slice, StepPlan
 from tests.recording.engine import STEP_SECONDS, Ticking, recorded_house
 from tests.scheduling.house import make_house, request_of
@@ -23,7 +23,7 @@ def tokens_of(plan: StepPlan) -> float:
 
 
 def test_a_cycle_counts_when_it_has_ended() -> None:
-    cycles = Cycles(tokens_of)
+    cycles = BusyTime(tokens_of)
     cycles.begin(plan_of(3), 10.0)
     assert (cycles.busy, cycles.ideal) == (0.0, 0.0)
     cycles.begin(plan_of(1), 14.0)
@@ -34,7 +34,7 @@ def test_a_cycle_counts_when_it_has_ended() -> None:
 
 
 def test_without_limits_there_is_no_least_time() -> None:
-    cycles = Cycles()
+    cycles = BusyTime()
     cycles.begin(plan_of(3), 0.0)
     cycles.end(2.0)
     assert (cycles.busy, cycles.ideal) == (2.0, 0.0)

@@ -14,7 +14,7 @@ from headway.config import EngineConfig
 from headway.errors import EngineError
 from headway.llm.peak_rates import measure_machine
 from headway.native import available
-from headway.steptime.shape import MachineLimits
+from headway.steptime.shape import PeakRates
 
 ECHO = """
 import json, sys
@@ -79,9 +79,7 @@ def test_what_is_no_answer_ends_the_process() -> None:
 
 
 def test_limits_are_a_table() -> None:
-    limits = MachineLimits(
-        device="x", arithmetic=9.385e11, bandwidth=3.55e10, dtype="int8", threads=2
-    )
+    limits = PeakRates(device="x", arithmetic=9.385e11, bandwidth=3.55e10, dtype="int8", threads=2)
     assert limits_row(limits).split() == ["int8", "938", "35.5"]
     assert len(limits_row(limits)) == len(LIMITS_HEAD)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headway.checkpoint.quality_reports import Measured, Verdict, keep_verdict
+from headway.checkpoint.quality_reports import MeasuredQuality, QualityReport, keep_quality_report
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.llm.weight_format import Facts, choose, ready_model
@@ -19,17 +19,17 @@ GPU = Facts(gpu=True, bfloat16=True, library=True)
 BARE = Facts(gpu=False, bfloat16=True, library=False)
 
 
-def verdict(digest: str = "x", **losses: float) -> Verdict:
+def verdict(digest: str = "x", **losses: float) -> QualityReport:
     """Losses by form, "int8" or, with the KV cache in int8 too, "int8_int8"."""
     rows = []
     for name, loss in losses.items():
         form, _, cache = name.partition("_")
         row: Any = {"form": form, "kv_cache": cache or "bfloat16"}
-        rows.append(Measured(**row, perplexity=loss, divergence=0.0, agreement=1.0))
-    return Verdict(digest=digest, model="m", tokens=1, perplexity=10.0, forms=tuple(rows))
+        rows.append(MeasuredQuality(**row, perplexity=loss, divergence=0.0, agreement=1.0))
+    return QualityReport(digest=digest, model="m", tokens=1, perplexity=10.0, forms=tuple(rows))
 
 
-def chosen(facts: Facts, found: Verdict | None = None, **settings: Any) -> tuple[str, ...]:
+def chosen(facts: Facts, found: QualityReport | None = None, **settings: Any) -> tuple[str, ...]:
     """Storage, backend, dtype and the KV cache's format."""
     config, stored = choose(EngineConfig(**settings), facts, found)
     return stored, config.backend, config.dtype, config.kv_cache_dtype
@@ -46,7 +46,9 @@ def chosen(facts: Facts, found: Verdict | None = None, **settings: Any) -> tuple
         (verdict(int4=0.011, int8=-0.011), "bfloat16", "bfloat16"),
     ],
 )
-def test_the_fastest_form_that_passes(found: Verdict | None, form: str, kv_cache: str) -> None:
+def test_the_fastest_form_that_passes(
+    found: QualityReport | None, form: str, kv_cache: str
+) -> None:
     assert chosen(CPU, found) == (f"native-{form}", "native", form, kv_cache)
 
 
@@ -117,7 +119,7 @@ def test_a_model_is_prepared_as_it_was_chosen(
     config = EngineConfig(model=str(tmp_path / "m.gguf"))
     _, prepared = ready_model(config, progress=False)
     assert prepared.storage in ("native-bfloat16", "native-float32")
-    keep_verdict(verdict(prepared.folder.name.partition("-")[0], int8=0.0))
+    keep_quality_report(verdict(prepared.folder.name.partition("-")[0], int8=0.0))
     settled, prepared = ready_model(config, progress=False)
     assert (prepared.storage, settled.dtype) == ("native-int8", "int8")
     monkeypatch.setattr("headway.native.available", lambda: False)

@@ -56,7 +56,7 @@ def native_scores(runner: NativeRunner, texts: Texts, block_size: int) -> torch.
     host = whole(texts, block_size)
     broken = np.ones(len(host.counts), dtype=np.uint8)
     runner._program.run(
-        abi.Step(
+        abi.HwStep(
             num_tokens=len(host.tokens),
             num_slices=len(host.counts),
             tokens=address(host.tokens),

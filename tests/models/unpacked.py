@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
-from headway.checkpoint.packing import Matrix, decode, unpack
+from headway.checkpoint.packing import PackedShape, decode, unpack
 from headway.checkpoint.prepared import WEIGHTS, read_header
 
 Array = npt.NDArray[Any]
@@ -27,9 +27,9 @@ def unpack_model(folder: Path, plain: Path) -> Path:
     for name, array in stored.items():
         matrix = described.get(name)
         if matrix is not None:
-            found[name] = torch.from_numpy(_weights(name, array, Matrix.parse(matrix)))
+            found[name] = torch.from_numpy(_weights(name, array, PackedShape.parse(matrix)))
         elif name.endswith(".bias"):
-            size = Matrix.parse(described[name.replace(".bias", ".weight")]).outputs
+            size = PackedShape.parse(described[name.replace(".bias", ".weight")]).outputs
             found[name] = torch.from_numpy(_ordered(name, array[:, None], size)[:, 0].copy())
         else:
             found[name] = torch.from_numpy(array)
@@ -37,7 +37,7 @@ def unpack_model(folder: Path, plain: Path) -> Path:
     return plain
 
 
-def _weights(name: str, array: Array, matrix: Matrix) -> Array:
+def _weights(name: str, array: Array, matrix: PackedShape) -> Array:
     """float32 [outputs, inputs], or [experts, outputs, inputs]."""
     if array.ndim == 3:
         return np.stack([_weights(name, part, matrix) for part in array])

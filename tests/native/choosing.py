@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from headway.native import Library, abi
-from headway.runner.batch import Ask, is_plain
+from headway.runner.batch import SamplingMetadata, is_plain
 from headway.runner.sampling.philox import words
 from headway.runner.sampling.steps import STEPS
 from headway.types import ResolvedSampling
@@ -36,7 +36,7 @@ class Chosen:
     top: tuple[tuple[int, float], ...]
 
 
-def banned(ask: Ask) -> list[int]:
+def banned(ask: SamplingMetadata) -> list[int]:
     """Tokens ruled out for this step, of bad words of one token and of stop tokens held back."""
     found = [token for (token,) in ask.sampling.bad_words]
     if len(ask.generated) < ask.sampling.min_tokens:
@@ -45,7 +45,7 @@ def banned(ask: Ask) -> list[int]:
 
 
 def choose_natively(
-    library: Library, isa: str, scores: Floats, ask: Ask, *, target: int = -1
+    library: Library, isa: str, scores: Floats, ask: SamplingMetadata, *, target: int = -1
 ) -> Chosen:
     """One row of raw scores [vocabulary] through `hw_choose`."""
     s = ask.sampling
@@ -57,7 +57,7 @@ def choose_natively(
     bias = np.array([value for _, value in s.logit_bias], dtype=np.float32)
     top_tokens = np.full(max(number, 0), -7, dtype=np.int64)
     top_logprobs = np.full(max(number, 0), np.nan, dtype=np.float32)
-    asked = abi.Sampling(
+    asked = abi.HwSampling(
         target=target,
         seed=s.seed,
         position=ask.position,
@@ -81,7 +81,7 @@ def choose_natively(
         plain=ask.plain,
         logprobs=number,
     )
-    choice = abi.Choice(top_tokens=top_tokens.ctypes.data, top_logprobs=top_logprobs.ctypes.data)
+    choice = abi.HwChoice(top_tokens=top_tokens.ctypes.data, top_logprobs=top_logprobs.ctypes.data)
     row = scores.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
     answer = library.hw_choose(
         isa.encode(), row, len(scores), ctypes.byref(asked), ctypes.byref(choice)
@@ -96,7 +96,7 @@ def choose_natively(
     )
 
 
-def acceptable(scores: Floats, ask: Ask) -> set[int]:
+def acceptable(scores: Floats, ask: SamplingMetadata) -> set[int]:
     """The tokens that a choice may give; empty where every token is ruled out."""
     s = ask.sampling
     row = torch.from_numpy(scores.copy())[None]
@@ -127,16 +127,18 @@ def _winners(times: npt.NDArray[np.float64], order: npt.NDArray[np.int64], fewes
     return found | set(order[fewest : len(times)][later].tolist())
 
 
-def _exponentials(ask: Ask, vocabulary: int) -> npt.NDArray[np.float64]:
+def _exponentials(ask: SamplingMetadata, vocabulary: int) -> npt.NDArray[np.float64]:
     raw = words(ask.sampling.seed, ask.position, vocabulary)
     rounded = (raw + 0.5).astype(np.float32).astype(np.float64)
     found: npt.NDArray[np.float64] = -np.log1p(-np.minimum(rounded / 2**32, 1 - 2.0**-24))
     return found
 
 
-def ask_for(prompt: list[int], generated: list[int], sampling: ResolvedSampling) -> Ask:
+def ask_for(
+    prompt: list[int], generated: list[int], sampling: ResolvedSampling
+) -> SamplingMetadata:
     """What the sampler is told, as the runner tells it."""
-    return Ask(
+    return SamplingMetadata(
         sampling=sampling,
         tokens=np.array(prompt + generated, dtype=np.int64),
         prompt_len=len(prompt),

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from headway.checkpoint.packing import (
-    FORMS,
-    Form,
+    WEIGHT_FORMATS,
+    WeightFormat,
     code_rows,
     decode,
     interleaved,
@@ -46,9 +46,9 @@ class Recording:
     """Buffers, matrices and operations, in the order in which they are added."""
 
     def __init__(self) -> None:
-        self.ops: list[abi.Op] = []
-        self.matrices: list[abi.Matrix] = []
-        self.buffers: list[abi.Buffer] = []
+        self.ops: list[abi.HwOp] = []
+        self.matrices: list[abi.HwMatrix] = []
+        self.buffers: list[abi.HwBuffer] = []
         self._held: list[npt.NDArray[Any]] = []
 
     def hold(self, array: npt.NDArray[Any]) -> int:
@@ -57,17 +57,19 @@ class Recording:
         self._held.append(copy)
         return copy.ctypes.data
 
-    def buffer(self, width: int, form: Form = "float32") -> int:
-        self.buffers.append(abi.Buffer(FORMS.index(form), width))
+    def buffer(self, width: int, form: WeightFormat = "float32") -> int:
+        self.buffers.append(abi.HwBuffer(WEIGHT_FORMATS.index(form), width))
         return len(self.buffers) - 1
 
-    def matrix(self, weights: Floats, form: Form, bias: Floats | None = None) -> int:
+    def matrix(self, weights: Floats, form: WeightFormat, bias: Floats | None = None) -> int:
         """Weights [outputs, inputs] and bias [outputs]."""
         packed = np.concatenate([pack(part) for part in stacked([[code_rows(weights, form)]])])
         address = None if bias is None else self.hold(stacked_bias([bias]))
         return self._matrix(packed, address, form, *weights.shape)
 
-    def gated(self, gate: Floats, up: Floats, form: Form, biases: Floats | None = None) -> int:
+    def gated(
+        self, gate: Floats, up: Floats, form: WeightFormat, biases: Floats | None = None
+    ) -> int:
         """Weights [inner, inputs] of gate and up; biases [2, inner]."""
         parts = interleaved([code_rows(gate, form)], [code_rows(up, form)])
         packed = np.concatenate([pack(part) for part in parts])
@@ -76,36 +78,41 @@ class Recording:
         return self._matrix(packed, address, form, 2 * inner, gate.shape[1])
 
     def _matrix(
-        self, packed: npt.NDArray[np.uint8], bias: int | None, form: Form, outputs: int, inputs: int
+        self,
+        packed: npt.NDArray[np.uint8],
+        bias: int | None,
+        form: WeightFormat,
+        outputs: int,
+        inputs: int,
     ) -> int:
-        number = FORMS.index(form)
+        number = WEIGHT_FORMATS.index(form)
         data = self.hold(packed)
-        self.matrices.append(abi.Matrix(data, bias, number, outputs, inputs))
+        self.matrices.append(abi.HwMatrix(data, bias, number, outputs, inputs))
         return len(self.matrices) - 1
 
-    def op(self, kind: abi.Kind, **fields: Any) -> None:
+    def op(self, kind: abi.HwKind, **fields: Any) -> None:
         """Appends an operation; fields that are not given are 0, and `out2` is -1."""
-        self.ops.append(abi.Op(kind=kind, **{"out2": -1, **fields}))
+        self.ops.append(abi.HwOp(kind=kind, **{"out2": -1, **fields}))
 
     def rows(self, values: Floats) -> int:
         """Appends what puts `values` [tokens, width] into a buffer, and returns the buffer."""
         out = self.buffer(values.shape[1])
         table = self.matrix(values, "float32")
-        self.op(abi.Kind.EMBED, matrix=table, out=out, scale=1.0)
+        self.op(abi.HwKind.EMBED, matrix=table, out=out, scale=1.0)
         return out
 
-    def converted(self, rows: int, form: Form) -> int:
+    def converted(self, rows: int, form: WeightFormat) -> int:
         """Appends a conversion of a float32 buffer, and returns the new buffer."""
         out = self.buffer(self.buffers[rows].width, form)
-        self.op(abi.Kind.CONVERT, in_=rows, out=out)
+        self.op(abi.HwKind.CONVERT, in_=rows, out=out)
         return out
 
     def head(self, rows: int) -> None:
         """Appends the head that every program ends with: of one output, for tests of the rest."""
         width = self.buffers[rows].width
-        form = FORMS[self.buffers[rows].form]
+        form = WEIGHT_FORMATS[self.buffers[rows].form]
         packed = np.zeros((1, panel_bytes(form, width)), np.uint8)
-        self.op(abi.Kind.HEAD, in_=rows, matrix=self._matrix(packed, None, form, 1, width))
+        self.op(abi.HwKind.HEAD, in_=rows, matrix=self._matrix(packed, None, form, 1, width))
 
 
 class Program:
@@ -126,7 +133,7 @@ class Program:
         """One step of several sequences, as in `hw_step`, that asks for nothing."""
         broken = np.zeros(len(starts), np.uint8)
         tables = np.ascontiguousarray(tables)
-        step = abi.Step(
+        step = abi.HwStep(
             num_tokens=len(tokens),
             num_slices=len(starts),
             tokens=tokens.ctypes.data,
@@ -156,12 +163,12 @@ class Program:
 
 @contextmanager
 def compiled(
-    recording: Recording, isa: str, threads: int = 1, cache: abi.Cache | None = None
+    recording: Recording, isa: str, threads: int = 1, cache: abi.HwCache | None = None
 ) -> Iterator[Program]:
     """The recording as a program with a pool of its own; `cache` gets memory of its own, too."""
     library = load()
     if cache is None:
-        cache = abi.Cache(num_layers=1, num_blocks=16, block_size=BLOCK, kv_heads=1, head_dim=32)
+        cache = abi.HwCache(num_layers=1, num_blocks=16, block_size=BLOCK, kv_heads=1, head_dim=32)
     memory = np.zeros(library.hw_cache_bytes(cache) + 64, np.uint8)
     cache.memory = memory.ctypes.data + -memory.ctypes.data % 64
     pool = library.hw_pool_create(threads, None)
@@ -171,11 +178,11 @@ def compiled(
     handle = library.hw_program_create(
         pool,
         isa.encode(),
-        (abi.Op * len(ops))(*ops),
+        (abi.HwOp * len(ops))(*ops),
         len(ops),
-        (abi.Matrix * len(matrices))(*matrices),
+        (abi.HwMatrix * len(matrices))(*matrices),
         len(matrices),
-        (abi.Buffer * len(buffers))(*buffers),
+        (abi.HwBuffer * len(buffers))(*buffers),
         len(buffers),
         cache,
         message,
@@ -190,7 +197,7 @@ def compiled(
         library.hw_pool_destroy(pool)
 
 
-def product(rows: Floats, weights: Floats, form: Form) -> tuple[Floats, Floats]:
+def product(rows: Floats, weights: Floats, form: WeightFormat) -> tuple[Floats, Floats]:
     """What rows times coded weights should be, and how far from it rounding may lead.
 
     Computed in float64 from the numbers that the form keeps of both.
@@ -201,7 +208,7 @@ def product(rows: Floats, weights: Floats, form: Form) -> tuple[Floats, Floats]:
     return (x @ w.T).astype(np.float32), (2e-6 * np.abs(x) @ np.abs(w).T + 1e-30).astype(np.float32)
 
 
-def seen(rows: Floats, form: Form) -> Floats:
+def seen(rows: Floats, form: WeightFormat) -> Floats:
     """What a matrix of this form sees of float32 rows: float32 again, rounded as they are."""
     if form == "float32":
         return rows

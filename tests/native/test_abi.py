@@ -19,21 +19,21 @@ PLAIN = {
     "float": ctypes.c_float,
 }
 STRUCTURES = {
-    "hw_matrix": abi.Matrix,
-    "hw_buffer": abi.Buffer,
-    "hw_op": abi.Op,
-    "hw_cache": abi.Cache,
-    "hw_sampling": abi.Sampling,
-    "hw_choice": abi.Choice,
-    "hw_step": abi.Step,
+    "hw_matrix": abi.HwMatrix,
+    "hw_buffer": abi.HwBuffer,
+    "hw_op": abi.HwOp,
+    "hw_cache": abi.HwCache,
+    "hw_sampling": abi.HwSampling,
+    "hw_choice": abi.HwChoice,
+    "hw_step": abi.HwStep,
 }
 ENUMS: dict[str, type[IntEnum]] = {
-    "hw_form": abi.Form,
+    "hw_form": abi.HwForm,
     "hw_activation": abi.Activation,
     "hw_epilogue": abi.Epilogue,
-    "hw_kind": abi.Kind,
+    "hw_kind": abi.HwKind,
     "hw_cache_kind": abi.CacheKind,
-    "hw_status": abi.Status,
+    "hw_status": abi.HwStatus,
 }
 
 
@@ -79,7 +79,7 @@ def test_version_and_functions_are_the_headers(header: str) -> None:
 
 
 def test_numpy_sees_the_same_layout() -> None:
-    for structure in (abi.Sampling, abi.Choice):
+    for structure in (abi.HwSampling, abi.HwChoice):
         kind = np.dtype(structure)
         assert kind.itemsize == ctypes.sizeof(structure)
         assert kind.fields is not None

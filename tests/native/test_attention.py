@@ -86,7 +86,7 @@ def record(rows: Floats, plans: list[Layer]) -> tuple[Recording, list[int]]:
     for number, plan in enumerate(plans):
         addresses = [recording.hold(norm) for norm in plan.norms] if plan.norms else [None, None]
         recording.op(
-            abi.Kind.HEADS,
+            abi.HwKind.HEADS,
             in_=given,
             out=queries,
             layer=number,
@@ -99,7 +99,7 @@ def record(rows: Floats, plans: list[Layer]) -> tuple[Recording, list[int]]:
         )
         outs.append(recording.buffer(HEADS * SIZE))
         recording.op(
-            abi.Kind.ATTENTION,
+            abi.HwKind.ATTENTION,
             in_=queries,
             out=outs[-1],
             layer=number,
@@ -111,8 +111,8 @@ def record(rows: Floats, plans: list[Layer]) -> tuple[Recording, list[int]]:
     return recording, outs
 
 
-def cache_of(kind: abi.CacheKind) -> abi.Cache:
-    return abi.Cache(
+def cache_of(kind: abi.CacheKind) -> abi.HwCache:
+    return abi.HwCache(
         kind=kind,
         num_layers=LAYERS,
         num_blocks=10,

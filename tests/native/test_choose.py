@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.native import Library, abi, available, load, supported
-from headway.runner.batch import Ask
-from headway.runner.sampling.steps import choose
+from headway.runner.batch import SamplingMetadata
+from headway.runner.sampling.steps import sample
 from headway.types import ResolvedSampling
 from tests.native.choosing import Floats, acceptable, ask_for, choose_natively
 
@@ -30,7 +30,9 @@ def isas(library: Library) -> list[str]:
     return supported(library)
 
 
-def ask(prompt: tuple[int, ...] = (1, 2), generated: tuple[int, ...] = (), **changes: Any) -> Ask:
+def ask(
+    prompt: tuple[int, ...] = (1, 2), generated: tuple[int, ...] = (), **changes: Any
+) -> SamplingMetadata:
     sampling = ResolvedSampling(**{"max_tokens": 50, "seed": 3, **changes})
     return ask_for(list(prompt), list(generated), sampling)
 
@@ -61,7 +63,7 @@ def single(low: float, high: float) -> st.SearchStrategy[float]:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Floats, Ask]:
+def cases(draw: st.DrawFn) -> tuple[Floats, SamplingMetadata]:
     sizes = st.integers(1, 70) | st.sampled_from([255, 1024, 1025, 4111, 16_385, 49_152, 50_000])
     vocabulary = draw(sizes)
     scores = make_scores(
@@ -90,12 +92,14 @@ def cases(draw: st.DrawFn) -> tuple[Floats, Ask]:
     return scores, ask_for(draw(some.filter(bool)), draw(some | st.just(likely * 2)), sampling)
 
 
-def check(library: Library, isa: str, scores: Floats, asked: Ask, answer: set[int]) -> None:
+def check(
+    library: Library, isa: str, scores: Floats, asked: SamplingMetadata, answer: set[int]
+) -> None:
     found = choose_natively(library, isa, scores, asked)
     if not answer:
-        assert (found.status, found.token) == (abi.Status.NOTHING_LEFT, -1)
+        assert (found.status, found.token) == (abi.HwStatus.NOTHING_LEFT, -1)
         return
-    assert found.status == abi.Status.OK
+    assert found.status == abi.HwStatus.OK
     assert found.token in answer
     if asked.sampling.logprobs is not None:
         check_logprobs(found, scores, asked.sampling.logprobs)
@@ -116,11 +120,11 @@ def check_logprobs(found: Any, scores: Floats, number: int) -> None:
 @settings(max_examples=150, deadline=None)
 @given(case=cases())
 def test_a_choice_is_the_references(
-    library: Library, isas: list[str], case: tuple[Floats, Ask]
+    library: Library, isas: list[str], case: tuple[Floats, SamplingMetadata]
 ) -> None:
     scores, asked = case
     answer = acceptable(scores, asked)
-    [reference] = choose(torch.from_numpy(scores)[None], [asked])
+    [reference] = sample(torch.from_numpy(scores)[None], [asked])
     assert reference in answer if answer else reference is None
     for isa in isas:
         check(library, isa, scores, asked, answer)
@@ -146,7 +150,7 @@ def test_many_draws_are_the_references(
 ) -> None:
     scores = make_scores(kind, 8191, seed=5)
     asks = [ask(seed=seed, **changes) for seed in range(24)]
-    expected = choose(torch.from_numpy(scores).expand(len(asks), -1), asks)
+    expected = sample(torch.from_numpy(scores).expand(len(asks), -1), asks)
     for isa in isas:
         found = [choose_natively(library, isa, scores, each).token for each in asks]
         for n, each in enumerate(asks):
@@ -166,7 +170,7 @@ def test_a_row_that_is_not_finite_is_told(
             scores[place] = bad
             for target in (-1, 0):
                 found = choose_natively(library, isa, scores, ask((0,)), target=target)
-                assert found.status == abi.Status.NOT_FINITE
+                assert found.status == abi.HwStatus.NOT_FINITE
         huge = np.full(size, 3e38, dtype=np.float32)  # finite, though their sum is not
         assert choose_natively(library, isa, huge, ask((0,))).token == 0
 
@@ -182,7 +186,7 @@ def test_nothing_left_is_no_token(library: Library, isas: list[str], heat: float
     )
     for isa in isas:
         found = choose_natively(library, isa, make_scores("ties", 37, 0), asked)
-        assert (found.status, found.token) == (abi.Status.NOTHING_LEFT, -1)
+        assert (found.status, found.token) == (abi.HwStatus.NOTHING_LEFT, -1)
 
 
 @pytest.mark.parametrize("changes", [{}, {"logit_bias": ((0, -1.0),)}], ids=["plain", "changed"])
@@ -215,7 +219,7 @@ def test_a_target_is_described_instead_of_chosen(
         for target in (0, 749, 1499):
             asked = ask(temperature=1.0, allowed_token_ids=(3,), logprobs=7)
             found = choose_natively(library, isa, scores, asked, target=target)
-            assert (found.status, found.token) == (abi.Status.OK, target)
+            assert (found.status, found.token) == (abi.HwStatus.OK, target)
             check_logprobs(found, scores, 7)
 
 
@@ -231,7 +235,7 @@ def test_nothing_outside_the_row_counts(library: Library, isas: list[str]) -> No
                     asked = ask((0,), logprobs=3, **changes)
                     found = choose_natively(library, isa, row, asked)
                     assert found == choose_natively(library, isa, inner, asked)
-                    assert found.status == abi.Status.OK
+                    assert found.status == abi.HwStatus.OK
 
 
 def test_instruction_sets_with_fused_products_agree_to_the_last_bit(

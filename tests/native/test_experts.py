@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headway.checkpoint.packing import FORMS, Form
+from headway.checkpoint.packing import WEIGHT_FORMATS, WeightFormat
 from headway.native import abi, available
 from tests.native.programs import Floats, Recording, compiled, product
 from tests.native.test_linear import ISAS, activated, numbers
@@ -28,7 +28,7 @@ def weights() -> list[tuple[Floats, Floats, Floats]]:
 
 
 def record(
-    rows: Floats, scores: Floats, form: Form, normalise: bool, epilogue: abi.Epilogue
+    rows: Floats, scores: Floats, form: WeightFormat, normalise: bool, epilogue: abi.Epilogue
 ) -> tuple[Recording, int]:
     """A mixture of the rows, and the buffer it is put into (or added to)."""
     recording = Recording()
@@ -38,7 +38,7 @@ def record(
     first, *_ = (recording.gated(gate, up, form) for gate, up, _ in every)
     second, *_ = (recording.matrix(down, form) for _, _, down in every)
     recording.op(
-        abi.Kind.EXPERTS,
+        abi.HwKind.EXPERTS,
         in_=given,
         in2=router,
         out=out,
@@ -54,7 +54,9 @@ def record(
     return recording, out
 
 
-def mixture(rows: Floats, scores: Floats, form: Form, normalise: bool) -> tuple[Floats, Floats]:
+def mixture(
+    rows: Floats, scores: Floats, form: WeightFormat, normalise: bool
+) -> tuple[Floats, Floats]:
     """The expected result, and the size of the products it is a sum of."""
     shares = np.exp(scores - scores.max(axis=1, keepdims=True)).astype(np.float64)
     shares /= shares.sum(axis=1, keepdims=True)
@@ -74,11 +76,11 @@ def mixture(rows: Floats, scores: Floats, form: Form, normalise: bool) -> tuple[
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("epilogue", [abi.Epilogue.STORE, abi.Epilogue.ADD])
 def test_mixtures_are_those_of_numpy(
-    epilogue: abi.Epilogue, normalise: bool, form: Form, isa: str
+    epilogue: abi.Epilogue, normalise: bool, form: WeightFormat, isa: str
 ) -> None:
     rows, scores = numbers(1, ROWS, WIDTH), numbers(2, ROWS, EXPERTS)
     scores[:, 3] = -50  # nobody's choice
@@ -93,8 +95,8 @@ def test_mixtures_are_those_of_numpy(
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("form", FORMS)
-def test_a_mixture_does_not_depend_on_the_batch(form: Form, isa: str) -> None:
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
+def test_a_mixture_does_not_depend_on_the_batch(form: WeightFormat, isa: str) -> None:
     rows, scores = numbers(1, ROWS, WIDTH), numbers(2, ROWS, EXPERTS)
     recording, out = record(rows, scores, form, True, abi.Epilogue.STORE)
     with compiled(recording, isa) as program:

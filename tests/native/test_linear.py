@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from headway.checkpoint.packing import FORMS, Form
+from headway.checkpoint.packing import WEIGHT_FORMATS, WeightFormat
 from headway.native import abi, available, load, supported
 from tests.native.programs import Floats, Recording, compiled, product, seen
 
@@ -18,8 +18,8 @@ SHAPES = [(1, 1), (3, 7), (31, 63), (32, 64), (33, 65), (70, 130), (96, 576)]
 FOUR_BIT_SHAPES = [(1, 32), (33, 96), (70, 160), (96, 576)]
 
 
-def cases() -> Iterator[tuple[Form, tuple[int, int]]]:
-    for form in FORMS:
+def cases() -> Iterator[tuple[WeightFormat, tuple[int, int]]]:
+    for form in WEIGHT_FORMATS:
         for shape in FOUR_BIT_SHAPES if form == "int4" else SHAPES:
             yield form, shape
 
@@ -32,14 +32,14 @@ def numbers(seed: int, *shape: int) -> Floats:
 
 
 def one_product(
-    rows: Floats, weights: Floats, form: Form, bias: Floats | None = None
+    rows: Floats, weights: Floats, form: WeightFormat, bias: Floats | None = None
 ) -> tuple[Recording, int]:
     """A recording that converts the rows and multiplies them, and the buffer of the result."""
     recording = Recording()
     given = recording.converted(recording.rows(rows), form)
     out = recording.buffer(len(weights))
     matrix = recording.matrix(weights, form, bias)
-    recording.op(abi.Kind.LINEAR, in_=given, out=out, matrix=matrix)
+    recording.op(abi.HwKind.LINEAR, in_=given, out=out, matrix=matrix)
     recording.head(given)
     return recording, out
 
@@ -52,7 +52,7 @@ def assert_close(actual: Floats, expected: tuple[Floats, Floats]) -> None:
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("form", "shape"), list(cases()))
-def test_products_are_those_of_numpy(form: Form, shape: tuple[int, int], isa: str) -> None:
+def test_products_are_those_of_numpy(form: WeightFormat, shape: tuple[int, int], isa: str) -> None:
     weights, rows = numbers(1, *shape), numbers(2, 13, shape[1])
     bias = numbers(3, shape[0])
     for given in (None, bias):
@@ -67,14 +67,16 @@ def test_products_are_those_of_numpy(form: Form, shape: tuple[int, int], isa: st
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("form", FORMS)
-def test_adding_keeps_what_was_there(form: Form, isa: str) -> None:
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
+def test_adding_keeps_what_was_there(form: WeightFormat, isa: str) -> None:
     rows, weights = numbers(1, 9, 64), numbers(2, 64, 64)
     recording = Recording()
     residual = recording.rows(rows)
     given = recording.converted(residual, form)
     matrix = recording.matrix(weights, form)
-    recording.op(abi.Kind.LINEAR, in_=given, out=residual, matrix=matrix, epilogue=abi.Epilogue.ADD)
+    recording.op(
+        abi.HwKind.LINEAR, in_=given, out=residual, matrix=matrix, epilogue=abi.Epilogue.ADD
+    )
     recording.head(given)
     exact, allowed = product(rows, weights, form)
     with compiled(recording, isa) as program:
@@ -90,17 +92,19 @@ def activated(gate: Floats, activation: abi.Activation) -> Floats:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
 @pytest.mark.parametrize("activation", list(abi.Activation))
 @pytest.mark.parametrize("inner", [1, 16, 17, 100])
-def test_gated_products(inner: int, activation: abi.Activation, form: Form, isa: str) -> None:
+def test_gated_products(
+    inner: int, activation: abi.Activation, form: WeightFormat, isa: str
+) -> None:
     rows, biases = numbers(1, 7, 96), numbers(2, 2, inner)
     gate, up = numbers(3, inner, 96) / 8, numbers(4, inner, 96) / 8
     recording = Recording()
     given = recording.converted(recording.rows(rows), form)
     out = recording.buffer(inner)
     recording.op(
-        abi.Kind.LINEAR,
+        abi.HwKind.LINEAR,
         in_=given,
         out=out,
         matrix=recording.gated(gate, up, form, biases),
@@ -122,17 +126,19 @@ def test_gated_products(inner: int, activation: abi.Activation, form: Form, isa:
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("form", ["float32", "bfloat16", "int8"])
-def test_a_product_of_odd_width_feeds_the_next(form: Form, isa: str) -> None:
+def test_a_product_of_odd_width_feeds_the_next(form: WeightFormat, isa: str) -> None:
     """What lies behind the 70 outputs of the first must not be seen by the second."""
     rows, first, second = numbers(1, 6, 64), numbers(2, 70, 64), numbers(3, 5, 70)
     recording = Recording()
     given = recording.converted(recording.rows(rows), form)
     middle = recording.buffer(70)
     bias = numbers(4, 70)
-    recording.op(abi.Kind.LINEAR, in_=given, out=middle, matrix=recording.matrix(first, form, bias))
+    recording.op(
+        abi.HwKind.LINEAR, in_=given, out=middle, matrix=recording.matrix(first, form, bias)
+    )
     between = recording.converted(middle, form)
     out = recording.buffer(5)
-    recording.op(abi.Kind.LINEAR, in_=between, out=out, matrix=recording.matrix(second, form))
+    recording.op(abi.HwKind.LINEAR, in_=between, out=out, matrix=recording.matrix(second, form))
     recording.head(between)
     with compiled(recording, isa) as program:
         program.run(np.arange(6))
@@ -147,8 +153,8 @@ def with_bias(expected: tuple[Floats, Floats], bias: Floats) -> tuple[Floats, Fl
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("form", FORMS)
-def test_a_row_comes_out_the_same_in_every_batch(form: Form, isa: str) -> None:
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
+def test_a_row_comes_out_the_same_in_every_batch(form: WeightFormat, isa: str) -> None:
     """Bit for bit, alone and among up to 257 rows, at any place, with one to three threads."""
     rows, weights = numbers(1, 257, 160), numbers(2, 70, 160)
     recording, out = one_product(rows, weights, form)
@@ -165,8 +171,8 @@ def test_a_row_comes_out_the_same_in_every_batch(form: Form, isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("form", FORMS)
-def test_zeros_and_the_largest_numbers(form: Form, isa: str) -> None:
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
+def test_zeros_and_the_largest_numbers(form: WeightFormat, isa: str) -> None:
     """Rows and weights of zeros, of the most extreme whole numbers, and of one large number."""
     rows = np.zeros((5, 64), np.float32)
     rows[1], rows[2], rows[3, 5] = 127, -127, 3e4
@@ -183,13 +189,15 @@ def test_zeros_and_the_largest_numbers(form: Form, isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
 @pytest.mark.parametrize("softcap", [0.0, 3.0])
-def test_scores_of_the_head(softcap: float, form: Form, isa: str) -> None:
+def test_scores_of_the_head(softcap: float, form: WeightFormat, isa: str) -> None:
     rows, weights = numbers(1, 11, 96), numbers(2, 205, 96) / 8
     recording = Recording()
     given = recording.converted(recording.rows(rows), form)
-    recording.op(abi.Kind.HEAD, in_=given, matrix=recording.matrix(weights, form), softcap=softcap)
+    recording.op(
+        abi.HwKind.HEAD, in_=given, matrix=recording.matrix(weights, form), softcap=softcap
+    )
     exact, allowed = product(rows, weights, form)
     if softcap:
         exact = (softcap * np.tanh(exact.astype(np.float64) / softcap)).astype(np.float32)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headway.checkpoint.packing import FORMS, Form, code_rows, decode
+from headway.checkpoint.packing import WEIGHT_FORMATS, WeightFormat, code_rows, decode
 from headway.native import abi, available
 from tests.native.programs import Floats, Recording, compiled, seen
 from tests.native.test_linear import ISAS, numbers
@@ -19,14 +19,14 @@ def normed(rows: Floats, weight: Floats) -> Floats:
     return np.asarray(x / np.sqrt((x * x).mean(axis=1, keepdims=True) + EPS) * weight)
 
 
-def record_norm(rows: Floats, weight: Floats, form: Form) -> tuple[Recording, int, int]:
+def record_norm(rows: Floats, weight: Floats, form: WeightFormat) -> tuple[Recording, int, int]:
     """A norm of rows into `form`, and beside it in float32: both buffers."""
     recording = Recording()
     given = recording.rows(rows)
     out = recording.buffer(rows.shape[1], form)
     beside = -1 if form == "float32" else recording.buffer(rows.shape[1])
     recording.op(
-        abi.Kind.NORM, in_=given, out=out, out2=beside, weight=recording.hold(weight), eps=EPS
+        abi.HwKind.NORM, in_=given, out=out, out2=beside, weight=recording.hold(weight), eps=EPS
     )
     recording.head(out)
     return recording, out, beside
@@ -46,7 +46,7 @@ def test_norms_are_those_of_numpy(width: int, isa: str) -> None:
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("form", ["bfloat16", "int8", "int4"])
 @pytest.mark.parametrize("width", [64, 96, 200])
-def test_a_norm_goes_straight_into_a_form(width: int, form: Form, isa: str) -> None:
+def test_a_norm_goes_straight_into_a_form(width: int, form: WeightFormat, isa: str) -> None:
     rows, weight = numbers(1, 9, width), numbers(2, width)
     recording, out, beside = record_norm(rows, weight, form)
     with compiled(recording, isa) as program:
@@ -62,7 +62,7 @@ def test_a_norm_is_added(isa: str) -> None:
     recording = Recording()
     given, out = recording.rows(rows), recording.rows(rows[::-1])
     recording.op(
-        abi.Kind.NORM,
+        abi.HwKind.NORM,
         in_=given,
         out=out,
         weight=recording.hold(weight),
@@ -77,9 +77,9 @@ def test_a_norm_is_added(isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_conversions_round_as_numpy_does(width: int, form: Form, isa: str) -> None:
+def test_conversions_round_as_numpy_does(width: int, form: WeightFormat, isa: str) -> None:
     rows = numbers(1, 6, width)
     rows[2] = 0
     rows[3] *= 1e-6
@@ -110,14 +110,14 @@ def test_halves_round_to_even(isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
 @pytest.mark.parametrize("width", [32, 96, 160])
-def test_an_embedding_is_the_matrix_row(width: int, form: Form, isa: str) -> None:
+def test_an_embedding_is_the_matrix_row(width: int, form: WeightFormat, isa: str) -> None:
     table = numbers(1, 75, width)
     recording = Recording()
     out = recording.buffer(width)
     matrix = recording.matrix(table, form)
-    recording.op(abi.Kind.EMBED, matrix=matrix, out=out, scale=1.5)
+    recording.op(abi.HwKind.EMBED, matrix=matrix, out=out, scale=1.5)
     recording.head(out)
     tokens = np.array([0, 74, 31, 32, 15, 16, 63, 64, 0])
     expected = decode(code_rows(table, form), width)[tokens] * np.float32(1.5)
@@ -131,7 +131,7 @@ def test_an_embedding_is_the_matrix_row(width: int, form: Form, isa: str) -> Non
 @pytest.mark.parametrize("isa", ISAS)
 def test_rows_do_not_depend_on_their_batch(isa: str) -> None:
     rows, weight = numbers(1, 257, 200), numbers(2, 200)
-    for form in FORMS:
+    for form in WEIGHT_FORMATS:
         recording, out, _ = record_norm(rows, weight, form)
         with compiled(recording, isa) as program:
             program.run(np.arange(257))

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from headway.checkpoint.layout import targets
 from headway.errors import ModelError
 from headway.models import load_model
-from headway.native.abi import Form
+from headway.native.abi import HwForm
 from headway.ops import Floats, Matrix, Rope, Table, Vector
-from headway.ops.native import Recorder
+from headway.ops.native import Tracer
 from headway.ops.native.weights import PackedMatrix
 from headway.types.model import ModelConfig
 
@@ -18,7 +18,7 @@ class PaperWeights:
     """`Weights` with the canonical shapes of a model and one form, but for exceptions by name."""
 
     def __init__(
-        self, config: ModelConfig, form: Form, exceptions: Mapping[str, Form] | None = None
+        self, config: ModelConfig, form: HwForm, exceptions: Mapping[str, HwForm] | None = None
     ) -> None:
         self.matrices: list[PackedMatrix] = []
         self.vector_names: list[str] = []
@@ -67,8 +67,8 @@ class PaperWeights:
         return self._shapes[name]
 
 
-def record(config: ModelConfig, weights: PaperWeights) -> Recorder:
+def record(config: ModelConfig, weights: PaperWeights) -> Tracer:
     """A whole model's words."""
-    model, recorder = load_model(config, weights, length=8), Recorder()
+    model, recorder = load_model(config, weights, length=8), Tracer()
     model.logits(recorder, model.forward(recorder))
     return recorder

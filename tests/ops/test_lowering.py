@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.errors import ModelError
-from headway.native.abi import Epilogue, Form, Kind
-from headway.ops.native import BufferSpec, Listing, Operation, Recorder, describe, lower
+from headway.native.abi import Epilogue, HwForm, HwKind
+from headway.ops.native import BufferSpec, Instruction, Program, Tracer, describe, lower
 from headway.ops.native.program import share_buffers
 from headway.types.model import ModelConfig
 from tests.ops.paper import PaperWeights, record
@@ -51,14 +51,14 @@ GEMMA3 = replace(
 )
 
 
-def program(config: ModelConfig, form: Form, **exceptions: Form) -> tuple[Listing, str]:
+def program(config: ModelConfig, form: HwForm, **exceptions: HwForm) -> tuple[Program, str]:
     weights = PaperWeights(config, form, exceptions)
     listing = lower(record(config, weights).words, weights.matrices)
     return listing, describe(listing, weights)
 
 
 def test_llama_adds_in_place_and_norms_into_the_matrix_form() -> None:
-    assert program(LLAMA, Form.INT8)[1].splitlines() == [
+    assert program(LLAMA, HwForm.INT8)[1].splitlines() == [
         "EMBED      tokens -> b0 float32 64  embed",
         "NORM       b0 float32 64 -> b1 int8 64  layers.0.attention_norm",
         "LINEAR     b1 int8 64 -> b2 float32 128  layers.0.qkv",
@@ -76,13 +76,13 @@ def test_llama_adds_in_place_and_norms_into_the_matrix_form() -> None:
 
 
 def test_float32_needs_no_conversion() -> None:
-    listing, _ = program(LLAMA, Form.FLOAT32)
-    assert Kind.CONVERT not in [each.kind for each in listing.operations]
-    assert {each.form for each in listing.buffers} == {Form.FLOAT32}
+    listing, _ = program(LLAMA, HwForm.FLOAT32)
+    assert HwKind.CONVERT not in [each.kind for each in listing.operations]
+    assert {each.form for each in listing.buffers} == {HwForm.FLOAT32}
 
 
 def test_mixed_forms_convert_between_them() -> None:
-    lines = program(LLAMA, Form.INT4, down=Form.INT8, embed=Form.INT8)[1].splitlines()
+    lines = program(LLAMA, HwForm.INT4, down=HwForm.INT8, embed=HwForm.INT8)[1].splitlines()
     assert lines[0] == "EMBED      tokens -> b0 float32 64  embed"
     assert "CONVERT    b5 float32 96 -> b6 int8 96" in lines
     assert lines[-2:] == [
@@ -92,7 +92,7 @@ def test_mixed_forms_convert_between_them() -> None:
 
 
 def test_experts_take_float32_and_add_in_place() -> None:
-    lines = program(QWEN3_MOE, Form.INT8, router=Form.FLOAT32)[1].splitlines()
+    lines = program(QWEN3_MOE, HwForm.INT8, router=HwForm.FLOAT32)[1].splitlines()
     assert lines[3] == (
         "HEADS      b2 float32 128 -> b3 float32 64  "
         "layer 0, layers.0.q_norm, layers.0.k_norm, rope 0"
@@ -106,15 +106,15 @@ def test_experts_take_float32_and_add_in_place() -> None:
 
 
 def test_a_norm_writes_both_where_both_are_needed() -> None:
-    listing, text = program(QWEN3_MOE, Form.BFLOAT16)
+    listing, text = program(QWEN3_MOE, HwForm.BFLOAT16)
     lines = text.splitlines()
     assert "NORM       b0 float32 64 -> b1 bfloat16 64 b4 float32 64  layers.0.mlp_norm" in lines
-    experts = next(each for each in listing.operations if each.kind is Kind.EXPERTS)
+    experts = next(each for each in listing.operations if each.kind is HwKind.EXPERTS)
     assert (experts.experts, experts.chosen, experts.normalise) == (4, 2, True)
 
 
 def test_gemma_adds_norms_in_place() -> None:
-    listing, text = program(GEMMA3, Form.BFLOAT16)
+    listing, text = program(GEMMA3, HwForm.BFLOAT16)
     lines = text.splitlines()
     assert lines[3].endswith("layers.0.q_norm, layers.0.k_norm, rope 1")
     assert lines[4].endswith("layer 0, window 8")
@@ -127,17 +127,17 @@ def test_gemma_adds_norms_in_place() -> None:
 
 
 def test_layers_share_their_buffers() -> None:
-    one, _ = program(LLAMA, Form.INT8)
-    many, _ = program(replace(LLAMA, num_layers=9), Form.INT8)
+    one, _ = program(LLAMA, HwForm.INT8)
+    many, _ = program(replace(LLAMA, num_layers=9), HwForm.INT8)
     assert many.buffers == one.buffers
 
 
 class Bench:
     """A recorder with matrices of every kind at hand."""
 
-    def __init__(self, form: Form = Form.INT8) -> None:
+    def __init__(self, form: HwForm = HwForm.INT8) -> None:
         self.weights = PaperWeights(QWEN3_MOE, form)
-        self.ops = Recorder()
+        self.ops = Tracer()
         self.table = self.weights.table("embed")
         self.x = self.ops.embed(self.table, 1.0)
         self.square = self.weights.matrix("layers.0.output")
@@ -163,7 +163,7 @@ def test_a_sum_whose_base_is_needed_later_works_on_a_copy() -> None:
 
 
 def test_a_product_is_not_added_to_what_it_reads() -> None:
-    bench = Bench(Form.FLOAT32)
+    bench = Bench(HwForm.FLOAT32)
     ops, x = bench.ops, bench.x
     lines = bench.lowered(ops.add(x, ops.linear(x, bench.square)))
     assert lines[1:3] == [
@@ -173,7 +173,7 @@ def test_a_product_is_not_added_to_what_it_reads() -> None:
 
 
 def test_a_norm_may_be_added_to_what_it_reads() -> None:
-    bench = Bench(Form.FLOAT32)
+    bench = Bench(HwForm.FLOAT32)
     lines = bench.lowered(bench.ops.add(bench.ops.norm(bench.x, bench.norm, 0.1), bench.x))
     assert lines[1] == "NORM       b0 float32 64 -> b0 float32 64 add  norm"
 
@@ -189,7 +189,7 @@ def test_a_sum_of_two_shared_values_is_refused() -> None:
 def test_interleaved_matrices_and_gates_need_each_other() -> None:
     config = replace(LLAMA, intermediate_size=64)
     for name, gated in (("layers.0.gate_up", False), ("layers.0.qkv", True)):
-        weights, ops = PaperWeights(config, Form.INT8), Recorder()
+        weights, ops = PaperWeights(config, HwForm.INT8), Tracer()
         matrix = weights.matrix(name)
         x = ops.linear(ops.embed(weights.table("embed"), 1.0), matrix)
         square = replace(matrix, inputs=128, outputs=64)
@@ -214,13 +214,13 @@ def test_a_record_without_a_head_is_refused() -> None:
         lower(bench.ops.words, bench.weights.matrices)
 
 
-SPECS = [BufferSpec(form=Form.FLOAT32, width=64), BufferSpec(form=Form.INT8, width=64)]
+SPECS = [BufferSpec(form=HwForm.FLOAT32, width=64), BufferSpec(form=HwForm.INT8, width=64)]
 
 
 @st.composite
-def listings(draw: st.DrawFn) -> Listing:
+def listings(draw: st.DrawFn) -> Program:
     """Operations that read what was written before them; every buffer is written first."""
-    operations, written = [Operation(kind=Kind.EMBED, out=0)], [0]
+    operations, written = [Instruction(kind=HwKind.EMBED, out=0)], [0]
     for _ in range(draw(st.integers(1, 25))):
         source, added = draw(st.sampled_from(written)), draw(st.booleans())
         outs = [len(written), len(written) + 1] if draw(st.booleans()) else [len(written)]
@@ -229,8 +229,8 @@ def listings(draw: st.DrawFn) -> Listing:
         else:
             written += outs
         operations.append(
-            Operation(
-                kind=Kind.NORM,
+            Instruction(
+                kind=HwKind.NORM,
                 source=source,
                 out=outs[0],
                 out2=outs[1] if len(outs) > 1 else -1,
@@ -238,11 +238,11 @@ def listings(draw: st.DrawFn) -> Listing:
             )
         )
     specs = draw(st.lists(st.sampled_from(SPECS), min_size=len(written), max_size=len(written)))
-    return Listing(operations=tuple(operations), buffers=tuple(specs))
+    return Program(operations=tuple(operations), buffers=tuple(specs))
 
 
 @given(listings())
-def test_shared_buffers_hold_what_their_readers_expect(listing: Listing) -> None:
+def test_shared_buffers_hold_what_their_readers_expect(listing: Program) -> None:
     shared = share_buffers(listing)
     assert len(shared.buffers) <= len(listing.buffers)
     before: dict[int, tuple[int, int]] = {}

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headway.checkpoint.packing import Matrix, code_rows, pack, stacked
-from headway.checkpoint.prepared import Entry, write_container
+from headway.checkpoint.packing import PackedShape, code_rows, pack, stacked
+from headway.checkpoint.prepared import TensorEntry, write_container
 from headway.errors import ModelError
-from headway.native.abi import Form
+from headway.native.abi import HwForm
 from headway.ops.native import NativeWeights
 from headway.ops.native.weights import address
 
@@ -32,7 +32,7 @@ def packed(values: Array) -> Array:
 def write(path: Path, tensors: Mapping[str, Array], described: Mapping[str, str]) -> Path:
     names = {"uint8": "U8", "float32": "F32"}
     entries = [
-        Entry(
+        TensorEntry(
             name=name,
             dtype=names[array.dtype.name],
             shape=array.shape,
@@ -45,7 +45,7 @@ def write(path: Path, tensors: Mapping[str, Array], described: Mapping[str, str]
     return path
 
 
-DESCRIPTION = str(Matrix(form="int8", outputs=40, inputs=100))
+DESCRIPTION = str(PackedShape(form="int8", outputs=40, inputs=100))
 
 
 def test_handles_lead_to_the_bytes_of_the_file(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_handles_lead_to_the_bytes_of_the_file(tmp_path: Path) -> None:
     assert [each.index for each in stack] == [1, 2]
     for index, expected in ((0, first), (1, first), (2, second)):
         found = weights.matrices[index]
-        assert found.form is Form.INT8
+        assert found.form is HwForm.INT8
         assert found.data % 64 == 0
         assert ctypes.string_at(found.data, expected.nbytes) == expected.tobytes()
     vector = weights.vector("norm")

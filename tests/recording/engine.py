@@ -11,7 +11,7 @@ from headway.recording.recorder import Recorder
 from headway.types import StepPlan
 from headway.types.runner import Pending, Runner
 from tests.recording.samples import ENGINE
-from tests.scheduling.house import House, StepClock, make_house
+from tests.scheduling.house import EngineHarness, StepClock, make_house
 
 STEP_SECONDS = 0.25
 """What the clock ticks while a step is computed; the house adds a second between steps."""
@@ -59,7 +59,9 @@ class Ticking:
         return self.runner.submit(plan)
 
 
-def recorded_house(*, step_seconds: float = STEP_SECONDS, **options: Any) -> tuple[House, Memory]:
+def recorded_house(
+    *, step_seconds: float = STEP_SECONDS, **options: Any
+) -> tuple[EngineHarness, Memory]:
     """As `make_house`, with a recorder that writes to memory."""
     house, memory = make_house(**options), Memory()
     line = replace(

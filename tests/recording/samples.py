@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from headway.recording.format import EngineLine, Recording, RequestLine, SliceLine, StepLine
-from headway.steptime.shape import MachineLimits, ModelSizes
+from headway.steptime.shape import ModelSizes, PeakRates
 from headway.types import Limits
 
 SIZES = ModelSizes(
@@ -20,7 +20,7 @@ SIZES = ModelSizes(
     position_bytes=128.0,
     full_layers=4,
 )
-MACHINE = MachineLimits(device="a chip", arithmetic=1e12, bandwidth=3e10, dtype="int8", threads=2)
+MACHINE = PeakRates(device="a chip", arithmetic=1e12, bandwidth=3e10, dtype="int8", threads=2)
 ENGINE = EngineLine(
     model="tiny",
     device="cpu",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.recording.reader import recorded_tokens
-from headway.types.block_hash import chain
+from headway.types.block_hash import block_hashes
 from tests.recording.samples import REQUEST
 
 SIZE = 16
@@ -17,7 +17,7 @@ texts = st.lists(st.integers(0, 1), max_size=5 * SIZE)
 
 def _retold(tokens: list[int], seq: int) -> tuple[int, ...]:
     """Tokens as they are made up for a request that had these."""
-    hashes = tuple(digest.hex()[:16] for digest in chain(tokens, SIZE, b"salt"))
+    hashes = tuple(digest.hex()[:16] for digest in block_hashes(tokens, SIZE, b"salt"))
     line = replace(
         REQUEST,
         seq=seq,
@@ -35,8 +35,8 @@ def test_the_same_blocks_are_equal_and_others_differ(
     second = first[: shared * SIZE] + second
     ours, theirs = _retold(first, 1), _retold(second, 2)
     assert (len(ours), len(theirs)) == (len(first), len(second))
-    names = [chain(tokens, SIZE, b"salt") for tokens in (first, second)]
-    made_up = [chain(tokens, SIZE, b"salt") for tokens in (ours, theirs)]
+    names = [block_hashes(tokens, SIZE, b"salt") for tokens in (first, second)]
+    made_up = [block_hashes(tokens, SIZE, b"salt") for tokens in (ours, theirs)]
     assert [a == b for a, b in zip(*names, strict=False)] == [
         a == b for a, b in zip(*made_up, strict=False)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from headway.types import Entry, PromptLogprobs, ResolvedSampling, Sampled, Slice, StepPlan
+from headway.types import NewSequence, PromptLogprobs, ResolvedSampling, Sampled, Slice, StepPlan
 from headway.types.runner import Runner
 
 
@@ -37,7 +37,7 @@ class Driver:
         self.next_seq = 0
         self.step = 0
         self.ended: list[int] = []
-        self.entries: list[Entry] = []
+        self.entries: list[NewSequence] = []
 
     def add(
         self,
@@ -83,7 +83,7 @@ class Driver:
 
     def _enter(self, live: Live) -> None:
         self.entries.append(
-            Entry(
+            NewSequence(
                 seq=live.seq,
                 tokens=tuple(live.tokens),
                 prompt_len=live.prompt_len,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from headway.runner.batch import Ask
+from headway.runner.batch import SamplingMetadata
 from headway.runner.sampling.philox import exponentials
 
 NEVER = -math.inf
 
 
-def changed(raw: list[float], ask: Ask) -> list[float]:
+def changed(raw: list[float], ask: SamplingMetadata) -> list[float]:
     """The row after the steps that concern a greedy choice too."""
     s, all_tokens = ask.sampling, ask.tokens.tolist()
     generated = ask.generated.tolist()
@@ -33,7 +33,7 @@ def changed(raw: list[float], ask: Ask) -> list[float]:
     return row
 
 
-def kept(raw: list[float], ask: Ask) -> list[float]:
+def kept(raw: list[float], ask: SamplingMetadata) -> list[float]:
     """The row after every step, before the choice."""
     s, row = ask.sampling, changed(raw, ask)
     if s.temperature == 0 or max(row) == NEVER:
@@ -54,7 +54,7 @@ def kept(raw: list[float], ask: Ask) -> list[float]:
     return row
 
 
-def choose_slowly(raw: list[float], ask: Ask) -> int | None:
+def choose_slowly(raw: list[float], ask: SamplingMetadata) -> int | None:
     row = kept(raw, ask)
     if max(row) == NEVER:
         return None
@@ -63,7 +63,7 @@ def choose_slowly(raw: list[float], ask: Ask) -> int | None:
     return winner(row, ask)
 
 
-def winner(row: list[float], ask: Ask) -> int:
+def winner(row: list[float], ask: SamplingMetadata) -> int:
     """The race of `headway.runner.sampling.steps`, one token after the other."""
     times = exponentials([ask.sampling.seed], [ask.position], len(row))[0].tolist()
     best, shortest = -1, math.inf

@@ -13,10 +13,10 @@ import pytest
 
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
-from headway.native.abi import Kind
+from headway.native.abi import HwKind
 from headway.runner import build_runner
 from headway.runner.native import NativeRunner
-from headway.types import Entry, ResolvedSampling, StepPlan
+from headway.types import NewSequence, ResolvedSampling, StepPlan
 from headway.types.runner import Runner
 from tests.models.families import VOCABULARY
 from tests.runner.conftest import Tiny
@@ -135,7 +135,7 @@ def test_tokens_outside_the_vocabulary_never_reach_the_kernels(tinies: Tiny) -> 
     ]
     for n, change in enumerate(changes):
         sampling = ResolvedSampling(max_tokens=2, seed=0, **change)
-        entry = Entry(seq=n, tokens=(1, 2), prompt_len=2, sampling=sampling)
+        entry = NewSequence(seq=n, tokens=(1, 2), prompt_len=2, sampling=sampling)
         with pytest.raises(InvalidRequest, match="vocabulary"):
             runner.submit(StepPlan(step=0, slices=[], entries=[entry]))
 
@@ -147,13 +147,14 @@ import sys
 from pathlib import Path
 import headway.engine.build
 from headway.config import EngineConfig
-from headway.native.abi import Kind
+from headway.native.abi import HwKind
 from headway.runner import build_runner
-from headway.runner.native_runner import NativeRunner
-from headway.types import Entry, ResolvedSampling, Slice, StepPlan
+from headway.runner.native import NativeRunner
+from headway.types import NewSequence, ResolvedSampling, Slice, StepPlan
 config = EngineConfig(kv_cache_memory=2**22, threads=1, max_model_len=64)
 runner = build_runner(config, Path({str(folder)!r})).runner
-entry = Entry(seq=0, tokens=(3, 4), prompt_len=2, sampling=ResolvedSampling(max_tokens=1, seed=0))
+sampling = ResolvedSampling(max_tokens=1, seed=0)
+entry = NewSequence(seq=0, tokens=(3, 4), prompt_len=2, sampling=sampling)
 part = Slice(seq=0, start=0, tokens=(3, 4), blocks=(0,), sample=True)
 result = runner.submit(StepPlan(step=0, slices=[part], entries=[entry])).result()
 assert result.sampled[0].error is None
@@ -168,7 +169,7 @@ def test_seconds_are_counted_by_kind_where_asked(tinies: Tiny) -> None:
     before = alone(runner, requests()[:2])
     seconds = runner.measure()
     assert alone(runner, requests()[:2]) == before
-    assert len(seconds) == len(Kind) + 1
+    assert len(seconds) == len(HwKind) + 1
     assert all(each > 0 for each in seconds)
 
 

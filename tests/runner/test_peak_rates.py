@@ -16,10 +16,15 @@ from headway.errors import EngineError
 from headway.runner import native_peak_rates as native_limits
 from headway.runner import peak_rates as machine_limits
 from headway.runner import torch_peak_rates as torch_limits
-from headway.runner.peak_rates import keep_limits, kept_limits, limits_here, measure_limits
-from headway.steptime.shape import MachineLimits
+from headway.runner.peak_rates import (
+    keep_peak_rates,
+    kept_peak_rates,
+    measure_peak_rates,
+    peak_rates_here,
+)
+from headway.steptime.shape import PeakRates
 
-LIMITS = MachineLimits(
+LIMITS = PeakRates(
     device=machine.processor(), arithmetic=1e12, bandwidth=3e10, dtype="int8", threads=2
 )
 KEY: Any = {"dtype": "int8", "threads": 2, "isa": "avx2"}
@@ -38,7 +43,7 @@ def _measured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Instead of measuring, note what was to be measured."""
     asked: list[dict[str, Any]] = []
 
-    def measure(**what: Any) -> MachineLimits:
+    def measure(**what: Any) -> PeakRates:
         asked.append(what)
         return LIMITS
 
@@ -47,8 +52,8 @@ def _measured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_limits_are_measured_once(measured: list[dict[str, Any]]) -> None:
-    assert limits_here(device="cpu", **KEY) == LIMITS
-    assert limits_here(device="cpu", **KEY) == LIMITS
+    assert peak_rates_here(device="cpu", **KEY) == LIMITS
+    assert peak_rates_here(device="cpu", **KEY) == LIMITS
     assert measured == [{"device": "cpu", **KEY}]
 
 
@@ -56,10 +61,10 @@ def test_limits_are_measured_once(measured: list[dict[str, Any]]) -> None:
 def test_other_formats_threads_and_kernels_have_their_own(
     measured: list[dict[str, Any]], change: dict[str, Any]
 ) -> None:
-    keep_limits(LIMITS, isa="avx2")
-    assert kept_limits(LIMITS.device, **KEY) == LIMITS
-    assert kept_limits(LIMITS.device, **{**KEY, **change}) is None
-    assert kept_limits("another", **KEY) is None
+    keep_peak_rates(LIMITS, isa="avx2")
+    assert kept_peak_rates(LIMITS.device, **KEY) == LIMITS
+    assert kept_peak_rates(LIMITS.device, **{**KEY, **change}) is None
+    assert kept_peak_rates("another", **KEY) is None
 
 
 @pytest.mark.parametrize(
@@ -77,11 +82,11 @@ def test_other_formats_threads_and_kernels_have_their_own(
 def test_a_file_that_is_not_ours_is_measured_over(
     measured: list[dict[str, Any]], tmp_path: Path, damage: bytes | dict[str, Any]
 ) -> None:
-    keep_limits(LIMITS, isa="avx2")
+    keep_peak_rates(LIMITS, isa="avx2")
     (file,) = (tmp_path / "limits").iterdir()
     whole = json.loads(file.read_bytes())
     file.write_bytes(damage if isinstance(damage, bytes) else json.dumps(whole | damage).encode())
-    assert limits_here(device="cpu", **KEY) == LIMITS
+    assert peak_rates_here(device="cpu", **KEY) == LIMITS
     assert len(measured) == 1
     assert json.loads(file.read_bytes()) == whole
 
@@ -89,11 +94,11 @@ def test_a_file_that_is_not_ours_is_measured_over(
 def test_what_cannot_be_measured_is_logged_and_unknown(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(**_: Any) -> MachineLimits:
+    def fail(**_: Any) -> PeakRates:
         raise EngineError("no memory left")
 
     monkeypatch.setattr(machine_limits, "measure_limits", fail)
-    assert limits_here(device="cpu", **KEY) is None
+    assert peak_rates_here(device="cpu", **KEY) is None
     assert "limits are not known: no memory left" in caplog.text
 
 
@@ -101,7 +106,7 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(
     measured: list[dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "limits").write_text("a file where the folder should be")
-    assert limits_here(device="cpu", **KEY) == LIMITS
+    assert peak_rates_here(device="cpu", **KEY) == LIMITS
     assert "measured again at the next start" in caplog.text
 
 
@@ -118,7 +123,7 @@ def test_every_instruction_set_can_be_measured(dtype: str, monkeypatch: pytest.M
 def test_a_failure_of_the_library_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native_limits, "memory_to_read", lambda: 1)
     with pytest.raises(EngineError, match=r"measuring int8 gave .* and -1\.0 bytes"):
-        measure_limits(device="cpu", dtype="int8", threads=1, isa="portable")
+        measure_peak_rates(device="cpu", dtype="int8", threads=1, isa="portable")
 
 
 def test_forms_that_a_backend_lacks_are_said() -> None:
@@ -144,7 +149,7 @@ def test_what_is_read_is_more_than_caches_hold_and_less_than_is_free(
 def test_pytorch_measures_itself(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_limits, "_CPU_WIDTH", 64)
     monkeypatch.setattr(torch_limits, "_CPU_BYTES", 2**16)
-    limits = measure_limits(device="cpu", dtype=dtype, threads=1, isa=None)
+    limits = measure_peak_rates(device="cpu", dtype=dtype, threads=1, isa=None)
     assert (limits.device, limits.dtype, limits.threads) == (machine.processor(), dtype, 1)
     assert 0 < limits.arithmetic < 1e16
     assert 0 < limits.bandwidth < 1e16
@@ -157,10 +162,10 @@ def test_a_program_of_its_own() -> None:
     ran = subprocess.run(
         [*command, "int8", "float32", "--threads", "2"], capture_output=True, check=True
     )
-    found = [msgspec.json.decode(line, type=MachineLimits) for line in ran.stdout.splitlines()]
+    found = [msgspec.json.decode(line, type=PeakRates) for line in ran.stdout.splitlines()]
     assert [limits.dtype for limits in found] == ["int8", "float32"]
     for limits in found:
-        assert kept_limits(limits.device, dtype=limits.dtype, threads=2, isa=isa) == limits
+        assert kept_peak_rates(limits.device, dtype=limits.dtype, threads=2, isa=isa) == limits
     failed = subprocess.run(
         [*command, "int8", "--threads", "1", "--isa", "abacus"], capture_output=True, check=False
     )

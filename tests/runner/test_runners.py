@@ -15,7 +15,7 @@ from headway.checkpoint import Storage, load_prepared
 from headway.checkpoint.prepared import WEIGHTS, read_header
 from headway.config import EngineConfig
 from headway.runner import build_runner
-from headway.types import Entry, ResolvedSampling, Slice, StepPlan
+from headway.types import NewSequence, ResolvedSampling, Slice, StepPlan
 from headway.types.runner import Runner
 from tests.models.families import VOCABULARY
 from tests.runner.conftest import Tiny
@@ -147,7 +147,7 @@ def test_resumed_after_another_engine_goes_on_alike(either: Path) -> None:
     whole = driver.add([7, 8, 9], sampling)
     driver.finish([whole])
     known = tuple(whole.tokens[:8])
-    entry = Entry(seq=99, tokens=known, prompt_len=3, sampling=sampling)
+    entry = NewSequence(seq=99, tokens=known, prompt_len=3, sampling=sampling)
     part = Slice(seq=99, start=0, tokens=known, blocks=(0,), sample=True)
     result = load(either).submit(StepPlan(step=0, slices=[part], entries=[entry])).result()
     assert [each.token for each in result.sampled] == [whole.tokens[8]]

@@ -11,17 +11,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.runner.batch import Ask, is_plain
-from headway.runner.sampling.steps import STEPS, choose
+from headway.runner.batch import SamplingMetadata, is_plain
+from headway.runner.sampling.steps import STEPS, sample
 from headway.types import ResolvedSampling
 from tests.runner.slow_sampling import NEVER, choose_slowly, kept
 
 VOCABULARY = 37
 
 
-def ask(prompt: tuple[int, ...] = (1, 2), generated: tuple[int, ...] = (), **changes: Any) -> Ask:
+def ask(
+    prompt: tuple[int, ...] = (1, 2), generated: tuple[int, ...] = (), **changes: Any
+) -> SamplingMetadata:
     sampling = ResolvedSampling(**{"max_tokens": 50, "seed": 3, **changes})
-    return Ask(
+    return SamplingMetadata(
         sampling=sampling,
         tokens=np.array(prompt + generated, dtype=np.int64),
         prompt_len=len(prompt),
@@ -29,7 +31,7 @@ def ask(prompt: tuple[int, ...] = (1, 2), generated: tuple[int, ...] = (), **cha
     )
 
 
-def after_steps(scores: torch.Tensor, asks: list[Ask]) -> torch.Tensor:
+def after_steps(scores: torch.Tensor, asks: list[SamplingMetadata]) -> torch.Tensor:
     work = scores.clone()
     for step in STEPS:
         rows = [n for n, each in enumerate(asks) if step.wanted(each.sampling)]
@@ -111,10 +113,10 @@ def test_choice_is_the_reference_alone_and_together(rows: list[Any], seed: int) 
     asks = [ask(prompt, generated, **changes) for prompt, generated, changes in rows]
     scores = random_scores(len(asks), seed=seed)
     before = scores.clone()
-    together = choose(scores, asks)
+    together = sample(scores, asks)
     assert torch.equal(scores, before)
     for n, each in enumerate(asks):
-        assert choose(scores[n : n + 1], [each]) == [together[n]]
+        assert sample(scores[n : n + 1], [each]) == [together[n]]
         assert together[n] == choose_slowly(scores[n].tolist(), each)
 
 
@@ -129,7 +131,7 @@ def test_nothing_left_is_no_token() -> None:
         ask(allowed_token_ids=(4,), min_tokens=2, stop_token_ids=(4,), temperature=heat)
         for heat in (0.0, 1.0)
     ]
-    assert choose(random_scores(2), [*asks]) == [None, None]
+    assert sample(random_scores(2), [*asks]) == [None, None]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -137,7 +139,7 @@ def test_greedy_takes_the_lowest_id_among_equals(dtype: torch.dtype) -> None:
     scores = torch.zeros(3, 50_000, dtype=dtype)
     scores[0, [40_000, 17, 30_000]] = 5.0
     scores[2, 49_999] = 1.0
-    assert choose(scores, [ask(), ask(), ask()]) == [17, 0, 49_999]
+    assert sample(scores, [ask(), ask(), ask()]) == [17, 0, 49_999]
 
 
 def test_top_p_over_a_large_flat_vocabulary_sorts_it_all() -> None:
@@ -160,7 +162,7 @@ def test_drawn_tokens_follow_the_distribution() -> None:
         [ask(temperature=1.0, seed=seed) for seed in range(number)],
         [ask(prompt=(1,) * (1 + n % 50), temperature=1.0, seed=n // 50) for n in range(number)],
     ):
-        found = choose(scores, asks)
+        found = sample(scores, asks)
         counts = np.bincount([token for token in found if token is not None], minlength=5)
         expected = np.array(shares) * number
         assert ((counts - expected) ** 2 / expected).sum() < 20  # 4 degrees of freedom: p < 0.001
@@ -168,4 +170,4 @@ def test_drawn_tokens_follow_the_distribution() -> None:
 
 def test_a_vanishing_temperature_is_greedy() -> None:
     scores = torch.tensor([[0.0, 3.0, 2.9]])
-    assert choose(scores, [ask(temperature=math.ulp(0.0))]) == [1]
+    assert sample(scores, [ask(temperature=math.ulp(0.0))]) == [1]

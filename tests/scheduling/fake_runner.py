@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from headway.types import (
-    Entry,
     Limits,
+    NewSequence,
     PromptLogprobs,
     Sampled,
     Slice,
@@ -73,10 +73,10 @@ class FakeRunner:
 
     block_size: int
     limits: Limits
-    spoiled: Callable[[Entry], bool] = lambda entry: False
+    spoiled: Callable[[NewSequence], bool] = lambda entry: False
     """Whether the logits of a sequence are NaN."""
     store: dict[tuple[int, int], int] = field(default_factory=dict)
-    known: dict[int, Entry] = field(default_factory=dict)
+    known: dict[int, NewSequence] = field(default_factory=dict)
     tokens: dict[int, list[int]] = field(default_factory=dict)
     plans: list[StepPlan] = field(default_factory=list)
     computed: int = 0

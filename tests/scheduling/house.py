@@ -10,7 +10,7 @@ from headway.engine.loop import Engine
 from headway.scheduling import Idle, LengthEstimate, Scheduler
 from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.policy import make_policy
-from headway.types import Entry, Limits, Request, ResolvedSampling, TokenEvent
+from headway.types import Limits, NewSequence, Request, ResolvedSampling, TokenEvent
 from tests.scheduling.fake_runner import FakeRunner
 
 
@@ -25,7 +25,7 @@ class StepClock:
 
 
 @dataclass
-class House:
+class EngineHarness:
     """Everything between a request and its events, in one process and one thread."""
 
     engine: Engine
@@ -95,9 +95,9 @@ def make_house(
     prefix_caching: bool = True,
     wait: float = 3.0,
     first_guess: int = 256,
-    spoiled: Callable[[Entry], bool] = lambda entry: False,
+    spoiled: Callable[[NewSequence], bool] = lambda entry: False,
     reserve_all: bool = False,
-) -> House:
+) -> EngineHarness:
     limits = limits or limits_of()
     clock = StepClock()
     scheduler = Scheduler(
@@ -110,7 +110,7 @@ def make_house(
     )
     runner = FakeRunner(block_size=block_size, limits=limits, spoiled=spoiled)
     engine = Engine(scheduler=scheduler, runner=runner, clock=clock)
-    return House(engine=engine, scheduler=scheduler, runner=runner, clock=clock)
+    return EngineHarness(engine=engine, scheduler=scheduler, runner=runner, clock=clock)
 
 
 def request_of(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from headway.scheduling.block_pool import BlockPool
-from headway.types.block_hash import chain
+from headway.types.block_hash import block_hashes
 
 BLOCKS = 6
 
@@ -145,20 +145,20 @@ def test_a_pool_has_blocks() -> None:
 
 
 def test_chain_names_full_blocks_only() -> None:
-    assert len(chain(range(11), 4, b"")) == 2
-    assert chain(range(3), 4, b"") == []
+    assert len(block_hashes(range(11), 4, b"")) == 2
+    assert block_hashes(range(3), 4, b"") == []
 
 
 def test_chain_grows_block_by_block_to_the_same_names() -> None:
     tokens = list(range(20))
-    whole = chain(tokens, 4, b"salt")
+    whole = block_hashes(tokens, 4, b"salt")
     grown: list[bytes] = []
     for end in range(21):
-        grown += chain(tokens[:end], 4, b"salt", grown)
+        grown += block_hashes(tokens[:end], 4, b"salt", grown)
     assert grown == whole
 
 
 def test_names_depend_on_everything_before_and_on_the_salt() -> None:
-    assert chain((1, 2, 3, 4), 2, b"")[1] != chain((9, 2, 3, 4), 2, b"")[1]
-    assert chain((1, 2), 2, b"")[0] != chain((1, 2), 2, b"other")[0]
-    assert chain((1, 2, 1, 2), 2, b"")[0] != chain((1, 2, 1, 2), 2, b"")[1]
+    assert block_hashes((1, 2, 3, 4), 2, b"")[1] != block_hashes((9, 2, 3, 4), 2, b"")[1]
+    assert block_hashes((1, 2), 2, b"")[0] != block_hashes((1, 2), 2, b"other")[0]
+    assert block_hashes((1, 2, 1, 2), 2, b"")[0] != block_hashes((1, 2, 1, 2), 2, b"")[1]

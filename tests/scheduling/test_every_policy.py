@@ -14,7 +14,7 @@ from headway.config import PolicyName
 from headway.scheduling.sequence import MAX_PREEMPTIONS, Sequence
 from headway.types import Limits, Request
 from tests.scheduling.fake_runner import reference
-from tests.scheduling.house import House, limits_of, make_house, request_of
+from tests.scheduling.house import EngineHarness, limits_of, make_house, request_of
 
 POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
 every_policy = pytest.mark.parametrize("policy", POLICIES)
@@ -34,7 +34,7 @@ class Scene:
     arrivals: tuple[tuple[int, Request], ...]
     aborts: Mapping[int, str]
 
-    def house(self, policy: PolicyName) -> House:
+    def house(self, policy: PolicyName) -> EngineHarness:
         return make_house(
             policy,
             blocks=self.blocks,
@@ -97,7 +97,7 @@ def scenes(draw: st.DrawFn, *, exact: bool = False, aborts: bool = True) -> Scen
     )
 
 
-def play(scene: Scene, policy: PolicyName) -> House:
+def play(scene: Scene, policy: PolicyName) -> EngineHarness:
     """Let it all happen, with every invariant checked at every step."""
     house = scene.house(policy)
     coming = list(scene.arrivals)
@@ -112,7 +112,7 @@ def play(scene: Scene, policy: PolicyName) -> House:
     return house
 
 
-def watch(house: House) -> None:
+def watch(house: EngineHarness) -> None:
     """One step in which the first in line must get something, itself or through its leader.
 
     A leader may stand behind those it leads, if they are more urgent.
@@ -128,7 +128,7 @@ def watch(house: House) -> None:
         assert seq.preemptions <= MAX_PREEMPTIONS
 
 
-def led(house: House, seq: Sequence) -> bool:
+def led(house: EngineHarness, seq: Sequence) -> bool:
     """Whether it is held for a leader that moved in this step or the last, or is there already."""
     prefixes, pool = house.scheduler._roster.prefixes, house.scheduler.pool
     missing = seq.hashes[len(pool.match(seq.hashes)) :]
@@ -166,7 +166,7 @@ def test_tokens_are_those_of_a_request_alone(policy: PolicyName, scene: Scene) -
 @modest
 @given(scene=scenes())
 def test_every_request_ends_once_and_every_block_is_free(policy: PolicyName, scene: Scene) -> None:
-    house = play(scene, policy)  # two ends of one request fail in `House.hear`
+    house = play(scene, policy)  # two ends of one request fail in `EngineHarness.hear`
     assert set(house.ends) == {request.id for request in scene.requests}
     stats = house.scheduler.stats()
     assert (stats.running, stats.waiting) == (0, 0)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from headway.config import PolicyName
 from headway.scheduling import Idle, LengthEstimate, Scheduler
 from headway.scheduling.block_pool import BlockPool
-from headway.scheduling.fast_forward import Quiet, steps_with_room
+from headway.scheduling.fast_forward import FastForward, steps_with_room
 from headway.scheduling.policy import View, make_policy
 from headway.scheduling.policy.base import Decision, board_whole_batch
 from headway.scheduling.policy.continuous import Continuous
@@ -171,9 +171,9 @@ def step(scheduler: Scheduler) -> None:
 
 def test_nothing_is_skipped_before_a_prompt_is_computed_or_when_nobody_runs() -> None:
     scheduler = scheduler_of()
-    assert scheduler.quiet_steps(0.0, 9) == Quiet(0)
+    assert scheduler.quiet_steps(0.0, 9) == FastForward(0)
     scheduler.add(request_of(max_tokens=9))
-    assert scheduler.quiet_steps(0.0, 9) == Quiet(0)
+    assert scheduler.quiet_steps(0.0, 9) == FastForward(0)
 
 
 def test_steps_are_quiet_until_the_first_has_all_its_tokens() -> None:
@@ -181,8 +181,8 @@ def test_steps_are_quiet_until_the_first_has_all_its_tokens() -> None:
     scheduler.add(request_of("a", max_tokens=20))
     scheduler.add(request_of("b", max_tokens=10))
     step(scheduler)
-    assert scheduler.quiet_steps(0.0, 99) == Quiet(9)
-    assert scheduler.quiet_steps(0.0, 3) == Quiet(3)
+    assert scheduler.quiet_steps(0.0, 99) == FastForward(9)
+    assert scheduler.quiet_steps(0.0, 3) == FastForward(3)
 
 
 def test_who_ends_with_the_last_quiet_step_hears_of_it() -> None:
@@ -191,7 +191,7 @@ def test_who_ends_with_the_last_quiet_step_hears_of_it() -> None:
         scheduler.add(request_of(name, max_tokens=3 if name == "a" else 9, stop=stop))
     step(scheduler)
     quiet = scheduler.quiet_steps(0.0, 9)
-    assert quiet == Quiet(2)
+    assert quiet == FastForward(2)
     events = scheduler.advance(quiet, {1: [5, 5], 2: [5, 3], 3: [5, 5]})
     assert [(event.id, event.finish, event.stop_reason) for event in events] == [
         ("a", "length", None),
@@ -223,7 +223,7 @@ def test_idle_slots_are_those_that_the_steps_would_have() -> None:
     scheduler.add(request_of("a", max_tokens=1))
     scheduler.add(request_of("b", max_tokens=10))
     step(scheduler)
-    assert scheduler.quiet_steps(0.0, 99) == Quiet(9, 1)
+    assert scheduler.quiet_steps(0.0, 99) == FastForward(9, 1)
 
 
 def test_a_policy_that_looks_at_the_time_is_asked_at_every_step() -> None:
@@ -235,7 +235,7 @@ def test_a_policy_that_looks_at_the_time_is_asked_at_every_step() -> None:
     )
     scheduler.add(request_of(max_tokens=20))
     step(scheduler)
-    assert scheduler.quiet_steps(0.0, 99) == Quiet(0)
+    assert scheduler.quiet_steps(0.0, 99) == FastForward(0)
 
 
 def test_a_policy_that_leaves_somebody_out_is_not_skipped() -> None:
@@ -253,7 +253,7 @@ def test_a_policy_that_leaves_somebody_out_is_not_skipped() -> None:
     for name in "ab":
         scheduler.add(request_of(name, max_tokens=20))
     step(scheduler)
-    assert scheduler.quiet_steps(0.0, 99) == Quiet(0)
+    assert scheduler.quiet_steps(0.0, 99) == FastForward(0)
 
 
 @given(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headway.types import Request
 from tests.scheduling.fake_runner import reference
-from tests.scheduling.house import House, limits_of, make_house, request_of
+from tests.scheduling.house import EngineHarness, limits_of, make_house, request_of
 
 LONG = 40
 
@@ -24,7 +24,7 @@ def never_ending(
     )
 
 
-def crowded(requests: list[Request], *, blocks: int = 16) -> tuple[House, dict[str, int]]:
+def crowded(requests: list[Request], *, blocks: int = 16) -> tuple[EngineHarness, dict[str, int]]:
     """A house in which every guess is far too short; and how often each was preempted."""
     house = make_house(
         blocks=blocks, block_size=4, limits=limits_of(seqs=8, model_len=64), first_guess=1

@@ -6,20 +6,20 @@ from hypothesis import given
 
 from headway.config import PolicyName
 from headway.scheduling.admission import blocks_for
-from tests.scheduling.house import House, limits_of, make_house, request_of
+from tests.scheduling.house import EngineHarness, limits_of, make_house, request_of
 from tests.scheduling.test_every_policy import Scene, every_policy, modest, scenes, undisturbed
 
 BLOCK = 4
 
 
-def promised(house: House) -> int:
+def promised(house: EngineHarness) -> int:
     """Blocks that everybody on board will hold if nobody stops early."""
     return sum(
         blocks_for(seq.full_length - 1, BLOCK) for seq in house.scheduler._roster.running.sequences
     )
 
 
-def reserving(scene: Scene, policy: PolicyName) -> House:
+def reserving(scene: Scene, policy: PolicyName) -> EngineHarness:
     return make_house(
         policy,
         blocks=scene.blocks,

@@ -10,7 +10,7 @@ from headway.steptime.features import Features
 from headway.steptime.fit import Fit
 from headway.steptime.model import Residuals, StepTimeModel
 from headway.steptime.profiles import Profile
-from headway.steptime.shape import MachineLimits, ModelSizes, StepShape, shape_of
+from headway.steptime.shape import ModelSizes, PeakRates, StepShape, shape_of
 from headway.types import Limits, Slice
 
 SIZES = ModelSizes(
@@ -24,7 +24,7 @@ SIZES = ModelSizes(
     full_layers=10,
 )
 """On MACHINE: 2 ms a token, 40 ms to read the weights, 1 ms a row, 5 ms to read the head."""
-MACHINE = MachineLimits(device="round", arithmetic=1e12, bandwidth=1e11)
+MACHINE = PeakRates(device="round", arithmetic=1e12, bandwidth=1e11)
 WINDOWED = replace(SIZES, full_layers=4, window_layers=6, window=16)
 TRUTH = Features(
     fixed=3.0,

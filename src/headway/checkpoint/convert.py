@@ -22,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from headway.checkpoint.cast import ITEM_BYTES, StorageDtype, cast
-from headway.checkpoint.layout import Piece, Target
+from headway.checkpoint.layout import Piece, TensorTarget
 from headway.checkpoint.packing import (
     CodedRows,
-    Form,
-    Matrix,
+    PackedShape,
+    WeightFormat,
     code_blocks,
     code_rows,
     interleaved,
@@ -37,7 +37,7 @@ from headway.checkpoint.packing import (
     stacked_bias,
 )
 from headway.checkpoint.packing.formats import GROUP
-from headway.checkpoint.prepared import Entry
+from headway.checkpoint.prepared import TensorEntry
 from headway.checkpoint.source import Checkpoint
 from headway.checkpoint.storage import PLAIN_NAMES
 from headway.errors import ModelError
@@ -46,12 +46,12 @@ _NAMES = {dtype: name for name, dtype in PLAIN_NAMES.items()}
 
 
 def plain_entries(
-    checkpoint: Checkpoint, layout: list[Target], dtype: StorageDtype
-) -> Iterator[Entry]:
+    checkpoint: Checkpoint, layout: list[TensorTarget], dtype: StorageDtype
+) -> Iterator[TensorEntry]:
     """One entry per canonical tensor, in their order."""
     for target in layout:
         kept: StorageDtype = "float32" if target.norm else dtype
-        yield Entry(
+        yield TensorEntry(
             name=target.name,
             dtype=_NAMES[kept],
             shape=target.shape,
@@ -61,7 +61,7 @@ def plain_entries(
 
 
 def _chunks(
-    checkpoint: Checkpoint, target: Target, dtype: StorageDtype
+    checkpoint: Checkpoint, target: TensorTarget, dtype: StorageDtype
 ) -> Iterator[npt.NDArray[np.generic]]:
     for piece in target.pieces:
         for rows in checkpoint.read(piece):
@@ -69,8 +69,8 @@ def _chunks(
 
 
 def native_entries(
-    checkpoint: Checkpoint, layout: list[Target], form: Form
-) -> tuple[list[Entry], dict[str, str]]:
+    checkpoint: Checkpoint, layout: list[TensorTarget], form: WeightFormat
+) -> tuple[list[TensorEntry], dict[str, str]]:
     """The entries of a file, and the description of each matrix by its tensor's name.
 
     Matrices come first: their sizes are multiples of 64 bytes, so that each starts at one.
@@ -88,7 +88,7 @@ def native_entries(
     return [*entries, *floats], descriptions
 
 
-def matrix_form(checkpoint: Checkpoint, target: Target, form: Form) -> Form:
+def matrix_form(checkpoint: Checkpoint, target: TensorTarget, form: WeightFormat) -> WeightFormat:
     """The form that a matrix gets in a model of this form."""
     if target.pieces[0].role == "router":
         return "float32"
@@ -105,19 +105,19 @@ def _in_four_bits(checkpoint: Checkpoint, piece: Piece) -> bool:
     return not checkpoint.quantised(piece) and piece.role not in ("embed", "head")
 
 
-def _is_matrix(target: Target) -> bool:
+def _is_matrix(target: TensorTarget) -> bool:
     return len(target.pieces[0].shape) == 2
 
 
-def _matrix(checkpoint: Checkpoint, target: Target, form: Form) -> Matrix:
+def _matrix(checkpoint: Checkpoint, target: TensorTarget, form: WeightFormat) -> PackedShape:
     """One of the target's matrices: a mixture of experts has one for each."""
     outputs, inputs = target.shape[-2:]
-    return Matrix(form=matrix_form(checkpoint, target, form), outputs=outputs, inputs=inputs)
+    return PackedShape(form=matrix_form(checkpoint, target, form), outputs=outputs, inputs=inputs)
 
 
-def _matrix_entry(checkpoint: Checkpoint, target: Target, matrix: Matrix) -> Entry:
+def _matrix_entry(checkpoint: Checkpoint, target: TensorTarget, matrix: PackedShape) -> TensorEntry:
     stack = target.shape[:-2]
-    return Entry(
+    return TensorEntry(
         name=target.name,
         dtype="U8",
         shape=(*stack, matrix.panels, matrix.bytes // matrix.panels),
@@ -127,7 +127,7 @@ def _matrix_entry(checkpoint: Checkpoint, target: Target, matrix: Matrix) -> Ent
 
 
 def _panels(
-    checkpoint: Checkpoint, target: Target, form: Form
+    checkpoint: Checkpoint, target: TensorTarget, form: WeightFormat
 ) -> Iterator[npt.NDArray[np.generic]]:
     for pieces in _matrices(target):
         streams = [_coded(checkpoint, piece, form) for piece in pieces]
@@ -136,7 +136,7 @@ def _panels(
             yield pack(rows)
 
 
-def _matrices(target: Target) -> Iterator[tuple[Piece, ...]]:
+def _matrices(target: TensorTarget) -> Iterator[tuple[Piece, ...]]:
     """The pieces of each matrix of a target: those of one expert belong together."""
     for _, pieces in itertools.groupby(target.pieces, key=lambda piece: piece.expert):
         yield tuple(pieces)
@@ -146,7 +146,7 @@ def _gated(pieces: tuple[Piece, ...]) -> bool:
     return pieces[0].role == "gate"
 
 
-def _coded(checkpoint: Checkpoint, piece: Piece, form: Form) -> Iterator[CodedRows]:
+def _coded(checkpoint: Checkpoint, piece: Piece, form: WeightFormat) -> Iterator[CodedRows]:
     blocks = checkpoint.read_blocks(piece) if form == "int4" else None
     if blocks is not None:
         yield from (code_blocks(part) for part in blocks)
@@ -164,10 +164,10 @@ def _coded(checkpoint: Checkpoint, piece: Piece, form: Form) -> Iterator[CodedRo
             raise ModelError(f"{checkpoint.path}: tensor {name}: {error}") from error
 
 
-def _float_entry(checkpoint: Checkpoint, target: Target) -> Entry:
+def _float_entry(checkpoint: Checkpoint, target: TensorTarget) -> TensorEntry:
     bias = target.pieces[0].bias
     shape = (packed_bias(target.shape[0]),) if bias else target.shape
-    return Entry(
+    return TensorEntry(
         name=target.name,
         dtype="F32",
         shape=shape,
@@ -176,7 +176,7 @@ def _float_entry(checkpoint: Checkpoint, target: Target) -> Entry:
     )
 
 
-def _floats(checkpoint: Checkpoint, target: Target, *, bias: bool) -> npt.NDArray[np.generic]:
+def _floats(checkpoint: Checkpoint, target: TensorTarget, *, bias: bool) -> npt.NDArray[np.generic]:
     """A norm's weight as it is, or a bias in the order of its matrix's packed rows."""
     values = [
         np.concatenate([rows.reshape(-1) for rows in checkpoint.read(piece)])

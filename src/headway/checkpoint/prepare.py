@@ -24,13 +24,13 @@ from headway.checkpoint.gguf.model import open_gguf_checkpoint
 from headway.checkpoint.huggingface.model import open_directory, weight_files
 from headway.checkpoint.huggingface.text import read_text
 from headway.checkpoint.known import find_known, known_models
-from headway.checkpoint.layout import Target, targets
+from headway.checkpoint.layout import TensorTarget, targets
 from headway.checkpoint.prepared import (
     FORMAT,
     STORAGE_KEY,
     WEIGHTS,
-    Entry,
     Prepared,
+    TensorEntry,
     load_prepared,
     write_container,
     write_records,
@@ -201,8 +201,8 @@ def _convert(checkpoint: Checkpoint, work: Path, *, dtype: Storage, progress: bo
 
 
 def _entries(
-    checkpoint: Checkpoint, layout: list[Target], dtype: Storage
-) -> tuple[list[Entry], dict[str, str]]:
+    checkpoint: Checkpoint, layout: list[TensorTarget], dtype: Storage
+) -> tuple[list[TensorEntry], dict[str, str]]:
     """What is written, and the file's metadata: its storage and what each packed matrix is."""
     plain, form = plain_dtype(dtype), native_form(dtype)
     if plain is not None:

@@ -28,7 +28,7 @@ _MOST_HEADER_BYTES = 100 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class TensorEntry:
     """One tensor to write. `dtype` as safetensors spells it; `chunks` gives its bytes in order."""
 
     name: str
@@ -40,7 +40,7 @@ class Entry:
 
 def write_container(
     path: Path,
-    entries: list[Entry],
+    entries: list[TensorEntry],
     metadata: Mapping[str, str],
     advance: Callable[[int], object],
 ) -> None:
@@ -93,7 +93,7 @@ def _is_entry(value: object) -> bool:
     return all(whole) and len(value["data_offsets"]) == 2
 
 
-def _header(entries: list[Entry], metadata: Mapping[str, str]) -> bytes:
+def _header(entries: list[TensorEntry], metadata: Mapping[str, str]) -> bytes:
     header: dict[str, Any] = {"__metadata__": {"format": "headway", **metadata}}
     start = 0
     for entry in entries:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from headway.checkpoint.packing import Form
+from headway.checkpoint.packing import WeightFormat
 from headway.config import KVCacheDtype, cache_home
 
 MOST_LOSS = 0.01
@@ -23,10 +23,10 @@ _SHIPPED = "known_verdicts.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class MeasuredQuality:
     """One form, with one format of the KV cache, beside float32."""
 
-    form: Form
+    form: WeightFormat
     kv_cache: KVCacheDtype
     perplexity: float
     """Relative change: 0.01 is one per cent more than float32's."""
@@ -41,7 +41,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class QualityReport:
     """All forms that were measured for one model."""
 
     digest: str
@@ -51,22 +51,22 @@ class Verdict:
     """Positions scored."""
     perplexity: float
     """float32's own."""
-    forms: tuple[Measured, ...]
+    forms: tuple[MeasuredQuality, ...]
 
-    def passes(self, form: Form, kv_cache: KVCacheDtype) -> bool:
+    def passes(self, form: WeightFormat, kv_cache: KVCacheDtype) -> bool:
         """Whether this form, with this KV cache, was measured and came close enough."""
         return any(row.passes for row in self.forms if (row.form, row.kv_cache) == (form, kv_cache))
 
 
-def find_verdict(digest: str) -> Verdict | None:
+def find_quality_report(digest: str) -> QualityReport | None:
     """The cache's verdict on this content, else the package's; None where nobody has measured."""
     try:
-        return msgspec.json.decode(_path(digest).read_bytes(), type=Verdict)
+        return msgspec.json.decode(_path(digest).read_bytes(), type=QualityReport)
     except (OSError, msgspec.DecodeError):
-        return next((known for known in shipped_verdicts() if known.digest == digest), None)
+        return next((known for known in shipped_quality_reports() if known.digest == digest), None)
 
 
-def keep_verdict(verdict: Verdict) -> Path:
+def keep_quality_report(verdict: QualityReport) -> Path:
     """Store a verdict in the cache; returns its file."""
     path = _path(verdict.digest)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,9 +76,9 @@ def keep_verdict(verdict: Verdict) -> Path:
     return path
 
 
-def shipped_verdicts() -> list[Verdict]:
+def shipped_quality_reports() -> list[QualityReport]:
     raw = resources.files("headway.checkpoint").joinpath(_SHIPPED).read_bytes()
-    return msgspec.json.decode(raw, type=list[Verdict])
+    return msgspec.json.decode(raw, type=list[QualityReport])
 
 
 def _path(digest: str) -> Path:

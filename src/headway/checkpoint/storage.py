@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from headway.checkpoint.cast import StorageDtype
-from headway.checkpoint.packing import FORMS, Form
+from headway.checkpoint.packing import WEIGHT_FORMATS, WeightFormat
 
 NativeStorage = Literal["native-float32", "native-bfloat16", "native-int8", "native-int4"]
 Storage = StorageDtype | NativeStorage
@@ -21,13 +21,13 @@ PLAIN_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 STORAGES: tuple[Storage, ...] = (*PLAIN, *NATIVE)
 
 
-def native_storage(form: Form) -> NativeStorage:
-    return NATIVE[FORMS.index(form)]
+def native_storage(form: WeightFormat) -> NativeStorage:
+    return NATIVE[WEIGHT_FORMATS.index(form)]
 
 
-def native_form(storage: str) -> Form | None:
+def native_form(storage: str) -> WeightFormat | None:
     """The form that a native storage is named after; None for a plain one."""
-    return next((form for form in FORMS if native_storage(form) == storage), None)
+    return next((form for form in WEIGHT_FORMATS if native_storage(form) == storage), None)
 
 
 def plain_dtype(storage: str) -> StorageDtype | None:

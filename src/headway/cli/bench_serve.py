@@ -26,7 +26,7 @@ from headway.cli.main import run_async
 from headway.cli.workload_flags import add_objective_flags, add_workload_flags, workload_from
 from headway.config import from_environment
 from headway.errors import InvalidRequest
-from headway.perf.bench.serve import Load, Loaded
+from headway.perf.bench.serve import ServeLoad, ServeResult
 
 SPARE_FILES = 64
 """Open files beside one connection for each request."""
@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if found["failed"] else 0
 
 
-def _load(arguments: argparse.Namespace) -> Load:
+def _load(arguments: argparse.Namespace) -> ServeLoad:
     from headway.perf.bench.http_connection import Address
 
     headers = pairs_from(arguments.header, field="--header")
@@ -127,7 +127,7 @@ def _load(arguments: argparse.Namespace) -> Load:
     if key:
         headers["Authorization"] = f"Bearer {key.split(',')[0]}"
     _check_ranges(arguments)
-    return Load(
+    return ServeLoad(
         workload=workload_from(arguments),
         address=Address.parse(arguments.base_url or f"http://{arguments.host}:{arguments.port}"),
         model=arguments.model,
@@ -172,7 +172,7 @@ def _extra(text: str | None) -> dict[str, Any]:
     return fields
 
 
-def _about(arguments: argparse.Namespace, load: Load, loaded: Loaded) -> dict[str, Any]:
+def _about(arguments: argparse.Namespace, load: ServeLoad, loaded: ServeResult) -> dict[str, Any]:
     rate = arguments.request_rate
     return {
         "date": now(),
@@ -192,7 +192,7 @@ def _in_json(number: float) -> float | str:
     return "inf" if math.isinf(number) else number
 
 
-def _name(arguments: argparse.Namespace, load: Load) -> str:
+def _name(arguments: argparse.Namespace, load: ServeLoad) -> str:
     bound = f"-concurrency{load.max_concurrency}" if load.max_concurrency else ""
     rate = "inf" if arguments.request_rate is None else f"{arguments.request_rate:g}"
     return f"headway-{rate}qps{bound}-{load.model or 'model'}"

@@ -17,10 +17,10 @@ import time
 from collections.abc import Iterator
 
 from headway import __version__, machine, native
-from headway.checkpoint.quality_reports import Verdict
+from headway.checkpoint.quality_reports import QualityReport
 from headway.cli.flags import add_flags, collect
 from headway.config import EngineConfig, cache_home
-from headway.steptime.shape import MachineLimits
+from headway.steptime.shape import PeakRates
 from headway.wire import EngineInfo
 
 Fact = tuple[str, str]
@@ -97,7 +97,7 @@ def engine_facts(info: EngineInfo) -> Iterator[Fact]:
     yield "longest sequence", f"{limits.max_model_len} tokens"
 
 
-def quality_table(verdict: Verdict) -> Iterator[str]:
+def quality_table(verdict: QualityReport) -> Iterator[str]:
     """A verdict as lines of text: each form beside float32."""
     yield f"{verdict.model}: {verdict.tokens} tokens, float32 perplexity {verdict.perplexity:.3f}"
     yield f"{'form':<10} {'KV cache':<10} {'perplexity':>10} {'KL':>8} {'same top token':>15}"
@@ -108,7 +108,7 @@ def quality_table(verdict: Verdict) -> Iterator[str]:
         )
 
 
-def limits_row(limits: MachineLimits) -> str:
+def limits_row(limits: PeakRates) -> str:
     """One number format's limits as a line of text, below `LIMITS_HEAD`."""
     billions = limits.arithmetic / 1e9
     return f"{limits.dtype:<10} {billions:>14,.0f} {limits.bandwidth / 1e9:>10.1f}"
@@ -125,10 +125,10 @@ def _measure(config: EngineConfig) -> None:
 
 
 def _judge(config: EngineConfig) -> None:
-    from headway.perf.quality.evaluate import judge
+    from headway.perf.quality.evaluate import evaluate
 
     print(f"\nComparing all forms of {config.model} with float32 ...", flush=True)
-    for line in quality_table(judge(config, watch=_watch)):
+    for line in quality_table(evaluate(config, watch=_watch)):
         print(line)
 
 

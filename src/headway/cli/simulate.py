@@ -29,9 +29,9 @@ from headway.errors import InvalidRequest
 from headway.perf.records.summary import summarize
 from headway.perf.report.run import Report, Run, build_report
 from headway.perf.report.slots import bars_of, idle_share, percent_of_limit
-from headway.perf.sim.capacity import BUDGETS, WIDTHS, Candidate, Found, Search, at_rate
+from headway.perf.sim.capacity import BUDGETS, WIDTHS, CapacityCandidate, Found, Search, at_rate
 from headway.perf.sim.fleet import ROUTERS
-from headway.perf.sim.predict import foretell, measured, recorded_setup, recorded_workload
+from headway.perf.sim.predict import measured, predict, recorded_setup, recorded_workload
 from headway.perf.sim.replay import replay
 from headway.perf.sim.simulate import MOST_BARS, Setup, run_of, simulate
 from headway.perf.workload import Workload
@@ -223,7 +223,7 @@ def _search(
     return search.replicas(setup, widths, budgets)
 
 
-def candidate_line(candidate: Candidate) -> str:
+def candidate_line(candidate: CapacityCandidate) -> str:
     """One candidate and how it fared, for people."""
     setup, limits = candidate.setup, candidate.setup.limits
     fared = ", ".join(
@@ -369,7 +369,7 @@ def _side_by_side(
         percent_of_limit=percent_of_limit(recording),
     )
     yield run_of(
-        foretell(recording, profile, seed=arguments.seed, residuals=not arguments.no_residuals),
+        predict(recording, profile, seed=arguments.seed, residuals=not arguments.no_residuals),
         workload=workload,
         setup=recorded_setup(recording, profile),
         system="foretold",

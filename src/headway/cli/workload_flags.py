@@ -12,7 +12,7 @@ import math
 from headway.errors import InvalidRequest
 from headway.perf.workload import (
     Workload,
-    parse_law,
+    parse_lengths,
     read_trace,
     rearrive,
     synthesize,
@@ -188,8 +188,8 @@ def _synthetic(arguments: argparse.Namespace) -> Workload:
     requests = REQUESTS if arguments.num_prompts is None else arguments.num_prompts
     return synthesize(
         requests=requests,
-        prompt=parse_law(arguments.input_len or INPUT_LEN, field="--input-len"),
-        output=parse_law(arguments.output_len or OUTPUT_LEN, field="--output-len"),
+        prompt=parse_lengths(arguments.input_len or INPUT_LEN, field="--input-len"),
+        output=parse_lengths(arguments.output_len or OUTPUT_LEN, field="--output-len"),
         arrivals=_arrivals(arguments, requests) or at_once,
         prefix_tokens=prefix_tokens or 0,
         prefixes=prefixes or 1,

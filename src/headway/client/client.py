@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from headway.client.handle import MonotonicStats
-from headway.client.journal import Ledger
+from headway.client.journal import RequestJournal
 from headway.client.process import DEFAULT_COMMAND, MAX_DEATHS, EngineProcess, RestartPolicy
 from headway.client.stream import Stream
 from headway.config import EngineConfig
@@ -41,7 +41,7 @@ class EngineClient:
         self._state: State = "starting"
         self._info: EngineInfo | None = None
         self._stats = MonotonicStats()
-        self._ledger = Ledger()
+        self._ledger = RequestJournal()
         self._streams: dict[str, Stream] = {}
         self._listeners: list[Listener] = []
         self._aborts: list[str] = []

@@ -22,7 +22,7 @@ SUSPECT = 2
 
 
 @dataclass(slots=True, kw_only=True)
-class Entry:
+class JournalEntry:
     """One live request. `strikes` counts engine deaths since it last got far."""
 
     request: Request
@@ -37,17 +37,17 @@ class Entry:
     strikes: int = 0
 
 
-class Ledger:
+class RequestJournal:
     """Who is live, what each has received, and who may run now."""
 
     def __init__(self) -> None:
-        self._live: dict[str, Entry] = {}
-        self._held: dict[str, Entry] = {}
+        self._live: dict[str, JournalEntry] = {}
+        self._held: dict[str, JournalEntry] = {}
         """Live but not in the engine, in the order in which they become due."""
         self._aborting: set[str] = set()
         """Aborted here, not yet acknowledged by the engine."""
         self._suspects: list[str] = []
-        self._on_trial: Entry | None = None
+        self._on_trial: JournalEntry | None = None
         self._engine_up = False
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class Ledger:
             raise InvalidRequest(
                 f"a request with the id '{request.id}' is running already", field="request_id"
             )
-        entry = Entry(request=request, tokens=list(request.generated))
+        entry = JournalEntry(request=request, tokens=list(request.generated))
         self._live[request.id] = self._held[request.id] = entry
 
     def abort(self, ids: Iterable[str]) -> list[str]:
@@ -154,7 +154,7 @@ class Ledger:
                 return [_start(entry, 4 ** (entry.strikes - SUSPECT))]
         return self.due()
 
-    def _blame(self, running: list[Entry]) -> Entry | None:
+    def _blame(self, running: list[JournalEntry]) -> JournalEntry | None:
         """Count a death against those who ran; the culprit, if that is certain, is struck off."""
         for entry in running:
             far = len(entry.tokens) - entry.resumed_at >= FAR
@@ -173,7 +173,7 @@ class Ledger:
         return None
 
 
-def _start(entry: Entry, trial: int | None) -> Request:
+def _start(entry: JournalEntry, trial: int | None) -> Request:
     """What the engine gets: the request with what it has by now, cut short for a trial."""
     entry.running = True
     entry.resumed_at = len(entry.tokens)
@@ -190,11 +190,11 @@ def _start(entry: Entry, trial: int | None) -> Request:
     return replace(request, sampling=sampling, generated=tuple(entry.tokens))
 
 
-def _unfinished(entry: Entry) -> bool:
+def _unfinished(entry: JournalEntry) -> bool:
     return len(entry.tokens) < entry.request.sampling.max_tokens
 
 
-def _without_repeats(event: TokenEvent, entry: Entry) -> TokenEvent:
+def _without_repeats(event: TokenEvent, entry: JournalEntry) -> TokenEvent:
     """A resumed request's event without what an earlier engine had told already."""
     dropped = min(entry.repeated_logprobs, len(event.prompt_logprobs))
     entry.repeated_logprobs -= dropped

@@ -72,7 +72,7 @@ MAX_FRAME_TOKENS = 2**20
 """Prompt and generated tokens in one `Submit`; keeps its frame to a few megabytes."""
 
 
-class Connection(asyncio.Protocol):
+class EngineConnection(asyncio.Protocol):
     """One engine process's socket. `lost` is done, with a reason or "", when it is over."""
 
     def __init__(self, on_message: Callable[[FromEngine], None]) -> None:
@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
     @classmethod
     async def open(
         cls, sock: socket.socket, on_message: Callable[[FromEngine], None]
-    ) -> Connection:
+    ) -> EngineConnection:
         loop = asyncio.get_running_loop()
         _, protocol = await loop.create_unix_connection(lambda: cls(on_message), sock=sock)
         return protocol
@@ -185,7 +185,7 @@ async def reap(process: subprocess.Popen[bytes], *, grace: float = GRACE) -> int
 class EngineProcess:
     """One engine process and the connection to it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], connection: Connection) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], connection: EngineConnection) -> None:
         self.process = process
         self.connection = connection
         self.born = time.monotonic()
@@ -201,7 +201,7 @@ class EngineProcess:
         """Start a process and connect to it; raises `EngineError` where that is not possible."""
         process, sock = spawn(command)
         try:
-            return cls(process, await Connection.open(sock, on_message))
+            return cls(process, await EngineConnection.open(sock, on_message))
         except BaseException:
             sock.close()
             process.kill()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headway.checkpoint import ModelConfig
-from headway.checkpoint.packing.formats import FORMS, PANEL_ROWS, panel_bytes
+from headway.checkpoint.packing.formats import PANEL_ROWS, WEIGHT_FORMATS, panel_bytes
 from headway.clock import MonotonicClock
 from headway.config import EngineConfig
 from headway.engine.loop import Engine
@@ -25,7 +25,7 @@ from headway.recording.format import EngineLine
 from headway.recording.recorder import Recorder
 from headway.runner import build_runner
 from headway.runner.loaded import LoadedRunner
-from headway.runner.peak_rates import limits_here
+from headway.runner.peak_rates import peak_rates_here
 from headway.scheduling import Scheduler
 from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.policy import make_policy
@@ -88,7 +88,7 @@ def weight_bits(dtype: str) -> float:
     """Bits that a weight takes in a form, scales included."""
     if dtype in _PLAIN_BITS:
         return _PLAIN_BITS[dtype]
-    form = next(form for form in FORMS if form == dtype)
+    form = next(form for form in WEIGHT_FORMATS if form == dtype)
     return panel_bytes(form, _LEAST_LENGTH) * 8 / (PANEL_ROWS * _LEAST_LENGTH)
 
 
@@ -160,7 +160,7 @@ def describe(config: EngineConfig, loaded: LoadedRunner) -> EngineInfo:
             kv_cache_dtype=loaded.kv_cache_dtype,
             weight_bytes=loaded.weight_bytes,
         ),
-        machine=limits_here(
+        machine=peak_rates_here(
             device=loaded.device, dtype=loaded.dtype, threads=loaded.threads, isa=loaded.isa
         ),
     )

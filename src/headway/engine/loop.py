@@ -23,7 +23,7 @@ from headway.types.runner import Runner
 from headway.wire import EngineStats
 
 
-class Cycles:
+class BusyTime:
     """Sums over all cycles that have ended, in seconds; `ideal` foretells a plan's least time."""
 
     def __init__(self, ideal: Callable[[StepPlan], float] | None = None) -> None:
@@ -48,7 +48,7 @@ class Cycles:
             self._began = None
 
 
-class Watch(Protocol):
+class EngineObserver(Protocol):
     """Sees all that happens in an engine and changes nothing. Times are the engine's clock's."""
 
     def added(self, request: Request, event: TokenEvent | None, now: float) -> None:
@@ -87,14 +87,14 @@ class Engine:
         scheduler: Scheduler,
         runner: Runner,
         clock: Clock,
-        watch: Watch | None = None,
+        watch: EngineObserver | None = None,
         ideal: Callable[[StepPlan], float] | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._runner = runner
         self._clock = clock
         self._watch = watch
-        self._cycles = Cycles(ideal)
+        self._cycles = BusyTime(ideal)
         self._step_seconds = 0.0
 
     @property

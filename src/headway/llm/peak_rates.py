@@ -15,7 +15,7 @@ import msgspec
 from headway import machine, native
 from headway.config import EngineConfig
 from headway.errors import EngineError
-from headway.steptime.shape import MachineLimits
+from headway.steptime.shape import PeakRates
 
 COMMAND = (sys.executable, "-m", "headway.runner.measure_peak_rates")
 _NATIVE = ("float32", "bfloat16", "int8", "int4")
@@ -25,7 +25,7 @@ _CUDA = ("float32", "bfloat16", "float16")
 
 def measure_machine(
     config: EngineConfig, *, command: Sequence[str] = COMMAND
-) -> Iterator[MachineLimits]:
+) -> Iterator[PeakRates]:
     """The limits of every number format, or of the settings' own, each as it is measured.
 
     Raises `EngineError` where something cannot be measured, with what the process said.
@@ -39,7 +39,7 @@ def measure_machine(
         assert process.stderr is not None
         try:
             for line in process.stdout:
-                yield msgspec.json.decode(line, type=MachineLimits)
+                yield msgspec.json.decode(line, type=PeakRates)
             said = process.stderr.read().decode(errors="replace").strip()
         except BaseException:
             process.kill()

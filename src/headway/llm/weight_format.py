@@ -15,13 +15,13 @@ from typing import cast
 
 from headway import machine, native
 from headway.checkpoint import Prepared, Storage, find, native_storage, prepare
-from headway.checkpoint.packing import Form
-from headway.checkpoint.quality_reports import Verdict, find_verdict
+from headway.checkpoint.packing import WeightFormat
+from headway.checkpoint.quality_reports import QualityReport, find_quality_report
 from headway.checkpoint.storage import plain_dtype
 from headway.config import EngineConfig, KVCacheDtype
 from headway.errors import InvalidRequest
 
-FASTEST: tuple[tuple[Form, KVCacheDtype], ...] = (
+FASTEST: tuple[tuple[WeightFormat, KVCacheDtype], ...] = (
     ("int8", "int8"),
     ("int8", "bfloat16"),
     ("int4", "int8"),
@@ -56,12 +56,12 @@ def ready_model(config: EngineConfig, *, progress: bool = True) -> tuple[EngineC
         library=native.available(),
     )
     source = find(config.model, progress=progress)
-    config, storage = choose(config, facts, find_verdict(source.digest))
+    config, storage = choose(config, facts, find_quality_report(source.digest))
     return config, prepare(source, dtype=storage, progress=progress)
 
 
 def choose(
-    config: EngineConfig, facts: Facts, verdict: Verdict | None
+    config: EngineConfig, facts: Facts, verdict: QualityReport | None
 ) -> tuple[EngineConfig, Storage]:
     """Settings with backend and dtypes decided, and the storage that they need.
 
@@ -82,7 +82,7 @@ def choose(
     return config, plain
 
 
-def kv_cache_of(asked: KVCacheDtype, form: Form) -> KVCacheDtype:
+def kv_cache_of(asked: KVCacheDtype, form: WeightFormat) -> KVCacheDtype:
     """The KV cache's format where nothing was measured: bfloat16, but for a model in float32."""
     if asked != "auto":
         return asked
@@ -106,13 +106,15 @@ def _native(config: EngineConfig, facts: Facts) -> bool:
     return False
 
 
-def _form(config: EngineConfig, facts: Facts, verdict: Verdict | None) -> tuple[Form, KVCacheDtype]:
+def _form(
+    config: EngineConfig, facts: Facts, verdict: QualityReport | None
+) -> tuple[WeightFormat, KVCacheDtype]:
     """What the settings say, and where they leave it open, the fastest that passes with them."""
     for form, kv_cache in FASTEST:
         wanted = config.dtype in ("auto", form) and config.kv_cache_dtype in ("auto", kv_cache)
         if wanted and verdict is not None and verdict.passes(form, kv_cache):
             return form, kv_cache
-    plain: Form = "bfloat16" if facts.bfloat16 else "float32"
+    plain: WeightFormat = "bfloat16" if facts.bfloat16 else "float32"
     # float16 was refused with the backend.
-    form = plain if config.dtype == "auto" else cast(Form, config.dtype)
+    form = plain if config.dtype == "auto" else cast(WeightFormat, config.dtype)
     return form, kv_cache_of(config.kv_cache_dtype, form)

@@ -12,14 +12,14 @@ from types import MappingProxyType
 from headway.errors import ModelError
 from headway.models.gemma3 import gemma3
 from headway.models.llama import llama
-from headway.models.model import Body, Model, Recipe
+from headway.models.model import Backbone, Model, ModelBuilder
 from headway.models.qwen import qwen2, qwen3, qwen3_moe
 from headway.ops import Weights
 from headway.types.model import Architecture, ModelConfig
 
-__all__ = ["FAMILIES", "Body", "Model", "load_model"]
+__all__ = ["FAMILIES", "Backbone", "Model", "load_model"]
 
-FAMILIES: Mapping[Architecture, Recipe] = MappingProxyType(
+FAMILIES: Mapping[Architecture, ModelBuilder] = MappingProxyType(
     {
         "llama": llama,
         "qwen2": qwen2,

@@ -10,10 +10,10 @@ from headway.ops import Ops, Rope, Vector, Weights, X
 from headway.types.model import ModelConfig
 
 
-def gemma3(config: ModelConfig, weights: Weights, length: int) -> Gemma3Body:
+def gemma3(config: ModelConfig, weights: Weights, length: int) -> Gemma3Backbone:
     rope = weights.rope(*rope_table(config, length=length))
     local = weights.rope(*rope_table(config, length=length, local=True))
-    return Gemma3Body(
+    return Gemma3Backbone(
         layers=tuple(
             _layer(config, weights, index, rope if config.window(index) is None else local)
             for index in range(config.num_layers)
@@ -46,7 +46,7 @@ class Gemma3Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gemma3Body:
+class Gemma3Backbone:
     layers: tuple[Gemma3Layer, ...]
     norm: Vector
     eps: float

@@ -120,7 +120,7 @@ class PreNormLayer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreNormBody:
+class PreNormBackbone:
     layers: tuple[PreNormLayer, ...]
     norm: Vector
     eps: float

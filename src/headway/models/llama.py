@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from headway.models.layers import PreNormBody, PreNormLayer, attention, gated_mlp
+from headway.models.layers import PreNormBackbone, PreNormLayer, attention, gated_mlp
 from headway.models.rope import rope_table
 from headway.ops import Rope, Weights
 from headway.types.model import ModelConfig
 
 
-def llama(config: ModelConfig, weights: Weights, length: int) -> PreNormBody:
+def llama(config: ModelConfig, weights: Weights, length: int) -> PreNormBackbone:
     rope = weights.rope(*rope_table(config, length=length))
-    return PreNormBody(
+    return PreNormBackbone(
         layers=tuple(_layer(config, weights, index, rope) for index in range(config.num_layers)),
         norm=weights.vector("norm"),
         eps=config.norm_eps,

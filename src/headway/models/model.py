@@ -10,7 +10,7 @@ from headway.ops import Matrix, Ops, Table, Weights, X
 from headway.types.model import ModelConfig
 
 
-class Body(Protocol):
+class Backbone(Protocol):
     """A family's layers, the final norm included."""
 
     def forward(self, ops: Ops[X], x: X) -> X:
@@ -18,7 +18,7 @@ class Body(Protocol):
         ...
 
 
-Recipe = Callable[[ModelConfig, Weights, int], Body]
+ModelBuilder = Callable[[ModelConfig, Weights, int], Backbone]
 """Loads a family's body: config, a backend's weights, longest sequence."""
 
 
@@ -28,7 +28,7 @@ class Model:
 
     config: ModelConfig
     table: Table
-    body: Body
+    body: Backbone
     head: Matrix
 
     @property

@@ -9,21 +9,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from headway.errors import ModelError
-from headway.models.layers import PreNormBody, PreNormLayer, attention, experts, gated_mlp
+from headway.models.layers import PreNormBackbone, PreNormLayer, attention, experts, gated_mlp
 from headway.models.rope import rope_table
 from headway.ops import Rope, Weights
 from headway.types.model import ModelConfig
 
 
-def qwen2(config: ModelConfig, weights: Weights, length: int) -> PreNormBody:
+def qwen2(config: ModelConfig, weights: Weights, length: int) -> PreNormBackbone:
     return _body(replace(config, attention_bias=True, qk_norm=False), weights, length)
 
 
-def qwen3(config: ModelConfig, weights: Weights, length: int) -> PreNormBody:
+def qwen3(config: ModelConfig, weights: Weights, length: int) -> PreNormBackbone:
     return _body(replace(config, qk_norm=True), weights, length)
 
 
-def qwen3_moe(config: ModelConfig, weights: Weights, length: int) -> PreNormBody:
+def qwen3_moe(config: ModelConfig, weights: Weights, length: int) -> PreNormBackbone:
     if not 0 < config.num_experts_per_token <= config.num_experts:
         raise ModelError(
             f"{config.num_experts_per_token} of {config.num_experts} experts per token",
@@ -32,9 +32,9 @@ def qwen3_moe(config: ModelConfig, weights: Weights, length: int) -> PreNormBody
     return _body(replace(config, qk_norm=True), weights, length)
 
 
-def _body(config: ModelConfig, weights: Weights, length: int) -> PreNormBody:
+def _body(config: ModelConfig, weights: Weights, length: int) -> PreNormBackbone:
     rope = weights.rope(*rope_table(config, length=length))
-    return PreNormBody(
+    return PreNormBackbone(
         layers=tuple(_layer(config, weights, index, rope) for index in range(config.num_layers)),
         norm=weights.vector("norm"),
         eps=config.norm_eps,

@@ -16,7 +16,7 @@ ABI = 2
 """The version of the interface that these structures describe (`HW_ABI`)."""
 
 
-class Form(IntEnum):
+class HwForm(IntEnum):
     """How a matrix is packed (`hw_form`)."""
 
     FLOAT32 = 0
@@ -38,7 +38,7 @@ class Epilogue(IntEnum):
     GATE = 2
 
 
-class Kind(IntEnum):
+class HwKind(IntEnum):
     """What an operation does (`hw_kind`)."""
 
     EMBED = 0
@@ -59,7 +59,7 @@ class CacheKind(IntEnum):
     INT8 = 2
 
 
-class Status(IntEnum):
+class HwStatus(IntEnum):
     """How a choice came out (`hw_status`)."""
 
     OK = 0
@@ -67,7 +67,7 @@ class Status(IntEnum):
     NOTHING_LEFT = 2
 
 
-class Matrix(ctypes.Structure):
+class HwMatrix(ctypes.Structure):
     """`hw_matrix`."""
 
     _fields_ = (
@@ -79,13 +79,13 @@ class Matrix(ctypes.Structure):
     )
 
 
-class Buffer(ctypes.Structure):
+class HwBuffer(ctypes.Structure):
     """`hw_buffer`."""
 
     _fields_ = (("form", c_int32), ("width", c_int32))
 
 
-class Op(ctypes.Structure):
+class HwOp(ctypes.Structure):
     """`hw_op`."""
 
     _fields_ = (
@@ -116,7 +116,7 @@ class Op(ctypes.Structure):
     )
 
 
-class Cache(ctypes.Structure):
+class HwCache(ctypes.Structure):
     """`hw_cache`."""
 
     _fields_ = (
@@ -130,7 +130,7 @@ class Cache(ctypes.Structure):
     )
 
 
-class Sampling(ctypes.Structure):
+class HwSampling(ctypes.Structure):
     """`hw_sampling`."""
 
     _fields_ = (
@@ -160,7 +160,7 @@ class Sampling(ctypes.Structure):
     )
 
 
-class Choice(ctypes.Structure):
+class HwChoice(ctypes.Structure):
     """`hw_choice`."""
 
     _fields_ = (
@@ -173,7 +173,7 @@ class Choice(ctypes.Structure):
     )
 
 
-class Step(ctypes.Structure):
+class HwStep(ctypes.Structure):
     """`hw_step`."""
 
     _fields_ = (
@@ -207,28 +207,31 @@ def _functions() -> dict[str, tuple[type | None, tuple[type, ...]]]:
         "hw_supported": (number, (text,)),
         "hw_pool_create": (pointer, (number, POINTER(c_int32))),
         "hw_pool_destroy": (None, (pointer,)),
-        "hw_cache_bytes": (big, (POINTER(Cache),)),
+        "hw_cache_bytes": (big, (POINTER(HwCache),)),
         "hw_program_create": (
             pointer,
             (
                 pointer,
                 text,
-                POINTER(Op),
+                POINTER(HwOp),
                 number,
-                POINTER(Matrix),
+                POINTER(HwMatrix),
                 number,
-                POINTER(Buffer),
+                POINTER(HwBuffer),
                 number,
-                POINTER(Cache),
+                POINTER(HwCache),
                 c_char_p,
                 number,
             ),
         ),
         "hw_program_destroy": (None, (pointer,)),
-        "hw_program_run": (number, (pointer, POINTER(Step), POINTER(c_double))),
+        "hw_program_run": (number, (pointer, POINTER(HwStep), POINTER(c_double))),
         "hw_measure_arithmetic": (c_double, (pointer, text, number, c_double)),
         "hw_measure_bandwidth": (c_double, (pointer, text, big, c_double)),
         "hw_program_read": (number, (pointer, number, POINTER(c_float))),
-        "hw_choose": (number, (text, POINTER(c_float), big, POINTER(Sampling), POINTER(Choice))),
+        "hw_choose": (
+            number,
+            (text, POINTER(c_float), big, POINTER(HwSampling), POINTER(HwChoice)),
+        ),
         "hw_program_scores": (number, (pointer, POINTER(c_float))),
     }

@@ -15,7 +15,7 @@ from headway.types.model import Activation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Value:
     """The value that the word at `index` of the record gives: rows of `width` elements."""
 
     index: int
@@ -23,46 +23,46 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Embed:
+class EmbedOp:
     table: Table
     scale: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Norm:
-    x: Place
+class NormOp:
+    x: Value
     weight: Vector
     eps: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Add:
-    x: Place
-    y: Place
+class AddOp:
+    x: Value
+    y: Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Linear:
-    x: Place
+class LinearOp:
+    x: Value
     matrix: Matrix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attention:
-    qkv: Place
+class AttentionOp:
+    qkv: Value
     spec: AttentionSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
-    x: Place
+class GateOp:
+    x: Value
     activation: Activation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Experts:
-    x: Place
-    scores: Place
+class ExpertsOp:
+    x: Value
+    scores: Value
     gate_up: tuple[Matrix, ...]
     down: tuple[Matrix, ...]
     chosen: int
@@ -71,77 +71,77 @@ class Experts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    hidden: Place
+class LmHeadOp:
+    hidden: Value
     matrix: Matrix
     softcap: float | None
 
 
-Word = Embed | Norm | Add | Linear | Attention | Gate | Experts | Head
+Op = EmbedOp | NormOp | AddOp | LinearOp | AttentionOp | GateOp | ExpertsOp | LmHeadOp
 
 
-def read_by(word: Word) -> tuple[Place, ...]:
+def read_by(word: Op) -> tuple[Value, ...]:
     """The values that a word reads."""
     match word:
-        case Embed():
+        case EmbedOp():
             return ()
-        case Norm(x=x) | Linear(x=x) | Gate(x=x):
+        case NormOp(x=x) | LinearOp(x=x) | GateOp(x=x):
             return (x,)
-        case Add(x=x, y=y):
+        case AddOp(x=x, y=y):
             return (x, y)
-        case Attention(qkv=qkv):
+        case AttentionOp(qkv=qkv):
             return (qkv,)
-        case Experts(x=x, scores=scores):
+        case ExpertsOp(x=x, scores=scores):
             return (x, scores)
-        case Head(hidden=hidden):
+        case LmHeadOp(hidden=hidden):
             return (hidden,)
 
 
-class Recorder:
+class Tracer:
     """`Ops[Place]`; raises `ModelError` where widths do not fit together."""
 
     def __init__(self) -> None:
-        self.words: list[Word] = []
+        self.words: list[Op] = []
 
-    def embed(self, table: Table, scale: float) -> Place:
-        return self._note(Embed(table=table, scale=scale), table.width)
+    def embed(self, table: Table, scale: float) -> Value:
+        return self._note(EmbedOp(table=table, scale=scale), table.width)
 
-    def norm(self, x: Place, weight: Vector, eps: float) -> Place:
+    def norm(self, x: Value, weight: Vector, eps: float) -> Value:
         _same("a norm's weight", weight.size, x.width)
-        return self._note(Norm(x=x, weight=weight, eps=eps), x.width)
+        return self._note(NormOp(x=x, weight=weight, eps=eps), x.width)
 
-    def add(self, x: Place, y: Place) -> Place:
+    def add(self, x: Value, y: Value) -> Value:
         _same("a sum", x.width, y.width)
-        return self._note(Add(x=x, y=y), x.width)
+        return self._note(AddOp(x=x, y=y), x.width)
 
-    def linear(self, x: Place, matrix: Matrix) -> Place:
+    def linear(self, x: Value, matrix: Matrix) -> Value:
         _same("a matrix", matrix.inputs, x.width)
-        return self._note(Linear(x=x, matrix=matrix), matrix.outputs)
+        return self._note(LinearOp(x=x, matrix=matrix), matrix.outputs)
 
-    def attention(self, qkv: Place, spec: AttentionSpec) -> Place:
+    def attention(self, qkv: Value, spec: AttentionSpec) -> Value:
         _same("attention", (spec.heads + 2 * spec.kv_heads) * spec.head_dim, qkv.width)
-        return self._note(Attention(qkv=qkv, spec=spec), spec.heads * spec.head_dim)
+        return self._note(AttentionOp(qkv=qkv, spec=spec), spec.heads * spec.head_dim)
 
-    def gate(self, x: Place, activation: Activation) -> Place:
-        return self._note(Gate(x=x, activation=activation), x.width // 2)
+    def gate(self, x: Value, activation: Activation) -> Value:
+        return self._note(GateOp(x=x, activation=activation), x.width // 2)
 
     def experts(
         self,
-        x: Place,
-        scores: Place,
+        x: Value,
+        scores: Value,
         gate_up: Sequence[Matrix],
         down: Sequence[Matrix],
         *,
         chosen: int,
         normalise: bool,
         activation: Activation,
-    ) -> Place:
+    ) -> Value:
         _same("a router", scores.width, len(gate_up))
         _same("experts", len(gate_up), len(down))
         for first, second in zip(gate_up, down, strict=True):
             _same("an expert's gate and up", first.inputs, x.width)
             _same("an expert's down", second.inputs, first.outputs // 2)
-        word = Experts(
+        word = ExpertsOp(
             x=x,
             scores=scores,
             gate_up=tuple(gate_up),
@@ -152,13 +152,13 @@ class Recorder:
         )
         return self._note(word, down[0].outputs)
 
-    def head(self, hidden: Place, matrix: Matrix, softcap: float | None) -> Place:
+    def head(self, hidden: Value, matrix: Matrix, softcap: float | None) -> Value:
         _same("the head", matrix.inputs, hidden.width)
-        return self._note(Head(hidden=hidden, matrix=matrix, softcap=softcap), matrix.outputs)
+        return self._note(LmHeadOp(hidden=hidden, matrix=matrix, softcap=softcap), matrix.outputs)
 
-    def _note(self, word: Word, width: int) -> Place:
+    def _note(self, word: Op, width: int) -> Value:
         self.words.append(word)
-        return Place(index=len(self.words) - 1, width=width)
+        return Value(index=len(self.words) - 1, width=width)
 
 
 def _same(what: str, given: int, width: int) -> None:

@@ -14,7 +14,7 @@ from headway.recording.format import EngineLine, Recording, SliceLine
 from headway.steptime.fit import STALL, Errors, Measured, errors_of, fit
 from headway.steptime.model import REGIMES, Regime, StepTimeModel, regime, residuals_of
 from headway.steptime.profiles import Profile
-from headway.steptime.shape import MachineLimits, StepShape, shape_of
+from headway.steptime.shape import PeakRates, StepShape, shape_of
 from headway.types import Slice
 
 
@@ -62,14 +62,12 @@ def measured_steps(recording: Recording) -> Iterator[Measured]:
             yield recorded_shape(step.slices, window), step.cycle
 
 
-def fit_recording(recording: Recording, *, machine: MachineLimits | None = None) -> Profile:
+def fit_recording(recording: Recording, *, machine: PeakRates | None = None) -> Profile:
     """The profile of one engine; raises as `fit_recordings` does."""
     return fit_recordings([recording], machine=machine)
 
 
-def fit_recordings(
-    recordings: Sequence[Recording], *, machine: MachineLimits | None = None
-) -> Profile:
+def fit_recordings(recordings: Sequence[Recording], *, machine: PeakRates | None = None) -> Profile:
     """The profile of the last recording's engine, from all recordings of its like.
 
     `machine` replaces the limits that were recorded. Raises `InvalidRequest` where there are too

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from headway.steptime.shape import MachineLimits, ModelSizes
+from headway.steptime.shape import ModelSizes, PeakRates
 from headway.types import FinishReason, Limits
 
 
@@ -40,7 +40,7 @@ class EngineLine:
     num_blocks: int
     block_size: int
     sizes: ModelSizes
-    machine: MachineLimits | None = None
+    machine: PeakRates | None = None
     """None where the machine was never measured."""
 
 

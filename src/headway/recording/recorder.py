@@ -14,9 +14,9 @@ from typing import Protocol
 
 from headway.recording.format import EngineLine, Line, RequestLine, SliceLine, StepLine
 from headway.scheduling.sequence import salt_of
-from headway.scheduling.stats import Leftover
+from headway.scheduling.stats import IdleStats
 from headway.types import FinishReason, Request, StepPlan, StepResult, TokenEvent
-from headway.types.block_hash import chain
+from headway.types.block_hash import block_hashes
 
 FLUSH_SECONDS = 1.0
 """Lines of a busy engine are in their place no later than this."""
@@ -53,7 +53,7 @@ class _Seen:
     plan: StepPlan
     seconds: float
     events: Sequence[TokenEvent]
-    leftover: Leftover
+    leftover: IdleStats
     began: float
     ended: float | None = None
     """When its cycle was over; its line waits for that."""
@@ -65,7 +65,9 @@ class Recorder:
     `leftover` is asked after every step.
     """
 
-    def __init__(self, *, engine: EngineLine, leftover: Callable[[], Leftover], sink: Sink) -> None:
+    def __init__(
+        self, *, engine: EngineLine, leftover: Callable[[], IdleStats], sink: Sink
+    ) -> None:
         self._engine = engine
         self._leftover = leftover
         self._sink = sink
@@ -173,7 +175,7 @@ class Recorder:
             return ()
         tokens = [*request.prompt, *request.generated, *life.tokens]
         return tuple(
-            digest.hex()[:_DIGITS] for digest in chain(tokens, self._engine.block_size, salt)
+            digest.hex()[:_DIGITS] for digest in block_hashes(tokens, self._engine.block_size, salt)
         )
 
 

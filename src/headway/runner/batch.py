@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from headway.types import Entry, ResolvedSampling, Slice, StepResult
+from headway.types import NewSequence, ResolvedSampling, Slice, StepResult
 
 NOT_FINITE = "the model's scores were not finite"
 NOTHING_LEFT = "the sampling parameters leave no token to choose"
@@ -38,7 +38,7 @@ class Computed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class SamplingMetadata:
     """One token to be chosen: how, after which tokens, and at which position."""
 
     sampling: ResolvedSampling
@@ -72,7 +72,7 @@ def is_plain(sampling: ResolvedSampling) -> bool:
     )
 
 
-def bad_endings(ask: Ask) -> list[int]:
+def bad_endings(ask: SamplingMetadata) -> list[int]:
     """The last token of each bad word whose other tokens were just generated."""
     generated = ask.generated
     found = []
@@ -83,7 +83,7 @@ def bad_endings(ask: Ask) -> list[int]:
     return found
 
 
-def held_stops(ask: Ask) -> list[int]:
+def held_stops(ask: SamplingMetadata) -> list[int]:
     """The stop tokens, until `min_tokens` have been generated."""
     held = len(ask.generated) < ask.sampling.min_tokens
     return list(ask.sampling.stop_token_ids) if held else []
@@ -92,12 +92,12 @@ def held_stops(ask: Ask) -> list[int]:
 Ints = npt.NDArray[np.int64]
 
 
-class Row:
+class RequestState:
     """One sequence: where its block table is, its tokens so far, how it samples."""
 
     __slots__ = ("broken", "index", "length", "plain", "prompt_len", "sampling", "tokens")
 
-    def __init__(self, index: int, entry: Entry, capacity: int) -> None:
+    def __init__(self, index: int, entry: NewSequence, capacity: int) -> None:
         self.index = index
         self.sampling = entry.sampling
         self.prompt_len = entry.prompt_len
@@ -115,9 +115,9 @@ class Row:
             self.tokens[self.length : end] = part.tokens[self.length - part.start :]
             self.length = end
 
-    def ask(self) -> Ask:
+    def ask(self) -> SamplingMetadata:
         """What the sampler must know to choose the token after the last known one."""
-        return Ask(
+        return SamplingMetadata(
             sampling=self.sampling,
             tokens=self.tokens[: self.length],
             prompt_len=self.prompt_len,
@@ -125,7 +125,7 @@ class Row:
         )
 
 
-class Rows:
+class InputBatch:
     """All sequences that have entered and not ended."""
 
     def __init__(self, *, max_seqs: int, max_len: int, block_size: int) -> None:
@@ -134,15 +134,15 @@ class Rows:
         self._tables: Ints = np.zeros((max_seqs, self._width), dtype=np.int64)
         self._filled: Ints = np.zeros(max_seqs, dtype=np.int64)
         self._free = list(range(max_seqs - 1, -1, -1))
-        self._rows: dict[int, Row] = {}
+        self._rows: dict[int, RequestState] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def enter(self, entry: Entry) -> Row:
+    def enter(self, entry: NewSequence) -> RequestState:
         if not self._free:
             self._grow()
-        row = Row(self._free.pop(), entry, self._max_len)
+        row = RequestState(self._free.pop(), entry, self._max_len)
         self._filled[row.index] = 0
         self._rows[entry.seq] = row
         return row
@@ -153,7 +153,7 @@ class Rows:
         if row is not None:
             self._free.append(row.index)
 
-    def of(self, slices: Sequence[Slice]) -> list[Row]:
+    def of(self, slices: Sequence[Slice]) -> list[RequestState]:
         """The rows of a step's slices, brought up to date with them."""
         rows = [self._rows[part.seq] for part in slices]
         indexes = [row.index for row in rows]
@@ -167,7 +167,7 @@ class Rows:
             row.extend(part)
         return rows
 
-    def tables(self, rows: Sequence[Row]) -> Ints:
+    def tables(self, rows: Sequence[RequestState]) -> Ints:
         """The block tables of rows, [rows, longest] with anything after their own ends."""
         indexes = [row.index for row in rows]
         width = int(self._filled[indexes].max())

@@ -14,7 +14,7 @@ import msgspec
 
 from headway.errors import HeadwayError
 from headway.native.library import choose_isa
-from headway.runner.peak_rates import keep_limits, measure_limits
+from headway.runner.peak_rates import keep_peak_rates, measure_peak_rates
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -28,10 +28,10 @@ def main(given: Sequence[str] | None = None) -> int:
     try:
         isa = None if arguments.torch else choose_isa(arguments.isa)
         for dtype in arguments.dtypes:
-            limits = measure_limits(
+            limits = measure_peak_rates(
                 device=arguments.device, dtype=dtype, threads=arguments.threads, isa=isa
             )
-            keep_limits(limits, isa=isa)
+            keep_peak_rates(limits, isa=isa)
             sys.stdout.buffer.write(msgspec.json.encode(limits) + b"\n")
             sys.stdout.buffer.flush()
     except (HeadwayError, OSError) as error:

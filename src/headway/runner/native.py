@@ -13,16 +13,16 @@ from itertools import chain
 import numpy as np
 
 from headway.native import abi
-from headway.ops.native import Program, Seconds, no_seconds
+from headway.ops.native import CompiledProgram, Seconds, no_seconds
 from headway.ops.native.weights import address
 from headway.ops.protocol import Floats
-from headway.runner.batch import NOT_FINITE, NOTHING_LEFT, Computed, Ints, Row, Rows
-from headway.runner.sampling.native import Choices, Constants, describe
+from headway.runner.batch import NOT_FINITE, NOTHING_LEFT, Computed, InputBatch, Ints, RequestState
+from headway.runner.sampling.native import NativeSampler, SamplingConstants, describe
 from headway.types import Limits, PromptLogprobs, Sampled, Slice, StepPlan, StepResult
 
 _ERRORS: dict[int, str] = {
-    abi.Status.NOT_FINITE: NOT_FINITE,
-    abi.Status.NOTHING_LEFT: NOTHING_LEFT,
+    abi.HwStatus.NOT_FINITE: NOT_FINITE,
+    abi.HwStatus.NOTHING_LEFT: NOTHING_LEFT,
 }
 
 
@@ -33,13 +33,13 @@ class NativeRunner:
     """
 
     def __init__(
-        self, *, program: Program, vocabulary: int, limits: Limits, block_size: int
+        self, *, program: CompiledProgram, vocabulary: int, limits: Limits, block_size: int
     ) -> None:
         self._program = program
-        self._rows = Rows(
+        self._rows = InputBatch(
             max_seqs=limits.max_num_seqs, max_len=limits.max_model_len, block_size=block_size
         )
-        self._constants = Constants(vocabulary=vocabulary)
+        self._constants = SamplingConstants(vocabulary=vocabulary)
         self._seconds: Seconds | None = None
         self._vocabulary = vocabulary
 
@@ -86,7 +86,7 @@ class NativeRunner:
         asked = [self._constants.ask([rows[n] for n in asking], ends[asking] - 1)] if asking else []
         spans = _prompt_spans(slices, rows, ends)
         asked += (describe(rows[n], places, targets, top) for n, places, targets, top in spans)
-        choices = Choices(asked)
+        choices = NativeSampler(asked)
         self._run(slices, rows, counts, choices)
         sampled = _sampled(choices, [(slices[n].seq, rows[n]) for n in asking])
         prompts, done = [], len(asking)
@@ -103,7 +103,11 @@ class NativeRunner:
         return sampled, prompts
 
     def _run(
-        self, slices: Sequence[Slice], rows: Sequence[Row], counts: Ints, choices: Choices
+        self,
+        slices: Sequence[Slice],
+        rows: Sequence[RequestState],
+        counts: Ints,
+        choices: NativeSampler,
     ) -> None:
         """One call into the library; marks the sequences that came out broken."""
         flat = chain.from_iterable(part.tokens for part in slices)
@@ -112,7 +116,7 @@ class NativeRunner:
         tables = np.ascontiguousarray(self._rows.tables(rows))
         broken = np.zeros(len(slices), dtype=np.uint8)
         self._program.run(
-            abi.Step(
+            abi.HwStep(
                 num_tokens=len(tokens),
                 num_slices=len(slices),
                 num_asked=len(choices.asked),
@@ -135,7 +139,7 @@ Span = tuple[int, Ints, Ints, int]
 """A slice, rows of the step, the prompt tokens that follow them, how many others to report."""
 
 
-def _prompt_spans(slices: Sequence[Slice], rows: Sequence[Row], ends: Ints) -> list[Span]:
+def _prompt_spans(slices: Sequence[Slice], rows: Sequence[RequestState], ends: Ints) -> list[Span]:
     """The prompt tokens of this step whose log probabilities somebody wants."""
     found: list[Span] = []
     for n, (part, row) in enumerate(zip(slices, rows, strict=True)):
@@ -150,7 +154,7 @@ def _prompt_spans(slices: Sequence[Slice], rows: Sequence[Row], ends: Ints) -> l
     return found
 
 
-def _sampled(choices: Choices, asking: Sequence[tuple[int, Row]]) -> list[Sampled]:
+def _sampled(choices: NativeSampler, asking: Sequence[tuple[int, RequestState]]) -> list[Sampled]:
     """The tokens that came first among what was asked, or an error of their sequence."""
     tokens, statuses = choices.tokens(), choices.statuses()
     found = []

@@ -15,7 +15,14 @@ from headway.errors import InvalidRequest
 from headway.models import load_model
 from headway.native.abi import CacheKind
 from headway.native.library import choose_isa, load
-from headway.ops.native import CacheMemory, NativeWeights, Program, Recorder, cache_bytes, lower
+from headway.ops.native import (
+    CacheMemory,
+    CompiledProgram,
+    NativeWeights,
+    Tracer,
+    cache_bytes,
+    lower,
+)
 from headway.runner.loaded import LoadedRunner
 from headway.runner.memory import Budget, choose_cache, choose_limits, one_block
 from headway.runner.native import NativeRunner
@@ -49,7 +56,7 @@ def build_native_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
     free = machine.available_memory()
     weights = NativeWeights(source.folder / WEIGHTS)
     model = load_model(source.config, weights, length=limits.max_model_len)
-    recorder = Recorder()
+    recorder = Tracer()
     model.logits(recorder, model.forward(recorder))
     asked = config.gpu_memory_utilization
     budget = Budget(
@@ -65,7 +72,7 @@ def build_native_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
     limits, shape = choose_cache(config, one, limits, budget, cache_bytes(library, one, kind))
     cache = CacheMemory(library, shape, kind)
     cache.touch_ahead(_FIRST_CACHE)
-    program = Program(
+    program = CompiledProgram(
         library,
         lower(recorder.words, weights.matrices),
         weights,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headway import machine
 from headway.errors import EngineError
-from headway.native.abi import Form
+from headway.native.abi import HwForm
 from headway.native.library import load
 
 SECONDS = 0.1
@@ -19,14 +19,14 @@ def measure(*, dtype: str, threads: int, isa: str, seconds: float = SECONDS) -> 
 
     `dtype` is a form of weights, whose products' instruction is measured.
     """
-    if dtype.upper() not in Form.__members__:
+    if dtype.upper() not in HwForm.__members__:
         raise EngineError(f"the native kernels have no form {dtype}")
     library = load()
     pool = library.hw_pool_create(threads, None)
     if pool is None:
         raise EngineError(f"{threads} compute threads could not be started")
     try:
-        form, name = Form[dtype.upper()], isa.encode()
+        form, name = HwForm[dtype.upper()], isa.encode()
         arithmetic: float = library.hw_measure_arithmetic(pool, name, form, seconds)
         bandwidth: float = library.hw_measure_bandwidth(pool, name, memory_to_read(), seconds)
     finally:

@@ -19,7 +19,7 @@ import msgspec
 from headway import machine
 from headway.config import cache_home
 from headway.errors import EngineError
-from headway.steptime.shape import MachineLimits
+from headway.steptime.shape import PeakRates
 
 _VERSION = 1
 
@@ -31,32 +31,32 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     version: int
     kernels: str
-    limits: MachineLimits
+    limits: PeakRates
 
 
-def limits_here(*, device: str, dtype: str, threads: int, isa: str | None) -> MachineLimits | None:
+def peak_rates_here(*, device: str, dtype: str, threads: int, isa: str | None) -> PeakRates | None:
     """The limits of a device of this machine: kept ones, else measured now and kept.
 
     `isa` names the native kernels' instruction set, and is None where PyTorch computes. None where
     they cannot be measured, which is logged: nothing but figures depends on them.
     """
     name = device_name(device)
-    limits = kept_limits(name, dtype=dtype, threads=threads, isa=isa)
+    limits = kept_peak_rates(name, dtype=dtype, threads=threads, isa=isa)
     if limits is not None:
         return limits
     try:
-        limits = measure_limits(device=device, dtype=dtype, threads=threads, isa=isa)
+        limits = measure_peak_rates(device=device, dtype=dtype, threads=threads, isa=isa)
     except EngineError as error:
         logger.warning("the machine's limits are not known: %s", error)
         return None
     try:
-        keep_limits(limits, isa=isa)
+        keep_peak_rates(limits, isa=isa)
     except OSError as error:
         logger.warning("the machine's limits will be measured again at the next start: %s", error)
     return limits
 
 
-def measure_limits(*, device: str, dtype: str, threads: int, isa: str | None) -> MachineLimits:
+def measure_peak_rates(*, device: str, dtype: str, threads: int, isa: str | None) -> PeakRates:
     """Measure now, which takes some tenths of a second; raises `EngineError` where it fails."""
     if isa is not None:
         from headway.runner.native_peak_rates import measure
@@ -68,7 +68,7 @@ def measure_limits(*, device: str, dtype: str, threads: int, isa: str | None) ->
         arithmetic, bandwidth = measure_torch(device=device, dtype=dtype, threads=threads)
     if not all(math.isfinite(rate) and rate > 0 for rate in (arithmetic, bandwidth)):
         raise EngineError(f"measuring {dtype} gave {arithmetic} operations and {bandwidth} bytes/s")
-    return MachineLimits(
+    return PeakRates(
         device=device_name(device),
         arithmetic=arithmetic,
         bandwidth=bandwidth,
@@ -77,7 +77,7 @@ def measure_limits(*, device: str, dtype: str, threads: int, isa: str | None) ->
     )
 
 
-def kept_limits(name: str, *, dtype: str, threads: int, isa: str | None) -> MachineLimits | None:
+def kept_peak_rates(name: str, *, dtype: str, threads: int, isa: str | None) -> PeakRates | None:
     """What was measured before for the device of this name, if anything was."""
     path = _path(name, dtype, threads, isa)
     try:
@@ -92,7 +92,7 @@ def kept_limits(name: str, *, dtype: str, threads: int, isa: str | None) -> Mach
     return limits if same and min(limits.arithmetic, limits.bandwidth) > 0 else None
 
 
-def keep_limits(limits: MachineLimits, *, isa: str | None) -> None:
+def keep_peak_rates(limits: PeakRates, *, isa: str | None) -> None:
     """Keep them for the starts to come, in place of earlier ones; raises `OSError`."""
     path = _path(limits.device, limits.dtype, limits.threads, isa)
     path.parent.mkdir(parents=True, exist_ok=True)

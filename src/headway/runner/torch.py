@@ -19,15 +19,15 @@ from torch import Tensor
 from headway.models import Model
 from headway.ops.reference import (
     Batch,
-    Cache,
     HostBatch,
+    KVCache,
     ReferenceBackend,
     ReferenceOps,
     ReferenceWeights,
 )
-from headway.runner.batch import NOT_FINITE, NOTHING_LEFT, Computed, Ints, Row, Rows
-from headway.runner.sampling.logprobs import describe
-from headway.runner.sampling.steps import choose
+from headway.runner.batch import NOT_FINITE, NOTHING_LEFT, Computed, InputBatch, Ints, RequestState
+from headway.runner.sampling.logprobs import gather_logprobs
+from headway.runner.sampling.steps import sample
 from headway.types import (
     Limits,
     PromptLogprobs,
@@ -69,14 +69,14 @@ class TorchRunner:
         model: Model,
         backend: ReferenceBackend,
         weights: ReferenceWeights,
-        cache: Cache,
+        cache: KVCache,
         limits: Limits,
     ) -> None:
         self._model = model
         self._backend = backend
         self._weights = weights
         self._cache = cache
-        self._rows = Rows(
+        self._rows = InputBatch(
             max_seqs=limits.max_num_seqs,
             max_len=limits.max_model_len,
             block_size=cache.shape.block_size,
@@ -113,7 +113,7 @@ class TorchRunner:
             )
         )
 
-    def _batch(self, slices: Sequence[Slice], rows: Sequence[Row]) -> Batch:
+    def _batch(self, slices: Sequence[Slice], rows: Sequence[RequestState]) -> Batch:
         counts = np.array([len(part.tokens) for part in slices], dtype=np.int64)
         tokens = chain.from_iterable(part.tokens for part in slices)
         host = HostBatch(
@@ -130,7 +130,11 @@ class TorchRunner:
         return Forward(model=self._model, words=words, hidden=self._model.forward(words))
 
     def _sample(
-        self, slices: Sequence[Slice], rows: Sequence[Row], forward: Forward, ends: list[int]
+        self,
+        slices: Sequence[Slice],
+        rows: Sequence[RequestState],
+        forward: Forward,
+        ends: list[int],
     ) -> list[Sampled]:
         """The next token of every slice that samples, in the plan's order."""
         asking = [n for n, part in enumerate(slices) if part.sample]
@@ -146,7 +150,11 @@ class TorchRunner:
         return sampled
 
     def _prompts(
-        self, slices: Sequence[Slice], rows: Sequence[Row], forward: Forward, ends: list[int]
+        self,
+        slices: Sequence[Slice],
+        rows: Sequence[RequestState],
+        forward: Forward,
+        ends: list[int],
     ) -> Iterator[PromptLogprobs]:
         """Log probabilities of the prompt tokens that follow a token of this step."""
         for part, row, end in zip(slices, rows, ends, strict=True):
@@ -160,11 +168,11 @@ class TorchRunner:
             for begin in range(0, len(targets), self._chunk):
                 some = targets[begin : begin + self._chunk]
                 places = range(first + begin, first + begin + len(some))
-                found += describe(forward.scores(list(places)), some, [top] * len(some))
+                found += gather_logprobs(forward.scores(list(places)), some, [top] * len(some))
             yield PromptLogprobs(seq=part.seq, start=part.start + 1, logprobs=tuple(found))
 
 
-def _mark_broken(hidden: Tensor, ends: Ints, rows: Sequence[Row]) -> None:
+def _mark_broken(hidden: Tensor, ends: Ints, rows: Sequence[RequestState]) -> None:
     finite = torch.isfinite(hidden.sum(-1, dtype=torch.float32)).cpu().numpy()
     if not finite.all():
         for token in np.flatnonzero(~finite):
@@ -172,12 +180,12 @@ def _mark_broken(hidden: Tensor, ends: Ints, rows: Sequence[Row]) -> None:
 
 
 def _choose(
-    scores: Tensor, rows: Sequence[Row]
+    scores: Tensor, rows: Sequence[RequestState]
 ) -> list[tuple[int, TokenLogprobs | None, str | None]]:
     """Token, log probabilities and error of each row; a row with an error has token 0."""
     finite: list[bool] = torch.isfinite(scores.sum(-1, dtype=torch.float32)).tolist()
     whole = [fine and not row.broken for fine, row in zip(finite, rows, strict=True)]
-    tokens = choose(scores, [row.ask() for row in rows])
+    tokens = sample(scores, [row.ask() for row in rows])
     chosen = [
         n
         for n, row in enumerate(rows)
@@ -187,7 +195,7 @@ def _choose(
         dict(
             zip(
                 chosen,
-                describe(
+                gather_logprobs(
                     scores[chosen],
                     [tokens[n] or 0 for n in chosen],
                     [rows[n].sampling.logprobs or 0 for n in chosen],

@@ -27,8 +27,8 @@ from math import ceil
 
 from headway.errors import InvalidRequest, RequestTooLarge
 from headway.scheduling.block_pool import BlockPool
-from headway.scheduling.prefix_cache import Prefixes
-from headway.scheduling.queues import Line
+from headway.scheduling.prefix_cache import PrefixCache
+from headway.scheduling.queues import RequestQueue
 from headway.scheduling.sequence import Sequence
 from headway.types import Limits, Request
 
@@ -106,7 +106,7 @@ class LengthEstimate:
         return max(1, self._typical - generated, generated // 2)
 
 
-class Forecast:
+class KVEstimate:
     """The block use that is predicted for the sequences on board.
 
     With `reserve_all` nothing is predicted: everybody counts with all the tokens that its caller
@@ -114,7 +114,12 @@ class Forecast:
     """
 
     def __init__(
-        self, pool: BlockPool, lengths: LengthEstimate, running: Line, *, reserve_all: bool = False
+        self,
+        pool: BlockPool,
+        lengths: LengthEstimate,
+        running: RequestQueue,
+        *,
+        reserve_all: bool = False,
     ) -> None:
         self._pool = pool
         self._lengths = lengths
@@ -162,11 +167,17 @@ class Forecast:
         return steady + peak_blocks(growing, size)
 
 
-class Offers:
+class Candidates:
     """`Waiting` of the policies, for one step."""
 
     def __init__(
-        self, *, waiting: Line, forecast: Forecast | None, prefixes: Prefixes, seats: int, step: int
+        self,
+        *,
+        waiting: RequestQueue,
+        forecast: KVEstimate | None,
+        prefixes: PrefixCache,
+        seats: int,
+        step: int,
     ) -> None:
         self._waiting = waiting
         self._forecast = forecast

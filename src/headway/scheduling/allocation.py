@@ -7,20 +7,20 @@ always goes on, and nobody loses anything to somebody behind.
 
 from __future__ import annotations
 
-from headway.scheduling.admission import Offers, blocks_for
+from headway.scheduling.admission import Candidates, blocks_for
 from headway.scheduling.policy import Decision
-from headway.scheduling.queues import Roster
+from headway.scheduling.queues import Queues
 from headway.scheduling.sequence import Sequence
 from headway.types import Limits
 
-Grants = dict[Sequence, int]
+ScheduledTokens = dict[Sequence, int]
 
 
 def allocate(
-    decision: Decision, *, offers: Offers, roster: Roster, limits: Limits, step: int
-) -> Grants:
+    decision: Decision, *, offers: Candidates, roster: Queues, limits: Limits, step: int
+) -> ScheduledTokens:
     """Tokens for each sequence of the step, with the blocks to store them."""
-    grants: Grants = {}
+    grants: ScheduledTokens = {}
     boarding: list[tuple[Sequence, int]] = []
     partial_left = limits.max_num_partial_prefills
     size, live = roster.pool.block_size, roster.live
@@ -51,9 +51,9 @@ def allocate(
 def _board(
     boarding: list[tuple[Sequence, int]],
     *,
-    offers: Offers,
-    roster: Roster,
-    grants: Grants,
+    offers: Candidates,
+    roster: Queues,
+    grants: ScheduledTokens,
     partial_left: int,
 ) -> None:
     """Seat the offered sequences that were decided on; the others give their hits back."""
@@ -73,7 +73,7 @@ def _board(
 
 
 def _make_room(
-    seq: Sequence, wanted: int, *, offers: Offers, roster: Roster, grants: Grants
+    seq: Sequence, wanted: int, *, offers: Candidates, roster: Queues, grants: ScheduledTokens
 ) -> int:
     """Room for one token at least, if those behind can give it; how many of `wanted` fit.
 
@@ -94,7 +94,7 @@ def _make_room(
     return min(wanted, room)
 
 
-def _victim_behind(seq: Sequence, roster: Roster) -> Sequence | None:
+def _victim_behind(seq: Sequence, roster: Queues) -> Sequence | None:
     for other in reversed(roster.running.sequences):
         if other is seq:
             break
@@ -103,13 +103,13 @@ def _victim_behind(seq: Sequence, roster: Roster) -> Sequence | None:
     return None
 
 
-def _room(seq: Sequence, roster: Roster) -> int:
+def _room(seq: Sequence, roster: Queues) -> int:
     """Tokens that the sequence can store now, taking every free block if need be."""
     pool = roster.pool
     return (len(seq.blocks) + pool.free) * pool.block_size - seq.computed
 
 
-def _take_blocks(seq: Sequence, count: int, roster: Roster) -> None:
+def _take_blocks(seq: Sequence, count: int, roster: Queues) -> None:
     size = roster.pool.block_size
     if seq.computed + count > len(seq.blocks) * size:
         needed = blocks_for(seq.computed + count, size) - len(seq.blocks)

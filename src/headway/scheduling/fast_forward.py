@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Seq
 from typing import NamedTuple
 
-from headway.scheduling.queues import Line, Roster
+from headway.scheduling.queues import Queues, RequestQueue
 from headway.scheduling.sequence import Sequence
 
 TAKES, SEALS = 0, 1
 
 
-class Quiet(NamedTuple):
+class FastForward(NamedTuple):
     """Steps in which every running sequence decodes a token, and nobody leaves before the last."""
 
     steps: int
@@ -27,10 +27,10 @@ class Quiet(NamedTuple):
     """Of each of them."""
 
 
-class ClosedLine:
+class ClosedQueue:
     """`Waiting` of the policies when nobody may board; it knows whether a policy cared."""
 
-    def __init__(self, waiting: Line) -> None:
+    def __init__(self, waiting: RequestQueue) -> None:
         self._waiting = waiting
         self.looked = False
 
@@ -80,7 +80,7 @@ def steps_with_room(running: Seq[Sequence], most: int, *, free: int, block_size:
     return low
 
 
-def advance(roster: Roster, steps: int, tokens: Mapping[int, Seq[int]], *, last_step: int) -> None:
+def advance(roster: Queues, steps: int, tokens: Mapping[int, Seq[int]], *, last_step: int) -> None:
     """Every running sequence makes so many decodes; `tokens` has what each of them sampled.
 
     A block is taken when the step that needs it is planned, and sealed when the step that fills it

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.sequence import Sequence
-from headway.types.block_hash import chain
+from headway.types.block_hash import block_hashes
 
 
-class Prefixes:
+class PrefixCache:
     """The prefix side of one block pool."""
 
     def __init__(self, pool: BlockPool) -> None:
@@ -23,7 +23,7 @@ class Prefixes:
     def name(self, seq: Sequence) -> None:
         """Name the full blocks of the tokens known so far that have no name yet."""
         if seq.salt is not None:
-            seq.hashes += chain(seq.tokens, self._pool.block_size, seq.salt, seq.hashes)
+            seq.hashes += block_hashes(seq.tokens, self._pool.block_size, seq.salt, seq.hashes)
 
     def place(self, seq: Sequence, step: int) -> None:
         """Give a sequence without blocks its hits and make it a leader, or hold it.

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from operator import attrgetter
 
 from headway.scheduling.block_pool import BlockPool
-from headway.scheduling.prefix_cache import Prefixes
+from headway.scheduling.prefix_cache import PrefixCache
 from headway.scheduling.sequence import Sequence
 
 _order = attrgetter("order")
 
 
-class Line:
+class RequestQueue:
     """Sorted on entry; iterating costs nothing, entry and exit cost a binary search."""
 
     __slots__ = ("sequences",)
@@ -40,14 +40,14 @@ class Line:
         del self.sequences[bisect_left(self.sequences, seq.order, key=_order)]
 
 
-class Roster:
+class Queues:
     """The lines of those who wait and those who run, and an index of both."""
 
     def __init__(self, pool: BlockPool) -> None:
         self.pool = pool
-        self.prefixes = Prefixes(pool)
-        self.waiting = Line()
-        self.running = Line()
+        self.prefixes = PrefixCache(pool)
+        self.waiting = RequestQueue()
+        self.running = RequestQueue()
         self.live: dict[int, Sequence] = {}
         self.by_request: dict[str, Sequence] = {}
         self.departed = 0

@@ -12,19 +12,19 @@ from collections.abc import Sequence as Seq
 from dataclasses import replace
 
 from headway.errors import InvalidRequest
-from headway.scheduling.admission import Forecast, LengthEstimate, Offers, check_request
-from headway.scheduling.allocation import Grants, allocate
+from headway.scheduling.admission import Candidates, KVEstimate, LengthEstimate, check_request
+from headway.scheduling.allocation import ScheduledTokens, allocate
 from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.fast_forward import (
-    ClosedLine,
-    Quiet,
+    ClosedQueue,
+    FastForward,
     advance,
     all_decode,
     steps_until_an_end,
     steps_with_room,
 )
 from headway.scheduling.policy import Policy, View, Waiting
-from headway.scheduling.queues import Roster
+from headway.scheduling.queues import Queues
 from headway.scheduling.sequence import (
     Sequence,
     end_event,
@@ -33,11 +33,11 @@ from headway.scheduling.sequence import (
     new_sequence,
     token_event,
 )
-from headway.scheduling.stats import Idle, Leftover, SchedulerStats
+from headway.scheduling.stats import Idle, IdleStats, SchedulerStats
 from headway.types import (
-    Entry,
     FinishReason,
     Limits,
+    NewSequence,
     Request,
     Sampled,
     Slice,
@@ -65,7 +65,7 @@ class Scheduler:
         self._policy = policy
         self._prefix_caching = prefix_caching
         self._reserve_all = reserve_all
-        self._roster = Roster(pool)
+        self._roster = Queues(pool)
         self._lengths = lengths or LengthEstimate()
         # The head of the line, for whom there was no memory, and the roster's relief at that time.
         self._refused: tuple[Sequence, int] | None = None
@@ -150,7 +150,7 @@ class Scheduler:
         self._stats.computed_tokens += tokens
         return events
 
-    def quiet_steps(self, now: float, most: int) -> Quiet:
+    def quiet_steps(self, now: float, most: int) -> FastForward:
         """How many of the next `most` steps are certain to be one decode of everybody on board.
 
         The last of them may end somebody. Certain as far as the scheduler can know: within `most`
@@ -159,18 +159,18 @@ class Scheduler:
         roster = self._roster
         running = roster.running.sequences
         if not running or most < 1 or not self._policy.timeless:
-            return Quiet(0)
-        line = ClosedLine(roster.waiting)
+            return FastForward(0)
+        line = ClosedQueue(roster.waiting)
         decision = self._policy.decide(self._view(now, line))
         if line.looked and self._may_board():
-            return Quiet(0)
+            return FastForward(0)
         if not all_decode(decision.shares, running):
-            return Quiet(0)
+            return FastForward(0)
         most = min(most, steps_until_an_end(running))
         steps = steps_with_room(running, most, free=self.pool.free, block_size=self.pool.block_size)
-        return Quiet(steps, decision.idle_slots)
+        return FastForward(steps, decision.idle_slots)
 
-    def advance(self, quiet: Quiet, tokens: Mapping[int, Seq[int]]) -> list[TokenEvent]:
+    def advance(self, quiet: FastForward, tokens: Mapping[int, Seq[int]]) -> list[TokenEvent]:
         """Do what planning and committing these quiet steps would; what those that end hear.
 
         `quiet` is the last answer of `quiet_steps`, or a part of it, with nothing done in between;
@@ -204,9 +204,9 @@ class Scheduler:
             preemptions=self._roster.preemptions,
         )
 
-    def leftover(self) -> Leftover:
+    def leftover(self) -> IdleStats:
         """The part of `stats` that a recording has of every step; costs next to nothing."""
-        return Leftover(self._stats.idle_slots, len(self._roster.waiting))
+        return IdleStats(self._stats.idle_slots, len(self._roster.waiting))
 
     @property
     def has_work(self) -> bool:
@@ -217,15 +217,15 @@ class Scheduler:
         """Raise `AssertionError` if blocks or sequences are lost or in two places."""
         self._roster.check()
 
-    def _make_offers(self, step: int) -> Offers:
+    def _make_offers(self, step: int) -> Candidates:
         roster = self._roster
         seats = self._width - len(roster.running)
         forecast = None
         if self._may_board():
-            forecast = Forecast(
+            forecast = KVEstimate(
                 self.pool, self._lengths, roster.running, reserve_all=self._reserve_all
             )
-        return Offers(
+        return Candidates(
             waiting=roster.waiting,
             forecast=forecast,
             prefixes=roster.prefixes,
@@ -261,7 +261,7 @@ class Scheduler:
             block_size=self.pool.block_size,
         )
 
-    def _write_plan(self, grants: Grants, now: float) -> StepPlan:
+    def _write_plan(self, grants: ScheduledTokens, now: float) -> StepPlan:
         slices, entries = [], []
         for seq, count in grants.items():
             if not seq.entered:
@@ -283,7 +283,7 @@ class Scheduler:
             ended=self._roster.take_left(),
         )
 
-    def _enter(self, seq: Sequence, now: float) -> Entry:
+    def _enter(self, seq: Sequence, now: float) -> NewSequence:
         """Tell the runner of a sequence; the first time, count what the prefix cache gave it."""
         seq.entered = True
         prompt_len = len(seq.request.prompt)
@@ -293,7 +293,7 @@ class Scheduler:
             if seq.salt is not None and not seq.wants_prompt_logprobs:
                 self._stats.prefix_queries += prompt_len
                 self._stats.prefix_hits += seq.cached_tokens
-        return Entry(
+        return NewSequence(
             seq=seq.id,
             tokens=tuple(seq.tokens),
             prompt_len=prompt_len,

@@ -13,7 +13,7 @@ class Idle:
     until: float | None = None
 
 
-class Leftover(NamedTuple):
+class IdleStats(NamedTuple):
     """What the last step had no use for: free slots that stayed empty, and requests that wait."""
 
     idle_slots: int

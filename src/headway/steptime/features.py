@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from headway.steptime.shape import MachineLimits, ModelSizes, StepShape
+from headway.steptime.shape import ModelSizes, PeakRates, StepShape
 
 FIXED = 1e-3
 """Seconds of the constant feature."""
@@ -58,7 +58,7 @@ PRIOR = Features(
 """Coefficients before any data."""
 
 
-def features(shape: StepShape, sizes: ModelSizes, machine: MachineLimits) -> Features:
+def features(shape: StepShape, sizes: ModelSizes, machine: PeakRates) -> Features:
     """The features of a step."""
     rate, bandwidth = machine.arithmetic, machine.bandwidth
     token = sizes.token_ops / rate
@@ -95,7 +95,7 @@ def weights_read(tokens: int, sizes: ModelSizes) -> float:
     return sizes.token_bytes - sizes.expert_bytes * spared
 
 
-def roofline_seconds(shape: StepShape, sizes: ModelSizes, machine: MachineLimits) -> float:
+def roofline_seconds(shape: StepShape, sizes: ModelSizes, machine: PeakRates) -> float:
     """The least time a step can take: all its arithmetic, or all its reading, whichever is more."""
     full, near = sizes.full_layers, sizes.window_layers
     pairs = full * (shape.decode_context + shape.prefill_pairs)

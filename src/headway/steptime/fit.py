@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from headway.errors import InvalidRequest
 from headway.steptime.features import PRIOR, Features, features
 from headway.steptime.model import StepTimeModel, interpolated
-from headway.steptime.shape import MachineLimits, ModelSizes, StepShape
+from headway.steptime.shape import ModelSizes, PeakRates, StepShape
 
 STALL = 3.0
 """A step that takes so many times its prediction has stalled."""
@@ -51,7 +51,7 @@ class Fit:
 
 
 def fit(
-    steps: Iterable[Measured], sizes: ModelSizes, machine: MachineLimits
+    steps: Iterable[Measured], sizes: ModelSizes, machine: PeakRates
 ) -> tuple[StepTimeModel, Fit]:
     """The model that fits these steps best; raises `InvalidRequest` for too few of them."""
     measured = [(shape, seconds) for shape, seconds in steps if seconds > 0.0 and shape.tokens]

@@ -24,7 +24,7 @@ from headway.steptime.features import (
     roofline_seconds,
     weights_read,
 )
-from headway.steptime.shape import MachineLimits, ModelSizes, StepShape
+from headway.steptime.shape import ModelSizes, PeakRates, StepShape
 
 POINTS = 129
 """Quantiles that are kept of a regime, evenly spaced from the least to the most."""
@@ -116,7 +116,7 @@ class StepTimeModel:
     def __init__(
         self,
         sizes: ModelSizes,
-        machine: MachineLimits,
+        machine: PeakRates,
         coefficients: Features = PRIOR,
     ) -> None:
         self.sizes = sizes

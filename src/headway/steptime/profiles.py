@@ -24,7 +24,7 @@ from headway.errors import InvalidRequest
 from headway.steptime.features import Features
 from headway.steptime.fit import Fit
 from headway.steptime.model import Residuals, StepTimeModel
-from headway.steptime.shape import MachineLimits, ModelSizes
+from headway.steptime.shape import ModelSizes, PeakRates
 from headway.types import Limits
 
 VERSION = 1
@@ -42,7 +42,7 @@ class Profile:
     """Where steps are computed: "cpu", "cuda:0", or the name of a device in a data file."""
     threads: int
     sizes: ModelSizes
-    machine: MachineLimits
+    machine: PeakRates
     coefficients: Features
     residuals: Residuals
     fit: Fit | None

@@ -114,7 +114,7 @@ class ModelSizes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MachineLimits:
+class PeakRates:
     """What a machine can do at most, with one number format and number of threads."""
 
     device: str

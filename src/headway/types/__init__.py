@@ -7,8 +7,8 @@ the plan tower, the tensor tower, the simulator and the wire can share them.
 from headway.types.request import FinishReason, Request, TokenEvent
 from headway.types.sampling import ResolvedSampling, SamplingParams
 from headway.types.step import (
-    Entry,
     Limits,
+    NewSequence,
     PromptLogprobs,
     Sampled,
     Slice,
@@ -18,9 +18,9 @@ from headway.types.step import (
 )
 
 __all__ = [
-    "Entry",
     "FinishReason",
     "Limits",
+    "NewSequence",
     "PromptLogprobs",
     "Request",
     "ResolvedSampling",

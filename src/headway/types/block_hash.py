@@ -15,7 +15,7 @@ DIGEST_BYTES = 16
 WORD_BYTES = 8
 
 
-def chain(
+def block_hashes(
     tokens: Sequence[int], block_size: int, salt: bytes, parents: Sequence[bytes] = ()
 ) -> list[bytes]:
     """Digests of the full blocks of `tokens` that come after those named by `parents`.

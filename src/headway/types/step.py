@@ -44,7 +44,7 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class NewSequence:
     """What a runner must know of a sequence before its first slice (and after a preemption).
 
     `tokens` are all tokens known at that time, of which the first `prompt_len` are the prompt and
@@ -67,7 +67,7 @@ class StepPlan:
 
     step: int
     slices: Seq[Slice]
-    entries: Seq[Entry] = ()
+    entries: Seq[NewSequence] = ()
     ended: Seq[int] = ()
 
 

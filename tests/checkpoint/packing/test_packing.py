@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from headway.checkpoint.cast import widen
 from headway.checkpoint.packing import (
-    FORMS,
     PANEL_ROWS,
+    WEIGHT_FORMATS,
     Blocks,
-    Form,
-    Matrix,
+    PackedShape,
+    WeightFormat,
     code_blocks,
     code_rows,
     decode,
@@ -49,24 +49,24 @@ def random_blocks(rows: int, inputs: int, seed: int = 0) -> Blocks:
     )
 
 
-def packed_rows(values: Any, form: Form) -> Any:
+def packed_rows(values: Any, form: WeightFormat) -> Any:
     """One matrix packed in one go: uint8 [panels, panel bytes]."""
     return np.concatenate([pack(part) for part in stacked([[code_rows(values, form)]])])
 
 
-def weights_in(packed: Any, form: Form, inputs: int) -> Any:
+def weights_in(packed: Any, form: WeightFormat, inputs: int) -> Any:
     return decode(unpack(packed, form, inputs), inputs)
 
 
 @given(rows=SIZES, inputs=SIZES, form=st.sampled_from(["float32", "bfloat16"]))
 @settings(deadline=None)
-def test_plain_forms_come_back_exactly(rows: int, inputs: int, form: Form) -> None:
+def test_plain_forms_come_back_exactly(rows: int, inputs: int, form: WeightFormat) -> None:
     values = random_rows(rows, inputs)
     if form == "bfloat16":
         values = widen((values.view(np.uint32) >> 16).astype(np.uint16))
     packed = packed_rows(values, form)
     assert packed.shape == (-(-rows // 32), panel_bytes(form, inputs))
-    assert packed.size == Matrix(form=form, outputs=rows, inputs=inputs).bytes
+    assert packed.size == PackedShape(form=form, outputs=rows, inputs=inputs).bytes
     found = weights_in(packed, form, inputs)
     np.testing.assert_array_equal(found[:rows], values)
     assert not found[rows:].any()
@@ -160,8 +160,8 @@ def test_nibbles_lie_where_the_header_says() -> None:
         assert scales[32 + inner] == blocks.minimum[n, k // 32]
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_paddings_are_zero_weights(form: Form) -> None:
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
+def test_paddings_are_zero_weights(form: WeightFormat) -> None:
     packed = packed_rows(random_rows(33, 96), form)
     found = decode(unpack(packed, form, 96), padded(96))
     assert not found[:, 96:].any()
@@ -172,9 +172,9 @@ def test_paddings_are_zero_weights(form: Form) -> None:
     assert set(np.unique(nothing)) == ({0, 128} if form == "int8" else {0})
 
 
-@given(inner=SIZES, form=st.sampled_from(FORMS), seed=st.integers(0, 9))
+@given(inner=SIZES, form=st.sampled_from(WEIGHT_FORMATS), seed=st.integers(0, 9))
 @settings(deadline=None, max_examples=40)
-def test_gate_and_up_are_interleaved(inner: int, form: Form, seed: int) -> None:
+def test_gate_and_up_are_interleaved(inner: int, form: WeightFormat, seed: int) -> None:
     gate, up = random_rows(inner, 64, seed), random_rows(inner, 64, seed + 1)
     cut = inner // 3
     streams = [
@@ -182,7 +182,11 @@ def test_gate_and_up_are_interleaved(inner: int, form: Form, seed: int) -> None:
         for values in (gate, up)
     ]
     packed = np.concatenate([pack(part) for part in interleaved(*streams)])
-    assert len(packed) == -(-inner // 16) == Matrix(form=form, outputs=2 * inner, inputs=64).panels
+    assert (
+        len(packed)
+        == -(-inner // 16)
+        == PackedShape(form=form, outputs=2 * inner, inputs=64).panels
+    )
     found = weights_in(packed, form, 64).reshape(-1, 2, 16, 64)
     expected = [decode(code_rows(values, form), 64) for values in (gate, up)]
     for place, values in enumerate(expected):
@@ -206,10 +210,10 @@ def test_biases_follow_their_rows(inner: int) -> None:
 
 @given(
     counts=st.lists(st.integers(0, 700), min_size=1, max_size=5).filter(any),
-    form=st.sampled_from(FORMS),
+    form=st.sampled_from(WEIGHT_FORMATS),
 )
 @settings(deadline=None, max_examples=25)
-def test_chunks_of_any_size_give_the_same_panels(counts: list[int], form: Form) -> None:
+def test_chunks_of_any_size_give_the_same_panels(counts: list[int], form: WeightFormat) -> None:
     values = random_rows(sum(counts), 32)
     whole = packed_rows(values, form)
     chunks = np.split(values, np.cumsum(counts)[:-1])
@@ -222,10 +226,10 @@ def test_chunks_of_any_size_give_the_same_panels(counts: list[int], form: Form) 
 @given(
     seed=st.integers(0, 10_000),
     size=st.sampled_from([0.0, 1e-45, 1e-38, 1e-7, 1.0, 32768.0]),
-    form=st.sampled_from(FORMS),
+    form=st.sampled_from(WEIGHT_FORMATS),
 )
 @settings(deadline=None)
-def test_extreme_weights_stay_finite(seed: int, size: float, form: Form) -> None:
+def test_extreme_weights_stay_finite(seed: int, size: float, form: WeightFormat) -> None:
     random = np.random.default_rng(seed)
     values = random.standard_normal((4, 64)) * size * random.choice([1e-3, 1.0], (4, 64))
     values[random.random((4, 64)) < 0.05] = size
@@ -247,10 +251,10 @@ def test_what_cannot_be_packed() -> None:
 
 
 def test_a_matrix_describes_itself() -> None:
-    matrix = Matrix(form="int4", outputs=960, inputs=576)
+    matrix = PackedShape(form="int4", outputs=960, inputs=576)
     assert str(matrix) == "int4 960 576"
-    assert Matrix.parse(str(matrix)) == matrix
+    assert PackedShape.parse(str(matrix)) == matrix
     assert matrix.bytes == 30 * 18 * 640
     for text in ("", "int4 960", "int3 960 576", "int4 -1 5", "int4 1 2 3"):
         with pytest.raises(ModelError):
-            Matrix.parse(text)
+            PackedShape.parse(text)

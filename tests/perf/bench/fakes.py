@@ -7,12 +7,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from headway.perf.bench.run_load import Answer
-from headway.perf.workload.workload import Job, Segment, Workload
+from headway.perf.bench.run_load import ClientResponse
+from headway.perf.workload.workload import Segment, Workload, WorkloadRequest
 
 
-def job(prompt: int = 4, output: int = 3, *, cap: int | None = None, at: float = 0.0) -> Job:
-    return Job(
+def job(
+    prompt: int = 4, output: int = 3, *, cap: int | None = None, at: float = 0.0
+) -> WorkloadRequest:
+    return WorkloadRequest(
         segments=(Segment(prompt * 1000 + output, prompt),),
         output=output,
         cap=output if cap is None else cap,
@@ -20,7 +22,7 @@ def job(prompt: int = 4, output: int = 3, *, cap: int | None = None, at: float =
     )
 
 
-def workload(*jobs: Job) -> Workload:
+def workload(*jobs: WorkloadRequest) -> Workload:
     return Workload(name="test", jobs=jobs)
 
 
@@ -34,7 +36,7 @@ class GatedTarget:
     order: list[str] = field(default_factory=list)
     prompts: dict[str, Sequence[int]] = field(default_factory=dict)
 
-    async def ask(self, job: Job, tokens: Sequence[int], *, id: str) -> Answer:  # noqa: A002
+    async def ask(self, job: WorkloadRequest, tokens: Sequence[int], *, id: str) -> ClientResponse:  # noqa: A002
         self.order.append(id)
         self.prompts[id] = tokens
         self.under_way.add(id)
@@ -45,4 +47,4 @@ class GatedTarget:
         finally:
             self.under_way.discard(id)
         now = time.perf_counter()
-        return Answer(times=[now] * job.output, counts=[1] * job.output)
+        return ClientResponse(times=[now] * job.output, counts=[1] * job.output)

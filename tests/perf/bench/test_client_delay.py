@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from headway.perf.bench.client_delay import INTERVAL, TOLERABLE, Lag, Probe
+from headway.perf.bench.client_delay import INTERVAL, TOLERABLE, ClientDelay, ClientDelayProbe
 
 
-def lag(**changed: float) -> Lag:
+def lag(**changed: float) -> ClientDelay:
     easy = {
         "late_p99": 0.001,
         "late_max": 0.002,
@@ -19,7 +19,7 @@ def lag(**changed: float) -> Lag:
         "busy": 0.1,
         "duration": 1.0,
     }
-    return Lag(**(easy | changed))
+    return ClientDelay(**(easy | changed))
 
 
 def test_a_client_that_kept_up_says_nothing() -> None:
@@ -47,8 +47,8 @@ def test_many_at_once_may_take_a_share_of_a_long_run_to_leave() -> None:
 
 
 def test_the_probe_sees_a_blocked_event_loop() -> None:
-    async def main() -> Lag:
-        with Probe() as probe:
+    async def main() -> ClientDelay:
+        with ClientDelayProbe() as probe:
             for _ in range(5):
                 await asyncio.sleep(2 * INTERVAL)
                 time.sleep(4 * TOLERABLE)
@@ -61,8 +61,8 @@ def test_the_probe_sees_a_blocked_event_loop() -> None:
 
 
 def test_the_probe_counts_processor_time_and_sleeping_is_none() -> None:
-    async def main(work: float) -> Lag:
-        with Probe() as probe:
+    async def main(work: float) -> ClientDelay:
+        with ClientDelayProbe() as probe:
             end = time.thread_time() + work
             while time.thread_time() < end:
                 pass

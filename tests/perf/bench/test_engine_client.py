@@ -11,9 +11,9 @@ import pytest
 
 from headway.config import EngineConfig
 from headway.llm import AsyncLLM
-from headway.perf.bench.engine_client import EngineTarget
-from headway.perf.bench.run_load import drive
-from headway.perf.workload.workload import Job
+from headway.perf.bench.engine_client import EngineLoadClient
+from headway.perf.bench.run_load import run_load
+from headway.perf.workload.workload import WorkloadRequest
 from tests.client.fake_engine import COMMAND, POISON, STOPPER
 from tests.client.support import until
 from tests.llm.support import serve_fake, write_prepared
@@ -23,14 +23,14 @@ from tests.perf.bench.fakes import job, workload
 @asynccontextmanager
 async def running(
     folder: Path, monkeypatch: pytest.MonkeyPatch, **script: object
-) -> AsyncIterator[tuple[AsyncLLM, EngineTarget]]:
+) -> AsyncIterator[tuple[AsyncLLM, EngineLoadClient]]:
     serve_fake(monkeypatch, write_prepared(folder, **script))
     async with await AsyncLLM.start(EngineConfig(), command=COMMAND) as llm:
-        with EngineTarget(llm) as target:
+        with EngineLoadClient(llm) as target:
             yield llm, target
 
 
-def prompt(each: Job) -> list[int]:
+def prompt(each: WorkloadRequest) -> list[int]:
     return [10 + n for n in range(each.prompt_tokens)]
 
 
@@ -40,7 +40,7 @@ def test_answers_have_the_lengths_that_jobs_ask_for(
     async def main() -> None:
         async with running(tmp_path, monkeypatch) as (llm, target):
             jobs = [job(output=n) for n in (1, 2, 9, 30)]
-            driven = await drive(target, workload(*jobs), tokens=prompt)
+            driven = await run_load(target, workload(*jobs), tokens=prompt)
             assert [record.output_tokens for record in driven.records] == [1, 2, 9, 30]
             assert [len(record.itls) for record in driven.records] == [0, 1, 8, 29]
             assert all(record.outcome == "ok" for record in driven.records)
@@ -121,7 +121,7 @@ def test_cancelling_frees_the_engine_and_closing_stops_listening(
             assert llm.client.live == 0
             again = await target.ask(job(1, 4), [5], id="c")
             assert sum(again.counts) == 4
-            other = EngineTarget(llm)
+            other = EngineLoadClient(llm)
             other.close()
             await target.ask(job(1, 4), [5], id="d")
             assert other.heard == 0
@@ -134,9 +134,9 @@ def test_real_answers_end_where_they_should_though_the_engine_is_not_told() -> N
     async def main() -> None:
         config = EngineConfig(max_model_len=256, kv_cache_memory=64 * 2**20)
         async with await AsyncLLM.start(config) as llm:
-            with EngineTarget(llm) as target:
+            with EngineLoadClient(llm) as target:
                 jobs = [job(6, n, cap=60) for n in (1, 2, 17)]
-                driven = await drive(target, workload(*jobs, job(6, 5), job(6, 400)))
+                driven = await run_load(target, workload(*jobs, job(6, 5), job(6, 400)))
                 records = driven.records
                 assert [record.output_tokens for record in records] == [1, 2, 17, 5, 0]
                 assert [record.outcome for record in records] == ["ok"] * 4 + ["error"]

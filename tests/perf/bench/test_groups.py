@@ -8,11 +8,13 @@ import pytest
 
 from headway.errors import InvalidRequest
 from headway.perf.bench.groups import make_groups
-from headway.perf.bench.scenario import Load
+from headway.perf.bench.scenario import ScenarioLoad
 
 
 def test_a_burst_is_one_group_of_jobs_that_are_all_there() -> None:
-    load = Load(name="burst", requests=20, prompt=64, output="exponential:32:128", cap=128, seats=3)
+    load = ScenarioLoad(
+        name="burst", requests=20, prompt=64, output="exponential:32:128", cap=128, seats=3
+    )
     [group] = make_groups(load, seed=1, reached={})
     assert (group.name, group.rate, group.seats) == ("burst", None, 3)
     assert {job.at for job in group.workload.jobs} == {0.0}
@@ -21,7 +23,7 @@ def test_a_burst_is_one_group_of_jobs_that_are_all_there() -> None:
     assert group.longest == 64 + 128
     outputs = [job.output for job in group.workload.jobs]
     mean = sum(outputs) / 20
-    assert group.spread == pytest.approx(
+    assert group.coefficient_of_variation == pytest.approx(
         (sum((output - mean) ** 2 for output in outputs) / 20) ** 0.5 / mean
     )
     assert make_groups(load, seed=1, reached={}) == [group]
@@ -29,14 +31,16 @@ def test_a_burst_is_one_group_of_jobs_that_are_all_there() -> None:
 
 
 def test_equal_lengths_have_no_spread_and_are_known_without_a_cap() -> None:
-    [group] = make_groups(Load(name="w", requests=3, prompt=5, output=7), seed=0, reached={})
-    assert group.spread == 0
+    [group] = make_groups(
+        ScenarioLoad(name="w", requests=3, prompt=5, output=7), seed=0, reached={}
+    )
+    assert group.coefficient_of_variation == 0
     assert group.longest == 12
     assert all(job.cap == job.output == 7 for job in group.workload.jobs)
 
 
 def test_rates_share_the_jobs_and_differ_in_their_times() -> None:
-    load = Load(name="w", requests=50, output="uniform:1:9", rates=(1.0, 10.0))
+    load = ScenarioLoad(name="w", requests=50, output="uniform:1:9", rates=(1.0, 10.0))
     slow, fast = make_groups(load, seed=3, reached={})
     assert [group.name for group in (slow, fast)] == ["w, 1 requests/s", "w, 10 requests/s"]
     assert (slow.rate, fast.rate) == (1.0, 10.0)
@@ -47,19 +51,19 @@ def test_rates_share_the_jobs_and_differ_in_their_times() -> None:
 
 
 def test_loads_are_shares_of_what_was_reached() -> None:
-    load = Load(name="w", requests=2, of="burst", loads=(0.3, 0.9))
+    load = ScenarioLoad(name="w", requests=2, of="burst", loads=(0.3, 0.9))
     groups = make_groups(load, seed=0, reached={"burst": 8.0})
     assert [group.rate for group in groups] == pytest.approx([2.4, 7.2])
     assert groups[0].name == "w, 30% of 8 requests/s"
 
 
 def test_objectives_and_laws_are_read_here_and_named_when_wrong() -> None:
-    [group] = make_groups(Load(name="w", requests=1, slo="ttft_p99=1s"), seed=0, reached={})
+    [group] = make_groups(ScenarioLoad(name="w", requests=1, slo="ttft_p99=1s"), seed=0, reached={})
     assert [str(objective) for objective in group.objectives] == ["ttft_p99=1s"]
     for changed, field in (
-        (Load(name="w", requests=1, slo="soon"), "slo"),
-        (Load(name="w", requests=1, output="long"), "output"),
-        (Load(name="w", requests=1, prompt="uniform:9:1"), "prompt"),
+        (ScenarioLoad(name="w", requests=1, slo="soon"), "slo"),
+        (ScenarioLoad(name="w", requests=1, output="long"), "output"),
+        (ScenarioLoad(name="w", requests=1, prompt="uniform:9:1"), "prompt"),
     ):
         with pytest.raises(InvalidRequest) as raised:
             make_groups(changed, seed=0, reached={})
@@ -73,7 +77,7 @@ def test_a_trace_brings_its_own_times_and_lengths(tmp_path: Path) -> None:
         "2023-11-16 18:00:00.0000000,100,10\n"
         "2023-11-16 18:00:04.0000000,300,30\n"
     )
-    load = Load(name="azure", requests=2, trace=str(path), length_scale=0.1, rate_scale=2.0)
+    load = ScenarioLoad(name="azure", requests=2, trace=str(path), length_scale=0.1, rate_scale=2.0)
     [group] = make_groups(load, seed=0, reached={})
     assert [job.prompt_tokens for job in group.workload.jobs] == [10, 30]
     assert [job.output for job in group.workload.jobs] == [1, 3]

@@ -11,10 +11,10 @@ import pytest
 
 from headway.config import ServerConfig
 from headway.errors import InvalidRequest
-from headway.perf.bench.http_client import CHAT, Asking, HttpTarget
+from headway.perf.bench.http_client import CHAT, Asking, HttpLoadClient
 from headway.perf.bench.http_connection import Address
-from headway.perf.bench.run_load import STOP_TOKEN, Answer, drive
-from headway.perf.workload.workload import Job
+from headway.perf.bench.run_load import STOP_TOKEN, ClientResponse, run_load
+from headway.perf.workload.workload import WorkloadRequest
 from tests.perf.bench.fakes import job, workload
 from tests.perf.bench.hostile import END, HEAD, Script, chunk, event, hostile, whole
 from tests.server.conftest import Running, serving
@@ -30,16 +30,16 @@ def server() -> Iterator[Running]:
         yield running
 
 
-def letters(each: Job) -> list[int]:
+def letters(each: WorkloadRequest) -> list[int]:
     return [97 + n % 26 for n in range(each.prompt_tokens)]
 
 
-def asked(script: Script, count: int = 1, timeout: float = 30.0) -> list[Answer]:
+def asked(script: Script, count: int = 1, timeout: float = 30.0) -> list[ClientResponse]:
     """The answers to jobs sent one after the other to a server that always does the same."""
 
-    async def main() -> list[Answer]:
+    async def main() -> list[ClientResponse]:
         async with hostile(lambda _: script) as host:
-            target = HttpTarget(host.address, Asking(model="m"), timeout=timeout)
+            target = HttpLoadClient(host.address, Asking(model="m"), timeout=timeout)
             answers = [await target.ask(job(), [1, 2, 3, 4], id="a") for _ in range(count)]
             target.close()
             return answers
@@ -50,11 +50,11 @@ def asked(script: Script, count: int = 1, timeout: float = 30.0) -> list[Answer]
 @pytest.mark.parametrize("token_ids", [True, False])
 def test_our_server_gives_answers_of_the_asked_lengths(server: Running, token_ids: bool) -> None:
     async def main() -> None:
-        target = HttpTarget(
+        target = HttpLoadClient(
             Address.parse(server.url), Asking(model="alphabet", token_ids=token_ids)
         )
         jobs = [job(3 + n, n + 1) for n in range(20)]
-        driven = await drive(target, workload(*jobs), max_concurrency=4, tokens=letters)
+        driven = await run_load(target, workload(*jobs), max_concurrency=4, tokens=letters)
         target.close()
         assert {record.error for record in driven.records} == {""}
         assert [record.output_tokens for record in driven.records] == list(range(1, 21))
@@ -69,7 +69,7 @@ def test_our_server_gives_answers_of_the_asked_lengths(server: Running, token_id
 
 def test_our_server_chats(server: Running) -> None:
     async def main() -> None:
-        target = HttpTarget(Address.parse(server.url), Asking(model="alphabet", endpoint=CHAT))
+        target = HttpLoadClient(Address.parse(server.url), Asking(model="alphabet", endpoint=CHAT))
         answer = await target.ask(job(6, 9), [1, 2, 3, 4, 5, 6], id="a")
         target.close()
         assert (answer.outcome, answer.error) == ("ok", "")
@@ -86,7 +86,7 @@ def test_a_full_house_refuses_and_a_closed_door_is_an_error() -> None:
         server.hold()
 
         async def main() -> None:
-            target = HttpTarget(Address.parse(server.url), Asking(model="alphabet"))
+            target = HttpLoadClient(Address.parse(server.url), Asking(model="alphabet"))
             first = asyncio.create_task(target.ask(job(), letters(job()), id="a"))
             await asyncio.to_thread(server.until, lambda: server.house.requests == 1)
             second = await target.ask(job(), letters(job()), id="b")
@@ -94,7 +94,7 @@ def test_a_full_house_refuses_and_a_closed_door_is_an_error() -> None:
             assert second.error.startswith("429: ")
             server.go_on()
             assert (await first).outcome == "ok"
-            wrong = HttpTarget(Address.parse(server.url), Asking(model="other"))
+            wrong = HttpLoadClient(Address.parse(server.url), Asking(model="other"))
             third = await wrong.ask(job(), letters(job()), id="c")
             assert third.outcome == "error"
             assert third.error.startswith("404: ")
@@ -108,7 +108,7 @@ def test_cancelling_lets_the_server_go(server: Running) -> None:
     server.hold()
 
     async def main() -> None:
-        target = HttpTarget(Address.parse(server.url), Asking(model="alphabet"))
+        target = HttpLoadClient(Address.parse(server.url), Asking(model="alphabet"))
         under_way = asyncio.create_task(target.ask(job(), letters(job()), id="a"))
         await asyncio.to_thread(server.until, lambda: server.house.requests == 1)
         under_way.cancel()
@@ -123,7 +123,7 @@ def test_cancelling_lets_the_server_go(server: Running) -> None:
 def test_connections_are_kept_and_one_that_was_closed_is_no_failure() -> None:
     async def main() -> None:
         async with hostile(lambda n: [*GOOD, None] if n == 2 else GOOD) as host:
-            target = HttpTarget(host.address, Asking(model="m"))
+            target = HttpLoadClient(host.address, Asking(model="m"))
             for number in range(5):
                 answer = await target.ask(job(), [1], id=str(number))
                 assert (answer.outcome, answer.error) == ("ok", "")
@@ -172,7 +172,7 @@ def test_nobody_there_is_an_error_that_names_the_place() -> None:
     async def main() -> None:
         async with hostile(lambda _: GOOD) as host:
             address = host.address
-        target = HttpTarget(address, Asking(model="m"))
+        target = HttpLoadClient(address, Asking(model="m"))
         answer = await target.ask(job(), [1], id="a")
         assert answer.outcome == "error"
         assert f"cannot connect to {address.at}" in answer.error
@@ -233,14 +233,14 @@ def test_headers_go_along_and_cannot_hide_others() -> None:
     async def main() -> None:
         async with hostile(lambda _: GOOD) as host:
             headers = {"Authorization": "Bearer secret"}
-            target = HttpTarget(host.address, Asking(model="m"), headers=headers)
+            target = HttpLoadClient(host.address, Asking(model="m"), headers=headers)
             await target.ask(job(), [1], id="a")
             target.close()
             assert b"\r\nAuthorization: Bearer secret\r\n" in host.requests[0]
             assert f"\r\nHost: {host.address.at}\r\n".encode() in host.requests[0]
             for bad in ({"a": "b\r\nc: d"}, {"a b": "c"}, {"": "c"}, {"a:": "c"}):
                 with pytest.raises(InvalidRequest):
-                    HttpTarget(host.address, Asking(model="m"), headers=bad)
+                    HttpLoadClient(host.address, Asking(model="m"), headers=bad)
 
     asyncio.run(main())
 

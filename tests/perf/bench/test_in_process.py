@@ -10,7 +10,7 @@ import pytest
 
 from headway.errors import EngineError
 from headway.perf.bench import in_process as inside
-from headway.perf.bench.in_process import look_inside, part, recorded
+from headway.perf.bench.in_process import part, recorded, run_in_process
 from headway.perf.records import RequestRecord
 from headway.recording.format import (
     EngineLine,
@@ -103,7 +103,7 @@ def test_bars_are_on_the_clock_of_the_records() -> None:
         RequestRecord(id="job-1", due=0.25, sent=0.25, prompt_tokens=4),
         RequestRecord(id="job-2", due=0.75, sent=0.75, prompt_tokens=4),
     ]
-    seen = look_inside(part(RECORDING, "job-"), records)
+    seen = run_in_process(part(RECORDING, "job-"), records)
     assert seen.slots == 2
     bars = {bar.request: bar for bar in seen.bars}
     # The origin is 110.0 - 0.25.

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
-from headway.perf.bench.groups import Group, config_for, kv_blocks, make_groups, seats_of
-from headway.perf.bench.scenario import Load, Scenario, System
+from headway.perf.bench.groups import RunGroup, config_for, kv_blocks, make_groups, seats_of
+from headway.perf.bench.scenario import Scenario, ScenarioLoad, System
 
 AUTO = System(name="whole", policy="static", seats="auto")
 PAGED = System(name="paged", policy="continuous")
 
 
-def group(cap: int, *, prompt: int = 64, seats: int | None = None) -> Group:
-    load = Load(name="w", requests=2, prompt=prompt, output=1, cap=cap, seats=seats)
+def group(cap: int, *, prompt: int = 64, seats: int | None = None) -> RunGroup:
+    load = ScenarioLoad(name="w", requests=2, prompt=prompt, output=1, cap=cap, seats=seats)
     return make_groups(load, seed=0, reached={})[0]
 
 
@@ -70,7 +70,7 @@ def scenario(**changes: Any) -> Scenario:
         "engine": EngineConfig(block_size=16, threads=1, dynamic_wait=0.2),
         "model": "somebody's",
         "systems": (AUTO, PAGED),
-        "workloads": (Load(name="w", requests=1),),
+        "workloads": (ScenarioLoad(name="w", requests=1),),
     }
     return Scenario(**(given | changes))
 

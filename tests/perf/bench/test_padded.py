@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.perf.bench.padded import BatchTimes, OnTarget, drive_padded
-from headway.perf.bench.run_load import Answer
-from headway.perf.workload.workload import Job
+from headway.perf.bench.run_load import ClientResponse
+from headway.perf.workload.workload import WorkloadRequest
 from tests.perf.bench.fakes import job, workload
 
 
@@ -110,15 +110,15 @@ class Pieces:
     outcome: str = "ok"
     asked: list[tuple[str, int, int]] = field(default_factory=list)
 
-    async def ask(self, job: Job, tokens: Sequence[int], *, id: str) -> Answer:  # noqa: A002
+    async def ask(self, job: WorkloadRequest, tokens: Sequence[int], *, id: str) -> ClientResponse:  # noqa: A002
         self.asked.append((id, len(tokens), job.output))
         counts = [2] * (job.output // 2) + [1] * (job.output % 2)
         if self.short:
             counts.pop()
         times = list(itertools.accumulate(1.0 for _ in counts))
         if self.outcome != "ok":
-            return Answer(outcome="error", error="no memory")
-        return Answer(times=times, counts=counts)
+            return ClientResponse(outcome="error", error="no memory")
+        return ClientResponse(times=times, counts=counts)
 
 
 def test_a_target_computes_a_batch_as_requests_of_one_length() -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from headway.errors import EngineError, HeadwayError, InvalidRequest
 from headway.perf.bench import policies
-from headway.perf.bench.groups import Group
-from headway.perf.bench.policies import Comparison, compare
-from headway.perf.bench.scenario import Load, Scenario, System
-from headway.perf.bench.systems import Measured, run_of, warm, without_pace
+from headway.perf.bench.groups import RunGroup
+from headway.perf.bench.policies import PolicyComparison, compare
+from headway.perf.bench.scenario import Scenario, ScenarioLoad, System
+from headway.perf.bench.systems import SystemResult, run_of, warm, without_pace
 from headway.perf.records import RequestRecord, summarize
 from headway.perf.report.run import Report
 from tests.perf.bench.fakes import job, workload
@@ -25,19 +25,19 @@ class Measuring:
 
     seconds: dict[str, list[float]]
     order: list[str] = field(default_factory=list)
-    groups: list[Group] = field(default_factory=list)
+    groups: list[RunGroup] = field(default_factory=list)
     blocks: list[int | None] = field(default_factory=list)
     broken: tuple[str, ...] = ()
     failing: tuple[str, ...] = ()
     warning: str | None = None
 
     async def engine(
-        self, scenario: Scenario, system: System, group: Group, *, block_bytes: int | None
-    ) -> Measured:
+        self, scenario: Scenario, system: System, group: RunGroup, *, block_bytes: int | None
+    ) -> SystemResult:
         self.blocks.append(block_bytes)
         return await self.url(scenario, system, group)
 
-    async def url(self, scenario: Scenario, system: System, group: Group) -> Measured:
+    async def url(self, scenario: Scenario, system: System, group: RunGroup) -> SystemResult:
         number = self.order.count(system.name)
         self.order.append(system.name)
         self.groups.append(group)
@@ -60,7 +60,7 @@ class Measuring:
             for number, each in enumerate(group.workload.jobs)
         )
         run = run_of(system, group, records, duration, settings={"number": number})
-        return Measured(run=run, warning=self.warning)
+        return SystemResult(run=run, warning=self.warning)
 
 
 def scenario(*systems: System, **changes: Any) -> Scenario:
@@ -68,14 +68,14 @@ def scenario(*systems: System, **changes: Any) -> Scenario:
         "title": "t",
         "repeats": 3,
         "systems": systems,
-        "workloads": (Load(name="burst", requests=4, prompt=10, output=5),),
+        "workloads": (ScenarioLoad(name="burst", requests=4, prompt=10, output=5),),
     }
     return Scenario(**(given | changes))
 
 
 def run(
     monkeypatch: pytest.MonkeyPatch, measuring: Measuring, given: Scenario, **options: Any
-) -> tuple[Comparison, list[str]]:
+) -> tuple[PolicyComparison, list[str]]:
     monkeypatch.setattr(policies, "measure_engine", measuring.engine)
     monkeypatch.setattr(policies, "measure_url", measuring.url)
 
@@ -120,8 +120,10 @@ def test_a_budget_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_loads_are_shares_of_the_fastest_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     measuring = Measuring({"a": [2.0], "b": [1.0], "c": [0.1]})
     loads = (
-        Load(name="burst", requests=4, repeats=2),
-        Load(name="stream", requests=4, of="burst", loads=(0.5,), systems=("b",), repeats=1),
+        ScenarioLoad(name="burst", requests=4, repeats=2),
+        ScenarioLoad(
+            name="stream", requests=4, of="burst", loads=(0.5,), systems=("b",), repeats=1
+        ),
     )
     kept: list[int] = []
     comparison, _ = run(
@@ -184,8 +186,8 @@ def test_transformers_is_loaded_once_and_ended(monkeypatch: pytest.MonkeyPatch) 
             happened.append("close")
 
     async def measure(
-        scenario: Scenario, system: System, group: Group, process: object
-    ) -> Measured:
+        scenario: Scenario, system: System, group: RunGroup, process: object
+    ) -> SystemResult:
         happened.append(system.name)
         return await measuring.url(scenario, system, group)
 
@@ -209,7 +211,10 @@ def test_when_nothing_runs_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
 def test_loads_of_what_did_not_run_are_an_error_that_keeps_the_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    loads = (Load(name="burst", requests=1), Load(name="s", requests=1, of="burst", loads=(1.0,)))
+    loads = (
+        ScenarioLoad(name="burst", requests=1),
+        ScenarioLoad(name="s", requests=1, of="burst", loads=(1.0,)),
+    )
     kept: list[Report] = []
     with pytest.raises(InvalidRequest, match="burst"):
         run(

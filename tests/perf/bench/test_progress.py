@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from headway.perf.bench.run_load import Answer, Progress
+from headway.perf.bench.run_load import ClientResponse, Progress
 
 
 def test_it_says_who_runs_who_failed_and_how_fast() -> None:
@@ -14,9 +14,9 @@ def test_it_says_who_runs_who_failed_and_how_fast() -> None:
     progress = Progress(10, tokens=lambda: heard[0], show=False)
     for _ in range(5):
         progress.sent()
-    progress.ended(Answer())
+    progress.ended(ClientResponse())
     assert progress.text() == "4 running, 0 tok/s"
-    progress.ended(Answer(outcome="refused", error="429"))
+    progress.ended(ClientResponse(outcome="refused", error="429"))
     heard[0] = 1_000_000
     said = progress.text()
     assert said.startswith("3 running, 1 failed, ")
@@ -30,7 +30,7 @@ def test_it_is_drawn_on_a_terminal_alone(
     async def main() -> None:
         with Progress(3, tokens=lambda: 0) as progress:
             progress.sent()
-            progress.ended(Answer())
+            progress.ended(ClientResponse())
 
     asyncio.run(main())
     assert capsys.readouterr().err == ""

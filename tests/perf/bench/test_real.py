@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from headway.perf.bench.http_connection import Address
-from headway.perf.bench.serve import Load, load_server
+from headway.perf.bench.serve import ServeLoad, load_server
 from tests.perf.bench.fakes import job, workload
 from tests.server.serving import MODEL, headway_serve, until_idle
 
@@ -17,7 +17,9 @@ def test_a_real_server_answers_with_the_asked_lengths_and_does_not_know_them() -
     with headway_serve("--max-model-len", "256") as (_, url):
         jobs = [job(10 + n, n, cap=40, at=0.01 * n) for n in (1, 2, 3, 9, 25, 40)]
         chats = workload(job(20, 12), job(20, 7, cap=30))
-        load = Load(workload=workload(*jobs, job(12, 8)), address=Address.parse(url), warmups=2)
+        load = ServeLoad(
+            workload=workload(*jobs, job(12, 8)), address=Address.parse(url), warmups=2
+        )
         loaded = asyncio.run(load_server(load))
         assert loaded.model == MODEL
         assert {record.error for record in loaded.driven.records} == {""}
@@ -29,7 +31,7 @@ def test_a_real_server_answers_with_the_asked_lengths_and_does_not_know_them() -
             *(11, 12, 13, 19, 35, 50),
             12,
         ]
-        chat = Load(
+        chat = ServeLoad(
             workload=chats, address=Address.parse(url), endpoint="/v1/chat/completions", warmups=1
         )
         records = asyncio.run(load_server(chat)).driven.records

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from headway.perf.bench.client_delay import Lag
+from headway.perf.bench.client_delay import ClientDelay
 from headway.perf.bench.result import (
     Wanted,
     complaints,
@@ -16,7 +16,7 @@ from headway.perf.bench.result import (
     grouped_errors,
     table,
 )
-from headway.perf.bench.run_load import Driven
+from headway.perf.bench.run_load import LoadResult
 from headway.perf.records.record import RequestRecord
 from headway.types.objectives import parse_objectives
 
@@ -36,11 +36,11 @@ def record(number: int, **fields: object) -> RequestRecord:
     return RequestRecord(**(values | fields))  # type: ignore[arg-type]
 
 
-def driven(*records: RequestRecord, wake: float = 0.001) -> Driven:
-    lag = Lag(
+def driven(*records: RequestRecord, wake: float = 0.001) -> LoadResult:
+    lag = ClientDelay(
         late_p99=0.002, late_max=0.003, wake_p99=wake, wake_max=wake, busy=0.25, duration=10.0
     )
-    return Driven(records=records, duration=10.0, lag=lag)
+    return LoadResult(records=records, duration=10.0, lag=lag)
 
 
 REFUSED = record(

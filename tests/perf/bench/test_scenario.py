@@ -9,7 +9,7 @@ import pytest
 
 from headway.errors import InvalidRequest
 from headway.perf.bench.groups import make_groups
-from headway.perf.bench.scenario import AUTO, Load, Scenario, System
+from headway.perf.bench.scenario import AUTO, Scenario, ScenarioLoad, System
 from headway.perf.bench.scenario_file import load_scenario, parse_scenario, scenario_names
 
 GOOD = """
@@ -115,7 +115,7 @@ def system(name: str = "a", **changes: Any) -> System:
 
 
 def test_rules_hold_without_a_file_too() -> None:
-    load = Load(name="w", requests=1)
+    load = ScenarioLoad(name="w", requests=1)
     for changes in ({"warmup": -1}, {"repeats": 0}, {"systems": ()}, {"workloads": ()}):
         given: dict[str, Any] = {"systems": (system(),), "workloads": (load,), "title": "t"}
         with pytest.raises(InvalidRequest) as raised:
@@ -124,4 +124,4 @@ def test_rules_hold_without_a_file_too() -> None:
     with pytest.raises(InvalidRequest, match="repeats"):
         system(repeats=0)
     with pytest.raises(InvalidRequest, match="repeats"):
-        Load(name="w", requests=1, repeats=0)
+        ScenarioLoad(name="w", requests=1, repeats=0)

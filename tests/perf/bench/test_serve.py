@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from headway.errors import HeadwayError, InvalidRequest, Unavailable
-from headway.perf.bench.serve import Load, Loaded, another, load_server, warm_up
-from headway.perf.bench.served_model import Served, find_out
+from headway.perf.bench.serve import ServeLoad, ServeResult, another, load_server, warm_up
+from headway.perf.bench.served_model import ServedModel, find_out
 from headway.perf.workload.tokens import vocabulary_tokens
 from tests.perf.bench.fakes import job, workload
 from tests.perf.bench.hostile import END, HEAD, Hostile, Script, event, hostile, whole
@@ -31,8 +31,8 @@ def answers(tokens: int) -> Script:
     return [HEAD, *pieces, event('{"choices":[{"text":"","finish_reason":"length"}]}'), END]
 
 
-def find(script: Script, *, model: str | None = None, patience: float = 0.3) -> Served:
-    async def main() -> Served:
+def find(script: Script, *, model: str | None = None, patience: float = 0.3) -> ServedModel:
+    async def main() -> ServedModel:
         async with hostile(lambda _: script) as host:
             return await find_out(host.address, model=model, headers={}, patience=patience)
 
@@ -44,7 +44,7 @@ def test_a_server_is_loaded_with_what_the_workload_says(server: Running) -> None
 
     before = len(server.llm.asked)
     jobs = [job(3 + n, 2 + n) for n in range(6)]
-    load = Load(workload=workload(*jobs), address=Address.parse(server.url), warmups=4)
+    load = ServeLoad(workload=workload(*jobs), address=Address.parse(server.url), warmups=4)
     loaded = asyncio.run(load_server(load))
     assert loaded.model == "alphabet"
     assert loaded.other_lengths == 0
@@ -69,16 +69,16 @@ def test_warm_ups_repeat_the_workload_at_once_with_other_prompts() -> None:
 
 
 def test_the_first_model_is_taken_unless_one_is_named() -> None:
-    assert find([MODELS]) == Served(model="first", owner="vllm")
-    assert find([MODELS], model="second") == Served(model="second")
-    assert find([MODELS], model="adapter") == Served(model="adapter", owner="vllm")
+    assert find([MODELS]) == ServedModel(model="first", owner="vllm")
+    assert find([MODELS], model="second") == ServedModel(model="second")
+    assert find([MODELS], model="adapter") == ServedModel(model="adapter", owner="vllm")
     assert find([MODELS]).tells_tokens
     assert not find([MODELS], model="second").tells_tokens
 
 
 def test_a_server_without_a_list_needs_a_name() -> None:
     nothing = whole(404, b"")
-    assert find([nothing], model="m") == Served(model="m")
+    assert find([nothing], model="m") == ServedModel(model="m")
     for script in ([nothing], [whole(200, b"<html>")], [whole(200, b'{"data":[]}')]):
         with pytest.raises(HeadwayError, match="--model"):
             find(script)
@@ -118,15 +118,15 @@ def test_a_server_that_starts_is_waited_for_and_the_user_told_once(
 
 def load_hostile(
     *scripts: Script, ready_timeout: float = 0.2, count: int = 2
-) -> tuple[Loaded, Hostile]:
+) -> tuple[ServeResult, Hostile]:
     """The list of models, then the scripts in turn, the last one again and again."""
 
-    async def main() -> tuple[Loaded, Hostile]:
+    async def main() -> tuple[ServeResult, Hostile]:
         async with hostile(
             lambda n: (MODELS,) if n == 0 else scripts[min(n, len(scripts)) - 1]
         ) as (host):
             jobs = workload(*[job(output=3)] * count)
-            load = Load(workload=jobs, address=host.address, ready_timeout=ready_timeout)
+            load = ServeLoad(workload=jobs, address=host.address, ready_timeout=ready_timeout)
             return await load_server(replace(load, max_concurrency=1)), host
 
     return asyncio.run(main())

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.perf.bench.sse_reader import MAX_COMPLAINT, MAX_LINE, Reading
+from headway.perf.bench.sse_reader import MAX_COMPLAINT, MAX_LINE, SSEReader
 
 
 class Counter:
     heard = 0
 
 
-def read(*bodies: bytes, status: int = 200) -> Reading:
+def read(*bodies: bytes, status: int = 200) -> SSEReader:
     """Each body comes a second after the one before, the first one at 1."""
-    reading = Reading(Counter())
+    reading = SSEReader(Counter())
     reading.head(status)
     for second, body in enumerate(bodies, 1):
         reading.body(body, float(second))
@@ -177,7 +177,7 @@ def test_neither_a_long_line_nor_a_long_complaint_fills_the_memory() -> None:
 def test_tokens_are_counted_over_all_answers() -> None:
     counter = Counter()
     for _ in range(3):
-        reading = Reading(counter)
+        reading = SSEReader(counter)
         reading.head(200)
         reading.body(text("a", token_ids=[1, 2]), 1.0)
     assert counter.heard == 6

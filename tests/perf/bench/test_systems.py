@@ -10,30 +10,33 @@ import pytest
 
 from headway.errors import HeadwayError
 from headway.perf.bench.external import TransformersProcess
-from headway.perf.bench.groups import Group
+from headway.perf.bench.groups import RunGroup
 from headway.perf.bench.padded import BatchTimes
-from headway.perf.bench.scenario import Load, Scenario, System
+from headway.perf.bench.scenario import Scenario, ScenarioLoad, System
 from headway.perf.bench.systems import fresh, measure_transformers, measure_url
 from headway.perf.workload.tokens import vocabulary_tokens
-from headway.perf.workload.workload import Job, Segment
+from headway.perf.workload.workload import Segment, WorkloadRequest
 from headway.types.objectives import parse_objectives
 from tests.perf.bench.fakes import job, workload
 from tests.server.conftest import serving
 
 
-def group(*jobs: Job, slo: str = "e2el=10min") -> Group:
-    return Group(
+def group(*jobs: WorkloadRequest, slo: str = "e2el=10min") -> RunGroup:
+    return RunGroup(
         name="burst",
         workload=workload(*jobs),
         rate=None,
-        spread=0.5,
+        coefficient_of_variation=0.5,
         objectives=parse_objectives(slo),
     )
 
 
 def scenario(system: System, *, warmup: int = 2) -> Scenario:
     return Scenario(
-        title="t", systems=(system,), workloads=(Load(name="burst", requests=1),), warmup=warmup
+        title="t",
+        systems=(system,),
+        workloads=(ScenarioLoad(name="burst", requests=1),),
+        warmup=warmup,
     )
 
 
@@ -106,7 +109,8 @@ def test_transformers_warms_up_and_runs_padded_batches() -> None:
 def test_fresh_prompts_keep_lengths_times_and_what_is_shared() -> None:
     shared = Segment(7, 3)
     jobs = [
-        Job(segments=(shared, Segment(seed, 4)), output=2, cap=5, at=float(seed)) for seed in (1, 2)
+        WorkloadRequest(segments=(shared, Segment(seed, 4)), output=2, cap=5, at=float(seed))
+        for seed in (1, 2)
     ]
     one, other = fresh(workload(*jobs), 1), fresh(workload(*jobs), 2)
     for changed in (one, other):

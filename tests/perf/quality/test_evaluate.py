@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from headway.checkpoint.quality_reports import find_verdict
+from headway.checkpoint.quality_reports import find_quality_report
 from headway.cli.doctor import quality_table
 from headway.config import EngineConfig
 from headway.errors import EngineError, InvalidRequest
-from headway.perf.quality.evaluate import ROWS, judge, take_contexts
+from headway.perf.quality.evaluate import ROWS, evaluate, take_contexts
 from headway.text import Tokenizer
 from tests.checkpoint.conftest import save_tokenizer
 from tests.checkpoint.test_gguf import write
@@ -46,7 +46,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_verdict_is_made_of_the_sums(model: str, tmp_path: Path) -> None:
     said: list[tuple[int, int]] = []
-    verdict = judge(
+    verdict = evaluate(
         EngineConfig(model=model, threads=3),
         least_tokens=300,
         watch=lambda *counts: said.append(counts),
@@ -60,7 +60,7 @@ def test_a_verdict_is_made_of_the_sums(model: str, tmp_path: Path) -> None:
     assert verdict.forms[1].divergence == pytest.approx(0.2)
     assert verdict.forms[2].agreement == pytest.approx((384 - 3) / 384)
     assert said == [(1, 3), (2, 3), (3, 3)]
-    assert find_verdict(verdict.digest) == verdict
+    assert find_quality_report(verdict.digest) == verdict
     lines = list(quality_table(verdict))
     assert len(lines) == 2 + len(verdict.forms)
     assert "+0.10%" in lines[2]
@@ -74,7 +74,7 @@ def test_a_program_that_fails_leaves_no_verdict(model: str) -> None:
     ):
         command = (sys.executable, "-c", "import sys; sys.stdin.read(); " + code)
         with pytest.raises(EngineError, match=reason):
-            judge(config, least_tokens=128, command=command)
+            evaluate(config, least_tokens=128, command=command)
 
 
 def test_without_the_native_kernels_nothing_is_measured(
@@ -82,7 +82,7 @@ def test_without_the_native_kernels_nothing_is_measured(
 ) -> None:
     monkeypatch.setattr("headway.native.available", lambda: False)
     with pytest.raises(InvalidRequest, match="not built"):
-        judge(EngineConfig(model=model))
+        evaluate(EngineConfig(model=model))
 
 
 def test_contexts_come_from_all_over_the_text(tmp_path: Path) -> None:

@@ -12,16 +12,16 @@ import pytest
 
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
-from headway.perf.quality.comparison import Candidate, Comparison, Report
+from headway.perf.quality.comparison import QualityCandidate, QualityComparison, QualityProgress
 from headway.perf.quality.program import compare, measure
 from tests.runner.conftest import Tiny
 
 CONTEXTS = ((5, 9, 2, 7, 7, 3), tuple(n % 150 for n in range(1, 200)))
 
 
-def candidate(tinies: Tiny, storage: Any, **settings: Any) -> Candidate:
+def candidate(tinies: Tiny, storage: Any, **settings: Any) -> QualityCandidate:
     config = EngineConfig(max_model_len=224, max_num_seqs=1, threads=1, **settings)
-    return Candidate(prepared=str(tinies("llama", storage)), config=config)
+    return QualityCandidate(prepared=str(tinies("llama", storage)), config=config)
 
 
 def test_sums_of_two_rows() -> None:
@@ -48,7 +48,7 @@ def test_rows_beyond_the_first_chunk_count() -> None:
 def test_forms_beside_float32(tinies: Tiny) -> None:
     storages = ("native-float32", "native-float32", "native-bfloat16", "native-int8")
     candidates = tuple(candidate(tinies, storage) for storage in storages)
-    *_, last = compare(Comparison(candidates=candidates, contexts=CONTEXTS))
+    *_, last = compare(QualityComparison(candidates=candidates, contexts=CONTEXTS))
     assert (last.contexts, last.tokens) == (2, 5 + 198)
     base, same, half, eight = last.totals
     assert same == base
@@ -59,20 +59,20 @@ def test_forms_beside_float32(tinies: Tiny) -> None:
 
 def test_a_program_of_its_own(tinies: Tiny) -> None:
     both = (candidate(tinies, "native-float32"), candidate(tinies, "native-int8"))
-    comparison = Comparison(candidates=both, contexts=CONTEXTS)
+    comparison = QualityComparison(candidates=both, contexts=CONTEXTS)
     done = subprocess.run(
         [sys.executable, "-m", "headway.perf.quality.program"],
         input=msgspec.json.encode(comparison),
         stdout=subprocess.PIPE,
         check=True,
     )
-    reports = [msgspec.json.decode(line, type=Report) for line in done.stdout.splitlines()]
+    reports = [msgspec.json.decode(line, type=QualityProgress) for line in done.stdout.splitlines()]
     assert reports == list(compare(comparison))
     assert [report.contexts for report in reports] == [1, 2]
 
 
 def test_only_the_native_backend_is_compared(tinies: Tiny) -> None:
-    comparison = Comparison(candidates=(candidate(tinies, "float32"),), contexts=CONTEXTS)
+    comparison = QualityComparison(candidates=(candidate(tinies, "float32"),), contexts=CONTEXTS)
     with pytest.raises(InvalidRequest, match="native"):
         next(compare(comparison))
     done = subprocess.run(
@@ -82,4 +82,4 @@ def test_only_the_native_backend_is_compared(tinies: Tiny) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert "native" in msgspec.json.decode(done.stdout, type=Report).error
+    assert "native" in msgspec.json.decode(done.stdout, type=QualityProgress).error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headway.recording.format import EngineLine, Recording, RequestLine, SliceLine, StepLine
-from headway.steptime.shape import MachineLimits, ModelSizes
+from headway.steptime.shape import ModelSizes, PeakRates
 from headway.types import Limits
 
 SIZES = ModelSizes(
@@ -18,11 +18,11 @@ SIZES = ModelSizes(
     position_bytes=128,
     full_layers=2,
 )
-MACHINE = MachineLimits(device="by hand", arithmetic=1e11, bandwidth=1e9)
+MACHINE = PeakRates(device="by hand", arithmetic=1e11, bandwidth=1e9)
 
 
 def recording(
-    steps: Sequence[StepLine], *, names: Sequence[str] = (), machine: MachineLimits | None = MACHINE
+    steps: Sequence[StepLine], *, names: Sequence[str] = (), machine: PeakRates | None = MACHINE
 ) -> Recording:
     """Requests are named in the order in which they were added."""
     engine = EngineLine(

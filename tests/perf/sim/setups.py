@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from headway.config import PolicyName
 from headway.perf.sim.simulate import Setup
-from headway.perf.workload.workload import Job, Segment, Workload
+from headway.perf.workload.workload import Segment, Workload, WorkloadRequest
 from headway.steptime.features import Features
 from headway.steptime.model import Residuals
 from headway.steptime.profiles import Profile
-from headway.steptime.shape import MachineLimits, ModelSizes
+from headway.steptime.shape import ModelSizes, PeakRates
 from headway.types import Limits
 
 SECOND = Features(*[0.0] * 10)._replace(fixed=1000.0)
@@ -51,7 +51,7 @@ def profile_of(
         device="abacus",
         threads=1,
         sizes=sizes_of(window),
-        machine=MachineLimits(device="abacus", arithmetic=256.0, bandwidth=1024.0),
+        machine=PeakRates(device="abacus", arithmetic=256.0, bandwidth=1024.0),
         coefficients=coefficients,
         residuals=residuals or Residuals(),
         fit=None,
@@ -79,11 +79,13 @@ def setup_of(policy: PolicyName = "continuous", **changes: object) -> Setup:
 
 def job_of(
     prompt: int = 3, output: int = 4, *, cap: int | None = None, at: float = 0.0, seed: int = 0
-) -> Job:
-    return Job(segments=(Segment(seed, prompt),), output=output, cap=cap or output, at=at)
+) -> WorkloadRequest:
+    return WorkloadRequest(
+        segments=(Segment(seed, prompt),), output=output, cap=cap or output, at=at
+    )
 
 
-def workload_of(*jobs: Job) -> Workload:
+def workload_of(*jobs: WorkloadRequest) -> Workload:
     return Workload(name="by hand", jobs=jobs)
 
 
@@ -96,7 +98,7 @@ def workloads(draw: st.DrawFn) -> Workload:
         own = Segment(100 + draw(st.integers(0, 3)) + 10 * index, draw(st.integers(1, 12)))
         output = draw(st.integers(1, 24))
         jobs.append(
-            Job(
+            WorkloadRequest(
                 segments=(*shared, own),
                 output=output,
                 cap=output + draw(st.sampled_from([0, 0, 1, 9])),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from headway.errors import InvalidRequest
-from headway.perf.sim.capacity import FINEST, Candidate, Search, at_rate
+from headway.perf.sim.capacity import FINEST, CapacityCandidate, Search, at_rate
 from headway.perf.workload.workload import Workload
 from headway.types.objectives import parse_objectives
 from tests.perf.sim.setups import job_of, limits_of, setup_of, workload_of
@@ -86,7 +86,7 @@ def test_the_highest_rate_is_found_from_either_side(every: float) -> None:
 
 
 def test_candidates_are_told_and_simulated_once() -> None:
-    told: list[Candidate] = []
+    told: list[CapacityCandidate] = []
     search = Search(steady(2, every=0.0), parse_objectives("ttft=9s"), tell=told.append)
     setup = setup_of()
     assert search.candidate(setup) is search.candidate(replace(setup))

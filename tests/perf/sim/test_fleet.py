@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from headway.perf.sim.fleet import Load, make_router
+from headway.perf.sim.fleet import ReplicaLoad, make_router
 from headway.perf.sim.simulate import simulate
-from headway.perf.workload.workload import Job, Segment
+from headway.perf.workload.workload import Segment, WorkloadRequest
 from tests.perf.sim.setups import job_of, limits_of, setup_of, workload_of
 
-EVEN = [Load(), Load(), Load()]
+EVEN = [ReplicaLoad(), ReplicaLoad(), ReplicaLoad()]
 
 
-def with_prefix(seed: int, prefix: int) -> Job:
-    return Job(segments=(Segment(prefix, 8), Segment(seed, 4)), output=2, cap=2, at=0.0)
+def with_prefix(seed: int, prefix: int) -> WorkloadRequest:
+    return WorkloadRequest(segments=(Segment(prefix, 8), Segment(seed, 4)), output=2, cap=2, at=0.0)
 
 
 def test_round_robin_takes_turns() -> None:
@@ -20,7 +20,7 @@ def test_round_robin_takes_turns() -> None:
 
 
 def test_least_requests_and_least_tokens_look_at_different_things() -> None:
-    loads = [Load(requests=1, tokens=900), Load(requests=3, tokens=30)]
+    loads = [ReplicaLoad(requests=1, tokens=900), ReplicaLoad(requests=3, tokens=30)]
     assert make_router("least-requests").choose(job_of(), loads) == 0
     assert make_router("least-tokens").choose(job_of(), loads) == 1
 
@@ -28,19 +28,24 @@ def test_least_requests_and_least_tokens_look_at_different_things() -> None:
 def test_prefix_affine_goes_where_the_prefix_is() -> None:
     router = make_router("prefix-affine")
     assert router.choose(with_prefix(10, prefix=1), EVEN) == 0
-    busy = [Load(requests=1), Load(), Load()]
+    busy = [ReplicaLoad(requests=1), ReplicaLoad(), ReplicaLoad()]
     # Nobody is far above the mean, so the prefix decides; a new one goes to who has least.
-    assert router.choose(with_prefix(11, prefix=1), [Load(requests=1), Load(requests=1)]) == 0
+    assert (
+        router.choose(with_prefix(11, prefix=1), [ReplicaLoad(requests=1), ReplicaLoad(requests=1)])
+        == 0
+    )
     assert router.choose(with_prefix(12, prefix=2), busy) == 1
 
 
 def test_prefix_affine_spares_a_replica_that_has_too_much() -> None:
     router = make_router("prefix-affine")
     assert router.choose(with_prefix(10, prefix=1), EVEN) == 0
-    loads = [Load(requests=9), Load(requests=1), Load(requests=1)]
+    loads = [ReplicaLoad(requests=9), ReplicaLoad(requests=1), ReplicaLoad(requests=1)]
     assert router.choose(with_prefix(11, prefix=1), loads) == 1
     # From now on the prefix is known there.
-    assert router.choose(with_prefix(12, prefix=1), [Load(), Load(), Load()]) == 1
+    assert (
+        router.choose(with_prefix(12, prefix=1), [ReplicaLoad(), ReplicaLoad(), ReplicaLoad()]) == 1
+    )
 
 
 def test_least_requests_hears_of_ends_only_when_they_happen() -> None:
@@ -60,7 +65,9 @@ def test_least_requests_hears_of_ends_only_when_they_happen() -> None:
 
 def test_a_router_that_keeps_prefixes_together_saves_computing() -> None:
     jobs = [
-        Job(segments=(Segment(1 + n % 3, 16), Segment(100 + n, 3)), output=1, cap=1, at=4.0 * n)
+        WorkloadRequest(
+            segments=(Segment(1 + n % 3, 16), Segment(100 + n, 3)), output=1, cap=1, at=4.0 * n
+        )
         for n in range(24)
     ]
     computed = {}

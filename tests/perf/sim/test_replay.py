@@ -9,12 +9,12 @@ from hypothesis import given, settings
 
 from headway.config import PolicyName
 from headway.errors import InvalidRequest
-from headway.perf.sim.predict import foretell, measured, recorded_workload
+from headway.perf.sim.predict import measured, predict, recorded_workload
 from headway.perf.sim.replay import replay
 from headway.recording.format import Recording
 from tests.perf.sim.setups import profile_of
 from tests.recording.engine import recorded_house
-from tests.scheduling.house import House, limits_of, request_of
+from tests.scheduling.house import EngineHarness, limits_of, request_of
 from tests.scheduling.test_every_policy import Scene, every_policy, modest, scenes
 
 LONG = tuple(range(16))
@@ -57,7 +57,7 @@ def a_recording(*, lengths: tuple[int, ...] = (3, 9, 5), **options: int) -> Reco
     return memory.recording
 
 
-def _ask(house: House, lengths: tuple[int, ...]) -> None:
+def _ask(house: EngineHarness, lengths: tuple[int, ...]) -> None:
     for number, length in enumerate(lengths):
         prompt = (*LONG, *([number] * (number + 1)))
         house.add(request_of(f"r{number}", prompt=prompt, max_tokens=length, seed=number))
@@ -133,7 +133,7 @@ def test_a_run_whose_steps_take_what_the_profile_says_is_foretold_exactly() -> N
         for line in recording.requests
     ]
     even = replace(recording, steps=tuple(steps), requests=tuple(requests))
-    outcome = foretell(even, profile_of(coefficients))
+    outcome = predict(even, profile_of(coefficients))
     records, duration, gaps = measured(even)
     assert duration == outcome.duration
     assert dict(gaps) == dict(outcome.gaps)

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.errors import InvalidRequest
-from headway.perf.workload.lengths import exponential, parse_law
+from headway.perf.workload.lengths import exponential, parse_lengths
 from headway.perf.workload.workload import LONGEST
 
 
 def draws(text: str, count: int = 4000) -> list[int]:
     random = Random(7)
-    law = parse_law(text)
+    law = parse_lengths(text)
     return [law(random) for _ in range(count)]
 
 
@@ -79,9 +79,9 @@ def test_log_normal_lengths_have_their_median_and_a_long_tail() -> None:
 def test_lengths_keep_their_bounds_and_repeat_with_the_seed(text: str, seed: int) -> None:
     cap = int(text.split(":")[2]) if text.startswith("exp") else LONGEST
     first, second = Random(seed), Random(seed)
-    lengths = [parse_law(text)(first) for _ in range(5)]
+    lengths = [parse_lengths(text)(first) for _ in range(5)]
     assert all(1 <= length <= cap for length in lengths)
-    assert lengths == [parse_law(text)(second) for _ in range(5)]
+    assert lengths == [parse_lengths(text)(second) for _ in range(5)]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_lengths_keep_their_bounds_and_repeat_with_the_seed(text: str, seed: int
 )
 def test_anything_else_is_an_error_that_names_the_field(text: str, reason: str) -> None:
     with pytest.raises(InvalidRequest, match=reason) as caught:
-        parse_law(text, field="--output-len")
+        parse_lengths(text, field="--output-len")
     assert caught.value.field == "--output-len"
     assert "lognormal:MEDIAN:SIGMA" in caught.value.message
 

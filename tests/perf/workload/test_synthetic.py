@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from headway.errors import InvalidRequest
-from headway.perf.workload import Workload, distinct_tokens, parse_law, rearrive, synthesize
+from headway.perf.workload import Workload, distinct_tokens, parse_lengths, rearrive, synthesize
 from headway.perf.workload.arrivals import at_once, gamma, poisson
-from headway.perf.workload.synthetic import spread
+from headway.perf.workload.synthetic import coefficient_of_variation
 
 
 def made(**changes: Any) -> Workload:
     settings: dict[str, Any] = {
         "requests": 50,
-        "prompt": parse_law("uniform:5:20"),
-        "output": parse_law("exponential:30:100"),
+        "prompt": parse_lengths("uniform:5:20"),
+        "output": parse_lengths("exponential:30:100"),
         "arrivals": poisson(2),
         "seed": 1,
     }
@@ -29,7 +29,7 @@ def test_the_same_seed_makes_the_same_workload() -> None:
 
 
 def test_lengths_do_not_change_with_the_arrivals() -> None:
-    one, other = made(), made(arrivals=gamma(9, 0.5), output=parse_law("5"))
+    one, other = made(), made(arrivals=gamma(9, 0.5), output=parse_lengths("5"))
     assert [job.prompt_tokens for job in one.jobs] == [job.prompt_tokens for job in other.jobs]
     assert [job.at for job in one.jobs] != [job.at for job in other.jobs]
 
@@ -67,7 +67,7 @@ def test_workloads_of_different_seeds_share_no_prompt() -> None:
 
 
 def test_the_name_tells_sizes() -> None:
-    workload = made(prompt=parse_law("10"), output=parse_law("3"), prefix_tokens=5)
+    workload = made(prompt=parse_lengths("10"), output=parse_lengths("3"), prefix_tokens=5)
     assert workload.name == "50 requests, prompt 15 and output 3 on average"
 
 
@@ -79,10 +79,10 @@ def test_other_arrivals_leave_all_else() -> None:
 
 
 def test_spread_is_deviation_over_mean() -> None:
-    assert spread(made(output=parse_law("9"))) == 0
+    assert coefficient_of_variation(made(output=parse_lengths("9"))) == 0
     # Of 1 and 3 at even odds: deviation 1, mean 2.
     law = iter([1, 3] * 25)
-    assert spread(made(output=lambda _random: next(law))) == 0.5
+    assert coefficient_of_variation(made(output=lambda _random: next(law))) == 0.5
 
 
 @pytest.mark.parametrize(

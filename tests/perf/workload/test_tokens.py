@@ -5,15 +5,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.perf.workload import Job, Segment, distinct_tokens, vocabulary_tokens
+from headway.perf.workload import Segment, WorkloadRequest, distinct_tokens, vocabulary_tokens
 from headway.perf.workload.tokens import first_seed
 from headway.perf.workload.workload import LONGEST
 
 SEGMENTS = st.builds(Segment, st.integers(0, 2**42 - 1), st.integers(1, 50))
 
 
-def job(*segments: Segment) -> Job:
-    return Job(segments=segments, output=1, cap=1)
+def job(*segments: Segment) -> WorkloadRequest:
+    return WorkloadRequest(segments=segments, output=1, cap=1)
 
 
 @given(st.lists(SEGMENTS, min_size=1, max_size=5))

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from headway.errors import InvalidRequest
 from headway.perf.workload import (
-    Job,
     Segment,
     Workload,
+    WorkloadRequest,
     distinct_tokens,
     read_trace,
     synthesize,
@@ -120,7 +120,9 @@ def test_another_seed_makes_other_prompts_with_the_same_in_common(blocks: Path) 
 
 
 JOBS = st.builds(
-    lambda segments, output, more: Job(segments=tuple(segments), output=output, cap=output + more),
+    lambda segments, output, more: WorkloadRequest(
+        segments=tuple(segments), output=output, cap=output + more
+    ),
     st.lists(st.builds(Segment, st.integers(0, 2**42), st.integers(1, LONGEST)), min_size=1),
     st.integers(1, 1000),
     st.integers(0, 1000),
@@ -129,7 +131,7 @@ JOBS = st.builds(
 
 @given(st.text(max_size=10), st.lists(JOBS, min_size=1, max_size=5))
 def test_what_is_kept_is_read_as_it_was(
-    tmp_path_factory: pytest.TempPathFactory, name: str, jobs: list[Job]
+    tmp_path_factory: pytest.TempPathFactory, name: str, jobs: list[WorkloadRequest]
 ) -> None:
     path = tmp_path_factory.mktemp("kept") / "workload.jsonl"
     workload = Workload(name=name, jobs=tuple(jobs))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from headway.config import PolicyName
 from headway.scheduling import Idle
-from tests.scheduling.house import House, limits_of, make_house, request_of
+from tests.scheduling.house import EngineHarness, limits_of, make_house, request_of
 
 
-def crowd(policy: PolicyName, lengths: list[int], *, seats: int, wait: float = 3.0) -> House:
+def crowd(
+    policy: PolicyName, lengths: list[int], *, seats: int, wait: float = 3.0
+) -> EngineHarness:
     """Requests of 3 prompt tokens and so many generated ones, all there at once."""
     house = make_house(policy, limits=limits_of(seqs=seats), wait=wait)
     for index, length in enumerate(lengths):
@@ -15,7 +17,7 @@ def crowd(policy: PolicyName, lengths: list[int], *, seats: int, wait: float = 3
     return house
 
 
-def widths(house: House) -> list[int]:
+def widths(house: EngineHarness) -> list[int]:
     """Sequences in each step until nobody is left."""
     house.drain()
     return [len(plan.slices) for plan in house.runner.plans]

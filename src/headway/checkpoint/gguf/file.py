@@ -226,7 +226,7 @@ class _Reader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keys:
+class GgufKeys:
     """The metadata of one file. Keys that lack a namespace are looked up under `prefix`.
 
     Every method takes a default for a key that is not there, and raises `ModelError` without one
@@ -237,8 +237,8 @@ class Keys:
     values: Mapping[str, Value]
     prefix: str = ""
 
-    def under(self, prefix: str) -> Keys:
-        return Keys(path=self.path, values=self.values, prefix=f"{prefix}.")
+    def under(self, prefix: str) -> GgufKeys:
+        return GgufKeys(path=self.path, values=self.values, prefix=f"{prefix}.")
 
     def integer(self, key: str, default: int | None = None) -> int:
         value = self._find(key, default)

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from gguf.constants import GGMLQuantizationType
 
 from headway.checkpoint.gguf.blocks import FOUR_BIT
-from headway.checkpoint.gguf.file import GgufFile, Keys, open_gguf
+from headway.checkpoint.gguf.file import GgufFile, GgufKeys, open_gguf
 from headway.checkpoint.gguf.vocabulary import read_vocabulary
 from headway.checkpoint.layout import Piece
 from headway.checkpoint.packing import Blocks
@@ -181,7 +181,7 @@ def _half_split(rows: Array, piece: Piece) -> Array:
 def open_gguf_checkpoint(path: Path) -> GgufCheckpoint:
     """Open a GGUF file as a checkpoint; raises `ModelError` naming the file and the reason."""
     file = open_gguf(path)
-    keys = Keys(path=path, values=file.metadata)
+    keys = GgufKeys(path=path, values=file.metadata)
     if keys.integer("split.count", 1) > 1:
         raise ModelError(
             f"{path}: this is one part of a split GGUF; merge the parts first "
@@ -192,7 +192,7 @@ def open_gguf_checkpoint(path: Path) -> GgufCheckpoint:
     return GgufCheckpoint(file=file, config=config, text=text, tokenizer_json=tokenizer_json)
 
 
-def _config(file: GgufFile, keys: Keys) -> ModelConfig:
+def _config(file: GgufFile, keys: GgufKeys) -> ModelConfig:
     stated = keys.text("general.architecture")
     architecture = _ARCHITECTURES.get(stated)
     if architecture is None:
@@ -240,7 +240,7 @@ def _config(file: GgufFile, keys: Keys) -> ModelConfig:
 
 
 def _family(
-    architecture: Architecture, keys: Keys, hidden: int, layers: int, heads: int, head_dim: int
+    architecture: Architecture, keys: GgufKeys, hidden: int, layers: int, heads: int, head_dim: int
 ) -> dict[str, Any]:
     """The settings of Gemma 3 that its files leave unsaid, and Mistral's window."""
     window = keys.integer("attention.sliding_window", 0)
@@ -261,7 +261,7 @@ def _family(
     }
 
 
-def _rope_scaling(file: GgufFile, keys: Keys) -> RopeScaling | None:
+def _rope_scaling(file: GgufFile, keys: GgufKeys) -> RopeScaling | None:
     if _ROPE_FACTORS in file.tensors:
         tensor = file.tensors[_ROPE_FACTORS]
         if len(tensor.shape) != 1:

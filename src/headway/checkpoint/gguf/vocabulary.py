@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from headway.checkpoint.gguf.file import Keys
+from headway.checkpoint.gguf.file import GgufKeys
 from headway.checkpoint.text_config import end_tokens, framing
 from headway.errors import ModelError
 from headway.types.model import TextConfig
@@ -105,7 +105,7 @@ _SPACE = "\u2581"
 _KEY = "tokenizer.ggml."
 
 
-def read_vocabulary(keys: Keys, vocab_size: int) -> tuple[bytes, TextConfig]:
+def read_vocabulary(keys: GgufKeys, vocab_size: int) -> tuple[bytes, TextConfig]:
     """The `tokenizer.json` and the text settings; raises `ModelError` for an unknown kind."""
     tokens = keys.texts(_KEY + "tokens")
     kinds = [int(kind) for kind in keys.numbers(_KEY + "token_type", [1.0] * len(tokens))]
@@ -135,7 +135,7 @@ def read_vocabulary(keys: Keys, vocab_size: int) -> tuple[bytes, TextConfig]:
     return json.dumps(whole, ensure_ascii=False).encode(), text
 
 
-def _byte_level(keys: Keys, tokens: list[str]) -> dict[str, Any]:
+def _byte_level(keys: GgufKeys, tokens: list[str]) -> dict[str, Any]:
     rule = keys.text(_KEY + "pre", "default")
     merges = []
     for merge in keys.texts(_KEY + "merges"):
@@ -157,7 +157,7 @@ def _byte_level(keys: Keys, tokens: list[str]) -> dict[str, Any]:
     }
 
 
-def _sentencepiece(keys: Keys, tokens: list[str], kinds: list[int]) -> dict[str, Any]:
+def _sentencepiece(keys: GgufKeys, tokens: list[str], kinds: list[int]) -> dict[str, Any]:
     scores = keys.numbers(_KEY + "scores")
     if len(scores) != len(tokens):
         raise ModelError(f"{keys.path}: {len(scores):,} token scores for {len(tokens):,} tokens")
@@ -205,7 +205,7 @@ def _merges(tokens: list[str], scores: list[float], kinds: list[int]) -> list[li
     return [[text[:-cut], text[-cut:]] for _, cut, _, text in ranked]
 
 
-def _bpe(keys: Keys, tokens: list[str], merges: list[list[str]]) -> dict[str, Any]:
+def _bpe(keys: GgufKeys, tokens: list[str], merges: list[list[str]]) -> dict[str, Any]:
     vocabulary = {text: token for token, text in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
         raise ModelError(f"{keys.path}: a token appears twice in the vocabulary")
@@ -223,7 +223,7 @@ def _bpe(keys: Keys, tokens: list[str], merges: list[list[str]]) -> dict[str, An
     }
 
 
-def _text_config(keys: Keys, tokens: list[str], kinds: list[int], kind: str) -> TextConfig:
+def _text_config(keys: GgufKeys, tokens: list[str], kinds: list[int], kind: str) -> TextConfig:
     special = {
         text: token
         for token, text in enumerate(tokens)

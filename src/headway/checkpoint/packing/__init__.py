@@ -15,10 +15,10 @@ from headway.checkpoint.packing.blocked_layout import (
     unpack,
 )
 from headway.checkpoint.packing.formats import (
-    FORMS,
     PANEL_ROWS,
-    Form,
-    Matrix,
+    WEIGHT_FORMATS,
+    PackedShape,
+    WeightFormat,
     packed_bias,
     padded,
     panel_bytes,
@@ -26,12 +26,12 @@ from headway.checkpoint.packing.formats import (
 from headway.checkpoint.packing.quantize import Blocks, CodedRows, code_blocks, code_rows, decode
 
 __all__ = [
-    "FORMS",
     "PANEL_ROWS",
+    "WEIGHT_FORMATS",
     "Blocks",
     "CodedRows",
-    "Form",
-    "Matrix",
+    "PackedShape",
+    "WeightFormat",
     "code_blocks",
     "code_rows",
     "decode",

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from headway.checkpoint.packing.formats import (
     GROUP,
     PANEL_ROWS,
-    Form,
+    WeightFormat,
     packed_bias,
     padded,
     panel_bytes,
@@ -58,7 +58,7 @@ def pack(coded: CodedRows) -> Bytes:
     return joined.reshape(panels, -1)
 
 
-def unpack(packed: Bytes, form: Form, inputs: int) -> CodedRows:
+def unpack(packed: Bytes, form: WeightFormat, inputs: int) -> CodedRows:
     """The rows of uint8 [panels, panel bytes], padding included: the inverse of `pack`."""
     width = padded(inputs)
     if packed.ndim != 2 or packed.shape[1] != panel_bytes(form, inputs):

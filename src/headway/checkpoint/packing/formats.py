@@ -11,8 +11,8 @@ from typing import Literal
 
 from headway.errors import ModelError
 
-Form = Literal["float32", "bfloat16", "int8", "int4"]
-FORMS: tuple[Form, ...] = ("float32", "bfloat16", "int8", "int4")
+WeightFormat = Literal["float32", "bfloat16", "int8", "int4"]
+WEIGHT_FORMATS: tuple[WeightFormat, ...] = ("float32", "bfloat16", "int8", "int4")
 
 PANEL_ROWS = 32
 GROUP = {"int8": 64, "int4": 32}
@@ -28,10 +28,10 @@ _BYTES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Matrix:
+class PackedShape:
     """What one packed matrix is: its form and its size before padding."""
 
-    form: Form
+    form: WeightFormat
     outputs: int
     inputs: int
 
@@ -48,13 +48,13 @@ class Matrix:
         return f"{self.form} {self.outputs} {self.inputs}"
 
     @staticmethod
-    def parse(text: str) -> Matrix:
+    def parse(text: str) -> PackedShape:
         """The reverse of `str`; raises `ModelError` for anything else."""
         form, *sizes = text.split(" ")
-        known = next((name for name in FORMS if name == form), None)
+        known = next((name for name in WEIGHT_FORMATS if name == form), None)
         if known is None or len(sizes) != 2 or not all(size.isdecimal() for size in sizes):
             raise ModelError(f"not the description of a packed matrix: {text!r}")
-        return Matrix(form=known, outputs=int(sizes[0]), inputs=int(sizes[1]))
+        return PackedShape(form=known, outputs=int(sizes[0]), inputs=int(sizes[1]))
 
 
 def padded(inputs: int) -> int:
@@ -62,7 +62,7 @@ def padded(inputs: int) -> int:
     return -(-inputs // _MULTIPLE) * _MULTIPLE
 
 
-def panel_bytes(form: Form, inputs: int) -> int:
+def panel_bytes(form: WeightFormat, inputs: int) -> int:
     """Bytes of one panel of 32 outputs; a multiple of 64."""
     return padded(inputs) // _MULTIPLE * _BYTES[form]
 

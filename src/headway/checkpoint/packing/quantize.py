@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headway.checkpoint.cast import cast, widen
-from headway.checkpoint.packing.formats import GROUP, Form, padded
+from headway.checkpoint.packing.formats import GROUP, WeightFormat, padded
 
 Array = npt.NDArray[Any]
 
@@ -143,7 +143,7 @@ class CodedRows:
     [rows, K / 32].
     """
 
-    form: Form
+    form: WeightFormat
     parts: tuple[Array, ...]
 
     @property
@@ -154,7 +154,7 @@ class CodedRows:
         return CodedRows(form=self.form, parts=tuple(part[start:stop] for part in self.parts))
 
 
-def code_rows(values: npt.NDArray[np.float32], form: Form) -> CodedRows:
+def code_rows(values: npt.NDArray[np.float32], form: WeightFormat) -> CodedRows:
     """Float32 rows [rows, inputs], all finite, in a form.
 
     Raises `ValueError` for int4 where the inputs are no whole groups, or a weight is beyond the

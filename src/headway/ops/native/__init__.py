@@ -7,20 +7,20 @@ numpy and ctypes are used; nothing here knows a request, a plan or a model famil
 """
 
 from headway.ops.native.lower import lower
-from headway.ops.native.program import BufferSpec, Listing, Operation, describe
-from headway.ops.native.replay import CacheMemory, Program, Seconds, cache_bytes, no_seconds
+from headway.ops.native.program import BufferSpec, Instruction, Program, describe
+from headway.ops.native.replay import CacheMemory, CompiledProgram, Seconds, cache_bytes, no_seconds
 from headway.ops.native.weights import NativeWeights
-from headway.ops.trace import Recorder
+from headway.ops.trace import Tracer
 
 __all__ = [
     "BufferSpec",
     "CacheMemory",
-    "Listing",
+    "CompiledProgram",
+    "Instruction",
     "NativeWeights",
-    "Operation",
     "Program",
-    "Recorder",
     "Seconds",
+    "Tracer",
     "cache_bytes",
     "describe",
     "lower",

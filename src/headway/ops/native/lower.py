@@ -12,44 +12,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headway.errors import ModelError
-from headway.native.abi import Activation, Epilogue, Form, Kind
-from headway.ops.native.program import BufferSpec, Listing, Operation, share_buffers
+from headway.native.abi import Activation, Epilogue, HwForm, HwKind
+from headway.ops.native.program import BufferSpec, Instruction, Program, share_buffers
 from headway.ops.native.weights import PackedMatrix
 from headway.ops.protocol import Matrix
 from headway.ops.trace import (
-    Add,
-    Attention,
-    Embed,
-    Experts,
-    Gate,
-    Head,
-    Linear,
-    Norm,
-    Place,
-    Word,
+    AddOp,
+    AttentionOp,
+    EmbedOp,
+    ExpertsOp,
+    GateOp,
+    LinearOp,
+    LmHeadOp,
+    NormOp,
+    Op,
+    Value,
     read_by,
 )
 
 _ACTIVATIONS = {"silu": Activation.SILU, "gelu_tanh": Activation.GELU_TANH}
 
 
-def lower(words: Sequence[Word], matrices: Sequence[PackedMatrix]) -> Listing:
+def lower(words: Sequence[Op], matrices: Sequence[PackedMatrix]) -> Program:
     """The program of a record whose last word is `head`; `ModelError` where there is none."""
-    if not words or not isinstance(words[-1], Head):
+    if not words or not isinstance(words[-1], LmHeadOp):
         raise ModelError("a recorded model must end with its head")
     lowering = _Lowering(words, matrices)
     for index in range(len(words)):
         lowering.lower(index)
     return share_buffers(
-        Listing(operations=tuple(lowering.operations), buffers=tuple(lowering.buffers))
+        Program(operations=tuple(lowering.operations), buffers=tuple(lowering.buffers))
     )
 
 
 class _Lowering:
     """Walks over the words; every value gets buffers of its own here, which are shared later."""
 
-    def __init__(self, words: Sequence[Word], matrices: Sequence[PackedMatrix]) -> None:
-        self.operations: list[Operation] = []
+    def __init__(self, words: Sequence[Op], matrices: Sequence[PackedMatrix]) -> None:
+        self.operations: list[Instruction] = []
         self.buffers: list[BufferSpec] = []
         self._words = words
         self._matrices = matrices
@@ -60,11 +60,11 @@ class _Lowering:
         self._within: dict[int, int] = {}
         """Words that another one, a gate or a sum, computes along with itself."""
         for index, word in enumerate(words):
-            if isinstance(word, Gate):
+            if isinstance(word, GateOp):
                 self._join_gate(index, word)
-            elif isinstance(word, Add):
+            elif isinstance(word, AddOp):
                 self._join_add(index, word)
-        self._held: dict[tuple[int, Form], int] = {}
+        self._held: dict[tuple[int, HwForm], int] = {}
         """Where each value lies, by form."""
 
     def lower(self, index: int) -> None:
@@ -73,59 +73,63 @@ class _Lowering:
             return
         word = self._words[index]
         match word:
-            case Embed():
-                out = self._fresh(index, Form.FLOAT32, word.table.width)
+            case EmbedOp():
+                out = self._fresh(index, HwForm.FLOAT32, word.table.width)
                 self._emit(
-                    Operation(kind=Kind.EMBED, out=out, matrix=word.table.index, scale=word.scale)
+                    Instruction(
+                        kind=HwKind.EMBED, out=out, matrix=word.table.index, scale=word.scale
+                    )
                 )
-            case Norm():
+            case NormOp():
                 self._norm(index, word)
-            case Add():
+            case AddOp():
                 self._add(index, word)
-            case Linear():
+            case LinearOp():
                 self._refuse_interleaved(word.matrix)
-                out = self._fresh(index, Form.FLOAT32, word.matrix.outputs)
+                out = self._fresh(index, HwForm.FLOAT32, word.matrix.outputs)
                 self._part(word, out, Epilogue.STORE)
-            case Gate():
+            case GateOp():
                 self._gate(index, word)
-            case Attention():
+            case AttentionOp():
                 self._attention(index, word)
-            case Experts():
-                out = self._fresh(index, Form.FLOAT32, word.down[0].outputs)
+            case ExpertsOp():
+                out = self._fresh(index, HwForm.FLOAT32, word.down[0].outputs)
                 self._part(word, out, Epilogue.STORE)
-            case Head():
+            case LmHeadOp():
                 source = self._in_form(word.hidden, self._form(word.matrix))
                 cap = word.softcap or 0.0
                 self._emit(
-                    Operation(kind=Kind.HEAD, source=source, matrix=word.matrix.index, softcap=cap)
+                    Instruction(
+                        kind=HwKind.HEAD, source=source, matrix=word.matrix.index, softcap=cap
+                    )
                 )
 
-    def _join_gate(self, index: int, word: Gate) -> None:
+    def _join_gate(self, index: int, word: GateOp) -> None:
         product = self._words[word.x.index]
-        joined = isinstance(product, Linear) and self._matrices[product.matrix.index].interleaved
+        joined = isinstance(product, LinearOp) and self._matrices[product.matrix.index].interleaved
         if not joined or self._users[word.x.index] != [index]:
             raise ModelError("only the product with an interleaved gate_up matrix can be gated")
         self._within[word.x.index] = index
 
-    def _join_add(self, index: int, word: Add) -> None:
+    def _join_add(self, index: int, word: AddOp) -> None:
         for part in (word.y, word.x):
-            able = isinstance(self._words[part.index], Linear | Norm | Experts)
+            able = isinstance(self._words[part.index], LinearOp | NormOp | ExpertsOp)
             if able and self._users[part.index] == [index]:
                 self._within[part.index] = index
                 return
         raise ModelError("a sum needs a product, a norm or experts that nothing else uses")
 
-    def _norm(self, index: int, word: Norm) -> None:
-        forms = sorted(self._needed(index) - {Form.FLOAT32})
-        plain = Form.FLOAT32 in self._needed(index) or len(forms) != 1
+    def _norm(self, index: int, word: NormOp) -> None:
+        forms = sorted(self._needed(index) - {HwForm.FLOAT32})
+        plain = HwForm.FLOAT32 in self._needed(index) or len(forms) != 1
         size = word.x.width
         outs = [self._fresh(index, form, size) for form in forms[:1]]
         if plain:
-            outs.append(self._fresh(index, Form.FLOAT32, size))
+            outs.append(self._fresh(index, HwForm.FLOAT32, size))
         self._emit(
-            Operation(
-                kind=Kind.NORM,
-                source=self._in_form(word.x, Form.FLOAT32),
+            Instruction(
+                kind=HwKind.NORM,
+                source=self._in_form(word.x, HwForm.FLOAT32),
                 out=outs[0],
                 out2=outs[1] if len(outs) > 1 else -1,
                 weight=word.weight,
@@ -133,52 +137,52 @@ class _Lowering:
             )
         )
 
-    def _add(self, index: int, word: Add) -> None:
+    def _add(self, index: int, word: AddOp) -> None:
         base, part = word.x, word.y
         if self._within.get(part.index) != index:
             base, part = part, base
         added = self._words[part.index]
-        target = self._in_form(base, Form.FLOAT32)
+        target = self._in_form(base, HwForm.FLOAT32)
         if self._needed_after(base, index) or (
-            isinstance(added, Linear | Experts) and base in read_by(added)
+            isinstance(added, LinearOp | ExpertsOp) and base in read_by(added)
         ):
-            copy = self._buffer(Form.FLOAT32, base.width)
-            self._emit(Operation(kind=Kind.CONVERT, source=target, out=copy))
+            copy = self._buffer(HwForm.FLOAT32, base.width)
+            self._emit(Instruction(kind=HwKind.CONVERT, source=target, out=copy))
             target = copy
         self._part(added, target, Epilogue.ADD)
-        self._held[index, Form.FLOAT32] = target
+        self._held[index, HwForm.FLOAT32] = target
 
-    def _part(self, word: Word, out: int, epilogue: Epilogue) -> None:
+    def _part(self, word: Op, out: int, epilogue: Epilogue) -> None:
         """A product, norm or mixture whose result is stored to `out` or added there."""
         match word:
-            case Linear(x=x, matrix=matrix):
+            case LinearOp(x=x, matrix=matrix):
                 self._refuse_interleaved(matrix)
                 self._emit(
-                    Operation(
-                        kind=Kind.LINEAR,
+                    Instruction(
+                        kind=HwKind.LINEAR,
                         source=self._in_form(x, self._form(matrix)),
                         out=out,
                         matrix=matrix.index,
                         epilogue=epilogue,
                     )
                 )
-            case Norm(x=x, weight=weight, eps=eps):
+            case NormOp(x=x, weight=weight, eps=eps):
                 self._emit(
-                    Operation(
-                        kind=Kind.NORM,
-                        source=self._in_form(x, Form.FLOAT32),
+                    Instruction(
+                        kind=HwKind.NORM,
+                        source=self._in_form(x, HwForm.FLOAT32),
                         out=out,
                         weight=weight,
                         eps=eps,
                         epilogue=epilogue,
                     )
                 )
-            case Experts(x=x, scores=scores):
+            case ExpertsOp(x=x, scores=scores):
                 self._emit(
-                    Operation(
-                        kind=Kind.EXPERTS,
-                        source=self._in_form(x, Form.FLOAT32),
-                        source2=self._in_form(scores, Form.FLOAT32),
+                    Instruction(
+                        kind=HwKind.EXPERTS,
+                        source=self._in_form(x, HwForm.FLOAT32),
+                        source2=self._in_form(scores, HwForm.FLOAT32),
                         out=out,
                         matrix=_first(word.gate_up),
                         matrix2=_first(word.down),
@@ -190,29 +194,31 @@ class _Lowering:
                     )
                 )
 
-    def _gate(self, index: int, word: Gate) -> None:
+    def _gate(self, index: int, word: GateOp) -> None:
         product = self._words[word.x.index]
-        assert isinstance(product, Linear)
+        assert isinstance(product, LinearOp)
         self._emit(
-            Operation(
-                kind=Kind.LINEAR,
+            Instruction(
+                kind=HwKind.LINEAR,
                 source=self._in_form(product.x, self._form(product.matrix)),
-                out=self._fresh(index, Form.FLOAT32, product.matrix.outputs // 2),
+                out=self._fresh(index, HwForm.FLOAT32, product.matrix.outputs // 2),
                 matrix=product.matrix.index,
                 epilogue=Epilogue.GATE,
                 activation=_ACTIVATIONS[word.activation],
             )
         )
 
-    def _attention(self, index: int, word: Attention) -> None:
+    def _attention(self, index: int, word: AttentionOp) -> None:
         spec = word.spec
         width = spec.heads * spec.head_dim
-        queries = self._buffer(Form.FLOAT32, width)
-        source = self._in_form(word.qkv, Form.FLOAT32)
-        self._emit(Operation(kind=Kind.HEADS, source=source, out=queries, spec=spec, eps=spec.eps))
-        out = self._fresh(index, Form.FLOAT32, width)
+        queries = self._buffer(HwForm.FLOAT32, width)
+        source = self._in_form(word.qkv, HwForm.FLOAT32)
         self._emit(
-            Operation(kind=Kind.ATTENTION, source=queries, out=out, spec=spec, scale=spec.scale)
+            Instruction(kind=HwKind.HEADS, source=source, out=queries, spec=spec, eps=spec.eps)
+        )
+        out = self._fresh(index, HwForm.FLOAT32, width)
+        self._emit(
+            Instruction(kind=HwKind.ATTENTION, source=queries, out=out, spec=spec, scale=spec.scale)
         )
 
     def _refuse_interleaved(self, matrix: Matrix) -> None:
@@ -220,43 +226,43 @@ class _Lowering:
         if packed.interleaved:
             raise ModelError(f"{packed.name}: an interleaved matrix is only good for a gate")
 
-    def _needed(self, index: int) -> set[Form]:
+    def _needed(self, index: int) -> set[HwForm]:
         """The forms in which a value's users want it."""
         found = set()
         for user in self._users[index]:
             word = self._words[user]
-            if isinstance(word, Linear | Head):
+            if isinstance(word, LinearOp | LmHeadOp):
                 found.add(self._form(word.matrix))
             else:
-                found.add(Form.FLOAT32)
+                found.add(HwForm.FLOAT32)
         return found
 
-    def _needed_after(self, place: Place, index: int) -> bool:
+    def _needed_after(self, place: Value, index: int) -> bool:
         """Whether a word that is emitted after this one still reads a value."""
         users = (self._within.get(user, user) for user in self._users[place.index])
         return any(user > index for user in users)
 
-    def _form(self, matrix: Matrix) -> Form:
+    def _form(self, matrix: Matrix) -> HwForm:
         return self._matrices[matrix.index].form
 
-    def _in_form(self, place: Place, form: Form) -> int:
+    def _in_form(self, place: Value, form: HwForm) -> int:
         """The buffer that holds a value in a form, converted to it where it must be."""
         found = self._held.get((place.index, form))
         if found is None:
-            source = self._held[place.index, Form.FLOAT32]
+            source = self._held[place.index, HwForm.FLOAT32]
             found = self._fresh(place.index, form, place.width)
-            self._emit(Operation(kind=Kind.CONVERT, source=source, out=found))
+            self._emit(Instruction(kind=HwKind.CONVERT, source=source, out=found))
         return found
 
-    def _fresh(self, index: int, form: Form, width: int) -> int:
+    def _fresh(self, index: int, form: HwForm, width: int) -> int:
         self._held[index, form] = buffer = self._buffer(form, width)
         return buffer
 
-    def _buffer(self, form: Form, width: int) -> int:
+    def _buffer(self, form: HwForm, width: int) -> int:
         self.buffers.append(BufferSpec(form=form, width=width))
         return len(self.buffers) - 1
 
-    def _emit(self, operation: Operation) -> None:
+    def _emit(self, operation: Instruction) -> None:
         self.operations.append(operation)
 
 

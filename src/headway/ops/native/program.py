@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from headway.native.abi import Activation, Epilogue, Form, Kind
+from headway.native.abi import Activation, Epilogue, HwForm, HwKind
 from headway.ops.native.weights import PackedMatrix
 from headway.ops.protocol import AttentionSpec, Vector
 
@@ -30,15 +30,15 @@ from headway.ops.protocol import AttentionSpec, Vector
 class BufferSpec:
     """One row for each token: its form and its elements before padding."""
 
-    form: Form
+    form: HwForm
     width: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class Instruction:
     """One operation; what its kind does not use stays at its default."""
 
-    kind: Kind
+    kind: HwKind
     source: int = -1
     """Buffer read, -1 for EMBED."""
     source2: int = -1
@@ -71,14 +71,14 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class Program:
     """A whole program."""
 
-    operations: tuple[Operation, ...]
+    operations: tuple[Instruction, ...]
     buffers: tuple[BufferSpec, ...]
 
 
-def share_buffers(listing: Listing) -> Listing:
+def share_buffers(listing: Program) -> Program:
     """The same program over as few buffers as their forms, widths and lives allow."""
     last: dict[int, int] = {}
     for index, operation in enumerate(listing.operations):
@@ -100,10 +100,10 @@ def share_buffers(listing: Listing) -> Listing:
         for buffer in {*operation.reads, *operation.writes}:
             if last[buffer] == index:
                 free[listing.buffers[buffer]].append(place[buffer])
-    return Listing(operations=tuple(operations), buffers=tuple(kept))
+    return Program(operations=tuple(operations), buffers=tuple(kept))
 
 
-def _renumbered(operation: Operation, place: dict[int, int]) -> Operation:
+def _renumbered(operation: Instruction, place: dict[int, int]) -> Instruction:
     return replace(
         operation,
         source=place.get(operation.source, -1),
@@ -123,12 +123,12 @@ class Named(Protocol):
     def vector_names(self) -> Sequence[str]: ...
 
 
-def describe(listing: Listing, weights: Named) -> str:
+def describe(listing: Program, weights: Named) -> str:
     """Lines of a program, in order; a buffer is given by its number, form and width."""
     return "\n".join(_line(listing, each, weights) for each in listing.operations)
 
 
-def _line(listing: Listing, operation: Operation, weights: Named) -> str:
+def _line(listing: Program, operation: Instruction, weights: Named) -> str:
     def buffer(index: int) -> str:
         spec = listing.buffers[index]
         return f"b{index} {spec.form.name.lower()} {spec.width}"
@@ -147,14 +147,14 @@ def _line(listing: Listing, operation: Operation, weights: Named) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _names(operation: Operation, weights: Named) -> str:
+def _names(operation: Instruction, weights: Named) -> str:
     found = [weights.matrices[n].name for n in (operation.matrix, operation.matrix2) if n >= 0]
     if operation.weight is not None:
         found.append(weights.vector_names[operation.weight.index])
     spec = operation.spec
     if spec is not None:
         found.append(f"layer {spec.layer}")
-        if operation.kind is Kind.HEADS:
+        if operation.kind is HwKind.HEADS:
             found += [weights.vector_names[norm.index] for norm in spec.norms or ()]
             found.append(f"rope {spec.rope.index}")
         elif spec.window is not None:

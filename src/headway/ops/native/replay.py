@@ -16,7 +16,7 @@ from headway.errors import InvalidRequest, ModelError
 from headway.native import abi
 from headway.native.library import Library
 from headway.ops.native.memory import anonymous, touch_ahead
-from headway.ops.native.program import Listing, Operation
+from headway.ops.native.program import Instruction, Program
 from headway.ops.native.weights import NativeWeights, address
 from headway.ops.protocol import CacheShape, Floats
 
@@ -27,7 +27,7 @@ Seconds = ctypes.Array[ctypes.c_double]
 
 def no_seconds() -> Seconds:
     """Zero seconds for each kind of operation, and for selection as the last entry."""
-    return (ctypes.c_double * (len(abi.Kind) + 1))()
+    return (ctypes.c_double * (len(abi.HwKind) + 1))()
 
 
 def cache_bytes(library: Library, shape: CacheShape, kind: abi.CacheKind) -> int:
@@ -63,7 +63,7 @@ class CacheMemory:
         touch_ahead(self._memory, self.description.memory, self._layers, size)
 
 
-class Program:
+class CompiledProgram:
     """One model's program, with threads of its own; they end with the last reference to it.
 
     Raises `ModelError` where the library finds that the program makes no sense.
@@ -72,7 +72,7 @@ class Program:
     def __init__(
         self,
         library: Library,
-        listing: Listing,
+        listing: Program,
         weights: NativeWeights,
         cache: CacheMemory,
         *,
@@ -109,7 +109,7 @@ class Program:
             raise ModelError(f"the native kernels refuse the model: {message.value.decode()}")
         weakref.finalize(self, _destroy, library, self._handle, pool)
 
-    def run(self, step: abi.Step, seconds: Seconds | None = None) -> None:
+    def run(self, step: abi.HwStep, seconds: Seconds | None = None) -> None:
         """Compute a step, without the interpreter's lock. Raises `MemoryError`."""
         if self._library.hw_program_run(self._handle, ctypes.byref(step), seconds):
             raise MemoryError("not enough memory for the rows of a step")
@@ -138,8 +138,8 @@ def _floats(array: Floats) -> ctypes._Pointer[ctypes.c_float]:
     return array.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
 
 
-def _cache(shape: CacheShape, kind: abi.CacheKind) -> abi.Cache:
-    return abi.Cache(
+def _cache(shape: CacheShape, kind: abi.CacheKind) -> abi.HwCache:
+    return abi.HwCache(
         kind=kind,
         num_layers=shape.num_layers,
         num_blocks=shape.num_blocks,
@@ -149,29 +149,29 @@ def _cache(shape: CacheShape, kind: abi.CacheKind) -> abi.Cache:
     )
 
 
-def _matrices(weights: NativeWeights) -> ctypes.Array[abi.Matrix]:
-    found = (abi.Matrix * len(weights.matrices))()
+def _matrices(weights: NativeWeights) -> ctypes.Array[abi.HwMatrix]:
+    found = (abi.HwMatrix * len(weights.matrices))()
     for place, matrix in zip(found, weights.matrices, strict=True):
         place.data, place.bias = matrix.data, matrix.bias
         place.form, place.outputs, place.inputs = matrix.form, matrix.outputs, matrix.inputs
     return found
 
 
-def _buffers(listing: Listing) -> ctypes.Array[abi.Buffer]:
-    found = (abi.Buffer * len(listing.buffers))()
+def _buffers(listing: Program) -> ctypes.Array[abi.HwBuffer]:
+    found = (abi.HwBuffer * len(listing.buffers))()
     for place, buffer in zip(found, listing.buffers, strict=True):
         place.form, place.width = buffer.form, buffer.width
     return found
 
 
-def _operations(listing: Listing, weights: NativeWeights) -> ctypes.Array[abi.Op]:
-    found = (abi.Op * len(listing.operations))()
+def _operations(listing: Program, weights: NativeWeights) -> ctypes.Array[abi.HwOp]:
+    found = (abi.HwOp * len(listing.operations))()
     for place, operation in zip(found, listing.operations, strict=True):
         _fill(place, operation, weights)
     return found
 
 
-def _fill(place: abi.Op, operation: Operation, weights: NativeWeights) -> None:
+def _fill(place: abi.HwOp, operation: Instruction, weights: NativeWeights) -> None:
     place.kind, place.epilogue = operation.kind, operation.epilogue
     place.in_, place.in2 = operation.source, operation.source2
     place.out, place.out2 = operation.out, operation.out2

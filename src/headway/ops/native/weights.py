@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headway.checkpoint.packing import Matrix as Packing
-from headway.checkpoint.packing import packed_bias, panel_bytes
+from headway.checkpoint.packing import PackedShape, packed_bias, panel_bytes
 from headway.checkpoint.prepared import ALIGNMENT, read_header
 from headway.errors import ModelError
 from headway.native import abi
@@ -26,10 +25,10 @@ from headway.ops.native.memory import file_bytes
 from headway.ops.protocol import Floats, Matrix, Rope, Table, Vector
 
 _FORMS = {
-    "float32": abi.Form.FLOAT32,
-    "bfloat16": abi.Form.BFLOAT16,
-    "int8": abi.Form.INT8,
-    "int4": abi.Form.INT4,
+    "float32": abi.HwForm.FLOAT32,
+    "bfloat16": abi.HwForm.BFLOAT16,
+    "int8": abi.HwForm.INT8,
+    "int4": abi.HwForm.INT4,
 }
 
 
@@ -38,7 +37,7 @@ class PackedMatrix:
     """One matrix where it lies; `outputs` are counted before padding."""
 
     name: str
-    form: abi.Form
+    form: abi.HwForm
     outputs: int
     inputs: int
     data: int
@@ -110,7 +109,7 @@ class NativeWeights:
         self.ropes.append(pair)
         return Rope(index=len(self.ropes) - 1)
 
-    def _add(self, name: str, packing: Packing, data: int, bias: int | None) -> int:
+    def _add(self, name: str, packing: PackedShape, data: int, bias: int | None) -> int:
         self.matrices.append(
             PackedMatrix(
                 name=name,
@@ -123,10 +122,10 @@ class NativeWeights:
         )
         return len(self.matrices) - 1
 
-    def _packing(self, name: str) -> Packing:
+    def _packing(self, name: str) -> PackedShape:
         if name not in self._described:
             raise ModelError(f"{self._path}: packed matrix {name!r} is missing")
-        return Packing.parse(self._described[name])
+        return PackedShape.parse(self._described[name])
 
     def _entry(self, name: str) -> Any:
         if name not in self._entries:

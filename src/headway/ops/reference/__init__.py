@@ -5,7 +5,7 @@ computes the words of `Ops` over one step, `attention` the paged part of them, a
 the sequences of a step into a few padded batches.
 """
 
-from headway.ops.reference.attention import Batch, Cache, Group
+from headway.ops.reference.attention import Batch, KVCache, SliceGroup
 from headway.ops.reference.backend import ReferenceBackend, onednn_bfloat16
 from headway.ops.reference.ops import ReferenceOps
 from headway.ops.reference.paging import HostBatch
@@ -13,11 +13,11 @@ from headway.ops.reference.weights import ReferenceWeights
 
 __all__ = [
     "Batch",
-    "Cache",
-    "Group",
     "HostBatch",
+    "KVCache",
     "ReferenceBackend",
     "ReferenceOps",
     "ReferenceWeights",
+    "SliceGroup",
     "onednn_bfloat16",
 ]

@@ -20,7 +20,7 @@ from headway.ops.protocol import CacheShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cache:
+class KVCache:
     """Keys and values of each layer, [num_blocks, num_kv_heads, block_size, head_dim]."""
 
     shape: CacheShape
@@ -29,7 +29,7 @@ class Cache:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class SliceGroup:
     """Slices, or pieces of them, that attend together: B of them, Q queries, S keys each.
 
     `queries` [B * Q] are the rows of the step's tokens that ask; shorter members repeat their
@@ -62,7 +62,7 @@ class Batch:
     """[T] positions in their sequences."""
     slots: Tensor
     """[T * kv heads] rows of the cache seen as [num_blocks * kv heads * block size, head_dim]."""
-    groups: Mapping[int | None, tuple[Group, ...]]
+    groups: Mapping[int | None, tuple[SliceGroup, ...]]
     """Who attends together, per sliding window (None is full attention)."""
 
 
@@ -72,7 +72,7 @@ class Scratch:
     def __init__(self, *, device: torch.device, dtype: torch.dtype) -> None:
         self._space = [torch.empty(0, dtype=dtype, device=device) for _ in range(2)]
 
-    def gather(self, stored: Tensor, group: Group, which: int) -> Tensor:
+    def gather(self, stored: Tensor, group: SliceGroup, which: int) -> Tensor:
         """A group's blocks as [B, kv heads, S, head_dim], until the next call for `which`."""
         _, heads, block_size, head_dim = stored.shape
         rows, columns = len(group.blocks), block_size * head_dim
@@ -83,7 +83,7 @@ class Scratch:
         return out.view(group.size, heads, group.span, head_dim)
 
 
-def store(keys: Tensor, values: Tensor, cache: Cache, layer: int, batch: Batch) -> None:
+def store(keys: Tensor, values: Tensor, cache: KVCache, layer: int, batch: Batch) -> None:
     """Write keys and values [T, kv heads, head_dim] to the step's slots, finite in any case."""
     # Blocks are reused, and a masked position still takes part in products: as zero times
     # whatever is stored. So nothing that is not finite may ever be stored.
@@ -95,9 +95,9 @@ def store(keys: Tensor, values: Tensor, cache: Cache, layer: int, batch: Batch) 
 
 def attend(
     queries: Tensor,
-    cache: Cache,
+    cache: KVCache,
     layer: int,
-    groups: tuple[Group, ...],
+    groups: tuple[SliceGroup, ...],
     scratch: Scratch,
     scale: float,
 ) -> Tensor:
@@ -117,7 +117,9 @@ def attend(
     return out
 
 
-def _attend_one(asked: Tensor, keys: Tensor, values: Tensor, group: Group, scale: float) -> Tensor:
+def _attend_one(
+    asked: Tensor, keys: Tensor, values: Tensor, group: SliceGroup, scale: float
+) -> Tensor:
     """Attention of one query a sequence, [B, heads, head_dim]."""
     size, heads, span, head_dim = keys.shape
     rows = asked.reshape(size * heads, -1, head_dim)
@@ -128,7 +130,9 @@ def _attend_one(asked: Tensor, keys: Tensor, values: Tensor, group: Group, scale
     return answers.view(size, -1, head_dim)
 
 
-def _attend_many(asked: Tensor, keys: Tensor, values: Tensor, group: Group, scale: float) -> Tensor:
+def _attend_many(
+    asked: Tensor, keys: Tensor, values: Tensor, group: SliceGroup, scale: float
+) -> Tensor:
     """Attention of Q queries a sequence, [B * Q, heads, head_dim]."""
     size, heads, _, head_dim = keys.shape
     rows = asked.view(size, group.width, heads, -1, head_dim).transpose(1, 2)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from headway.ops.protocol import CacheShape
 from headway.ops.reference import paging
-from headway.ops.reference.attention import Batch, Cache, Group, Scratch
+from headway.ops.reference.attention import Batch, KVCache, Scratch, SliceGroup
 from headway.ops.reference.ops import ReferenceOps
 from headway.ops.reference.paging import HostBatch, Ints
 from headway.ops.reference.weights import ReferenceWeights
@@ -44,11 +44,11 @@ class ReferenceBackend:
         """The tensors of a `weights.safetensors`; `ModelError` where it cannot be read."""
         return ReferenceWeights(path, device=self._device, dtype=self._dtype, packs=self._packs)
 
-    def allocate(self, shape: CacheShape) -> Cache:
+    def allocate(self, shape: CacheShape) -> KVCache:
         """A KV cache whose memory is touched only as it is used."""
         size = (shape.num_blocks, shape.num_kv_heads, shape.block_size, shape.head_dim)
         layers = range(shape.num_layers)
-        return Cache(
+        return KVCache(
             shape=shape,
             keys=tuple(self._zeros(size) for _ in layers),
             values=tuple(self._zeros(size) for _ in layers),
@@ -76,7 +76,7 @@ class ReferenceBackend:
             },
         )
 
-    def step(self, weights: ReferenceWeights, cache: Cache, batch: Batch) -> ReferenceOps:
+    def step(self, weights: ReferenceWeights, cache: KVCache, batch: Batch) -> ReferenceOps:
         """The words of one step."""
         return ReferenceOps(weights=weights, cache=cache, batch=batch, scratch=self._scratch)
 
@@ -91,7 +91,7 @@ class ReferenceBackend:
     def _to_device(self, array: Ints) -> Tensor:
         return torch.from_numpy(array).to(self._device, non_blocking=True)
 
-    def _group(self, layout: paging.Layout, shape: CacheShape, repeats: int) -> Group:
+    def _group(self, layout: paging.Layout, shape: CacheShape, repeats: int) -> SliceGroup:
         size, width = layout.queries.shape
         span = layout.visible.shape[2]
         mask = torch.zeros(layout.visible.shape, dtype=self._dtype, device=self._device)
@@ -103,7 +103,7 @@ class ReferenceBackend:
         kept = np.flatnonzero(layout.valid) if padded else None
         heads = np.arange(shape.num_kv_heads)[None, :, None]
         blocks = layout.blocks[:, None, :] * shape.num_kv_heads + heads
-        return Group(
+        return SliceGroup(
             size=size,
             width=width,
             span=span,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from headway.ops.protocol import AttentionSpec, Matrix, Rope, Table, Vector
-from headway.ops.reference.attention import Batch, Cache, Scratch, attend, store
+from headway.ops.reference.attention import Batch, KVCache, Scratch, attend, store
 from headway.ops.reference.weights import Packed, ReferenceWeights
 from headway.types.model import Activation
 
@@ -22,7 +22,7 @@ class ReferenceOps:
     """`Ops[Tensor]` of one step."""
 
     def __init__(
-        self, *, weights: ReferenceWeights, cache: Cache, batch: Batch, scratch: Scratch
+        self, *, weights: ReferenceWeights, cache: KVCache, batch: Batch, scratch: Scratch
     ) -> None:
         self._weights = weights
         self._cache = cache

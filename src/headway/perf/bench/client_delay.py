@@ -27,7 +27,7 @@ FULL = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lag:
+class ClientDelay:
     """How late the client was, in seconds."""
 
     late_p99: float
@@ -58,7 +58,7 @@ class Lag:
         )
 
 
-class Probe:
+class ClientDelayProbe:
     """Measures the event loop it is entered on (`with Probe() as probe`) until it is left."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Probe:
         self._timer: asyncio.TimerHandle | None = None
         self._cpu = 0.0
 
-    def __enter__(self) -> Probe:
+    def __enter__(self) -> ClientDelayProbe:
         self._loop = asyncio.get_running_loop()
         self._cpu = time.thread_time()
         self._set()
@@ -82,9 +82,9 @@ class Probe:
             self._timer.cancel()
         self._cpu = time.thread_time() - self._cpu
 
-    def lag(self, late: Sequence[float], duration: float) -> Lag:
+    def lag(self, late: Sequence[float], duration: float) -> ClientDelay:
         """The verdict, once left; `late` is how late each request was sent."""
-        return Lag(
+        return ClientDelay(
             late_p99=percentile(late, 99) if late else 0.0,
             late_max=max(late, default=0.0),
             wake_p99=percentile(self._delays, 99) if self._delays else 0.0,

@@ -15,13 +15,13 @@ from types import TracebackType
 
 from headway.errors import HeadwayError
 from headway.llm import AsyncLLM
-from headway.perf.bench.run_load import Answer, Ending
-from headway.perf.workload.workload import Job
+from headway.perf.bench.run_load import ClientResponse, Ending
+from headway.perf.workload.workload import WorkloadRequest
 from headway.types import Request, ResolvedSampling, TokenEvent
 from headway.wire import EngineStats
 
 
-class EngineTarget:
+class EngineLoadClient:
     """Sends jobs to the engine of an `AsyncLLM`. Use `with`, or `close` it."""
 
     def __init__(self, llm: AsyncLLM) -> None:
@@ -31,7 +31,7 @@ class EngineTarget:
         self._waiting: dict[str, _Reading] = {}
         self._leave = llm.client.subscribe(self._listen)
 
-    def __enter__(self) -> EngineTarget:
+    def __enter__(self) -> EngineLoadClient:
         return self
 
     def __exit__(
@@ -46,7 +46,7 @@ class EngineTarget:
         """Stop listening to the engine, which goes on."""
         self._leave()
 
-    async def ask(self, job: Job, tokens: Sequence[int], *, id: str) -> Answer:  # noqa: A002
+    async def ask(self, job: WorkloadRequest, tokens: Sequence[int], *, id: str) -> ClientResponse:  # noqa: A002
         """See `Target`. The engine knows the request by `id`."""
         reading = _Reading()
         self._waiting[id] = reading
@@ -54,7 +54,7 @@ class EngineTarget:
             stream = self._client.submit(_request(job, tokens, id))
         except HeadwayError as error:
             del self._waiting[id]
-            return Answer(outcome="error", error=error.message)
+            return ClientResponse(outcome="error", error=error.message)
         try:
             await reading.done
         finally:
@@ -94,11 +94,11 @@ class _Reading:
             self._last = event
             self.done.set_result(None)
 
-    def answer(self) -> Answer:
+    def answer(self) -> ClientResponse:
         last = self._last
         assert last is not None, "asked for after the end"
         good = last.finish in ("stop", "length")
-        return Answer(
+        return ClientResponse(
             times=self._times,
             counts=self._counts,
             outcome="ok" if good else "error",
@@ -107,7 +107,7 @@ class _Reading:
         )
 
 
-def _request(job: Job, tokens: Sequence[int], name: str) -> Request:
+def _request(job: WorkloadRequest, tokens: Sequence[int], name: str) -> Request:
     ending = Ending.of(job)
     stops = () if ending.stop is None else (ending.stop,)
     return Request(

@@ -17,16 +17,16 @@ from pathlib import Path
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.llm import AsyncLLM
-from headway.perf.bench.scenario import AUTO, Load, Scenario, System
+from headway.perf.bench.scenario import AUTO, Scenario, ScenarioLoad, System
 from headway.perf.workload.arrivals import at_once, gamma
-from headway.perf.workload.lengths import parse_law
-from headway.perf.workload.synthetic import rearrive, spread, synthesize
+from headway.perf.workload.lengths import parse_lengths
+from headway.perf.workload.synthetic import coefficient_of_variation, rearrive, synthesize
 from headway.perf.workload.traces import read_trace
 from headway.perf.workload.workload import Workload
 from headway.types.objectives import Objective, parse_objectives
 
 
-def seats_of(system: System, group: Group, kv_tokens: int | None) -> int | None:
+def seats_of(system: System, group: RunGroup, kv_tokens: int | None) -> int | None:
     """Seats of a system for a group; None where nothing but memory bounds them.
 
     Raises `InvalidRequest` where the budget does not hold a single sequence.
@@ -46,7 +46,7 @@ def seats_of(system: System, group: Group, kv_tokens: int | None) -> int | None:
     return seats
 
 
-def kv_blocks(system: System, group: Group, kv_tokens: int, block_size: int) -> int:
+def kv_blocks(system: System, group: RunGroup, kv_tokens: int, block_size: int) -> int:
     """Blocks that hold the budget.
 
     Seats that were worked out stand for rows in one piece, which need no whole blocks: so that
@@ -67,7 +67,12 @@ def kv_blocks(system: System, group: Group, kv_tokens: int, block_size: int) -> 
 
 
 def config_for(
-    scenario: Scenario, system: System, group: Group, *, block_bytes: int | None, record: str | None
+    scenario: Scenario,
+    system: System,
+    group: RunGroup,
+    *,
+    block_bytes: int | None,
+    record: str | None,
 ) -> EngineConfig:
     """Settings of the engine for a system and a group.
 
@@ -105,14 +110,14 @@ async def measure_block(config: EngineConfig) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class RunGroup:
     """One workload at one rate."""
 
     name: str
     workload: Workload
     rate: float | None
     """Requests a second; None: all at once, or as a trace has it."""
-    spread: float
+    coefficient_of_variation: float
     """Standard deviation of the output lengths over their mean."""
     objectives: tuple[Objective, ...] = ()
     seats: int | None = None
@@ -124,7 +129,7 @@ class Group:
         return max(job.prompt_tokens + job.cap for job in self.workload.jobs)
 
 
-def make_groups(load: Load, *, seed: int, reached: Mapping[str, float]) -> list[Group]:
+def make_groups(load: ScenarioLoad, *, seed: int, reached: Mapping[str, float]) -> list[RunGroup]:
     """The groups of a workload; `reached` is requests a second by name of a workload before it.
 
     Raises `InvalidRequest` that names what of the workload is wrong.
@@ -139,8 +144,8 @@ def make_groups(load: Load, *, seed: int, reached: Mapping[str, float]) -> list[
         return [_group(load, load.name, workload, None)]
     workload = synthesize(
         requests=load.requests,
-        prompt=parse_law(str(load.prompt), field="prompt"),
-        output=parse_law(str(load.output), field="output"),
+        prompt=parse_lengths(str(load.prompt), field="prompt"),
+        output=parse_lengths(str(load.output), field="output"),
         arrivals=at_once,
         prefix_tokens=load.prefix_tokens,
         prefixes=load.prefixes,
@@ -164,12 +169,12 @@ def make_groups(load: Load, *, seed: int, reached: Mapping[str, float]) -> list[
     ]
 
 
-def _group(load: Load, name: str, workload: Workload, rate: float | None) -> Group:
-    return Group(
+def _group(load: ScenarioLoad, name: str, workload: Workload, rate: float | None) -> RunGroup:
+    return RunGroup(
         name=name,
         workload=workload,
         rate=rate,
-        spread=spread(workload),
+        coefficient_of_variation=coefficient_of_variation(workload),
         objectives=parse_objectives(load.slo, field="slo") if load.slo else (),
         seats=load.seats,
     )

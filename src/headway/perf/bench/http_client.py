@@ -20,10 +20,10 @@ from typing import Any, Literal
 import msgspec
 
 from headway.errors import InvalidRequest
-from headway.perf.bench.http_connection import Address, Broken, Connections
-from headway.perf.bench.run_load import Answer, Ending
-from headway.perf.bench.sse_reader import Reading
-from headway.perf.workload.workload import Job
+from headway.perf.bench.http_connection import Address, ConnectionBroken, HttpConnections
+from headway.perf.bench.run_load import ClientResponse, Ending
+from headway.perf.bench.sse_reader import SSEReader
+from headway.perf.workload.workload import WorkloadRequest
 
 _TEXT = """
 time year people way day man thing woman life child world school state family student group
@@ -79,7 +79,7 @@ class Asking:
     def chats(self) -> bool:
         return self.endpoint.rstrip("/").endswith("/chat/completions")
 
-    def body(self, job: Job, tokens: Sequence[int]) -> bytes:
+    def body(self, job: WorkloadRequest, tokens: Sequence[int]) -> bytes:
         """The request for a job, as JSON."""
         ending = Ending.of(job)
         fields: dict[str, Any] = {
@@ -104,7 +104,7 @@ class Asking:
         return _encode({name: value for name, value in fields.items() if value is not None})
 
 
-class HttpTarget:
+class HttpLoadClient:
     """Sends jobs to a server. Use on one event loop; `close` it."""
 
     def __init__(
@@ -119,15 +119,15 @@ class HttpTarget:
         self.heard = 0
         """Tokens that came so far, of all requests, as far as pieces tell."""
         self._asking = asking
-        self._connections = Connections(address, headers=headers or {}, timeout=timeout)
+        self._connections = HttpConnections(address, headers=headers or {}, timeout=timeout)
 
-    async def ask(self, job: Job, tokens: Sequence[int], *, id: str) -> Answer:  # noqa: A002, ARG002
+    async def ask(self, job: WorkloadRequest, tokens: Sequence[int], *, id: str) -> ClientResponse:  # noqa: A002, ARG002
         """See `Target`. The server makes an id of its own."""
-        reading = Reading(self)
+        reading = SSEReader(self)
         body = self._asking.body(job, tokens)
         try:
             await self._connections.post(self._asking.endpoint, body, reading)
-        except Broken as broken:
+        except ConnectionBroken as broken:
             return reading.answer(str(broken))
         return reading.answer()
 

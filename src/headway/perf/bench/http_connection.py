@@ -87,7 +87,7 @@ CONNECT_TIMEOUT = 30.0
 """Seconds for opening a connection."""
 
 
-class Broken(Exception):
+class ConnectionBroken(Exception):
     """An exchange that did not come to its end; the text says why."""
 
     def __init__(self, message: str, *, untouched: bool = False) -> None:
@@ -106,7 +106,7 @@ class Reader(Protocol):
         ...
 
 
-class Connection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """One connection, one exchange at a time."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
         self._whole = False
 
     async def exchange(self, request: bytes, reader: Reader) -> None:
-        """Send a request and read its answer to the end; raises `Broken`."""
+        """Send a request and read its answer to the end; raises `ConnectionBroken`."""
         assert self.usable, "the exchange before has ended and the connection is open"
         assert self._transport is not None, "it was open once"
         self.usable = self._heard = self._measured = self._whole = False
@@ -161,7 +161,7 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, ValueError) as error:
             # The parser wraps what a reader raises.
             cause = error.__context__ if isinstance(error.__context__, ValueError) else error
-            self._end(Broken(f"the answer cannot be read: {cause}"))
+            self._end(ConnectionBroken(f"the answer cannot be read: {cause}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.usable = False
@@ -169,7 +169,7 @@ class Connection(asyncio.Protocol):
             self._end(None)
             return
         why = "the server closed the connection" if exc is None else f"connection lost: {exc}"
-        self._end(Broken(why, untouched=not self._heard))
+        self._end(ConnectionBroken(why, untouched=not self._heard))
 
     # What the parser calls:
 
@@ -199,7 +199,7 @@ class Connection(asyncio.Protocol):
             self.close()
         self._end(None)
 
-    def _end(self, error: Broken | None) -> None:
+    def _end(self, error: ConnectionBroken | None) -> None:
         if self._done is None or self._done.done():
             return
         if error is None:
@@ -209,24 +209,24 @@ class Connection(asyncio.Protocol):
             self._done.set_exception(error)
 
 
-class Connections:
+class HttpConnections:
     """Connections to one server, kept and used again. Use on one event loop; `close` it."""
 
     def __init__(self, address: Address, *, headers: Mapping[str, str], timeout: float) -> None:
         """`headers` go with every request, `timeout` (seconds) bounds every exchange."""
         self.address = address
         self._timeout = timeout
-        self._idle: list[Connection] = []
+        self._idle: list[HttpConnection] = []
         self._found: list[tuple[str, int]] = []
         self._tls = ssl.create_default_context() if address.secure else None
         self._fixed = _lines({"Host": address.name, "Accept-Encoding": "identity"} | dict(headers))
 
     async def get(self, path: str, reader: Reader) -> None:
-        """Ask for what is at a path below the base URL; raises `Broken`."""
+        """Ask for what is at a path below the base URL; raises `ConnectionBroken`."""
         await self._send(b"GET", path, b"", reader)
 
     async def post(self, path: str, body: bytes, reader: Reader) -> None:
-        """Send JSON to a path below the base URL; raises `Broken`."""
+        """Send JSON to a path below the base URL; raises `ConnectionBroken`."""
         await self._send(b"POST", path, body, reader)
 
     def close(self) -> None:
@@ -242,13 +242,13 @@ class Connections:
             async with asyncio.timeout(self._timeout):
                 await self._exchange(request, reader)
         except TimeoutError as error:
-            raise Broken(f"no end after {self._timeout:g} s") from error
+            raise ConnectionBroken(f"no end after {self._timeout:g} s") from error
 
     async def _exchange(self, request: bytes, reader: Reader) -> None:
         while (connection := self._kept()) is not None:
             try:
                 await connection.exchange(request, reader)
-            except Broken as error:
+            except ConnectionBroken as error:
                 # The server may have closed an idle connection just then; that is no failure.
                 if not error.untouched:
                     raise
@@ -259,30 +259,32 @@ class Connections:
         await connection.exchange(request, reader)
         self._keep(connection)
 
-    def _kept(self) -> Connection | None:
+    def _kept(self) -> HttpConnection | None:
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:
                 return connection
         return None
 
-    def _keep(self, connection: Connection) -> None:
+    def _keep(self, connection: HttpConnection) -> None:
         if connection.usable:
             self._idle.append(connection)
 
-    async def _open(self) -> Connection:
+    async def _open(self) -> HttpConnection:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 return await self._connect()
         except TimeoutError as error:
-            raise Broken(
+            raise ConnectionBroken(
                 f"no connection to {self.address.at} within {CONNECT_TIMEOUT:g} s", untouched=True
             ) from error
         except OSError as error:
             why = error.strerror or str(error)
-            raise Broken(f"cannot connect to {self.address.at}: {why}", untouched=True) from error
+            raise ConnectionBroken(
+                f"cannot connect to {self.address.at}: {why}", untouched=True
+            ) from error
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> HttpConnection:
         """A new connection, to the address that answered first; names are looked up once."""
         loop = asyncio.get_running_loop()
         if not self._found:
@@ -294,7 +296,7 @@ class Connections:
         for host, port in tuple(self._found):
             try:
                 _, connection = await loop.create_connection(
-                    Connection, host, port, ssl=self._tls, server_hostname=name
+                    HttpConnection, host, port, ssl=self._tls, server_hostname=name
                 )
             except OSError:
                 if (host, port) == self._found[-1]:

@@ -23,7 +23,7 @@ PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inside:
+class InProcessRun:
     """What a recording says of a run; fields as those of a `Run`."""
 
     slots: int
@@ -60,10 +60,10 @@ def part(recording: Recording, label: str) -> Recording:
     return Recording(engine=recording.engine, requests=requests, steps=steps)
 
 
-def look_inside(recording: Recording, records: Sequence[RequestRecord]) -> Inside:
+def run_in_process(recording: Recording, records: Sequence[RequestRecord]) -> InProcessRun:
     """Slots, bars on the clock of the records, and shares."""
     slots, bars = bars_of(recording, _origin(recording, records))
-    return Inside(
+    return InProcessRun(
         slots=slots,
         bars=bars,
         idle_share=idle_share_of(bars, slots),

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from headway.perf.bench.run_load import Target
+from headway.perf.bench.run_load import LoadClient
 from headway.perf.records.record import RequestRecord
 from headway.perf.report.run import Bar
 from headway.perf.workload.tokens import vocabulary_tokens
-from headway.perf.workload.workload import Job, Segment, Workload
+from headway.perf.workload.workload import Segment, Workload, WorkloadRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ async def drive_padded(
     workload: Workload,
     *,
     seats: int,
-    tokens: Callable[[Job], Sequence[int]] = vocabulary_tokens,
+    tokens: Callable[[WorkloadRequest], Sequence[int]] = vocabulary_tokens,
     label: str = "job",
 ) -> PaddedRun:
     """Serve a workload in batches of at most `seats`, by arrival: whoever is there departs."""
@@ -82,7 +82,7 @@ async def drive_padded(
 
 
 def _records(
-    batch: Sequence[Job], names: Sequence[str], end: float, error: str
+    batch: Sequence[WorkloadRequest], names: Sequence[str], end: float, error: str
 ) -> list[RequestRecord]:
     """Answers that came as a whole: the first token is there when the last one is."""
     return [
@@ -102,7 +102,10 @@ def _records(
 
 
 def _bars(
-    batch: Sequence[Job], names: Sequence[str], began: float, rows: Sequence[Sequence[float]]
+    batch: Sequence[WorkloadRequest],
+    names: Sequence[str],
+    began: float,
+    rows: Sequence[Sequence[float]],
 ) -> list[Bar]:
     return [
         Bar(slot, began, began + row[0], began + row[job.output - 1], name)
@@ -113,7 +116,7 @@ def _bars(
 class OnTarget:
     """A batch computed by a target that answers many requests at a time, such as this engine."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: LoadClient) -> None:
         self._target = target
         self._batches = 0
 
@@ -124,7 +127,7 @@ class OnTarget:
         answers = await asyncio.gather(
             *(
                 self._target.ask(
-                    Job(segments=(Segment(0, len(prompt)),), output=tokens, cap=tokens),
+                    WorkloadRequest(segments=(Segment(0, len(prompt)),), output=tokens, cap=tokens),
                     prompt,
                     id=f"batch-{self._batches}-{row}",
                 )

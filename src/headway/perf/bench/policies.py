@@ -12,9 +12,14 @@ from dataclasses import dataclass, field, replace
 
 from headway.errors import HeadwayError, InvalidRequest
 from headway.perf.bench.external import TransformersProcess, order_for, transformers_version
-from headway.perf.bench.groups import Group, make_groups, measure_block
-from headway.perf.bench.scenario import Load, Scenario, System
-from headway.perf.bench.systems import Measured, measure_engine, measure_transformers, measure_url
+from headway.perf.bench.groups import RunGroup, make_groups, measure_block
+from headway.perf.bench.scenario import Scenario, ScenarioLoad, System
+from headway.perf.bench.systems import (
+    SystemResult,
+    measure_engine,
+    measure_transformers,
+    measure_url,
+)
 from headway.perf.report.run import Report, Run, about_this_machine, build_report, median_run
 from headway.wire import EngineInfo
 
@@ -26,7 +31,7 @@ FIGURE = "total_token_throughput"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class PolicyComparison:
     """What came of a scenario."""
 
     report: Report
@@ -40,7 +45,7 @@ async def compare(
     tell: Tell,
     keep: Keep | None = None,
     about: Mapping[str, str] | None = None,
-) -> Comparison:
+) -> PolicyComparison:
     """Run a scenario. `tell` hears a line for every run, `keep` the report after every group.
 
     `about` is added to what the report says of machine and settings. Raises `HeadwayError` where
@@ -58,7 +63,7 @@ async def compare(
         await bench.close()
     if not bench.runs:
         raise HeadwayError("no system could run: " + "; ".join(bench.failures or bench.notes))
-    return Comparison(report=bench.report(about or {}), failures=tuple(bench.failures))
+    return PolicyComparison(report=bench.report(about or {}), failures=tuple(bench.failures))
 
 
 @dataclass(slots=True)
@@ -76,7 +81,7 @@ class _Bench:
     _fastest: dict[str, float] = field(default_factory=dict)
     _loaded: dict[str | None, TransformersProcess] = field(default_factory=dict)
 
-    async def run_group(self, load: Load, group: Group) -> None:
+    async def run_group(self, load: ScenarioLoad, group: RunGroup) -> None:
         """All repeats of all systems on a group of the workload."""
         found: dict[str, list[Run]] = {}
         able = [system for system in self.scenario.taking_part(load) if self._able(system)]
@@ -133,7 +138,7 @@ class _Bench:
             return False
         return True
 
-    async def _run_once(self, system: System, group: Group, which: str) -> Run | None:
+    async def _run_once(self, system: System, group: RunGroup, which: str) -> Run | None:
         try:
             measured = await self._measure(system, group)
         except HeadwayError as error:
@@ -157,7 +162,7 @@ class _Bench:
         )
         return run
 
-    async def _measure(self, system: System, group: Group) -> Measured:
+    async def _measure(self, system: System, group: RunGroup) -> SystemResult:
         scenario = self.scenario
         if system.outside == "url":
             return await measure_url(scenario, system, group)

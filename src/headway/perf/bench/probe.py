@@ -18,10 +18,10 @@ from random import Random
 from headway.config import EngineConfig
 from headway.errors import EngineError
 from headway.llm import AsyncLLM
-from headway.perf.bench.engine_client import EngineTarget
-from headway.perf.bench.run_load import drive
+from headway.perf.bench.engine_client import EngineLoadClient
+from headway.perf.bench.run_load import run_load
 from headway.perf.workload.tokens import vocabulary_tokens
-from headway.perf.workload.workload import Job, Segment, Workload
+from headway.perf.workload.workload import Segment, Workload, WorkloadRequest
 from headway.recording.fitting import fit_recordings
 from headway.recording.reader import read_recordings
 from headway.steptime.profiles import Profile
@@ -75,13 +75,13 @@ async def run_probes(llm: AsyncLLM, seconds: float, watch: Watch) -> None:
     tokens = partial(vocabulary_tokens, low=min(100, high // 2), high=high)
     room = info.num_blocks * info.block_size
     end, speed = time.monotonic() + seconds, _SPEED
-    with EngineTarget(llm) as target:
+    with EngineLoadClient(llm) as target:
         for number, workload in enumerate(probe_workloads(info.limits, room)):
             size = workload.prompt_tokens + workload.output_tokens
             if number and size / speed > end - time.monotonic():
                 continue
             watch(workload.name)
-            driven = await drive(target, workload, tokens=tokens, label=f"probe-{number}")
+            driven = await run_load(target, workload, tokens=tokens, label=f"probe-{number}")
             failed = [record.error for record in driven.records if record.outcome != "ok"]
             if failed:
                 raise EngineError(f"a probe of {workload.name} failed: {failed[0]}")
@@ -143,7 +143,7 @@ class _Maker:
 
         The `first` ones come at once and the others `gap` seconds apart.
         """
-        jobs: list[Job] = []
+        jobs: list[WorkloadRequest] = []
         left = self._room
         for number, (prompt, output) in enumerate(sizes):
             output = max(1, min(output, self._longest - 1))  # noqa: PLW2901
@@ -154,7 +154,7 @@ class _Maker:
             self._segments += 1
             at = max(0, number + 1 - first) * gap
             segment = Segment(seed=self._segments, length=prompt)
-            jobs.append(Job(segments=(segment,), output=output, cap=output, at=at))
+            jobs.append(WorkloadRequest(segments=(segment,), output=output, cap=output, at=at))
         return Workload(name=name, jobs=tuple(jobs))
 
 

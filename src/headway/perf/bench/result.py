@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headway.perf.bench.run_load import Driven
+from headway.perf.bench.run_load import LoadResult
 from headway.perf.records import objectives_met, summarize
 from headway.perf.records.summary import PERCENTILES
 from headway.types.objectives import Objective
@@ -52,7 +52,7 @@ class Wanted:
     percentiles: tuple[float, ...] = (99.0,)
 
 
-def figures(driven: Driven, wanted: Wanted) -> dict[str, float]:
+def figures(driven: LoadResult, wanted: Wanted) -> dict[str, float]:
     """All figures of a run; see `headway.perf.records.summarize`."""
     chosen = sorted({*PERCENTILES, *wanted.percentiles})
     found = summarize(
@@ -69,7 +69,7 @@ def figures(driven: Driven, wanted: Wanted) -> dict[str, float]:
     return found
 
 
-def table(title: str, driven: Driven, found: Mapping[str, float], wanted: Wanted) -> str:
+def table(title: str, driven: LoadResult, found: Mapping[str, float], wanted: Wanted) -> str:
     """The summary for the terminal."""
     lines = [f" {title} ".center(WIDTH, "=")]
     for name, label, form in _VOLUME:
@@ -88,7 +88,7 @@ def table(title: str, driven: Driven, found: Mapping[str, float], wanted: Wanted
     return "\n".join(lines)
 
 
-def complaints(driven: Driven, other_lengths: int = 0) -> list[str]:
+def complaints(driven: LoadResult, other_lengths: int = 0) -> list[str]:
     """What went wrong, each in a line: errors by how often they came, then doubts."""
     lines = grouped_errors(record.error for record in driven.records if record.outcome != "ok")
     if other_lengths:
@@ -107,7 +107,7 @@ def grouped_errors(errors: Iterable[str], most: int = 10) -> list[str]:
 
 
 def document(
-    driven: Driven, found: Mapping[str, float], wanted: Wanted, *, about: Mapping[str, Any]
+    driven: LoadResult, found: Mapping[str, float], wanted: Wanted, *, about: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What is kept as JSON: `about` first, then all figures, then how objectives fared."""
     content: dict[str, Any] = {**about, "num_prompts": len(driven.records)}
@@ -126,7 +126,7 @@ def document(
     return content
 
 
-def details(driven: Driven) -> dict[str, Any]:
+def details(driven: LoadResult) -> dict[str, Any]:
     """Each request's own figures, as lists in the order of the jobs."""
     records = driven.records
     return {
@@ -152,7 +152,7 @@ def _latency(metric: str, found: Mapping[str, float], percentiles: Sequence[floa
     return lines + [_row(f"P{p:g} {short} (ms):", f"{value:.2f}") for p, value in tails.items()]
 
 
-def _objectives(driven: Driven, wanted: Wanted) -> list[str]:
+def _objectives(driven: LoadResult, wanted: Wanted) -> list[str]:
     if not wanted.objectives:
         return []
     lines = [" Objectives ".center(WIDTH, "-")]

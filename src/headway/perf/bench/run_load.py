@@ -29,17 +29,17 @@ from typing import Protocol
 
 from tqdm import tqdm
 
-from headway.perf.bench.client_delay import Lag, Probe
+from headway.perf.bench.client_delay import ClientDelay, ClientDelayProbe
 from headway.perf.records.record import Outcome, RequestRecord
 from headway.perf.workload.tokens import vocabulary_tokens
-from headway.perf.workload.workload import Job, Workload
+from headway.perf.workload.workload import Workload, WorkloadRequest
 
 STOP_TOKEN = 5
 """Ends a request by itself, forced to come; any token that models have would do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ClientResponse:
     """What came back for one job."""
 
     times: Sequence[float] = ()
@@ -57,10 +57,10 @@ class Answer:
     """Likewise of the prompt; None where the job's own length stands."""
 
 
-class Target(Protocol):
+class LoadClient(Protocol):
     """Answers jobs, many at a time."""
 
-    async def ask(self, job: Job, tokens: Sequence[int], *, id: str) -> Answer:  # noqa: A002
+    async def ask(self, job: WorkloadRequest, tokens: Sequence[int], *, id: str) -> ClientResponse:  # noqa: A002
         """Have the job done with `tokens` as its prompt, exactly as long as the job says.
 
         Returns when nothing more will come. Whatever goes wrong on the target's side is an answer
@@ -84,40 +84,40 @@ class Ending:
     bias: float = 100.0
 
     @classmethod
-    def of(cls, job: Job) -> Ending:
+    def of(cls, job: WorkloadRequest) -> Ending:
         if job.cap <= job.output:
             return cls(max_tokens=job.output)
         return cls(max_tokens=job.cap, min_tokens=job.output - 1, stop=STOP_TOKEN)
 
 
-class Watch(Protocol):
+class LoadObserver(Protocol):
     """Hears what happens while it happens, such as a progress display."""
 
     def sent(self) -> None: ...
 
-    def ended(self, answer: Answer) -> None: ...
+    def ended(self, answer: ClientResponse) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Driven:
+class LoadResult:
     """What came of a workload."""
 
     records: tuple[RequestRecord, ...]
     """In the order of the jobs."""
     duration: float
     """Seconds from the start to the end of the last answer."""
-    lag: Lag
+    lag: ClientDelay
 
 
-async def drive(
-    target: Target,
+async def run_load(
+    target: LoadClient,
     workload: Workload,
     *,
     max_concurrency: int | None = None,
-    watch: Watch | None = None,
-    tokens: Callable[[Job], Sequence[int]] = vocabulary_tokens,
+    watch: LoadObserver | None = None,
+    tokens: Callable[[WorkloadRequest], Sequence[int]] = vocabulary_tokens,
     label: str = "job",
-) -> Driven:
+) -> LoadResult:
     """Send all jobs and wait for their answers. Prompts are made before the clock starts.
 
     Ids of requests are `label` and a number from 1. Cancelling it cancels what is under way.
@@ -128,7 +128,7 @@ async def drive(
     run = _Run(target, watch)
     if max_concurrency is not None:
         run.bound(min(max_concurrency, len(prompts)))
-    with Probe() as probe:
+    with ClientDelayProbe() as probe:
         run.start = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for name, job, prompt in zip(names, workload.jobs, prompts, strict=True):
@@ -137,13 +137,13 @@ async def drive(
         duration = time.perf_counter() - run.start
     records = tuple(run.records[name] for name in names)
     late = [max(0.0, record.sent - record.due) for record in records]
-    return Driven(records=records, duration=duration, lag=probe.lag(late, duration))
+    return LoadResult(records=records, duration=duration, lag=probe.lag(late, duration))
 
 
 class _Run:
     """One workload under way."""
 
-    def __init__(self, target: Target, watch: Watch | None) -> None:
+    def __init__(self, target: LoadClient, watch: LoadObserver | None) -> None:
         self.start = 0.0
         self.records: dict[str, RequestRecord] = {}
         self._target = target
@@ -164,7 +164,7 @@ class _Run:
             await asyncio.sleep(ahead)
         return at if self._places is None else max(at, await self._places.get())
 
-    async def one(self, name: str, job: Job, prompt: array[int], due: float) -> None:
+    async def one(self, name: str, job: WorkloadRequest, prompt: array[int], due: float) -> None:
         sent = time.perf_counter()
         if self._watch is not None:
             self._watch.sent()
@@ -179,7 +179,13 @@ class _Run:
 
 
 def record_of(
-    answer: Answer, job: Job, *, name: str, due: float, sent: float, clock: float
+    answer: ClientResponse,
+    job: WorkloadRequest,
+    *,
+    name: str,
+    due: float,
+    sent: float,
+    clock: float,
 ) -> RequestRecord:
     """The record of an answer to a job that was sent when `time.perf_counter` said `clock`.
 
@@ -211,7 +217,7 @@ INTERVAL = 0.5
 
 
 class Progress:
-    """A `Watch` of `headway.perf.bench.run_load`; use `with`, on an event loop."""
+    """A `LoadObserver` of `headway.perf.bench.run_load`; use `with`, on an event loop."""
 
     def __init__(self, total: int, *, tokens: Callable[[], int], show: bool = True) -> None:
         """`tokens` says how many tokens came so far, of all requests."""
@@ -225,7 +231,7 @@ class Progress:
     def sent(self) -> None:
         self._begun += 1
 
-    def ended(self, answer: Answer) -> None:
+    def ended(self, answer: ClientResponse) -> None:
         self._done += 1
         self._failed += answer.outcome != "ok"
 

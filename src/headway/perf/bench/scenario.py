@@ -84,7 +84,7 @@ _DEFAULTS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class ScenarioLoad:
     """One workload, or several that differ in their rate alone. Lengths are tokens."""
 
     name: str
@@ -156,7 +156,7 @@ class Scenario:
     warmup: int = 4
     """Requests that every system answers before it is measured."""
     systems: tuple[System, ...]
-    workloads: tuple[Load, ...]
+    workloads: tuple[ScenarioLoad, ...]
 
     def __post_init__(self) -> None:
         _at_least("repeats", self.repeats, 1)
@@ -176,7 +176,7 @@ class Scenario:
         for message in self._mistakes():
             raise InvalidRequest(message, field="workloads")
 
-    def taking_part(self, load: Load) -> tuple[System, ...]:
+    def taking_part(self, load: ScenarioLoad) -> tuple[System, ...]:
         """The systems of a workload, in the scenario's order."""
         chosen = load.systems
         return tuple(s for s in self.systems if chosen is None or s.name in chosen)

@@ -16,7 +16,7 @@ import yaml
 
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
-from headway.perf.bench.scenario import Load, Scenario, System
+from headway.perf.bench.scenario import Scenario, ScenarioLoad, System
 
 DEFAULT = "policies"
 OURS = (
@@ -73,7 +73,7 @@ def parse_scenario(text: str, *, name: str = "scenario") -> Scenario:
     if not isinstance(content, dict):
         raise InvalidRequest(f"{name} must hold a mapping", field="scenario")
     _check_keys(content, Scenario, name)
-    for key, kind in (("systems", System), ("workloads", Load)):
+    for key, kind in (("systems", System), ("workloads", ScenarioLoad)):
         for number, entry in enumerate(_list(content, key, name)):
             _check_keys(entry, kind, f"{name}: {key}[{number}]")
     engine = content.get("engine", {})

@@ -16,12 +16,12 @@ from itertools import cycle, islice
 from typing import Any, Literal
 
 from headway.errors import HeadwayError
-from headway.perf.bench.http_client import COMPLETIONS, PATIENCE, Asking, HttpTarget
+from headway.perf.bench.http_client import COMPLETIONS, PATIENCE, Asking, HttpLoadClient
 from headway.perf.bench.http_connection import Address
-from headway.perf.bench.run_load import Driven, Progress, Target, drive
+from headway.perf.bench.run_load import LoadClient, LoadResult, Progress, run_load
 from headway.perf.bench.served_model import PAUSE, find_out
 from headway.perf.workload.tokens import vocabulary_tokens
-from headway.perf.workload.workload import Job, Segment, Workload
+from headway.perf.workload.workload import Segment, Workload, WorkloadRequest
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ OTHER_PROMPTS = 1 << 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class ServeLoad:
     """What to do to which server."""
 
     workload: Workload
@@ -53,16 +53,16 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class ServeResult:
     """What came of it."""
 
     model: str
-    driven: Driven
+    driven: LoadResult
     other_lengths: int
     """Whole answers that were not as long as asked."""
 
 
-async def load_server(load: Load) -> Loaded:
+async def load_server(load: ServeLoad) -> ServeResult:
     """Do it; raises `HeadwayError` where the server cannot be loaded at all."""
     served = await find_out(
         load.address, model=load.model, headers=load.headers, patience=load.ready_timeout
@@ -74,21 +74,23 @@ async def load_server(load: Load) -> Loaded:
         token_ids=served.tells_tokens,
         extra=load.extra,
     )
-    target = HttpTarget(load.address, asking, headers=load.headers, timeout=load.request_timeout)
+    target = HttpLoadClient(
+        load.address, asking, headers=load.headers, timeout=load.request_timeout
+    )
     tokens = partial(vocabulary_tokens, high=load.max_token)
     jobs = load.workload.jobs
     try:
         if load.ready_timeout > 0 and jobs:
             await _try(target, another(jobs[0]), load)
         if load.warmups:
-            await drive(
+            await run_load(
                 target,
                 warm_up(load.workload, load.warmups),
                 max_concurrency=load.max_concurrency,
                 tokens=tokens,
             )
         with Progress(len(jobs), tokens=lambda: target.heard, show=load.progress) as progress:
-            driven = await drive(
+            driven = await run_load(
                 target,
                 load.workload,
                 max_concurrency=load.max_concurrency,
@@ -97,10 +99,12 @@ async def load_server(load: Load) -> Loaded:
             )
     finally:
         target.close()
-    return Loaded(model=served.model, driven=driven, other_lengths=_other_lengths(jobs, driven))
+    return ServeResult(
+        model=served.model, driven=driven, other_lengths=_other_lengths(jobs, driven)
+    )
 
 
-def another(job: Job) -> Job:
+def another(job: WorkloadRequest) -> WorkloadRequest:
     """A job like this one, now, with a prompt that no job of the workload begins with."""
     segments = tuple(Segment(each.seed + OTHER_PROMPTS, each.length) for each in job.segments)
     return replace(job, segments=segments, at=0.0)
@@ -112,7 +116,7 @@ def warm_up(workload: Workload, count: int) -> Workload:
     return Workload(name="warm-up", jobs=jobs)
 
 
-async def _try(target: Target, job: Job, load: Load) -> None:
+async def _try(target: LoadClient, job: WorkloadRequest, load: ServeLoad) -> None:
     """One request; a server that has no room yet is asked again until its time is over."""
     deadline = time.monotonic() + load.ready_timeout
     tokens = vocabulary_tokens(job, high=load.max_token)
@@ -130,7 +134,7 @@ async def _try(target: Target, job: Job, load: Load) -> None:
         )
 
 
-def _other_lengths(jobs: Sequence[Job], driven: Driven) -> int:
+def _other_lengths(jobs: Sequence[WorkloadRequest], driven: LoadResult) -> int:
     return sum(
         record.outcome == "ok" and record.output_tokens != job.output
         for job, record in zip(jobs, driven.records, strict=True)

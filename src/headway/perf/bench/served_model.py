@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from headway.errors import HeadwayError, InvalidRequest, Unavailable
-from headway.perf.bench.http_connection import Address, Broken, Connections
+from headway.perf.bench.http_connection import Address, ConnectionBroken, HttpConnections
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ TELLS_TOKENS = ("headway", "vllm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
+class ServedModel:
     """A server that is ready."""
 
     model: str
@@ -64,14 +64,14 @@ class _Whole:
 
 async def find_out(
     address: Address, *, model: str | None, headers: Mapping[str, str], patience: float
-) -> Served:
+) -> ServedModel:
     """Wait until a server lists its models; take the given one, else the first.
 
     A server without such a list will do where a model is given. Warns once if it has to wait.
     Raises `Unavailable` where nobody answers for `patience` seconds, `InvalidRequest` where the
     server lets nobody in without a key.
     """
-    connections = Connections(address, headers=headers, timeout=max(patience, 10.0))
+    connections = HttpConnections(address, headers=headers, timeout=max(patience, 10.0))
     deadline, told = time.monotonic() + patience, False
     try:
         while True:
@@ -79,7 +79,7 @@ async def find_out(
             try:
                 await connections.get(MODELS, whole)
                 why = f"it answers {MODELS} with status {whole.status}"
-            except Broken as broken:
+            except ConnectionBroken as broken:
                 why, whole.status = str(broken), 0
             if whole.status in (401, 403):
                 raise InvalidRequest(f"{address.url} wants a key: --api-key", field="--api-key")
@@ -97,7 +97,7 @@ async def find_out(
         connections.close()
 
 
-def _choose(content: bytes, model: str | None, address: Address) -> Served:
+def _choose(content: bytes, model: str | None, address: Address) -> ServedModel:
     try:
         listed = msgspec.json.decode(content, type=_Models).data
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -107,12 +107,12 @@ def _choose(content: bytes, model: str | None, address: Address) -> Served:
     chosen = next((each for each in listed if each.id == model), None)
     if chosen is None and model is not None:
         # Some servers answer to names that they do not list.
-        return Served(model=model, owner=listed[0].owned_by or "")
+        return ServedModel(model=model, owner=listed[0].owned_by or "")
     chosen = chosen or listed[0]
-    return Served(model=chosen.id, owner=chosen.owned_by or "")
+    return ServedModel(model=chosen.id, owner=chosen.owned_by or "")
 
 
-def _named(model: str | None, why: str) -> Served:
+def _named(model: str | None, why: str) -> ServedModel:
     if model is None:
         raise HeadwayError(f"{why}: name the model with --model", field="--model")
-    return Served(model=model)
+    return ServedModel(model=model)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from headway.perf.bench.run_load import Answer
+from headway.perf.bench.run_load import ClientResponse
 from headway.perf.records.record import Outcome
 
 MAX_LINE = 16 * 2**20
@@ -52,7 +52,7 @@ class _Chunk(msgspec.Struct, gc=False):
     error: Any = None
 
 
-class Heard(Protocol):
+class SSEAnswer(Protocol):
     """Whoever counts tokens over all requests."""
 
     heard: int
@@ -61,12 +61,12 @@ class Heard(Protocol):
 _decode = msgspec.json.Decoder(_Chunk).decode
 
 
-class Reading:
+class SSEReader:
     """Reads one streamed answer; a `Reader` of `headway.perf.bench.http_connection`."""
 
     __slots__ = ("_counts", "_error", "_finished", "_heard", "_rest", "_status", "_times", "_usage")
 
-    def __init__(self, heard: Heard) -> None:
+    def __init__(self, heard: SSEAnswer) -> None:
         self._heard = heard
         self._times = array("d")
         self._counts = array("L")
@@ -94,13 +94,13 @@ class Reading:
             if line.startswith(b"data:"):
                 self._event(line[5:], clock)
 
-    def answer(self, broken: str | None = None) -> Answer:
+    def answer(self, broken: str | None = None) -> ClientResponse:
         """What came; `broken` says why nothing more will, where that was no end."""
         outcome, error = self._verdict(broken)
         usage = self._usage
         counted = None if usage is None else usage.completion_tokens
         details = None if usage is None else usage.prompt_tokens_details
-        return Answer(
+        return ClientResponse(
             times=self._times,
             counts=self._counts,
             outcome=outcome,

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from headway.errors import EngineError
 from headway.llm import AsyncLLM
-from headway.perf.bench.engine_client import EngineTarget
+from headway.perf.bench.engine_client import EngineLoadClient
 from headway.perf.bench.external import TransformersProcess
-from headway.perf.bench.groups import Group, config_for, seats_of
+from headway.perf.bench.groups import RunGroup, config_for, seats_of
 from headway.perf.bench.http_connection import Address
-from headway.perf.bench.in_process import look_inside, recorded
+from headway.perf.bench.in_process import recorded, run_in_process
 from headway.perf.bench.padded import Computes, OnTarget, PaddedRun, drive_padded
-from headway.perf.bench.run_load import drive
+from headway.perf.bench.run_load import run_load
 from headway.perf.bench.scenario import Scenario, System
-from headway.perf.bench.serve import Load as ServerLoad
+from headway.perf.bench.serve import ServeLoad as ServerLoad
 from headway.perf.bench.serve import load_server
 from headway.perf.records import RequestRecord, summarize
 from headway.perf.report.run import Run
@@ -41,7 +41,7 @@ Settings = Mapping[str, str | int | float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class SystemResult:
     """A run, and what else is to be said of it."""
 
     run: Run
@@ -52,8 +52,8 @@ class Measured:
 
 
 async def measure_engine(
-    scenario: Scenario, system: System, group: Group, *, block_bytes: int | None
-) -> Measured:
+    scenario: Scenario, system: System, group: RunGroup, *, block_bytes: int | None
+) -> SystemResult:
     """This engine under one policy; see `headway.perf.bench.groups` for `block_bytes`.
 
     Raises `HeadwayError` where the engine cannot do it.
@@ -81,8 +81,8 @@ async def measure_engine(
 
 
 async def measure_transformers(
-    scenario: Scenario, system: System, group: Group, process: TransformersProcess
-) -> Measured:
+    scenario: Scenario, system: System, group: RunGroup, process: TransformersProcess
+) -> SystemResult:
     """Plain transformers in padded batches; one by one, where there is one seat."""
     warming = warm(group.workload, scenario.warmup)
     seats = _seats(system, group, scenario)
@@ -92,7 +92,7 @@ async def measure_transformers(
     return replace(measured, run=replace(measured.run, settings=settings))
 
 
-async def measure_url(scenario: Scenario, system: System, group: Group) -> Measured:
+async def measure_url(scenario: Scenario, system: System, group: RunGroup) -> SystemResult:
     """A server that runs already, whatever it is; raises `HeadwayError` where there is none."""
     assert system.url is not None, "the scenario saw to it"
     address = Address.parse(system.url)
@@ -111,7 +111,7 @@ async def measure_url(scenario: Scenario, system: System, group: Group) -> Measu
         warning = f"{loaded.other_lengths} answers were not as long as asked"
     settings = {"url": address.url, "model": loaded.model}
     run = run_of(system, group, came.records, came.duration, settings=settings)
-    return Measured(run=run, warning=warning)
+    return SystemResult(run=run, warning=warning)
 
 
 def fresh(workload: Workload, nonce: int) -> Workload:
@@ -138,7 +138,7 @@ def warm(workload: Workload, requests: int) -> Workload:
 
 def run_of(
     system: System,
-    group: Group,
+    group: RunGroup,
     records: tuple[RequestRecord, ...],
     duration: float,
     *,
@@ -150,7 +150,7 @@ def run_of(
         group=group.name,
         kind="engine" if system.outside is None else "outside",
         settings=settings,
-        spread=group.spread,
+        spread=group.coefficient_of_variation,
         rate=group.rate,
         summary=summarize(records, duration=duration, objectives=group.objectives),
         records=records,
@@ -163,21 +163,21 @@ def without_pace(summary: Mapping[str, float]) -> dict[str, float]:
 
 
 async def _on_engine(
-    scenario: Scenario, system: System, group: Group, llm: AsyncLLM, record: Path
-) -> Measured:
+    scenario: Scenario, system: System, group: RunGroup, llm: AsyncLLM, record: Path
+) -> SystemResult:
     count = len(group.workload.jobs)
-    with EngineTarget(llm) as target:
-        await drive(target, warm(group.workload, scenario.warmup), label="warm")
+    with EngineLoadClient(llm) as target:
+        await run_load(target, warm(group.workload, scenario.warmup), label="warm")
         if system.padded:
             measured = await _padded(scenario, system, group, OnTarget(target))
             recording = await recorded(record, "batch-", count)
             limit = percent_of_limit(recording)
             return replace(measured, run=replace(measured.run, percent_of_limit=limit))
-        came = await drive(target, group.workload)
+        came = await run_load(target, group.workload)
     seats = seats_of(system, group, scenario.kv_tokens)
     settings: Settings = {} if seats is None else {"seats": seats}
     run = run_of(system, group, came.records, came.duration, settings=settings)
-    inside = look_inside(await recorded(record, "job-", count), came.records)
+    inside = run_in_process(await recorded(record, "job-", count), came.records)
     run = replace(
         run,
         slots=inside.slots,
@@ -185,10 +185,12 @@ async def _on_engine(
         idle_share=inside.idle_share,
         percent_of_limit=inside.percent_of_limit,
     )
-    return Measured(run=run, warning=came.lag.warning)
+    return SystemResult(run=run, warning=came.lag.warning)
 
 
-async def _padded(scenario: Scenario, system: System, group: Group, computer: Computes) -> Measured:
+async def _padded(
+    scenario: Scenario, system: System, group: RunGroup, computer: Computes
+) -> SystemResult:
     seats = _seats(system, group, scenario)
     came: PaddedRun = await drive_padded(computer, group.workload, seats=seats)
     run = run_of(system, group, came.records, came.duration, settings={"seats": seats})
@@ -200,10 +202,10 @@ async def _padded(scenario: Scenario, system: System, group: Group, computer: Co
         bars=came.bars,
         idle_share=idle_share_of(came.bars, slots),
     )
-    return Measured(run=run)
+    return SystemResult(run=run)
 
 
-def _seats(system: System, group: Group, scenario: Scenario) -> int:
+def _seats(system: System, group: RunGroup, scenario: Scenario) -> int:
     seats = seats_of(system, group, scenario.kv_tokens)
     assert seats is not None, "padded batches have seats: the scenario saw to it"
     return seats

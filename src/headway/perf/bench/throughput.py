@@ -12,11 +12,11 @@ from functools import partial
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.llm import AsyncLLM
-from headway.perf.bench.engine_client import EngineTarget
-from headway.perf.bench.run_load import Driven, Progress, drive
+from headway.perf.bench.engine_client import EngineLoadClient
+from headway.perf.bench.run_load import LoadResult, Progress, run_load
 from headway.perf.bench.serve import warm_up
 from headway.perf.workload.tokens import vocabulary_tokens
-from headway.perf.workload.workload import Job, Segment, Workload
+from headway.perf.workload.workload import Segment, Workload, WorkloadRequest
 from headway.wire import EngineInfo
 
 MAX_TOKEN = 30_000
@@ -27,7 +27,7 @@ MAX_TOKEN = 30_000
 class Ran:
     """Workloads that an engine ran, one after the other."""
 
-    driven: tuple[Driven, ...]
+    driven: tuple[LoadResult, ...]
     info: EngineInfo
     preemptions: int
 
@@ -50,12 +50,12 @@ async def run_workloads(
             check_fit(workload, llm.max_model_len)
         high = min(MAX_TOKEN, llm.model_config.vocab_size)
         ask = partial(
-            drive,
+            run_load,
             max_concurrency=max_concurrency,
             tokens=partial(vocabulary_tokens, high=high),
         )
         total = sum(len(workload.jobs) for workload in workloads)
-        with EngineTarget(llm) as target:
+        with EngineLoadClient(llm) as target:
             if warmups and total:
                 await ask(target, warm_up(workloads[0], warmups), label="warm-up")
             before = llm.client.stats.preemptions
@@ -85,7 +85,7 @@ def check_fit(workload: Workload, max_model_len: int) -> None:
 
 def batches(*, size: int, prompt: int, output: int, count: int) -> tuple[Workload, ...]:
     """So many workloads of one batch each: equal lengths, prompts that differ, all at once."""
-    one = Job(segments=(Segment(0, prompt),), output=output, cap=output)
+    one = WorkloadRequest(segments=(Segment(0, prompt),), output=output, cap=output)
     return tuple(
         Workload(
             name=f"{size} x {prompt}+{output}",

@@ -12,7 +12,7 @@ from headway.config import EngineConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class QualityCandidate:
     """A prepared model's folder, and the settings to run it with."""
 
     prepared: str
@@ -20,10 +20,10 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class QualityComparison:
     """What to compare: the first candidate is what all are measured by."""
 
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[QualityCandidate, ...]
     contexts: tuple[tuple[int, ...], ...]
     """Tokens; each but the first of a context is to be predicted from those before it."""
 
@@ -48,7 +48,7 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class QualityProgress:
     """The state after some contexts; one is written after each, the last one is the result."""
 
     contexts: int

@@ -20,16 +20,21 @@ import msgspec
 
 from headway import native
 from headway.checkpoint import Prepared, Source, find, native_storage, prepare
-from headway.checkpoint.packing import Form
-from headway.checkpoint.quality_reports import Measured, Verdict, keep_verdict
+from headway.checkpoint.packing import WeightFormat
+from headway.checkpoint.quality_reports import MeasuredQuality, QualityReport, keep_quality_report
 from headway.config import EngineConfig, KVCacheDtype
 from headway.errors import EngineError, InvalidRequest
-from headway.perf.quality.comparison import Candidate, Comparison, Report, Totals
+from headway.perf.quality.comparison import (
+    QualityCandidate,
+    QualityComparison,
+    QualityProgress,
+    Totals,
+)
 from headway.text import Tokenizer
 
 CONTEXT = 512
 LEAST_TOKENS = 10_000
-ROWS: tuple[tuple[Form, KVCacheDtype], ...] = (
+ROWS: tuple[tuple[WeightFormat, KVCacheDtype], ...] = (
     ("float32", "float32"),
     ("bfloat16", "bfloat16"),
     ("bfloat16", "int8"),
@@ -45,13 +50,13 @@ Watch = Callable[[int, int], object]
 """Told how many contexts of how many are done."""
 
 
-def judge(
+def evaluate(
     config: EngineConfig,
     *,
     least_tokens: int = LEAST_TOKENS,
     watch: Watch = lambda *_: None,
     command: Sequence[str] = COMMAND,
-) -> Verdict:
+) -> QualityReport:
     """Measure all forms of the model that the settings name, and keep the verdict in the cache.
 
     Prepares the model in every native form first. Takes some minutes for small models. Raises
@@ -71,11 +76,11 @@ def judge(
             least_tokens=least_tokens,
         )
     )
-    comparison = Comparison(
+    comparison = QualityComparison(
         candidates=tuple(candidate for _, candidate in candidates), contexts=contexts
     )
     verdict = _verdict(source, first.config.name, _run(comparison, watch, command))
-    keep_verdict(verdict)
+    keep_quality_report(verdict)
     return verdict
 
 
@@ -98,8 +103,8 @@ def take_contexts(
 
 
 def _candidate(
-    config: EngineConfig, source: Source, form: Form, kv_cache: KVCacheDtype
-) -> tuple[Prepared, Candidate]:
+    config: EngineConfig, source: Source, form: WeightFormat, kv_cache: KVCacheDtype
+) -> tuple[Prepared, QualityCandidate]:
     prepared = prepare(source, dtype=native_storage(form))
     length = min(CONTEXT, prepared.config.max_position)
     settings = replace(
@@ -112,10 +117,10 @@ def _candidate(
         max_num_seqs=1,
         max_num_batched_tokens=length,
     )
-    return prepared, Candidate(prepared=str(prepared.folder), config=settings)
+    return prepared, QualityCandidate(prepared=str(prepared.folder), config=settings)
 
 
-def _run(comparison: Comparison, watch: Watch, command: Sequence[str]) -> Report:
+def _run(comparison: QualityComparison, watch: Watch, command: Sequence[str]) -> QualityProgress:
     """Run the comparing program to its end; returns its last report."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -125,7 +130,7 @@ def _run(comparison: Comparison, watch: Watch, command: Sequence[str]) -> Report
                 stream.write(msgspec.json.encode(comparison))
             report = None
             for line in process.stdout:
-                report = msgspec.json.decode(line, type=Report)
+                report = msgspec.json.decode(line, type=QualityProgress)
                 watch(report.contexts, len(comparison.contexts))
         except BaseException:
             process.kill()
@@ -137,9 +142,9 @@ def _run(comparison: Comparison, watch: Watch, command: Sequence[str]) -> Report
     return report
 
 
-def _verdict(source: Source, model: str, report: Report) -> Verdict:
+def _verdict(source: Source, model: str, report: QualityProgress) -> QualityReport:
     base = report.totals[0]
-    return Verdict(
+    return QualityReport(
         digest=source.digest,
         model=model,
         tokens=report.tokens,
@@ -152,9 +157,9 @@ def _verdict(source: Source, model: str, report: Report) -> Verdict:
 
 
 def _measured(
-    row: tuple[Form, KVCacheDtype], totals: Totals, base: Totals, tokens: int
-) -> Measured:
-    return Measured(
+    row: tuple[WeightFormat, KVCacheDtype], totals: Totals, base: Totals, tokens: int
+) -> MeasuredQuality:
+    return MeasuredQuality(
         form=row[0],
         kv_cache=row[1],
         perplexity=math.expm1((totals.loss - base.loss) / tokens),

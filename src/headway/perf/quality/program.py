@@ -1,9 +1,9 @@
 """Compares runners token by token: how far the forms of one model are from its first one.
 
-A program of its own (`python -m headway.perf.quality.program`): it reads a `Comparison` as JSON
-from standard input, lets every candidate score the same contexts, and writes a `Report` as a line
-of JSON after each. Candidates compute as engines do, in steps of part of a context. Scores never
-leave this process, only sums do. Knows neither texts nor verdicts.
+A program of its own (`python -m headway.perf.quality.program`): it reads a `QualityComparison` as
+JSON from standard input, lets every candidate score the same contexts, and writes a
+`QualityProgress` as a line of JSON after each. Candidates compute as engines do, in steps of part
+of a context. Scores never leave this process, only sums do. Knows neither texts nor verdicts.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ import numpy as np
 
 from headway.errors import HeadwayError, InvalidRequest
 from headway.ops import Floats
-from headway.perf.quality.comparison import Candidate, Comparison, Report, Totals
+from headway.perf.quality.comparison import (
+    QualityCandidate,
+    QualityComparison,
+    QualityProgress,
+    Totals,
+)
 from headway.runner.batch import Ints
 from headway.runner.build import build_runner
 from headway.runner.native import NativeRunner
-from headway.types import Entry, ResolvedSampling, Slice, StepPlan
+from headway.types import NewSequence, ResolvedSampling, Slice, StepPlan
 
 STEP_TOKENS = 128
 """Tokens of one step: their scores take 134 MB with a vocabulary of 262,144."""
@@ -31,7 +36,7 @@ _ROWS_AT_ONCE = 16
 class Scorer:
     """One candidate's runner, which computes one context after the other."""
 
-    def __init__(self, candidate: Candidate) -> None:
+    def __init__(self, candidate: QualityCandidate) -> None:
         loaded = build_runner(candidate.config, Path(candidate.prepared))
         if not isinstance(loaded.runner, NativeRunner):
             raise InvalidRequest("only the native backend tells all scores", field="backend")
@@ -44,7 +49,7 @@ class Scorer:
         """Take up a new context."""
         self._tokens = tokens
         self._seq += 1
-        entry = Entry(
+        entry = NewSequence(
             seq=self._seq,
             tokens=tokens,
             prompt_len=len(tokens),
@@ -66,7 +71,7 @@ class Scorer:
         return self._runner.scores(stop - start)
 
 
-def compare(comparison: Comparison) -> Iterator[Report]:
+def compare(comparison: QualityComparison) -> Iterator[QualityProgress]:
     """A report after each context; raises `HeadwayError` where a candidate cannot be run."""
     scorers = [Scorer(candidate) for candidate in comparison.candidates]
     totals = [Totals() for _ in scorers]
@@ -75,7 +80,7 @@ def compare(comparison: Comparison) -> Iterator[Report]:
         for each in _context(scorers, context):
             totals = [old.plus(new) for old, new in zip(totals, each, strict=True)]
         tokens += len(context) - 1
-        yield Report(contexts=done + 1, tokens=tokens, totals=tuple(totals))
+        yield QualityProgress(contexts=done + 1, tokens=tokens, totals=tuple(totals))
 
 
 def measure(base: Floats, scores: Floats, targets: Ints) -> Totals:
@@ -100,11 +105,11 @@ def measure(base: Floats, scores: Floats, targets: Ints) -> Totals:
 
 def main() -> int:
     try:
-        comparison = msgspec.json.decode(sys.stdin.buffer.read(), type=Comparison)
+        comparison = msgspec.json.decode(sys.stdin.buffer.read(), type=QualityComparison)
         for report in compare(comparison):
             _write(report)
     except HeadwayError as error:
-        _write(Report(contexts=0, tokens=0, totals=(), error=error.message))
+        _write(QualityProgress(contexts=0, tokens=0, totals=(), error=error.message))
         return 1
     return 0
 
@@ -131,7 +136,7 @@ def _log_probabilities(scores: Floats) -> Floats:
     return shifted
 
 
-def _write(report: Report) -> None:
+def _write(report: QualityProgress) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
     sys.stdout.buffer.flush()
 

@@ -31,7 +31,7 @@ _FARTHEST = 2.0**16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class CapacityCandidate:
     """One setup and how it fared."""
 
     setup: Setup
@@ -62,9 +62,9 @@ class Candidate:
 class Found:
     """What a search found, and everything that it tried, in that order."""
 
-    best: Candidate | None
+    best: CapacityCandidate | None
     """None where nothing attains."""
-    tried: tuple[Candidate, ...]
+    tried: tuple[CapacityCandidate, ...]
 
 
 class Search:
@@ -77,7 +77,7 @@ class Search:
         *,
         seed: int = 0,
         residuals: bool = True,
-        tell: Callable[[Candidate], None] = lambda _: None,
+        tell: Callable[[CapacityCandidate], None] = lambda _: None,
     ) -> None:
         """`tell` hears of every candidate as soon as it is known. Raises `InvalidRequest` for a
         search without objectives, or without requests."""
@@ -94,7 +94,7 @@ class Search:
         self._seed = seed
         self._residuals = residuals
         self._tell = tell
-        self._known: dict[tuple[int, int, int, float], Candidate] = {}
+        self._known: dict[tuple[int, int, int, float], CapacityCandidate] = {}
 
     def batch(self, setup: Setup, widths: Seq[int] = WIDTHS, budgets: Seq[int] = BUDGETS) -> Found:
         """The best width and token budget for this fleet."""
@@ -148,7 +148,7 @@ class Search:
             low, high = (middle, high) if self.candidate(setup, middle).attains else (low, middle)
         return Found(best=self.candidate(setup, low), tried=self._tried())
 
-    def candidate(self, setup: Setup, rate_scale: float = 1.0) -> Candidate:
+    def candidate(self, setup: Setup, rate_scale: float = 1.0) -> CapacityCandidate:
         """What becomes of the workload in this setup."""
         limits = setup.limits
         key = (setup.replicas, limits.max_num_seqs, limits.max_num_batched_tokens, rate_scale)
@@ -159,7 +159,7 @@ class Search:
                 seed=self._seed,
                 residuals=self._residuals,
             )
-            self._known[key] = Candidate(
+            self._known[key] = CapacityCandidate(
                 setup=setup,
                 rate_scale=rate_scale,
                 summary=summarize(
@@ -174,7 +174,9 @@ class Search:
             self._tell(self._known[key])
         return self._known[key]
 
-    def _batches(self, setup: Setup, widths: Seq[int], budgets: Seq[int]) -> Iterator[Candidate]:
+    def _batches(
+        self, setup: Setup, widths: Seq[int], budgets: Seq[int]
+    ) -> Iterator[CapacityCandidate]:
         """The setup itself, then all others of the grid that can differ."""
         yield self.candidate(setup)
         for budget in budgets:
@@ -184,7 +186,7 @@ class Search:
                 if candidate.slots < width and setup.policy != "dynamic":
                     break  # its batch was never full, so a wider one is the same
 
-    def _hopeless(self, given: Candidate, width: int, budget: int) -> bool:
+    def _hopeless(self, given: CapacityCandidate, width: int, budget: int) -> bool:
         """Whether a fleet is so far from attaining, with the given batch and with the widest in the
         smallest steps, that no other batch is tried."""
         share = min(100.0 if one.percentile is None else one.percentile for one in self._objectives)
@@ -192,7 +194,7 @@ class Search:
         other = self.candidate(_batch(given.setup, width, budget))
         return max(given.attainment, other.attainment) < enough
 
-    def _tried(self) -> tuple[Candidate, ...]:
+    def _tried(self) -> tuple[CapacityCandidate, ...]:
         return tuple(self._known.values())
 
 

@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import Literal, Protocol, get_args
 
 from headway.perf.sim.replica import Replica
-from headway.perf.sim.results import Answer
-from headway.perf.workload.workload import Job, Segment
+from headway.perf.sim.results import SimulatedAnswer
+from headway.perf.workload.workload import Segment, WorkloadRequest
 
 RouterName = Literal["round-robin", "least-requests", "least-tokens", "prefix-affine"]
 ROUTERS: tuple[RouterName, ...] = get_args(RouterName)
@@ -24,7 +24,7 @@ MOST_OVER_MEAN = 1.25
 
 
 @dataclass(slots=True, kw_only=True)
-class Load:
+class ReplicaLoad:
     """What the router has sent to one replica and not heard the end of."""
 
     requests: int = 0
@@ -35,7 +35,7 @@ class Load:
 class Router(Protocol):
     """Chooses a replica for each request, in the order of arrival."""
 
-    def choose(self, job: Job, loads: Seq[Load]) -> int: ...
+    def choose(self, job: WorkloadRequest, loads: Seq[ReplicaLoad]) -> int: ...
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class RoundRobin:
 
     turn: int = -1
 
-    def choose(self, job: Job, loads: Seq[Load]) -> int:  # noqa: ARG002
+    def choose(self, job: WorkloadRequest, loads: Seq[ReplicaLoad]) -> int:  # noqa: ARG002
         self.turn = (self.turn + 1) % len(loads)
         return self.turn
 
@@ -53,9 +53,9 @@ class RoundRobin:
 class Least:
     """Whoever has least under way; of equals the first."""
 
-    measure: Callable[[Load], int]
+    measure: Callable[[ReplicaLoad], int]
 
-    def choose(self, job: Job, loads: Seq[Load]) -> int:  # noqa: ARG002
+    def choose(self, job: WorkloadRequest, loads: Seq[ReplicaLoad]) -> int:  # noqa: ARG002
         return min(range(len(loads)), key=lambda index: self.measure(loads[index]))
 
 
@@ -65,7 +65,7 @@ class PrefixAffine:
 
     seen: dict[tuple[Segment, ...], int] = field(default_factory=dict)
 
-    def choose(self, job: Job, loads: Seq[Load]) -> int:
+    def choose(self, job: WorkloadRequest, loads: Seq[ReplicaLoad]) -> int:
         chosen = min(range(len(loads)), key=lambda index: loads[index].requests)
         most = MOST_OVER_MEAN * (1 + sum(load.requests for load in loads)) / len(loads)
         # The last segment is a request's own.
@@ -93,7 +93,7 @@ def make_router(name: RouterName) -> Router:
     return _MAKERS[name]()
 
 
-def run_fleet(replicas: Seq[Replica], router: Router, answers: Seq[Answer]) -> None:
+def run_fleet(replicas: Seq[Replica], router: Router, answers: Seq[SimulatedAnswer]) -> None:
     """Let all requests arrive, in the order of their arrivals, and run until all have ended."""
     if len(replicas) == 1:
         for answer in answers:
@@ -101,8 +101,8 @@ def run_fleet(replicas: Seq[Replica], router: Router, answers: Seq[Answer]) -> N
             replicas[0].add(answer)
         replicas[0].run_until(float("inf"))
         return
-    loads = [Load() for _ in replicas]
-    ends: list[deque[Answer]] = [deque() for _ in replicas]
+    loads = [ReplicaLoad() for _ in replicas]
+    ends: list[deque[SimulatedAnswer]] = [deque() for _ in replicas]
     for answer in answers:
         now = answer.arrival
         for replica, load, past in zip(replicas, loads, ends, strict=True):
@@ -120,6 +120,6 @@ def run_fleet(replicas: Seq[Replica], router: Router, answers: Seq[Answer]) -> N
         replica.run_until(float("inf"))
 
 
-def _change(load: Load, answer: Answer, sign: int) -> None:
+def _change(load: ReplicaLoad, answer: SimulatedAnswer, sign: int) -> None:
     load.requests += sign
     load.tokens += sign * (answer.prompt_tokens + answer.job.cap)

@@ -15,7 +15,7 @@ from headway.config import KVReservation
 from headway.perf.records.record import RequestRecord
 from headway.perf.sim.replay import recorded_policy
 from headway.perf.sim.simulate import Setup, Simulated, simulate
-from headway.perf.workload.workload import Job, Segment, Workload
+from headway.perf.workload.workload import Segment, Workload, WorkloadRequest
 from headway.recording.format import Recording, RequestLine
 from headway.steptime.profiles import Profile
 
@@ -45,7 +45,7 @@ def recorded_workload(recording: Recording) -> Workload:
     return Workload(
         name=f"recording of {recording.engine.model}",
         jobs=tuple(
-            Job(
+            WorkloadRequest(
                 segments=_segments(line, recording.engine.block_size),
                 output=line.output_tokens - line.resumed,
                 cap=_cap(line),
@@ -56,7 +56,7 @@ def recorded_workload(recording: Recording) -> Workload:
     )
 
 
-def foretell(
+def predict(
     recording: Recording, profile: Profile, *, seed: int = 0, residuals: bool = True
 ) -> Simulated:
     """What the simulator makes of the recorded requests."""

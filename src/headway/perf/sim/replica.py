@@ -7,7 +7,7 @@ result is the same.
 from __future__ import annotations
 
 from headway.engine.loop import Engine
-from headway.perf.sim.results import Answer, request_of
+from headway.perf.sim.results import SimulatedAnswer, request_of
 from headway.perf.sim.runner import SimulatedRunner
 from headway.scheduling import Idle, Scheduler
 
@@ -28,7 +28,7 @@ class Replica:
         self._engine = Engine(scheduler=scheduler, runner=runner, clock=clock)
         self._skipping = skipping
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: SimulatedAnswer) -> None:
         """The request arrives. One that can never be served is refused: its `error` says why."""
         for event in self._engine.add(request_of(answer)):
             answer.error = event.error or "refused"

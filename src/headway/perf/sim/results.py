@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from headway.perf.records.record import RequestRecord
 from headway.perf.workload.tokens import distinct_tokens
-from headway.perf.workload.workload import Job
+from headway.perf.workload.workload import WorkloadRequest
 from headway.types import Request, ResolvedSampling
 
 STOP = -1
@@ -14,11 +14,11 @@ STOP = -1
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Answer:
+class SimulatedAnswer:
     """Only the simulated runner writes it. Times are the virtual clock's."""
 
     index: int
-    job: Job
+    job: WorkloadRequest
     arrival: float
     prompt_tokens: int
     generated: int = 0
@@ -53,7 +53,7 @@ class Answer:
         return -2 - self.index
 
 
-def request_of(answer: Answer) -> Request:
+def request_of(answer: SimulatedAnswer) -> Request:
     """What the engine is asked. It learns an answer's length no sooner than a real one would."""
     job = answer.job
     return Request(
@@ -68,7 +68,7 @@ def request_of(answer: Answer) -> Request:
     )
 
 
-def record_of(answer: Answer) -> RequestRecord:
+def record_of(answer: SimulatedAnswer) -> RequestRecord:
     """What became of it, as a client without delays of its own would have seen it."""
     refused = bool(answer.error)
     return RequestRecord(

@@ -21,7 +21,7 @@ from headway.steptime.architecture import Architecture, model_sizes
 from headway.steptime.features import FIXED, PER_SEQUENCE, Features
 from headway.steptime.model import Residuals
 from headway.steptime.profiles import Profile
-from headway.steptime.shape import MachineLimits
+from headway.steptime.shape import PeakRates
 from headway.types import Limits
 
 BITS: Mapping[str, float] = MappingProxyType(
@@ -62,7 +62,7 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KnownModel:
+class RooflineModel:
     """A model's dimensions and the most tokens of one sequence."""
 
     name: str
@@ -97,7 +97,7 @@ def known_device(name: str) -> Device:
     return device
 
 
-def known_model(name: str) -> KnownModel:
+def known_model(name: str) -> RooflineModel:
     """A model of the data file, or one in a JSON file of the same keys; `InvalidRequest` else."""
     values = _entry("models", name, field="--model")
     _exactly(values, {"title", "context", "architecture"}, f"model {name}", "--model")
@@ -105,7 +105,7 @@ def known_model(name: str) -> KnownModel:
         architecture = Architecture(**values["architecture"])
     except TypeError as error:
         raise InvalidRequest(f"model {name}: architecture: {error}", field="--model") from error
-    return KnownModel(
+    return RooflineModel(
         name=Path(name).name.removesuffix(".json"),
         title=values["title"],
         context=values["context"],
@@ -115,7 +115,7 @@ def known_model(name: str) -> KnownModel:
 
 def roofline_profile(
     device: Device,
-    model: KnownModel,
+    model: RooflineModel,
     *,
     dtype: str = "bfloat16",
     kv_cache_dtype: str = "bfloat16",
@@ -152,7 +152,7 @@ def roofline_profile(
         device=device.name,
         threads=0,
         sizes=sizes,
-        machine=MachineLimits(
+        machine=PeakRates(
             device=device.title,
             arithmetic=device.rates.get(dtype, device.rates["bfloat16"]),
             bandwidth=device.bandwidth,

@@ -24,13 +24,13 @@ from random import Random
 
 from headway.clock import VirtualClock
 from headway.perf.report.run import Bar
-from headway.perf.sim.results import STOP, Answer
+from headway.perf.sim.results import STOP, SimulatedAnswer
 from headway.steptime.model import Residuals, StepTimeModel, regime
 from headway.steptime.shape import StepShape, shape_of
-from headway.types import Entry, Sampled, Slice, StepPlan, StepResult
+from headway.types import NewSequence, Sampled, Slice, StepPlan, StepResult
 
 
-class Pace:
+class StepTimeSampler:
     """Durations in seconds; without `random` exactly those that the model predicts."""
 
     def __init__(self, model: StepTimeModel, residuals: Residuals, random: Random | None) -> None:
@@ -97,7 +97,7 @@ class Slots:
         self._free: list[int] = []
         self._keep = keep_bars
 
-    def board(self, answer: Answer, now: float) -> None:
+    def board(self, answer: SimulatedAnswer, now: float) -> None:
         if self._free:
             answer.slot = heappop(self._free)
         else:
@@ -106,7 +106,7 @@ class Slots:
         answer.boarded = now
         answer.shown = None
 
-    def leave(self, answer: Answer, now: float) -> None:
+    def leave(self, answer: SimulatedAnswer, now: float) -> None:
         self.seconds += now - answer.boarded
         if self._keep:
             first = now if answer.shown is None else answer.shown
@@ -129,7 +129,7 @@ class Done:
 
 
 @dataclass(slots=True, kw_only=True)
-class Tally:
+class SimulatedCounts:
     """What one replica did. Seconds and counts since the start."""
 
     steps: int = 0
@@ -150,8 +150,8 @@ class SimulatedRunner:
         self,
         *,
         clock: VirtualClock,
-        pace: Pace,
-        answers: Seq[Answer],
+        pace: StepTimeSampler,
+        answers: Seq[SimulatedAnswer],
         gaps: Counter[int],
         slots: Slots,
         window: int | None = None,
@@ -161,9 +161,9 @@ class SimulatedRunner:
 
         Without `preemption`, one ends the simulation with `Preempted`.
         """
-        self.tally = Tally()
+        self.tally = SimulatedCounts()
         self.slots = slots
-        self.ended: list[Answer] = []
+        self.ended: list[SimulatedAnswer] = []
         """Answers that are whole, until somebody takes them."""
         self.clock = clock
         self._pace = pace
@@ -171,7 +171,7 @@ class SimulatedRunner:
         self._gaps = gaps
         self._window = window
         self._preemption = preemption
-        self._live: dict[int, Answer] = {}
+        self._live: dict[int, SimulatedAnswer] = {}
         self._last_end = 0.0
 
     def submit(self, plan: StepPlan) -> Done:
@@ -229,7 +229,7 @@ class SimulatedRunner:
         self._note(done, now - began, ideal)
         return tokens
 
-    def _enter(self, entries: Seq[Entry], slices: Seq[Slice], now: float) -> None:
+    def _enter(self, entries: Seq[NewSequence], slices: Seq[Slice], now: float) -> None:
         starts = {piece.seq: piece.start for piece in slices}
         for entry in entries:
             answer = self._answers[entry.sampling.seed]
@@ -263,7 +263,7 @@ class SimulatedRunner:
             self._gaps[round(usual * MICROSECONDS)] += usuals
         return sampled
 
-    def _first_in_a_while(self, answer: Answer, now: float) -> None:
+    def _first_in_a_while(self, answer: SimulatedAnswer, now: float) -> None:
         """A token of an answer that got none in the step before."""
         if answer.first is None:
             answer.first = now
@@ -275,7 +275,7 @@ class SimulatedRunner:
             answer.shown = now
         answer.last = now
 
-    def _finish(self, number: int, answer: Answer, now: float) -> int:
+    def _finish(self, number: int, answer: SimulatedAnswer, now: float) -> int:
         """The answer is whole; the token that ends it."""
         del self._live[number]
         self.slots.leave(answer, now)

@@ -24,8 +24,8 @@ from headway.perf.records.summary import summarize
 from headway.perf.report.run import Bar, Run
 from headway.perf.sim.fleet import RouterName, make_router, run_fleet
 from headway.perf.sim.replica import Replica
-from headway.perf.sim.results import Answer, record_of
-from headway.perf.sim.runner import Pace, Preempted, SimulatedRunner, Slots
+from headway.perf.sim.results import SimulatedAnswer, record_of
+from headway.perf.sim.runner import Preempted, SimulatedRunner, Slots, StepTimeSampler
 from headway.perf.workload.workload import Workload
 from headway.scheduling import Scheduler
 from headway.scheduling.block_pool import BlockPool
@@ -138,7 +138,7 @@ class _Run:
 
 def _simulate(workload: Workload, setup: Setup, run: _Run, *, preemption: bool) -> Simulated:
     answers = [
-        Answer(index=index, job=job, arrival=job.at, prompt_tokens=job.prompt_tokens)
+        SimulatedAnswer(index=index, job=job, arrival=job.at, prompt_tokens=job.prompt_tokens)
         for index, job in enumerate(workload.jobs)
     ]
     gaps: Counter[int] = Counter()
@@ -182,7 +182,7 @@ def make_scheduler(setup: Setup) -> Scheduler:
 def _make_runner(
     setup: Setup,
     *,
-    answers: list[Answer],
+    answers: list[SimulatedAnswer],
     gaps: Counter[int],
     random: Random | None,
     keep_bars: bool,
@@ -191,7 +191,7 @@ def _make_runner(
     profile = setup.profile
     return SimulatedRunner(
         clock=VirtualClock(),
-        pace=Pace(
+        pace=StepTimeSampler(
             profile.step_times(),
             profile.residuals,
             random,

@@ -1,18 +1,18 @@
 """What is asked: lengths, arrivals, shared prefixes and traces, as jobs with a time each."""
 
-from headway.perf.workload.lengths import Law, parse_law
+from headway.perf.workload.lengths import LengthDistribution, parse_lengths
 from headway.perf.workload.synthetic import rearrive, synthesize
 from headway.perf.workload.tokens import distinct_tokens, vocabulary_tokens
 from headway.perf.workload.traces import read_trace
-from headway.perf.workload.workload import Job, Segment, Workload, write_workload
+from headway.perf.workload.workload import Segment, Workload, WorkloadRequest, write_workload
 
 __all__ = [
-    "Job",
-    "Law",
+    "LengthDistribution",
     "Segment",
     "Workload",
+    "WorkloadRequest",
     "distinct_tokens",
-    "parse_law",
+    "parse_lengths",
     "read_trace",
     "rearrive",
     "synthesize",

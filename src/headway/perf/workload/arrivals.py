@@ -18,7 +18,7 @@ from random import Random
 from typing import Literal
 
 
-def chance(seed: int, purpose: str) -> Random:
+def rng(seed: int, purpose: str) -> Random:
     """The stream for this purpose; the same on every machine and in every process."""
     return Random(f"{seed} {purpose}")  # noqa: S311
 

@@ -15,7 +15,7 @@ from statistics import NormalDist
 from headway.errors import InvalidRequest
 from headway.perf.workload.workload import LONGEST
 
-Law = Callable[[Random], int]
+LengthDistribution = Callable[[Random], int]
 """Draws one length in tokens."""
 
 FORMS = (
@@ -27,7 +27,7 @@ _RAREST = 1e-3
 """A log-normal law must have at least this share between 1 and its cap, or drawing takes forever"""
 
 
-def parse_law(text: str, *, field: str = "length") -> Law:
+def parse_lengths(text: str, *, field: str = "length") -> LengthDistribution:
     """A law from text, see `FORMS`; raises `InvalidRequest` with `field` for anything else."""
     kind, *parameters = text.strip().lower().split(":")
     try:
@@ -45,13 +45,13 @@ def parse_law(text: str, *, field: str = "length") -> Law:
         ) from error
 
 
-def fixed(tokens: int) -> Law:
+def fixed(tokens: int) -> LengthDistribution:
     """Always the same length."""
     _check_length(tokens)
     return lambda _random: tokens
 
 
-def uniform(low: int, high: int) -> Law:
+def uniform(low: int, high: int) -> LengthDistribution:
     """Every length from `low` to `high`, both included, is as likely."""
     _check_length(low)
     _check_length(high)
@@ -60,7 +60,7 @@ def uniform(low: int, high: int) -> Law:
     return lambda random: random.randint(low, high)
 
 
-def exponential(mean: float, cap: int = LONGEST) -> Law:
+def exponential(mean: float, cap: int = LONGEST) -> LengthDistribution:
     """Exponential with this mean, rounded, drawn again until it is from 1 to `cap`.
 
     Without a cap the mean comes out about half a token higher, since zeros are drawn again.
@@ -77,7 +77,7 @@ def exponential(mean: float, cap: int = LONGEST) -> Law:
     return draw
 
 
-def lognormal(median: float, sigma: float, cap: int = LONGEST) -> Law:
+def lognormal(median: float, sigma: float, cap: int = LONGEST) -> LengthDistribution:
     """Log-normal, rounded, drawn again until it is from 1 to `cap`."""
     _check_length(cap)
     if not 0 < median <= LONGEST:
@@ -106,7 +106,7 @@ def _check_length(tokens: int) -> None:
 
 _Convert = Callable[[str], float]
 
-_KINDS: dict[str, tuple[Callable[..., Law], tuple[_Convert, ...]]] = {
+_KINDS: dict[str, tuple[Callable[..., LengthDistribution], tuple[_Convert, ...]]] = {
     "fixed": (fixed, (int,)),
     "uniform": (uniform, (int, int)),
     "exponential": (exponential, (float, int)),

@@ -10,17 +10,23 @@ from dataclasses import replace
 from itertools import islice
 
 from headway.errors import InvalidRequest
-from headway.perf.workload.arrivals import Arrivals, chance
-from headway.perf.workload.lengths import Law
+from headway.perf.workload.arrivals import Arrivals, rng
+from headway.perf.workload.lengths import LengthDistribution
 from headway.perf.workload.tokens import first_seed
-from headway.perf.workload.workload import LONGEST, MOST_REQUESTS, Job, Segment, Workload
+from headway.perf.workload.workload import (
+    LONGEST,
+    MOST_REQUESTS,
+    Segment,
+    Workload,
+    WorkloadRequest,
+)
 
 
 def synthesize(
     *,
     requests: int,
-    prompt: Law,
-    output: Law,
+    prompt: LengthDistribution,
+    output: LengthDistribution,
     arrivals: Arrivals,
     prefix_tokens: int = 0,
     prefixes: int = 1,
@@ -34,9 +40,9 @@ def synthesize(
     and cuts longer outputs; None: each job's own output, so that its length is known ahead.
     """
     _check(requests, prefix_tokens, prefixes, cap)
-    prompts, outputs = chance(seed, "prompt"), chance(seed, "output")
-    chosen = chance(seed, "prefix")
-    times = arrivals(chance(seed, "arrivals"))
+    prompts, outputs = rng(seed, "prompt"), rng(seed, "output")
+    chosen = rng(seed, "prefix")
+    times = arrivals(rng(seed, "arrivals"))
     first = first_seed(seed)
     jobs = []
     for index, at in enumerate(islice(times, requests)):
@@ -44,7 +50,7 @@ def synthesize(
         shared = Segment(first + chosen.randrange(prefixes), prefix_tokens)
         wanted = output(outputs)
         jobs.append(
-            Job(
+            WorkloadRequest(
                 segments=(shared, own) if prefix_tokens else (own,),
                 output=wanted if cap is None else min(wanted, cap),
                 cap=wanted if cap is None else cap,
@@ -56,19 +62,19 @@ def synthesize(
 
 def rearrive(workload: Workload, arrivals: Arrivals, *, seed: int = 0) -> Workload:
     """The same jobs in the same order, at other times."""
-    times = arrivals(chance(seed, "arrivals"))
+    times = arrivals(rng(seed, "arrivals"))
     jobs = tuple(replace(job, at=at) for job, at in zip(workload.jobs, times, strict=False))
     return replace(workload, jobs=jobs)
 
 
-def spread(workload: Workload) -> float:
+def coefficient_of_variation(workload: Workload) -> float:
     """Standard deviation of the jobs' output lengths over their mean."""
     outputs = [job.output for job in workload.jobs]
     mean = sum(outputs) / len(outputs)
     return float((sum((tokens - mean) ** 2 for tokens in outputs) / len(outputs)) ** 0.5 / mean)
 
 
-def _named(jobs: tuple[Job, ...]) -> Workload:
+def _named(jobs: tuple[WorkloadRequest, ...]) -> Workload:
     anonymous = Workload(name="", jobs=jobs)
     prompt = anonymous.prompt_tokens / len(jobs)
     output = anonymous.output_tokens / len(jobs)

@@ -10,7 +10,7 @@ import struct
 from itertools import chain
 from random import Random
 
-from headway.perf.workload.workload import LONGEST, Job, Segment
+from headway.perf.workload.workload import LONGEST, Segment, WorkloadRequest
 
 _SEGMENTS = 1 << 26
 """Segment seeds that one workload may use from its first one on."""
@@ -23,7 +23,7 @@ def first_seed(seed: int) -> int:
     return seed % (_SEEDS // _SEGMENTS) * _SEGMENTS
 
 
-def vocabulary_tokens(job: Job, low: int = 100, high: int = 30_000) -> list[int]:
+def vocabulary_tokens(job: WorkloadRequest, low: int = 100, high: int = 30_000) -> list[int]:
     """Pseudo-random ids from `low` up to but not including `high`.
 
     The low ids are left out because tokenizers keep their special tokens there.
@@ -32,7 +32,7 @@ def vocabulary_tokens(job: Job, low: int = 100, high: int = 30_000) -> list[int]
     return [low + word % span for segment in job.segments for word in _words(segment)]
 
 
-def distinct_tokens(job: Job) -> tuple[int, ...]:
+def distinct_tokens(job: WorkloadRequest) -> tuple[int, ...]:
     """Ids from 0 up to 2**62 that two segments share only if their seeds are equal.
 
     Seeds count up to 2**42, beyond which they wrap.

@@ -22,9 +22,9 @@ from headway.perf.workload.workload import (
     HEADER,
     LONGEST,
     MOST_REQUESTS,
-    Job,
     Segment,
     Workload,
+    WorkloadRequest,
     read_jobs,
     read_name,
     whole,
@@ -75,7 +75,7 @@ def read_trace(
     )
 
 
-def _read(file: TextIO, path: str, requests: int | None) -> tuple[str, list[Job]]:
+def _read(file: TextIO, path: str, requests: int | None) -> tuple[str, list[WorkloadRequest]]:
     """The workload's name, and at most so many jobs."""
     lines = _Lines(file, path)
     try:
@@ -92,7 +92,7 @@ def _read(file: TextIO, path: str, requests: int | None) -> tuple[str, list[Job]
     return name, found
 
 
-def _told(first: str, lines: Iterator[str], stem: str) -> tuple[str, Iterator[Job]]:
+def _told(first: str, lines: Iterator[str], stem: str) -> tuple[str, Iterator[WorkloadRequest]]:
     """Which format it is by its first line: the workload's name, and its jobs as they are read."""
     columns = tuple(cell.strip().lower() for cell in first.lstrip("\ufeff").split(","))
     if columns == _AZURE:
@@ -108,7 +108,7 @@ def _told(first: str, lines: Iterator[str], stem: str) -> tuple[str, Iterator[Jo
     )
 
 
-def _azure(lines: Iterator[str]) -> Iterator[Job]:
+def _azure(lines: Iterator[str]) -> Iterator[WorkloadRequest]:
     """A row is a date with a time, the prompt's tokens and the answer's."""
     for index, line in enumerate(lines):
         cells = line.strip().split(",")
@@ -117,7 +117,7 @@ def _azure(lines: Iterator[str]) -> Iterator[Job]:
         at = datetime.fromisoformat(cells[0])
         prompt = whole(int(cells[1]), "ContextTokens", 0)
         output = max(1, whole(int(cells[2]), "GeneratedTokens", 0))
-        yield Job(
+        yield WorkloadRequest(
             segments=(Segment(index, max(1, prompt)),),
             output=output,
             cap=output,
@@ -126,14 +126,14 @@ def _azure(lines: Iterator[str]) -> Iterator[Job]:
         )
 
 
-def _mooncake(first: str, lines: Iterator[str]) -> Iterator[Job]:
+def _mooncake(first: str, lines: Iterator[str]) -> Iterator[WorkloadRequest]:
     """A line is a request; requests share the blocks of whose hash ids they share the first."""
     yield _block_job(_object(first))
     for line in lines:
         yield _block_job(_object(line))
 
 
-def _block_job(values: dict[str, Any]) -> Job:
+def _block_job(values: dict[str, Any]) -> WorkloadRequest:
     at = values.get("timestamp")
     if not isinstance(at, int | float) or not math.isfinite(at) or at < 0:
         raise ValueError(f"timestamp is a number of milliseconds, not {at!r}")
@@ -151,13 +151,15 @@ def _block_job(values: dict[str, Any]) -> Job:
         Segment(whole(id_, "a hash id", 0, 1 << 62), length)
         for id_, length in zip(ids, lengths, strict=True)
     )
-    return Job(segments=segments, output=output, cap=output, at=at / 1000)
+    return WorkloadRequest(segments=segments, output=output, cap=output, at=at / 1000)
 
 
-def _scaled(job: Job, scale: float, at: float, cap: int | None, first: int) -> Job:
+def _scaled(
+    job: WorkloadRequest, scale: float, at: float, cap: int | None, first: int
+) -> WorkloadRequest:
     output = _length(job.output, scale)
     most = max(output, _length(job.cap, scale)) if cap is None else cap
-    return Job(
+    return WorkloadRequest(
         segments=tuple(Segment(first + s.seed, _length(s.length, scale)) for s in job.segments),
         output=min(output, most),
         cap=most,
@@ -169,7 +171,7 @@ def _length(tokens: int, scale: float) -> int:
     return min(LONGEST, max(1, round(tokens * scale)))
 
 
-def _repeated(jobs: list[Job], requests: int) -> Iterator[Job]:
+def _repeated(jobs: list[WorkloadRequest], requests: int) -> Iterator[WorkloadRequest]:
     """So many jobs; each time round takes as long as the trace and one average gap."""
     seeds = [segment.seed for job in jobs for segment in job.segments]
     span = max(seeds) - min(seeds) + 1

@@ -35,7 +35,7 @@ class Segment(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class WorkloadRequest:
     """One request to be made."""
 
     segments: tuple[Segment, ...]
@@ -61,7 +61,7 @@ class Workload:
 
     name: str
     """In a few words, such as "128 at once, output exponential(96)"."""
-    jobs: tuple[Job, ...]
+    jobs: tuple[WorkloadRequest, ...]
 
     @property
     def prompt_tokens(self) -> int:
@@ -96,18 +96,18 @@ def read_name(header: str) -> str:
     return name
 
 
-def read_jobs(lines: Iterable[str]) -> Iterator[Job]:
+def read_jobs(lines: Iterable[str]) -> Iterator[WorkloadRequest]:
     """Jobs of the lines after the first; raises `ValueError` at the one at fault."""
     for line in lines:
         yield _job(json.loads(line))
 
 
-def _line(job: Job) -> str:
+def _line(job: WorkloadRequest) -> str:
     values = {"at": job.at, "output": job.output, "cap": job.cap, "segments": job.segments}
     return json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n"
 
 
-def _job(values: Any) -> Job:
+def _job(values: Any) -> WorkloadRequest:
     if not isinstance(values, dict) or values.keys() != {"at", "output", "cap", "segments"}:
         raise ValueError("a job has the fields at, output, cap and segments")
     at, segments = values["at"], values["segments"]
@@ -118,7 +118,9 @@ def _job(values: Any) -> Job:
         raise ValueError(f"output {output} is more than cap {cap}")
     if not isinstance(segments, list) or not segments:
         raise ValueError("segments are pairs of a seed and a length")
-    return Job(segments=tuple(map(_segment, segments)), output=output, cap=cap, at=float(at))
+    return WorkloadRequest(
+        segments=tuple(map(_segment, segments)), output=output, cap=cap, at=float(at)
+    )
 
 
 def _segment(pair: Any) -> Segment:

@@ -10,7 +10,7 @@ from torch import Tensor
 from headway.types import TokenLogprobs
 
 
-def describe(
+def gather_logprobs(
     scores: Tensor, tokens: Sequence[int], tops: Sequence[int]
 ) -> tuple[TokenLogprobs, ...]:
     """For each row of raw scores [rows, vocabulary]: its token, that token's rank, the likeliest.

@@ -19,17 +19,17 @@ import numpy.typing as npt
 from headway.errors import InvalidRequest
 from headway.native import abi
 from headway.ops.native.weights import address
-from headway.runner.batch import Ints, Row, bad_endings, held_stops
+from headway.runner.batch import Ints, RequestState, bad_endings, held_stops
 from headway.types import TokenLogprobs
 
 Records = npt.NDArray[Any]
 """An array of `abi.Sampling` or `abi.Choice`."""
 
-_SAMPLING = np.dtype(abi.Sampling)
-_CHOICE = np.dtype(abi.Choice)
+_SAMPLING = np.dtype(abi.HwSampling)
+_CHOICE = np.dtype(abi.HwChoice)
 
 
-class Constants:
+class SamplingConstants:
     """A record for each row of `Rows`, and the lists that the records point at."""
 
     def __init__(self, *, vocabulary: int) -> None:
@@ -38,7 +38,7 @@ class Constants:
         self._lists: dict[int, tuple[npt.NDArray[Any], ...]] = {}
         self._banning: set[int] = set()
 
-    def enter(self, row: Row) -> None:
+    def enter(self, row: RequestState) -> None:
         """Note a sequence; raises `InvalidRequest` for a token that the model does not have."""
         sampling = row.sampling
         allowed = np.array(sampling.allowed_token_ids or (), dtype=np.int64)
@@ -70,7 +70,7 @@ class Constants:
         else:
             self._banning.discard(row.index)
 
-    def ask(self, rows: Sequence[Row], places: Ints) -> Asked:
+    def ask(self, rows: Sequence[RequestState], places: Ints) -> Asked:
         """The next token of each row, from the hidden state at its place in the step."""
         indexes = [row.index for row in rows]
         records = self._records[indexes]
@@ -100,7 +100,7 @@ class Asked:
     lists: tuple[Ints, ...] = ()
 
 
-def describe(row: Row, places: Ints, targets: Ints, top: int) -> Asked:
+def describe(row: RequestState, places: Ints, targets: Ints, top: int) -> Asked:
     """Log probabilities of given tokens, and of the `top` likeliest beside them."""
     records = np.zeros(len(targets), dtype=_SAMPLING)
     records["row"], records["target"] = places, targets
@@ -113,7 +113,7 @@ def describe(row: Row, places: Ints, targets: Ints, top: int) -> Asked:
     return Asked(records=records, lists=(row.tokens,))
 
 
-class Choices:
+class NativeSampler:
     """Room for the answers to what was asked, and the answers once the step is done."""
 
     def __init__(self, asked: Sequence[Asked]) -> None:

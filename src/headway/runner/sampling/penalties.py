@@ -11,20 +11,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from headway.runner.batch import Ask
+from headway.runner.batch import SamplingMetadata
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
-def bias(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
+def bias(scores: Tensor, rows: list[int], asks: list[SamplingMetadata]) -> None:
     """Add the asked bias to each listed token."""
     pairs = [np.array(ask.sampling.logit_bias) for ask in asks]
     tokens = [pair[:, 0].astype(np.int64) for pair in pairs]
     _add(scores, rows, tokens, [pair[:, 1].astype(np.float32) for pair in pairs])
 
 
-def repetition(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
+def repetition(scores: Tensor, rows: list[int], asks: list[SamplingMetadata]) -> None:
     """Make every token that occurred in prompt or continuation less likely (if above 1)."""
     seen = [np.unique(ask.tokens) for ask in asks]
     factor = [
@@ -37,7 +37,7 @@ def repetition(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
     flat[places] = torch.where(old > 0, old / factors, old * factors)
 
 
-def frequency_and_presence(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
+def frequency_and_presence(scores: Tensor, rows: list[int], asks: list[SamplingMetadata]) -> None:
     """Subtract the frequency penalty per occurrence and the presence penalty once."""
     tokens, amounts = [], []
     for ask in asks:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from headway.runner.batch import Ask, bad_endings, held_stops
+from headway.runner.batch import SamplingMetadata, bad_endings, held_stops
 from headway.runner.sampling import penalties
 from headway.runner.sampling.philox import exponentials
 from headway.types import ResolvedSampling
@@ -36,7 +36,7 @@ _LOWEST_TEMPERATURE = 1e-5
 _CANDIDATES = (256, 4096)
 
 
-def allow(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
+def allow(scores: Tensor, rows: list[int], asks: list[SamplingMetadata]) -> None:
     """Rule out all but the listed tokens."""
     for row, ask in zip(rows, asks, strict=True):
         listed = torch.tensor(ask.sampling.allowed_token_ids, device=scores.device)
@@ -45,19 +45,19 @@ def allow(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
         scores[row, listed] = kept
 
 
-def ban_words(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
+def ban_words(scores: Tensor, rows: list[int], asks: list[SamplingMetadata]) -> None:
     """Rule out the tokens that would complete a bad word."""
     for row, ask in zip(rows, asks, strict=True):
         scores[row, bad_endings(ask)] = -torch.inf
 
 
-def hold_stop(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
+def hold_stop(scores: Tensor, rows: list[int], asks: list[SamplingMetadata]) -> None:
     """Rule out the stop tokens until `min_tokens` have been generated."""
     for row, ask in zip(rows, asks, strict=True):
         scores[row, held_stops(ask)] = -torch.inf
 
 
-def temper(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
+def temper(scores: Tensor, rows: list[int], asks: list[SamplingMetadata]) -> None:
     """Take the row's maximum off and divide by the temperature (at least 1e-5)."""
     heat = [max(ask.sampling.temperature, _LOWEST_TEMPERATURE) for ask in asks]
     part = _take(scores, rows)
@@ -66,7 +66,7 @@ def temper(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
     _put(scores, rows, part.sub_(top).div_(_column(heat, scores)))
 
 
-def min_p(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
+def min_p(scores: Tensor, rows: list[int], asks: list[SamplingMetadata]) -> None:
     """Rule out tokens less likely than `min_p` times the likeliest."""
     floor = _column([math.log(ask.sampling.min_p) for ask in asks], scores)
     part = _take(scores, rows)
@@ -74,7 +74,7 @@ def min_p(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
     _put(scores, rows, part.masked_fill_(part < top + floor, -torch.inf))
 
 
-def top_k(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
+def top_k(scores: Tensor, rows: list[int], asks: list[SamplingMetadata]) -> None:
     """Keep the k highest scores."""
     vocabulary = scores.shape[1]
     sizes = [min(ask.sampling.top_k, vocabulary) for ask in asks]
@@ -83,7 +83,7 @@ def top_k(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
     _put(scores, rows, _keep(part, ordered, torch.tensor(sizes, device=scores.device)[:, None]))
 
 
-def top_p(scores: Tensor, rows: list[int], asks: list[Ask]) -> None:
+def top_p(scores: Tensor, rows: list[int], asks: list[SamplingMetadata]) -> None:
     """Keep the fewest highest scores whose probabilities sum to at least `top_p`.
 
     The sum runs over descending scores in float64, against `top_p` times the total of all. A row
@@ -147,31 +147,31 @@ def _put(scores: Tensor, rows: list[int], part: Tensor) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class SamplingStep:
     """`apply` changes the given rows of the scores; `asks[n]` belongs to row `rows[n]`."""
 
     wanted: Callable[[ResolvedSampling], bool]
-    apply: Callable[[Tensor, list[int], list[Ask]], None]
+    apply: Callable[[Tensor, list[int], list[SamplingMetadata]], None]
 
 
-STEPS: tuple[Step, ...] = (
-    Step(wanted=lambda s: s.allowed_token_ids is not None, apply=allow),
-    Step(wanted=lambda s: bool(s.bad_words), apply=ban_words),
-    Step(wanted=lambda s: s.min_tokens > 0, apply=hold_stop),
-    Step(wanted=lambda s: bool(s.logit_bias), apply=penalties.bias),
-    Step(wanted=lambda s: s.repetition_penalty != 1.0, apply=penalties.repetition),
-    Step(
+STEPS: tuple[SamplingStep, ...] = (
+    SamplingStep(wanted=lambda s: s.allowed_token_ids is not None, apply=allow),
+    SamplingStep(wanted=lambda s: bool(s.bad_words), apply=ban_words),
+    SamplingStep(wanted=lambda s: s.min_tokens > 0, apply=hold_stop),
+    SamplingStep(wanted=lambda s: bool(s.logit_bias), apply=penalties.bias),
+    SamplingStep(wanted=lambda s: s.repetition_penalty != 1.0, apply=penalties.repetition),
+    SamplingStep(
         wanted=lambda s: s.frequency_penalty != 0.0 or s.presence_penalty != 0.0,
         apply=penalties.frequency_and_presence,
     ),
-    Step(wanted=lambda s: s.temperature != 0.0, apply=temper),
-    Step(wanted=lambda s: s.temperature != 0.0 and s.min_p > 0.0, apply=min_p),
-    Step(wanted=lambda s: s.temperature != 0.0 and s.top_k > 0, apply=top_k),
-    Step(wanted=lambda s: s.temperature != 0.0 and s.top_p < 1.0, apply=top_p),
+    SamplingStep(wanted=lambda s: s.temperature != 0.0, apply=temper),
+    SamplingStep(wanted=lambda s: s.temperature != 0.0 and s.min_p > 0.0, apply=min_p),
+    SamplingStep(wanted=lambda s: s.temperature != 0.0 and s.top_k > 0, apply=top_k),
+    SamplingStep(wanted=lambda s: s.temperature != 0.0 and s.top_p < 1.0, apply=top_p),
 )
 
 
-def choose(scores: Tensor, asks: Sequence[Ask]) -> list[int | None]:
+def sample(scores: Tensor, asks: Sequence[SamplingMetadata]) -> list[int | None]:
     """A token for each row of scores [rows, vocabulary]; None where every token is ruled out.
 
     The scores are finite, of any floating type, and stay unchanged.
@@ -201,7 +201,7 @@ def choose(scores: Tensor, asks: Sequence[Ask]) -> list[int | None]:
     return tokens
 
 
-def _draw(scores: Tensor, asks: Sequence[Ask]) -> list[int]:
+def _draw(scores: Tensor, asks: Sequence[SamplingMetadata]) -> list[int]:
     """The winner of each row of scores [rows, vocabulary], of which not all are -inf."""
     seeds, positions = [ask.sampling.seed for ask in asks], [ask.position for ask in asks]
     times = exponentials(seeds, positions, scores.shape[1]).to(scores.device)

@@ -14,7 +14,7 @@ from headway.perf.report.run import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class BarRow:
     """One system's bar."""
 
     system: str
@@ -32,7 +32,7 @@ class BarList:
 
     title: str
     note: str
-    rows: tuple[Row, ...]
+    rows: tuple[BarRow, ...]
 
 
 def bar_list(
@@ -52,7 +52,7 @@ def bar_list(
     top = full or max(value for _, value in found) or 1.0
     base = found[0][1] if compare else None
     rows = tuple(
-        Row(
+        BarRow(
             system=run.system,
             tone=tones[run.system],
             share=min(1.0, max(0.0, value / top)),

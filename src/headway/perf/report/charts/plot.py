@@ -127,7 +127,7 @@ SIZE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class PlotLine:
     """One system's line."""
 
     system: str
@@ -148,7 +148,7 @@ class Plot:
     """What it shows, for those who cannot see it."""
     x: Axis
     y: Axis
-    lines: tuple[Line, ...]
+    lines: tuple[PlotLine, ...]
 
 
 Points = Sequence[tuple[float, float]]
@@ -156,10 +156,10 @@ Points = Sequence[tuple[float, float]]
 
 def lines_of(
     points: Mapping[str, Points], x: Axis, y: Axis, tones: Mapping[str, int], *, dots: bool
-) -> tuple[Line, ...]:
+) -> tuple[PlotLine, ...]:
     """A line for each system through its points, in their order. Tone 0 lies on top."""
     made = [
-        Line(
+        PlotLine(
             system=system,
             tone=tones[system],
             path=path_of((x.place(across), y.place(up)) for across, up in row),

@@ -1,0 +1,5 @@
+"""The tiny models of the runner's tests."""
+
+from tests.runner.conftest import tinies
+
+__all__ = ["tinies"]
