@@ -25,7 +25,9 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
+from headway.engine.loop import Engine
 from headway.engine.process import serve
 from headway.errors import InvalidRequest
 from headway.types import Limits, Request, TokenEvent, TokenLogprobs
@@ -70,13 +72,10 @@ class Running:
     heard: bool = False
 
 
-@dataclass(slots=True, kw_only=True)
-class Resting:
-    until: float | None = None
-
-
 @dataclass(slots=True)
 class FakeEngine:
+    """Has the methods of `headway.engine.loop.Engine` that the process calls."""
+
     script: Script
     fd: int
     running: dict[str, Running] = field(default_factory=dict)
@@ -104,7 +103,7 @@ class FakeEngine:
         found = self.running.pop(request_id, None)
         return [] if found is None else [TokenEvent(id=request_id, finish="abort")]
 
-    def step(self) -> list[TokenEvent] | Resting:
+    def step(self) -> list[TokenEvent]:
         self.steps += 1
         time.sleep(self.script.step_seconds)
         if self.steps == self.script.stop_at_step:
@@ -158,7 +157,7 @@ class FakeEngine:
             time.sleep(60)
 
 
-def build(start: Start, fd: int) -> tuple[FakeEngine, EngineInfo]:
+def build(start: Start, fd: int) -> tuple[Engine, EngineInfo]:
     folder = Path(start.prepared)
     script, number = Script(), 0
     if folder.is_dir():
@@ -189,7 +188,7 @@ def build(start: Start, fd: int) -> tuple[FakeEngine, EngineInfo]:
         kv_bytes=0,
         weight_bytes=0,
     )
-    return FakeEngine(script, fd), info
+    return cast(Engine, FakeEngine(script, fd)), info
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from headway.client import EngineClient
+from headway.client import EngineClient, EngineHandle
 from headway.config import EngineConfig
 from headway.errors import EngineError, HeadwayError, InvalidRequest, Unavailable
 from tests.client.fake_engine import (
@@ -114,7 +114,7 @@ def test_counters_do_not_fall_when_the_engine_is_restarted(tmp_path: Path) -> No
     asyncio.run(main())
 
 
-def test_prompt_logprobs_are_told_once_in_spite_of_a_restart(tmp_path: Path) -> None:
+def test_prompt_logprobs_are_reported_once_in_spite_of_a_restart(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_client(tmp_path, step_seconds=0.002) as client:
             asked = request("a", (5, 6, 7, 8), max_tokens=60)
@@ -232,9 +232,9 @@ def test_requests_cancelled_at_random_leave_no_block_behind(tmp_path: Path) -> N
 def test_an_abort_ends_the_stream_as_aborted(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_client(tmp_path, step_seconds=0.002) as client:
-            heard: list[str] = []
+            aborted: list[str] = []
             unsubscribe = client.subscribe(
-                lambda events, stats, now: heard.extend(
+                lambda events, stats, now: aborted.extend(
                     event.id for event in events if event.finish == "abort"
                 )
             )
@@ -244,9 +244,70 @@ def test_an_abort_ends_the_stream_as_aborted(tmp_path: Path) -> None:
             client.abort("unknown")
             assert (await collect(stream))[-1].finish == "abort"
             await until(lambda: client.stats.free_blocks == NUM_BLOCKS)
-            assert heard == ["a"]
+            assert aborted == ["a"]
             unsubscribe()
             assert tokens(await collect(client.submit(request("b", (STOPPER,))))) != []
+
+    asyncio.run(main())
+
+
+def test_a_request_taken_from_one_engine_goes_on_in_another(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+
+    async def main() -> None:
+        async with (
+            running_client(folders[0], step_seconds=0.002) as one,
+            running_client(folders[1]) as two,
+        ):
+            handles: list[EngineHandle] = [one, two]
+            ended: list[str] = []
+            one.subscribe(lambda events, *_: ended.extend(e.id for e in events if e.finish))
+            asked = request("a", max_tokens=400)
+            stream = handles[0].submit(asked, request("b", max_tokens=40))
+            events = [await anext(stream) for _ in range(5)]
+            taken = handles[0].take("a")
+            assert taken is not None
+            assert handles[0].take("a") is None
+            events += await collect(stream)
+            own = [event for event in events if event.id == "a"]
+            assert taken.generated == tuple(tokens(own))
+            assert 0 < len(taken.generated) < 400
+            assert replace(taken, generated=()) == asked
+            assert all(event.finish is None for event in own)
+            assert ended == ["b"]
+            rest = await collect(handles[1].submit(taken))
+            assert tokens(own) + tokens(rest) == expected_tokens(asked)
+            assert rest[-1].finish == "length"
+            await until(lambda: one.stats.free_blocks == NUM_BLOCKS)
+            assert (one.live, one.take("unknown"), two.take("a")) == (0, None, None)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("queued", [True, False])
+def test_requests_can_be_taken_while_there_is_no_engine(tmp_path: Path, *, queued: bool) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path, step_seconds=0.002) as client:
+            asked = request("a", max_tokens=300)
+            received: list[int] = []
+            if not queued:
+                stream = client.submit(asked)
+                received = tokens([await anext(stream)])
+            os.kill(client.pid or 0, signal.SIGKILL)
+            await until(lambda: client.state == "restarting")
+            if queued:
+                stream = client.submit(asked)
+            taken = client.take("a")
+            assert taken is not None
+            received += tokens(await collect(stream))
+            assert taken == replace(asked, generated=tuple(received))
+            await until(lambda: client.state == "ready")
+            assert client.live == 0
+            # The new engine was never given it, so the id is free at once.
+            again = await collect(client.submit(taken))
+            assert received + tokens(again) == expected_tokens(asked)
 
     asyncio.run(main())
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from headway.client.handle import MonotonicStats
-from headway.client.process import MAX_DEATHS, SETTLED, RestartPolicy
+from headway.client.restarts import HEALTHY_SECONDS, MAX_DEATHS, MonotonicStats, RestartPolicy
 from headway.wire import EngineStats
 
 
@@ -22,7 +21,7 @@ def test_useful_or_long_lives_make_up_for_earlier_deaths() -> None:
     policy = RestartPolicy()
     for _ in range(MAX_DEATHS * 2):
         assert idle_death(policy, useful=True) == 0.0
-        assert idle_death(policy, lifetime=SETTLED) == 0.0
+        assert idle_death(policy, lifetime=HEALTHY_SECONDS) == 0.0
 
 
 def test_deaths_that_requests_explain_do_not_count() -> None:
@@ -33,9 +32,9 @@ def test_deaths_that_requests_explain_do_not_count() -> None:
 
 def test_counters_go_on_and_gauges_start_again() -> None:
     stats = MonotonicStats()
-    stats.read(EngineStats(step=5, preemptions=1, running=3, free_blocks=9, busy_seconds=0.5))
+    stats.update(EngineStats(step=5, preemptions=1, running=3, free_blocks=9, busy_seconds=0.5))
     assert stats.engine_died() == EngineStats(step=5, preemptions=1, busy_seconds=0.5)
-    assert stats.read(EngineStats(step=2, running=1)).step == 7
+    assert stats.update(EngineStats(step=2, running=1)).step == 7
     stats.engine_died()
     last = EngineStats(step=8, preemptions=1, busy_seconds=0.75)
-    assert stats.read(EngineStats(step=1, busy_seconds=0.25)) == last
+    assert stats.update(EngineStats(step=1, busy_seconds=0.25)) == last

@@ -34,10 +34,10 @@ def test_unread_events_of_a_request_are_joined_in_order() -> None:
     asyncio.run(main())
 
 
-def test_cancelling_wakes_the_reader_and_tells_only_of_what_ran() -> None:
+def test_cancelling_wakes_the_reader_and_reports_only_what_ran() -> None:
     async def main() -> None:
-        told: list[Sequence[str]] = []
-        stream = Stream(["a", "b"], told.append)
+        cancelled: list[Sequence[str]] = []
+        stream = Stream(["a", "b"], cancelled.append)
         stream.push(TokenEvent(id="a", tokens=(1,), finish="length"))
         assert (await anext(stream)).id == "a"
         reader = asyncio.ensure_future(anext(stream))
@@ -47,7 +47,26 @@ def test_cancelling_wakes_the_reader_and_tells_only_of_what_ran() -> None:
         stream.push(TokenEvent(id="b", tokens=(1,)))
         with pytest.raises(StopAsyncIteration):
             await reader
-        assert told == [["b"]]
+        assert cancelled == [["b"]]
+
+    asyncio.run(main())
+
+
+def test_a_released_request_can_be_read_to_its_last_event() -> None:
+    async def main() -> None:
+        cancelled: list[Sequence[str]] = []
+        stream = Stream(["a", "b"], cancelled.append)
+        stream.push(TokenEvent(id="a", tokens=(1,)))
+        stream.release("a")
+        stream.push(TokenEvent(id="a", tokens=(2,)))
+        assert (await anext(stream)).tokens == (1,)
+        reader = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        stream.release("b")
+        with pytest.raises(StopAsyncIteration):
+            await reader
+        stream.cancel()
+        assert cancelled == []
 
     asyncio.run(main())
 

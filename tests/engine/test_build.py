@@ -32,7 +32,7 @@ def measured(*, device: str, dtype: str, threads: int, isa: str | None) -> PeakR
 @pytest.fixture(name="prepared")
 def _prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HEADWAY_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(machine_limits, "measure_limits", measured)
+    monkeypatch.setattr(machine_limits, "measure_peak_rates", measured)
     write_tiny("llama", tmp_path / "model")
     storage: Storage = "native-float32" if available() else "float32"
     return prepare(str(tmp_path / "model"), dtype=storage, progress=False).folder
@@ -107,7 +107,7 @@ def test_the_least_time_of_a_plan_is_the_rooflines(prepared: Path) -> None:
 def test_without_limits_there_is_no_least_time(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headway.engine.build.limits_here", lambda **_: None)
+    monkeypatch.setattr("headway.engine.build.peak_rates_here", lambda **_: None)
     engine, info = build(prepared, None)
     assert ideal_of(info) is None
     engine.add(request_of("a", max_tokens=1))

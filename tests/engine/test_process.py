@@ -98,13 +98,13 @@ def test_every_step_is_one_frame(tmp_path: Path) -> None:
         submit(peer, *asked)
         frames = [peer.receive() for _ in range(3)]
         assert all(isinstance(frame, Events) for frame in frames)
-        told = [event for frame in frames if isinstance(frame, Events) for event in frame.events]
+        events = [event for frame in frames if isinstance(frame, Events) for event in frame.events]
         for each in asked:
-            own = [token for event in told if event.id == each.id for token in event.tokens]
+            own = [token for event in events if event.id == each.id for token in event.tokens]
             assert own == expected_tokens(each)
 
 
-def test_an_abort_is_told_with_the_state_after_it(tmp_path: Path) -> None:
+def test_an_abort_is_reported_with_the_state_after_it(tmp_path: Path) -> None:
     with engine(tmp_path, step_seconds=0.01) as peer:
         submit(peer, request("a", max_tokens=100_000))
         assert isinstance(peer.receive(), Events)
@@ -136,7 +136,7 @@ def test_it_ends_when_the_socket_closes_in_the_middle_of_a_step(tmp_path: Path) 
         assert peer.process.wait(PATIENCE) == 0
 
 
-def test_ctrl_c_and_sigterm_are_the_parents_to_answer(tmp_path: Path) -> None:
+def test_ctrl_c_and_sigterm_are_ignored(tmp_path: Path) -> None:
     with engine(tmp_path) as peer:
         peer.process.send_signal(signal.SIGINT)
         peer.process.send_signal(signal.SIGTERM)
@@ -145,7 +145,7 @@ def test_ctrl_c_and_sigterm_are_the_parents_to_answer(tmp_path: Path) -> None:
         assert peer.tokens_until_end("a") == expected_tokens(asked)
 
 
-def test_an_exception_in_a_step_is_told_and_ends_the_process(tmp_path: Path) -> None:
+def test_an_exception_in_a_step_is_reported_and_ends_the_process(tmp_path: Path) -> None:
     with engine(tmp_path) as peer:
         submit(peer, request("a", (BROKEN,)))
         failed = peer.receive()

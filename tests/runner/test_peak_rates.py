@@ -47,7 +47,7 @@ def _measured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         asked.append(what)
         return LIMITS
 
-    monkeypatch.setattr(machine_limits, "measure_limits", measure)
+    monkeypatch.setattr(machine_limits, "measure_peak_rates", measure)
     return asked
 
 
@@ -97,7 +97,7 @@ def test_what_cannot_be_measured_is_logged_and_unknown(
     def fail(**_: Any) -> PeakRates:
         raise EngineError("no memory left")
 
-    monkeypatch.setattr(machine_limits, "measure_limits", fail)
+    monkeypatch.setattr(machine_limits, "measure_peak_rates", fail)
     assert peak_rates_here(device="cpu", **KEY) is None
     assert "limits are not known: no memory left" in caplog.text
 

@@ -1,6 +1,7 @@
 """The API process's side of the engine process: start it, feed it, and survive its death."""
 
-from headway.client.client import EngineClient, Listener, State
+from headway.client.client import EngineClient
+from headway.client.handle import EngineHandle, EngineListener, EngineState
 from headway.client.stream import Stream
 
-__all__ = ["EngineClient", "Listener", "State", "Stream"]
+__all__ = ["EngineClient", "EngineHandle", "EngineListener", "EngineState", "Stream"]

@@ -1,8 +1,8 @@
 """`EngineClient`: one supervised engine process, and requests that outlive it.
 
-A single task watches over the process. When it dies, a new one is started and the ledger says
-what to submit again, so that streams pause instead of breaking. All of it runs on one event loop;
-the cost per step is one message decoded and one push per token event.
+A single task supervises the process. When it dies, a new one is started and the journal says what
+to submit again, so that streams pause instead of breaking. All of it runs on one event loop; the
+cost per step is one message decoded and one push per token event.
 """
 
 from __future__ import annotations
@@ -14,23 +14,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from headway.client.handle import MonotonicStats
+from headway.client.handle import EngineListener, EngineState
 from headway.client.journal import RequestJournal
-from headway.client.process import DEFAULT_COMMAND, MAX_DEATHS, EngineProcess, RestartPolicy
+from headway.client.process import DEFAULT_COMMAND, EngineProcess
+from headway.client.restarts import MAX_DEATHS, MonotonicStats, RestartPolicy
 from headway.client.stream import Stream
 from headway.config import EngineConfig
 from headway.errors import HeadwayError, Unavailable
 from headway.types import Request, TokenEvent
 from headway.wire import Abort, EngineInfo, EngineStats, Events, FromEngine, Ready, Start
 
-State = Literal["starting", "ready", "restarting", "failed", "closed"]
-Listener = Callable[[Sequence[TokenEvent], EngineStats, float], None]
-
 logger = logging.getLogger(__name__)
 
 
 class EngineClient:
-    """Submits requests to an engine that is restarted when it dies. Obtain one with `start`."""
+    """The `EngineHandle` of one engine process, restarted when it dies. Obtain one with `start`."""
 
     def __init__(self, start: Start, command: Sequence[str]) -> None:
         self.restarts = 0
@@ -38,12 +36,12 @@ class EngineClient:
         """Why the engine is gone for good, in the state "failed"."""
         self._start = start
         self._command = tuple(command)
-        self._state: State = "starting"
+        self._state: EngineState = "starting"
         self._info: EngineInfo | None = None
         self._stats = MonotonicStats()
-        self._ledger = RequestJournal()
+        self._journal = RequestJournal()
         self._streams: dict[str, Stream] = {}
-        self._listeners: list[Listener] = []
+        self._listeners: list[EngineListener] = []
         self._aborts: list[str] = []
         self._flushing = False
         self._engine: EngineProcess | None = None
@@ -71,66 +69,69 @@ class EngineClient:
         return client
 
     @property
-    def state(self) -> State:
+    def state(self) -> EngineState:
         return self._state
 
     @property
     def info(self) -> EngineInfo:
-        """What the engine found and chose; that of the latest one after a restart."""
+        """See `EngineHandle.info`; after a restart, that of the new engine."""
         assert self._info is not None, "start() returns after the engine has introduced itself"
         return self._info
 
     @property
     def stats(self) -> EngineStats:
-        """The latest statistics; counters never fall, whatever happens to the engine."""
+        """See `EngineHandle.stats`."""
         return self._stats.latest
 
     @property
     def live(self) -> int:
-        """Requests in the house, waiting ones included."""
-        return len(self._ledger)
+        """Requests that have not ended, waiting ones included."""
+        return len(self._journal)
 
     @property
     def pid(self) -> int | None:
         """The engine's process id, None while there is no engine."""
         return self._engine.process.pid if self._engine is not None else None
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener(events, stats, now)` after every message; returns how to stop that."""
+    def subscribe(self, listener: EngineListener) -> Callable[[], None]:
+        """See `EngineHandle.subscribe`."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
     def submit(self, *requests: Request) -> Stream:
-        """Run requests and return the stream of all their events.
-
-        While the engine restarts they wait. Raises `Unavailable` where there will be no engine
-        again, and `InvalidRequest` for an id that is running already.
-        """
+        """See `EngineHandle.submit`. While the engine restarts, requests wait."""
         if self._state in ("failed", "closed"):
             raise Unavailable(self.failure or "the engine is closed")
-        entered: list[str] = []
+        added: list[str] = []
         try:
             for request in requests:
-                self._ledger.add(request)
-                entered.append(request.id)
+                self._journal.add(request)
+                added.append(request.id)
         except HeadwayError:
-            self._ledger.abort(entered)
+            self._journal.abort(added)
             raise
-        stream = Stream(entered, self._cancelled)
-        self._streams.update(dict.fromkeys(entered, stream))
+        stream = Stream(added, self._abort)
+        self._streams.update(dict.fromkeys(added, stream))
         self._schedule_flush()
         return stream
 
     def abort(self, request_id: str) -> None:
-        """End a request with the finish reason "abort"; unknown ids are ignored."""
+        """See `EngineHandle.abort`."""
         stream = self._streams.get(request_id)
         if stream is not None:
-            event = TokenEvent(id=request_id, finish="abort")
-            self._cancelled([request_id])
-            stream.push(event)
+            self._abort([request_id])
+            stream.push(TokenEvent(id=request_id, finish="abort"))
+
+    def take(self, request_id: str) -> Request | None:
+        """See `EngineHandle.take`."""
+        request = self._journal.remaining(request_id)
+        if request is not None:
+            self._remove([request_id])
+            self._streams.pop(request_id).release(request_id)
+        return request
 
     async def close(self) -> None:
-        """Stop the engine and wait until it is gone; live requests end as aborted."""
+        """See `EngineHandle.close`. May be called again."""
         if self._state != "closed":
             self._state = "closed"
             self._end_all("abort", None)
@@ -141,16 +142,20 @@ class EngineClient:
             await self._engine.end()
             self._engine = None
 
-    def _cancelled(self, ids: Sequence[str]) -> None:
-        """The callers of these requests want no more of them."""
+    def _abort(self, ids: Sequence[str]) -> None:
+        """End requests; called by their stream, or on behalf of it."""
         for name in ids:
             self._streams.pop(name, None)
-        self._aborts += self._ledger.abort(ids)
-        self._tell([TokenEvent(id=name, finish="abort") for name in ids], self.stats)
+        self._remove(ids)
+        self._notify([TokenEvent(id=name, finish="abort") for name in ids], self.stats)
+
+    def _remove(self, ids: Sequence[str]) -> None:
+        """Forget requests, and have the engine forget them."""
+        self._aborts += self._journal.abort(ids)
         self._schedule_flush()
 
     def _schedule_flush(self) -> None:
-        # What one turn of the event loop asks for goes out together.
+        # What is asked for within one turn of the event loop is sent together.
         if not self._flushing:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -162,15 +167,15 @@ class EngineClient:
         if self._aborts:
             self._engine.connection.send(Abort(ids=self._aborts))
             self._aborts = []
-        self._engine.connection.submit(self._ledger.due())
+        self._engine.connection.submit(self._journal.take_queued())
 
-    def _read(self, message: FromEngine) -> None:
+    def _on_message(self, message: FromEngine) -> None:
         """Called by the connection for every message from the engine."""
         engine = self._engine
         if engine is None:
             return
         if isinstance(message, Events):
-            self._read_events(message, engine)
+            self._on_events(message, engine)
         elif isinstance(message, Ready):
             self._info = message.info
             if self._ready is not None and not self._ready.done():
@@ -179,23 +184,24 @@ class EngineClient:
             engine.failed = message
             engine.connection.close()
 
-    def _read_events(self, message: Events, engine: EngineProcess) -> None:
-        stats = self._stats.read(message.stats)
-        heard = [event for each in message.events if (event := self._ledger.read(each)) is not None]
-        for event in heard:
-            self._pass_on(event)
-        engine.useful = engine.useful or bool(heard)
-        if self._ledger.waits:
+    def _on_events(self, message: Events, engine: EngineProcess) -> None:
+        stats = self._stats.update(message.stats)
+        recorded = map(self._journal.record, message.events)
+        events = [event for event in recorded if event is not None]
+        for event in events:
+            self._deliver(event)
+        engine.useful = engine.useful or bool(events)
+        if self._journal.has_queued:
             self._schedule_flush()
-        self._tell(heard, stats)
+        self._notify(events, stats)
 
-    def _pass_on(self, event: TokenEvent) -> None:
+    def _deliver(self, event: TokenEvent) -> None:
         finished = event.finish is not None
         stream = self._streams.pop(event.id, None) if finished else self._streams.get(event.id)
         if stream is not None:
             stream.push(event)
 
-    def _tell(self, events: Sequence[TokenEvent], stats: EngineStats) -> None:
+    def _notify(self, events: Sequence[TokenEvent], stats: EngineStats) -> None:
         now = time.monotonic()
         for listener in self._listeners:
             try:
@@ -206,7 +212,7 @@ class EngineClient:
     async def _launch(self) -> None:
         """Start a process and wait for its `Ready`; raises `HeadwayError`, leaving none behind."""
         ready = self._ready = asyncio.get_running_loop().create_future()
-        engine = self._engine = await EngineProcess.launch(self._command, self._read)
+        engine = self._engine = await EngineProcess.launch(self._command, self._on_message)
         try:
             engine.connection.send(self._start)
             await asyncio.wait((ready, engine.connection.lost), return_when=asyncio.FIRST_COMPLETED)
@@ -216,9 +222,9 @@ class EngineClient:
             raise
         if not ready.done():
             self._engine = None
-            raise await engine.why_it_died("while starting")
+            raise await engine.death_reason("while starting")
         self._state = "ready"
-        self._ledger.engine_ready()
+        self._journal.engine_ready()
         self._schedule_flush()
 
     async def _supervise(self) -> None:
@@ -228,11 +234,13 @@ class EngineClient:
             await engine.connection.lost
             self._state = "restarting"
             self._engine = None
-            error = await engine.why_it_died("while running")
-            explained = self._ledger.busy
-            self._bury(error)
+            error = await engine.death_reason("while running")
+            explained = self._journal.engine_busy
+            self._engine_died(error)
             wait = policy.died(
-                lifetime=time.monotonic() - engine.born, useful=engine.useful, explained=explained
+                lifetime=time.monotonic() - engine.started,
+                useful=engine.useful,
+                explained=explained,
             )
             while not await self._relaunched(wait):
                 wait = policy.died(lifetime=0.0, useful=False, explained=False)
@@ -252,29 +260,29 @@ class EngineClient:
         except HeadwayError as error:
             logger.error("engine restart failed: %s", error)
             return False
-        logger.warning("engine restarted pid=%s live_requests=%d", self.pid, len(self._ledger))
+        logger.warning("engine restarted pid=%s live_requests=%d", self.pid, len(self._journal))
         return True
 
-    def _bury(self, error: HeadwayError) -> None:
-        """Take requests back from the engine that died of `error`, and end those to blame."""
-        logger.error("engine died live_requests=%d: %s", len(self._ledger), error)
+    def _engine_died(self, error: HeadwayError) -> None:
+        """Queue all requests again, and end the one that the journal found to be poison."""
+        logger.error("engine died live_requests=%d: %s", len(self._journal), error)
         self._aborts.clear()
-        blamed = self._ledger.engine_died()
+        poison = self._journal.engine_died()
         events = [
             TokenEvent(
                 id=name,
                 finish="error",
                 error=f"the engine process died repeatedly while running this request: {error}",
             )
-            for name in blamed
+            for name in poison
         ]
         for event in events:
             logger.error("request ended request_id=%s: it brought the engine down", event.id)
-            self._pass_on(event)
-        self._tell(events, self._stats.engine_died())
+            self._deliver(event)
+        self._notify(events, self._stats.engine_died())
 
     def _end_all(self, reason: Literal["abort", "error"], error: str | None) -> None:
-        events = [TokenEvent(id=name, finish=reason, error=error) for name in self._ledger.clear()]
+        events = [TokenEvent(id=name, finish=reason, error=error) for name in self._journal.clear()]
         for event in events:
-            self._pass_on(event)
-        self._tell(events, self.stats)
+            self._deliver(event)
+        self._notify(events, self.stats)

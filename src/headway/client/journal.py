@@ -1,10 +1,12 @@
-"""The ledger of live requests: why a crash of the engine loses nothing.
+"""The journal of live requests: why a crash of the engine loses nothing.
 
-It holds what was asked and every token received since. When an engine dies, each live request is
-due again with its tokens as `generated`, and goes on where it stopped. When engines keep dying
-over the same requests, the ledger finds out which one is to blame: the suspects run one at a time,
-alone and for a few tokens, the latest arrival first; the one whose trial the engine does not
-survive ends with an error, and all others go on. Pure bookkeeping: no I/O, no clock, no processes.
+It holds every request and all tokens received for it. When an engine dies, each live request is
+queued again with its tokens as `generated`, and the next engine continues where the last one
+stopped. A poison request, one that crashes every engine that runs it, must not take the others
+with it. So requests that were running during several deaths in a row are quarantined: they run one
+at a time, alone and for a few tokens, the latest arrival first. One during whose isolated run the
+engine dies is the poison and ends with an error; all others go on. Pure bookkeeping: no I/O, no
+clock, no processes.
 """
 
 from __future__ import annotations
@@ -15,106 +17,115 @@ from dataclasses import dataclass, replace
 from headway.errors import InvalidRequest
 from headway.types import Request, TokenEvent
 
-FAR = 64
-"""A request that got this many tokens from an engine was not what killed it at once."""
-SUSPECT = 2
-"""Deaths in a row, without getting far between, that put a request on trial."""
+PROGRESS_TOKENS = 64
+"""A request that got this many tokens from an engine is not what killed it at once."""
+QUARANTINE_DEATHS = 2
+"""Deaths in a row without such progress that quarantine a request."""
 
 
 @dataclass(slots=True, kw_only=True)
 class JournalEntry:
-    """One live request. `strikes` counts engine deaths since it last got far."""
+    """One live request."""
 
     request: Request
     tokens: list[int]
     prompt_logprobs: int = 0
     repeated_logprobs: int = 0
     """Prompt logprobs that the present engine will send again."""
-    heard: bool = False
-    running: bool = False
+    had_event: bool = False
+    submitted: bool = False
+    """The present engine has it."""
     resumed_at: int = 0
     """How many tokens there were when the present engine got the request."""
-    strikes: int = 0
+    deaths: int = 0
+    """Engine deaths since it last made progress."""
 
 
 class RequestJournal:
-    """Who is live, what each has received, and who may run now."""
+    """Which requests are live, what each has received, and which the engine may have now."""
 
     def __init__(self) -> None:
         self._live: dict[str, JournalEntry] = {}
-        self._held: dict[str, JournalEntry] = {}
-        """Live but not in the engine, in the order in which they become due."""
+        self._queued: dict[str, JournalEntry] = {}
+        """Live but not in the engine, in the order in which they will be submitted."""
         self._aborting: set[str] = set()
         """Aborted here, not yet acknowledged by the engine."""
-        self._suspects: list[str] = []
-        self._on_trial: JournalEntry | None = None
+        self._quarantine: list[str] = []
+        """Still to be run alone; the last one is the next."""
+        self._isolated: JournalEntry | None = None
+        """The quarantined request that runs alone at present."""
         self._engine_up = False
 
     def __len__(self) -> int:
         return len(self._live)
 
     @property
-    def waits(self) -> bool:
-        """Whether requests are held back, so that `due` is worth asking after every message."""
-        return bool(self._held)
+    def has_queued(self) -> bool:
+        """Whether requests wait here, so that `take_queued` is worth calling."""
+        return bool(self._queued)
 
     @property
-    def busy(self) -> bool:
+    def engine_busy(self) -> bool:
         """Whether the engine has, or may still have, any request."""
-        return bool(self._aborting) or len(self._live) > len(self._held)
+        return bool(self._aborting) or len(self._live) > len(self._queued)
 
     def add(self, request: Request) -> None:
-        """Enter a request; it becomes due when the engine may have it."""
+        """Queue a request; raises `InvalidRequest` for an id that is in use."""
         if request.id in self._live or request.id in self._aborting:
             raise InvalidRequest(
                 f"a request with the id '{request.id}' is running already", field="request_id"
             )
         entry = JournalEntry(request=request, tokens=list(request.generated))
-        self._live[request.id] = self._held[request.id] = entry
+        self._live[request.id] = self._queued[request.id] = entry
+
+    def remaining(self, request_id: str) -> Request | None:
+        """A live request with the tokens received so far as `generated`; None if unknown."""
+        entry = self._live.get(request_id)
+        return None if entry is None else _remaining(entry)
 
     def abort(self, ids: Iterable[str]) -> list[str]:
-        """Strike requests off; returns those that the engine must be told of."""
-        told = []
+        """Remove requests; returns those that the engine must be told to abort."""
+        submitted = []
         for name in ids:
             entry = self._live.pop(name, None)
             if entry is None:
                 continue
-            self._held.pop(name, None)
-            if entry is self._on_trial:
-                self._on_trial = None
-            if entry.running:
+            self._queued.pop(name, None)
+            if entry is self._isolated:
+                self._isolated = None
+            if entry.submitted:
                 self._aborting.add(name)
-                told.append(name)
-        return told
+                submitted.append(name)
+        return submitted
 
     def clear(self) -> list[str]:
-        """Strike all requests off, for good; returns their ids."""
+        """Remove all requests for good; returns their ids."""
         ids = list(self._live)
         self._live.clear()
-        self._held.clear()
-        self._suspects.clear()
-        self._on_trial = None
+        self._queued.clear()
+        self._quarantine.clear()
+        self._isolated = None
         return ids
 
-    def read(self, event: TokenEvent) -> TokenEvent | None:
-        """Enter what the engine said; returns what the caller should hear, None if nothing."""
+    def record(self, event: TokenEvent) -> TokenEvent | None:
+        """Record an event from the engine; returns it as the caller should see it, if at all."""
         entry = self._live.get(event.id)
         if entry is None:
             if event.finish is not None:
                 self._aborting.discard(event.id)
             return None
-        if entry.heard and (entry.repeated_logprobs or event.scheduled_at is not None):
+        if entry.had_event and (entry.repeated_logprobs or event.scheduled_at is not None):
             event = _without_repeats(event, entry)
-        entry.heard = True
+        entry.had_event = True
         entry.tokens.extend(event.tokens)
         entry.prompt_logprobs += len(event.prompt_logprobs)
         if event.finish is None:
             return event
-        if entry is self._on_trial:
-            self._on_trial = None
+        if entry is self._isolated:
+            self._isolated = None
             if event.finish == "length" and _unfinished(entry):
-                entry.running = False
-                self._held[event.id] = entry
+                entry.submitted = False
+                self._queued[event.id] = entry
                 return replace(event, finish=None)
         del self._live[event.id]
         return event
@@ -123,71 +134,79 @@ class RequestJournal:
         self._engine_up = True
 
     def engine_died(self) -> list[str]:
-        """Take all requests back from a dead engine; returns the ids of those to blame."""
-        running = [entry for entry in self._live.values() if entry.running]
-        blamed = self._blame(running)
+        """Queue all requests again; returns the ids of poison requests, which are removed."""
+        running = [entry for entry in self._live.values() if entry.submitted]
+        poison = self._find_poison(running)
         self._engine_up = False
-        self._on_trial = None
+        self._isolated = None
         self._aborting.clear()
         for entry in running:
-            entry.running = False
-        self._held = dict(self._live)
-        return [] if blamed is None else [blamed.request.id]
+            entry.submitted = False
+        self._queued = dict(self._live)
+        return [] if poison is None else [poison.request.id]
 
-    def due(self) -> list[Request]:
-        """The requests to submit now; they count as running from here on."""
-        if not self._engine_up or self._on_trial is not None:
+    def take_queued(self) -> list[Request]:
+        """The requests to submit now; they count as submitted from here on."""
+        if not self._engine_up or self._isolated is not None:
             return []
-        if self._suspects:
-            # The engine must be empty, or a trial would not tell who was to blame.
-            return [] if self._aborting else self._next_trial()
-        chosen = list(self._held.values())
-        self._held.clear()
-        return [_start(entry, None) for entry in chosen]
+        if self._quarantine:
+            # The engine must be empty, or a death would not tell which request caused it.
+            return [] if self._aborting else self._take_quarantined()
+        entries = list(self._queued.values())
+        self._queued.clear()
+        return [_submit(entry, None) for entry in entries]
 
-    def _next_trial(self) -> list[Request]:
-        while self._suspects:
-            entry = self._held.pop(self._suspects.pop(), None)
+    def _take_quarantined(self) -> list[Request]:
+        while self._quarantine:
+            entry = self._queued.pop(self._quarantine.pop(), None)
             if entry is not None:
-                self._on_trial = entry
-                # Longer with every strike, so that a late fault is found in a few trials, too.
-                return [_start(entry, 4 ** (entry.strikes - SUSPECT))]
-        return self.due()
+                self._isolated = entry
+                # Longer with every death, so that a late fault is found in a few runs, too.
+                return [_submit(entry, 4 ** (entry.deaths - QUARANTINE_DEATHS))]
+        return self.take_queued()
 
-    def _blame(self, running: list[JournalEntry]) -> JournalEntry | None:
-        """Count a death against those who ran; the culprit, if that is certain, is struck off."""
+    def _find_poison(self, running: list[JournalEntry]) -> JournalEntry | None:
+        """Count a death against those that ran; a certain culprit is removed and returned."""
         for entry in running:
-            far = len(entry.tokens) - entry.resumed_at >= FAR
-            entry.strikes = 1 if far else entry.strikes + 1
-        culprit = self._on_trial
-        if culprit is None and len(running) == 1 and not self._aborting:
-            culprit = running[0] if running[0].strikes >= SUSPECT else None
-        if culprit is not None:
-            del self._live[culprit.request.id]
-            self._suspects.clear()
+            progressed = len(entry.tokens) - entry.resumed_at >= PROGRESS_TOKENS
+            entry.deaths = 1 if progressed else entry.deaths + 1
+        poison = self._isolated
+        if poison is None and len(running) == 1 and not self._aborting:
+            poison = running[0] if running[0].deaths >= QUARANTINE_DEATHS else None
+        if poison is not None:
+            del self._live[poison.request.id]
+            self._quarantine.clear()
             for entry in self._live.values():
-                entry.strikes = min(entry.strikes, SUSPECT - 1)
-            return culprit
+                entry.deaths = min(entry.deaths, QUARANTINE_DEATHS - 1)
+            return poison
         by_arrival = sorted(running, key=lambda entry: entry.request.arrival)
-        self._suspects += [entry.request.id for entry in by_arrival if entry.strikes >= SUSPECT]
+        self._quarantine += [
+            entry.request.id for entry in by_arrival if entry.deaths >= QUARANTINE_DEATHS
+        ]
         return None
 
 
-def _start(entry: JournalEntry, trial: int | None) -> Request:
-    """What the engine gets: the request with what it has by now, cut short for a trial."""
-    entry.running = True
-    entry.resumed_at = len(entry.tokens)
+def _remaining(entry: JournalEntry) -> Request:
+    """What an engine needs to go on with a request, without asking again for what was received."""
     request, sampling = entry.request, entry.request.sampling
-    entry.repeated_logprobs = entry.prompt_logprobs
     if entry.prompt_logprobs and entry.prompt_logprobs >= len(request.prompt) - 1:
         sampling = replace(sampling, prompt_logprobs=None)
-        entry.repeated_logprobs = 0
-    if trial is not None:
-        shorter = min(sampling.max_tokens, len(entry.tokens) + trial)
-        sampling = replace(sampling, max_tokens=shorter)
     if sampling is request.sampling and len(entry.tokens) == len(request.generated):
         return request
     return replace(request, sampling=sampling, generated=tuple(entry.tokens))
+
+
+def _submit(entry: JournalEntry, most_tokens: int | None) -> Request:
+    """Mark an entry as submitted; its request asks for `most_tokens` at most if isolated."""
+    request = _remaining(entry)
+    entry.submitted = True
+    entry.resumed_at = len(entry.tokens)
+    repeats = request.sampling.prompt_logprobs is not None
+    entry.repeated_logprobs = entry.prompt_logprobs if repeats else 0
+    if most_tokens is None:
+        return request
+    shorter = min(request.sampling.max_tokens, len(entry.tokens) + most_tokens)
+    return replace(request, sampling=replace(request.sampling, max_tokens=shorter))
 
 
 def _unfinished(entry: JournalEntry) -> bool:
@@ -195,7 +214,7 @@ def _unfinished(entry: JournalEntry) -> bool:
 
 
 def _without_repeats(event: TokenEvent, entry: JournalEntry) -> TokenEvent:
-    """A resumed request's event without what an earlier engine had told already."""
+    """A resumed request's event without what an earlier engine had reported already."""
     dropped = min(entry.repeated_logprobs, len(event.prompt_logprobs))
     entry.repeated_logprobs -= dropped
     return replace(

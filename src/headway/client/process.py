@@ -1,19 +1,12 @@
-"""When to start a dead engine again, how long to wait before, and when to give up.
+"""The engine's operating-system process, and the connection to it.
 
-A death over requests is the ledger's to solve. A death without any cannot be: the machine or the
-model must be at fault, so after a few in a row without useful work between, the engine has failed.
-
-The API process's end of the wire: frames in, messages out, on the event loop.
+The process inherits one end of a socket pair; when the other end closes, for whatever reason, it
+exits by itself. It gets a process group of its own, so that Ctrl-C reaches the API process alone,
+which decides what becomes of the engine.
 
 Writing never blocks (the event loop buffers what the engine has not read yet), so the two
-processes cannot wait for each other. A frame that cannot be read ends the connection, as does the
-engine's death; the owner hears of either once.
-
-The engine's operating-system process: start it, say why it died, leave none behind.
-
-It inherits one end of a socket pair; when the other end closes, for whatever reason, it exits by
-itself. It gets a process group of its own, so that Ctrl-C reaches this process alone, which
-decides what becomes of the engine.
+processes cannot wait for each other. A message that cannot be decoded ends the connection, as does
+the engine's death; the owner learns of either once.
 """
 
 from __future__ import annotations
@@ -40,33 +33,6 @@ from headway.wire import (
     pack,
     read_from_engine,
 )
-
-MAX_DEATHS = 5
-SETTLED = 60.0
-"""Seconds of life, or any token delivered, after which earlier deaths are forgotten."""
-FIRST_WAIT = 0.5
-
-
-class RestartPolicy:
-    """Counts deaths that no request explains."""
-
-    def __init__(self) -> None:
-        self._deaths = 0
-
-    def died(self, *, lifetime: float, useful: bool, explained: bool) -> float | None:
-        """Seconds to wait before the next start; None if there should be none.
-
-        `useful` says that tokens came from the engine that died, `explained` that it had requests.
-        """
-        if useful or lifetime >= SETTLED:
-            self._deaths = 0
-        if explained:
-            return 0.0
-        self._deaths += 1
-        if self._deaths >= MAX_DEATHS:
-            return None
-        return 0.0 if self._deaths == 1 else FIRST_WAIT * 2 ** (self._deaths - 2)
-
 
 MAX_FRAME_TOKENS = 2**20
 """Prompt and generated tokens in one `Submit`; keeps its frame to a few megabytes."""
@@ -188,9 +154,9 @@ class EngineProcess:
     def __init__(self, process: subprocess.Popen[bytes], connection: EngineConnection) -> None:
         self.process = process
         self.connection = connection
-        self.born = time.monotonic()
+        self.started = time.monotonic()
         self.failed: Failed | None = None
-        """What it said of its own end."""
+        """The error that it reported before it ended."""
         self.useful = False
         """Whether any token came from it."""
 
@@ -213,8 +179,8 @@ class EngineProcess:
         self.connection.close()
         return await reap(self.process)
 
-    async def why_it_died(self, when: str) -> HeadwayError:
-        """The reason in words, once the process is gone."""
+    async def death_reason(self, when: str) -> HeadwayError:
+        """The error that explains the death; waits until the process is gone."""
         code = await self.end()
         if self.failed is not None:
             return HeadwayError(self.failed.message, field=self.failed.field)

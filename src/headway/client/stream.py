@@ -1,8 +1,7 @@
-"""What one caller hears of its requests, as an asynchronous iterator of token events.
+"""The events of some requests, as an asynchronous iterator for the one who submitted them.
 
-Events wait here until the caller asks. While it does not, those of the same request are joined
-into one, so that a slow caller costs little memory (its tokens, which `max_tokens` bounds) and
-nobody else any time. A stream knows neither the engine nor the ledger; cancelling is a callback.
+Events are kept until the reader asks. Those of one request are then joined into one, so that a
+slow reader costs little memory (its tokens, which `max_tokens` bounds) and delays nobody else.
 """
 
 from __future__ import annotations
@@ -13,11 +12,9 @@ from itertools import chain
 
 from headway.types import TokenEvent
 
-Cancel = Callable[[Sequence[str]], None]
-
 
 def join(events: Sequence[TokenEvent]) -> TokenEvent:
-    """Consecutive events of one request as a single event that says the same."""
+    """Consecutive events of one request as a single event with the same contents."""
     if len(events) == 1:
         return events[0]
     first, last = events[0], events[-1]
@@ -35,49 +32,57 @@ def join(events: Sequence[TokenEvent]) -> TokenEvent:
 
 
 class Stream:
-    """Events of some requests, until each of them has finished. One consumer at a time."""
+    """Iterates over the events of requests until each of them has finished. One reader at a time.
 
-    def __init__(self, ids: Iterable[str], cancel: Cancel) -> None:
-        self._open = set(ids)
-        self._cancel = cancel
-        self._waiting: dict[str, list[TokenEvent]] = {}
-        self._wake: asyncio.Future[None] | None = None
+    `on_cancel` is called with the ids of unfinished requests that the reader cancels.
+    """
+
+    def __init__(self, ids: Iterable[str], on_cancel: Callable[[Sequence[str]], None]) -> None:
+        self._unfinished = set(ids)
+        self._on_cancel = on_cancel
+        self._unread: dict[str, list[TokenEvent]] = {}
+        self._new_event: asyncio.Future[None] | None = None
 
     def push(self, event: TokenEvent) -> None:
-        """Hand over an event; those of requests that were cancelled are dropped."""
-        if event.id not in self._open:
+        """Add an event; it is dropped if its request was cancelled or released."""
+        if event.id not in self._unfinished:
             return
         if event.finish is not None:
-            self._open.discard(event.id)
-        self._waiting.setdefault(event.id, []).append(event)
-        self._ring()
+            self._unfinished.discard(event.id)
+        self._unread.setdefault(event.id, []).append(event)
+        self._wake_reader()
 
     def cancel(self, request_id: str | None = None) -> None:
-        """Abort one request, or all, unless finished. Nothing more is heard of them."""
-        chosen = tuple(self._open) if request_id is None else (request_id,)
-        for name in chosen:
-            self._waiting.pop(name, None)
-        running = [name for name in chosen if name in self._open]
-        self._open.difference_update(running)
-        if running:
-            self._cancel(running)
-        self._ring()
+        """Abort one request, or all, unless finished. None of their events is read any more."""
+        ids = tuple(self._unfinished) if request_id is None else (request_id,)
+        for name in ids:
+            self._unread.pop(name, None)
+        unfinished = [name for name in ids if name in self._unfinished]
+        self._unfinished.difference_update(unfinished)
+        if unfinished:
+            self._on_cancel(unfinished)
+        self._wake_reader()
+
+    def release(self, request_id: str) -> None:
+        """Expect no more events of a request; those that came can still be read."""
+        self._unfinished.discard(request_id)
+        self._wake_reader()
 
     def __aiter__(self) -> Stream:
         return self
 
     async def __anext__(self) -> TokenEvent:
-        while not self._waiting:
-            if not self._open:
+        while not self._unread:
+            if not self._unfinished:
                 raise StopAsyncIteration
-            self._wake = asyncio.get_running_loop().create_future()
+            self._new_event = asyncio.get_running_loop().create_future()
             try:
-                await self._wake
+                await self._new_event
             finally:
-                self._wake = None
-        name = next(iter(self._waiting))
-        return join(self._waiting.pop(name))
+                self._new_event = None
+        name = next(iter(self._unread))
+        return join(self._unread.pop(name))
 
-    def _ring(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+    def _wake_reader(self) -> None:
+        if self._new_event is not None and not self._new_event.done():
+            self._new_event.set_result(None)

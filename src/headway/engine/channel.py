@@ -1,9 +1,9 @@
-"""The engine's end of the wire: a thread that reads, and sends that do not wait.
+"""The engine's end of the socket: a thread that reads, and sends that do not block.
 
 The reader fills a queue, which the loop empties between steps. When the socket closes, the API
-process is gone or wants no more of us, and this process exits at once, in the middle of a step
-too. A peer that does not read cannot hold up a step: what it has not taken is kept and offered
-again. Knows nothing of what the messages mean.
+process is gone or has closed this engine, and the process exits at once, even in the middle of a
+step. A peer that does not read cannot delay a step: unsent bytes are kept and sent later. Knows
+nothing of what the messages mean.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import msgspec
 from headway.wire import HEADER, FromEngine, ToEngine, body_length, pack, read_to_engine
 
 MAX_UNSENT = 64 * 2**20
-"""Bytes kept for a peer that does not read; beyond that, the engine waits for it."""
-LAST_WORDS = 5.0
+"""Bytes kept for a peer that does not read; beyond that, sending blocks."""
+LAST_MESSAGE_WAIT = 5.0
 """Seconds that a last message may take to be read."""
 
 
 class BadFrame(Exception):
-    """The peer sent something that is no message."""
+    """The peer sent something that is not a message."""
 
 
 def exit_now() -> None:
@@ -35,7 +35,7 @@ def exit_now() -> None:
 
 
 class Channel:
-    """Both directions of the socket. `on_hangup` runs in the reader thread at its end."""
+    """Both directions of the socket. `on_hangup` is called by the reader thread when it closes."""
 
     def __init__(self, sock: socket.socket, *, on_hangup: Callable[[], None] = exit_now) -> None:
         self._sock = sock
@@ -45,14 +45,14 @@ class Channel:
         threading.Thread(target=self._read, name="engine-reader", daemon=True).start()
 
     @property
-    def behind(self) -> bool:
-        """Whether the peer has yet to take something."""
+    def has_unsent(self) -> bool:
+        """Whether the peer has not yet read everything that was sent."""
         return bool(self._unsent)
 
     def receive(self, wait: float | None) -> list[ToEngine]:
-        """All messages there are; where there is none, wait up to `wait` seconds (None: for ever).
+        """All messages that arrived; if none, wait up to `wait` seconds for one (None: for ever).
 
-        Raises `BadFrame` where the peer does not speak our language.
+        Raises `BadFrame` if the peer sent bytes that are not a message.
         """
         messages: list[ToEngine] = []
         try:
@@ -66,12 +66,12 @@ class Channel:
             return messages
 
     def send(self, message: FromEngine) -> None:
-        """Send what the peer takes now and keep the rest for `flush`."""
+        """Send as much as the socket accepts now and keep the rest for `flush`."""
         self._unsent += pack(message)
         self.flush(None if len(self._unsent) > MAX_UNSENT else 0.0)
 
     def flush(self, wait: float | None) -> None:
-        """Offer what was kept again, for up to about `wait` seconds (None: until it is taken)."""
+        """Send unsent bytes, for up to about `wait` seconds (None: until all are sent)."""
         while self._unsent:
             try:
                 sent = self._sock.send(self._unsent, socket.MSG_DONTWAIT)
@@ -80,7 +80,7 @@ class Channel:
                 if not select.select([], [self._sock], [], wait)[1]:
                     return
             except OSError:
-                # Nobody listens any more; the reader notices and ends this process.
+                # The peer is gone; the reader notices, too, and ends this process.
                 self._unsent.clear()
 
     def _read(self) -> None:
@@ -95,7 +95,7 @@ class Channel:
                 self._inbox.put(read_to_engine(bytes(self._exactly(length))))
         except (ValueError, msgspec.MsgspecError) as error:
             self._inbox.put(BadFrame(str(error)))
-            # Whatever follows means nothing; only the end of the connection still matters.
+            # What follows cannot be decoded; only the end of the connection still matters.
             while self._sock.recv(65536):
                 pass
 
