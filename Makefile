@@ -6,13 +6,19 @@ PACKAGE := src/headway/native
 
 .PHONY: setup native serve test check format bench clean
 # The library is compiled by the installation too, but quietly; here a warning is seen, and sources
-# that changed since are compiled again.
+# that changed since are compiled again. Where there is none in the end, PyTorch has to compute.
 setup: $(VENV)/.installed
 	@$(BIN)/python native/build.py $(PACKAGE) --optional
+	@ls $(PACKAGE)/libheadway.* > /dev/null 2>&1 || $(MAKE) --silent $(VENV)/.installed-torch
 
 $(VENV)/.installed: pyproject.toml hatch_build.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-torch: $(VENV)/.installed
+	@echo "PyTorch is installed, to compute instead (the extra headway[torch])." >&2
+	$(BIN)/python -m pip install --quiet --editable '.[torch]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

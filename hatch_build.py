@@ -1,8 +1,8 @@
 """Builds the native library into every wheel and editable install.
 
 hatchling calls this on `pip install`. Where there is no C++ compiler, or it refuses, the package is
-built without the library and says so: Headway then computes with its reference operations. All that
-is known about compilers is in `native/build.py`.
+built without the library and says so; pip shows that only when asked to be verbose, so Headway says
+at its first start what to install. All that is known about compilers is in `native/build.py`.
 """
 
 from __future__ import annotations

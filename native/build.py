@@ -42,9 +42,13 @@ _AVX512 = (
     *("-Wno-uninitialized", "-Wno-maybe-uninitialized"),  # gcc 12 suspects its own intrinsics
 )
 
+# A wheel must run where the C++ runtime is older than the compiler's, so the library has it inside;
+# and hidden, because PyTorch may load another one into the same process.
+OWN_RUNTIME = ("-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL", "-Wl,--gc-sections")
+
 WITHOUT = (
     "Headway's native CPU kernels were not built. It works without them, on PyTorch's own"
-    " operations, but several times slower."
+    " operations (pip install 'headway[torch]'), but several times slower."
 )
 
 
@@ -133,8 +137,14 @@ def _knows(options: Options, isa: InstructionSet) -> bool:
 
 def build_library(folder: Path, options: Options) -> Path:
     """Makes the shared library in `folder` and returns its path."""
-    target = folder / LIBRARY
-    _link(target, _objects(options), ["-shared"], options)
+    target, objects = folder / LIBRARY, _objects(options)
+    if sys.platform == "linux" and not options.sanitize:
+        try:
+            _link(target, objects, ["-shared", *OWN_RUNTIME], options)
+            return target
+        except BuildError:
+            pass  # some systems keep the runtime's static form in a package of its own
+    _link(target, objects, ["-shared"], options)
     return target
 
 

@@ -11,7 +11,7 @@ import pytest
 from headway.cli.doctor import LIMITS_HEAD, limits_row
 from headway.cli.main import main
 from headway.config import EngineConfig
-from headway.errors import EngineError
+from headway.errors import EngineError, InvalidRequest
 from headway.llm.peak_rates import measure_machine
 from headway.native import available
 from headway.steptime.shape import PeakRates
@@ -58,6 +58,19 @@ def test_formats_follow_from_who_would_compute(
     found = list(measure_machine(config, command=(sys.executable, "-c", ECHO)))
     assert {limits.device for limits in found} == {words}
     assert [limits.dtype for limits in found] == words.partition(" --")[0].split()
+
+
+def test_without_torch_a_gpu_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headway.native.available", lambda: True)
+    monkeypatch.setattr("headway.machine.has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr("headway.extras.find_spec", lambda name: None)
+    found = list(measure_machine(EngineConfig(threads=1), command=(sys.executable, "-c", ECHO)))
+    assert {limits.device for limits in found} == {
+        "float32 bfloat16 int8 int4 --device cpu --threads 1"
+    }
+    monkeypatch.setattr("headway.native.available", lambda: False)
+    with pytest.raises(InvalidRequest, match="install a C"):
+        list(measure_machine(EngineConfig()))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,17 @@ import pytest
 from headway.checkpoint.quality_reports import MeasuredQuality, QualityReport, keep_quality_report
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
-from headway.llm.weight_format import Facts, choose, ready_model
+from headway.extras import has_torch
+from headway.llm.weight_format import Facts, choose, ready_model, second_best
 from tests.checkpoint.test_gguf import write
 
-CPU = Facts(gpu=False, bfloat16=True, library=True)
-OLD_CPU = Facts(gpu=False, bfloat16=False, library=True)
-GPU = Facts(gpu=True, bfloat16=True, library=True)
-BARE = Facts(gpu=False, bfloat16=True, library=False)
+CPU = Facts(gpu=False, bfloat16=True, library=True, torch=True)
+OLD_CPU = Facts(gpu=False, bfloat16=False, library=True, torch=True)
+GPU = Facts(gpu=True, bfloat16=True, library=True, torch=True)
+BARE = Facts(gpu=False, bfloat16=True, library=False, torch=True)
+NO_TORCH = replace(CPU, torch=False)
+GPU_NO_TORCH = replace(GPU, torch=False)
+NOTHING = replace(BARE, torch=False)
 
 
 def verdict(digest: str = "x", **losses: float) -> QualityReport:
@@ -88,6 +94,35 @@ def test_a_gpu_may_be_left_alone() -> None:
     assert (config.backend, config.device) == ("native", "cpu")
 
 
+def test_without_torch_the_native_kernels_compute_all_that_they_can() -> None:
+    assert chosen(NO_TORCH) == chosen(CPU)
+    assert chosen(NO_TORCH, dtype="int4", device="cpu") == chosen(CPU, dtype="int4", device="cpu")
+    assert chosen(GPU_NO_TORCH) == chosen(CPU)
+    assert chosen(GPU_NO_TORCH, dtype="int8")[1:3] == ("native", "int8")
+
+
+@pytest.mark.parametrize(
+    ("facts", "settings", "says"),
+    [
+        (CPU, {}, None),
+        (GPU, {}, None),
+        (NO_TORCH, {}, None),
+        (GPU_NO_TORCH, {}, "pip install 'headway[torch]'"),
+        (GPU_NO_TORCH, {"device": "cpu"}, None),
+        (GPU_NO_TORCH, {"backend": "native"}, None),
+        (BARE, {}, "install a C++ compiler"),
+        (BARE, {"backend": "reference"}, None),
+        (replace(GPU, library=False), {}, None),
+        (replace(GPU, library=False), {"device": "cpu"}, "install a C++ compiler"),
+    ],
+)
+def test_what_would_make_it_faster_is_named(
+    facts: Facts, settings: dict[str, Any], says: str | None
+) -> None:
+    found = second_best(EngineConfig(**settings), facts)
+    assert found == says if says is None or found is None else says in found
+
+
 @pytest.mark.parametrize(
     ("facts", "settings", "field", "says"),
     [
@@ -99,6 +134,13 @@ def test_a_gpu_may_be_left_alone() -> None:
         (BARE, {"kv_cache_dtype": "int8"}, "kv_cache_dtype", "not built"),
         (BARE, {"isa": "avx2"}, "isa", "avx2 needs the native kernels"),
         (BARE, {"pin_threads": True}, "pin_threads", "not built"),
+        (NO_TORCH, {"backend": "reference"}, "backend", r"reference .* 'headway\[torch\]'"),
+        (NO_TORCH, {"device": "cuda"}, "device", r"cuda .* 'headway\[torch\]'"),
+        (GPU_NO_TORCH, {"device": "cuda"}, "device", r"cuda .* 'headway\[torch\]'"),
+        (NOTHING, {"dtype": "float16"}, "dtype", r"float16 .* 'headway\[torch\]'"),
+        (NOTHING, {"dtype": "int8"}, "dtype", r"C\+\+ compiler"),
+        (NOTHING, {}, "backend", r"C\+\+ compiler, .* or pip install 'headway\[torch\]'"),
+        (GPU_NO_TORCH, {"dtype": "float16"}, "dtype", "no float16"),
     ],
 )
 def test_what_cannot_be_met_is_refused(
@@ -109,9 +151,27 @@ def test_what_cannot_be_met_is_refused(
     assert caught.value.field == field
 
 
-def test_a_model_is_prepared_as_it_was_chosen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_cannot_be_computed_is_not_even_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headway.machine.has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr("headway.native.available", lambda: False)
+    monkeypatch.setattr("headway.extras.find_spec", lambda name: None)
+    with pytest.raises(InvalidRequest, match="install a C"):
+        ready_model(EngineConfig(model="no-such-model"), progress=False)
+
+
+@pytest.mark.parametrize("absent", ["torch", "safetensors"])
+def test_torch_is_installed_with_all_that_it_is_used_with(
+    absent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert has_torch()
+    monkeypatch.setattr("headway.extras.find_spec", lambda name: None if name == absent else name)
+    assert not has_torch()
+
+
+def test_a_model_is_prepared_as_it_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
     monkeypatch.setenv("HEADWAY_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("headway.machine.has_nvidia_gpu", lambda: False)
     monkeypatch.setattr("headway.native.available", lambda: True)
@@ -122,6 +182,8 @@ def test_a_model_is_prepared_as_it_was_chosen(
     keep_quality_report(verdict(prepared.folder.name.partition("-")[0], int8=0.0))
     settled, prepared = ready_model(config, progress=False)
     assert (prepared.storage, settled.dtype) == ("native-int8", "int8")
+    assert not caplog.messages
     monkeypatch.setattr("headway.native.available", lambda: False)
     settled, prepared = ready_model(config, progress=False)
     assert (prepared.storage, settled.backend) == (settled.dtype, "reference")
+    assert "several times slower" in caplog.text

@@ -113,6 +113,49 @@ def test_of_inline_functions_the_plainest_units_own_is_kept(tree: Path, tmp_path
     assert number(library, tmp_path / "copy") == 11
 
 
+# Needs of the C++ runtime what the kernels need.
+THROWS = """
+#include <stdexcept>
+#include <string>
+extern "C" __attribute__((visibility("default"))) int caught(const char* text) {
+  try {
+    throw std::invalid_argument(std::string(text) + "!");
+  } catch (const std::exception& error) {
+    return std::string(error.what()).size();
+  }
+}
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is part of the system")
+def test_the_library_brings_its_own_cpp_runtime_and_keeps_it_to_itself(
+    tree: Path, tmp_path: Path
+) -> None:
+    script = builder(tree)
+    probe = [compiler(), "-print-file-name=libstdc++.a"]
+    if "/" not in subprocess.run(probe, capture_output=True, text=True, check=True).stdout:
+        pytest.skip("the compiler comes without the runtime's static form")
+    (tree / "program.cpp").write_text(THROWS + SOURCE)
+    library = ctypes.CDLL(str(script.build_library(tmp_path / "out", options(script))))
+    assert library.caught(b"four") == 5
+    # A symbol is looked up in the library and in all that it was linked with.
+    assert not hasattr(library, "__cxa_throw")
+    assert not hasattr(library, "_Unwind_RaiseException")
+
+
+def test_a_compiler_without_a_static_runtime_uses_the_systems(tree: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "c++"
+    mine.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *-static-libstdc++*) echo "cannot find -lstdc++" >&2; exit 1 ;; esac\n'
+        f'exec {compiler()} "$@"\n'
+    )
+    mine.chmod(0o755)
+    script = builder(tree)
+    library = script.build_library(tmp_path / "out", script.Options(compiler=str(mine)))
+    assert number(library, tmp_path / "copy") == 11
+
+
 def test_a_broken_source_is_named_and_the_old_library_stays(tree: Path, tmp_path: Path) -> None:
     script = builder(tree)
     library = script.build_library(tmp_path / "out", options(script))

@@ -117,6 +117,17 @@ def test_a_missing_gpu_is_refused(tiny: Path) -> None:
     assert caught.value.field == "device"
 
 
+def test_torch_that_is_not_installed_is_one_clear_error(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headway.extras.find_spec", lambda name: None)
+    with pytest.raises(
+        InvalidRequest, match=r"float32 needs PyTorch.*'headway\[torch\]'"
+    ) as caught:
+        build_runner(EngineConfig(device="cpu", threads=1), tiny)
+    assert caught.value.field == "backend"
+
+
 def test_a_damaged_weights_file_is_one_clear_error(tiny: Path, tmp_path: Path) -> None:
     for name in ("model.json", "text.json", "tokenizer.json"):
         (tmp_path / name).write_bytes((tiny / name).read_bytes())

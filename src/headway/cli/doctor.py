@@ -20,6 +20,7 @@ from headway import __version__, machine, native
 from headway.checkpoint.quality_reports import QualityReport
 from headway.cli.flags import add_flags, collect
 from headway.config import EngineConfig, cache_home
+from headway.extras import INSTALL_TORCH, has_torch
 from headway.steptime.shape import PeakRates
 from headway.wire import EngineInfo
 
@@ -64,7 +65,7 @@ def machine_facts() -> Iterator[Fact]:
     """Name and value of what the operating system tells, for people to read."""
     yield "headway", __version__
     yield "python", platform.python_version()
-    yield "torch", importlib.metadata.version("torch")
+    yield "torch", _torch()
     yield "processor", machine.processor()
     yield "cores", str(machine.cores())
     yield "instruction sets", " ".join(machine.instruction_sets()) or "unknown"
@@ -135,6 +136,12 @@ def _judge(config: EngineConfig) -> None:
 def _watch(done: int, total: int) -> None:
     if sys.stderr.isatty():
         print(f"\r{done} of {total} contexts", end="\n" if done == total else "", file=sys.stderr)
+
+
+def _torch() -> str:
+    if not has_torch():
+        return f"not installed, which only GPUs and the reference backend need: {INSTALL_TORCH}"
+    return importlib.metadata.version("torch")
 
 
 def _native_kernels() -> str:

@@ -15,6 +15,8 @@ import msgspec
 from headway import machine, native
 from headway.config import EngineConfig
 from headway.errors import EngineError
+from headway.extras import has_torch
+from headway.llm.weight_format import cannot_compute
 from headway.steptime.shape import PeakRates
 
 COMMAND = (sys.executable, "-m", "headway.runner.measure_peak_rates")
@@ -28,7 +30,8 @@ def measure_machine(
 ) -> Iterator[PeakRates]:
     """The limits of every number format, or of the settings' own, each as it is measured.
 
-    Raises `EngineError` where something cannot be measured, with what the process said.
+    Raises `EngineError` where something cannot be measured, with what the process said, and
+    `InvalidRequest` where PyTorch would have to measure and is not installed.
     """
     with subprocess.Popen(
         [*command, *_arguments(config)],
@@ -50,9 +53,12 @@ def measure_machine(
 
 
 def _arguments(config: EngineConfig) -> list[str]:
-    cuda = config.device == "cuda" or (config.device == "auto" and machine.has_nvidia_gpu())
+    gpu = machine.has_nvidia_gpu() and has_torch()
+    cuda = config.device == "cuda" or (config.device == "auto" and gpu)
     torch = cuda or config.backend == "reference" or config.dtype == "float16"
     torch = torch or not native.available()
+    if torch and not has_torch():
+        raise cannot_compute(config)
     dtypes: Sequence[str] = _CUDA if cuda else _TORCH if torch else _NATIVE
     if config.dtype != "auto":
         dtypes = (config.dtype,)

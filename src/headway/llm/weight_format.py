@@ -10,6 +10,7 @@ Decided here and not in the engine, because preparing the weights comes first.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -20,6 +21,9 @@ from headway.checkpoint.quality_reports import QualityReport, find_quality_repor
 from headway.checkpoint.storage import plain_dtype
 from headway.config import EngineConfig, KVCacheDtype
 from headway.errors import InvalidRequest
+from headway.extras import INSTALL_TORCH, has_torch, needs_torch
+
+logger = logging.getLogger(__name__)
 
 FASTEST: tuple[tuple[WeightFormat, KVCacheDtype], ...] = (
     ("int8", "int8"),
@@ -42,6 +46,8 @@ class Facts:
     """Whether the processor multiplies bfloat16."""
     library: bool
     """Whether the native kernels were built."""
+    torch: bool
+    """Whether PyTorch is installed, without which neither the reference nor a GPU computes."""
 
 
 def ready_model(config: EngineConfig, *, progress: bool = True) -> tuple[EngineConfig, Prepared]:
@@ -54,10 +60,15 @@ def ready_model(config: EngineConfig, *, progress: bool = True) -> tuple[EngineC
         gpu=machine.has_nvidia_gpu(),
         bfloat16=machine.has_bfloat16(),
         library=native.available(),
+        torch=has_torch(),
     )
+    choose(config, facts, None)  # so that nothing is downloaded for what will be refused
     source = find(config.model, progress=progress)
-    config, storage = choose(config, facts, find_quality_report(source.digest))
-    return config, prepare(source, dtype=storage, progress=progress)
+    chosen, storage = choose(config, facts, find_quality_report(source.digest))
+    remark = second_best(config, facts)
+    if remark is not None:
+        logger.warning(remark)
+    return chosen, prepare(source, dtype=storage, progress=progress)
 
 
 def choose(
@@ -71,6 +82,8 @@ def choose(
         config = replace(config, backend="native", device="cpu")
         form, kv_cache = _form(config, facts, verdict)
         return replace(config, dtype=form, kv_cache_dtype=kv_cache), native_storage(form)
+    if not facts.torch:
+        raise cannot_compute(config)
     dtype = config.dtype
     if dtype == "auto":
         gpu = config.device != "cpu" and facts.gpu
@@ -80,6 +93,32 @@ def choose(
     plain = plain_dtype(dtype)
     assert plain is not None
     return config, plain
+
+
+def second_best(config: EngineConfig, facts: Facts) -> str | None:
+    """What to install so that these settings compute faster here; None where nothing is missing."""
+    if config.backend != "auto" or config.device == "cuda":
+        return None
+    if facts.gpu and config.device == "auto":
+        return None if facts.torch else f"the GPU needs PyTorch, so a CPU computes: {INSTALL_TORCH}"
+    if facts.library:
+        return None
+    return (
+        "the native kernels are not built, so PyTorch computes, several times slower: "
+        "install a C++ compiler, then Headway again"
+    )
+
+
+def cannot_compute(config: EngineConfig) -> InvalidRequest:
+    """The error for settings that only PyTorch could meet, where it is not installed."""
+    for name, wants in (("backend", "reference"), ("device", "cuda"), ("dtype", "float16")):
+        if getattr(config, name) == wants:
+            return needs_torch(f"{name} {wants}", field=name)
+    return InvalidRequest(
+        "the native kernels are not built, and PyTorch, which could compute instead, is not "
+        f"installed: install a C++ compiler, then Headway again, or {INSTALL_TORCH}",
+        field="backend",
+    )
 
 
 def kv_cache_of(asked: KVCacheDtype, form: WeightFormat) -> KVCacheDtype:
@@ -92,7 +131,7 @@ def kv_cache_of(asked: KVCacheDtype, form: WeightFormat) -> KVCacheDtype:
 def _native(config: EngineConfig, facts: Facts) -> bool:
     if config.backend == "reference" or config.device == "cuda":
         return False
-    if config.backend == "auto" and config.device == "auto" and facts.gpu:
+    if config.backend == "auto" and config.device == "auto" and facts.gpu and facts.torch:
         return False
     if facts.library:
         return True

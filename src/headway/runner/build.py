@@ -7,23 +7,20 @@ with the flag to change, never bent.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from headway.checkpoint import load_prepared, native_form
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
-from headway.native.library import available
+from headway.extras import has_torch, needs_torch
 from headway.runner.loaded import LoadedRunner
-
-logger = logging.getLogger(__name__)
 
 
 def build_runner(config: EngineConfig, prepared: Path) -> LoadedRunner:
     """Load a prepared model as the settings say; takes about as long as reading the weights.
 
-    Raises `InvalidRequest` (a setting that cannot be met), `ModelError` (a damaged model) or
-    `LibraryError` (native kernels that are needed and absent).
+    Raises `InvalidRequest` (a setting that cannot be met, PyTorch that is needed and absent),
+    `ModelError` (a damaged model) or `LibraryError` (native kernels that are needed and absent).
     """
     source = load_prepared(prepared)
     if native_form(source.storage) is not None:
@@ -36,15 +33,11 @@ def build_runner(config: EngineConfig, prepared: Path) -> LoadedRunner:
 
         return build_native_runner(config, source)
     _refuse_native_settings(config, source.storage)
+    if not has_torch():
+        raise needs_torch(f"a model that was prepared as {source.storage}", field="backend")
     from headway.runner.torch_build import build_torch_runner
 
-    loaded = build_torch_runner(config, source)
-    if config.backend == "auto" and loaded.device == "cpu" and not available():
-        logger.warning(
-            "the native kernels are not built, so PyTorch computes, several times slower: "
-            "install a C++ compiler, then Headway again"
-        )
-    return loaded
+    return build_torch_runner(config, source)
 
 
 def _refuse_native_settings(config: EngineConfig, storage: str) -> None:

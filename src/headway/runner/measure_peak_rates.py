@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from headway.errors import HeadwayError
+from headway.extras import has_torch, needs_torch
 from headway.native.library import choose_isa
 from headway.runner.peak_rates import keep_peak_rates, measure_peak_rates
 
@@ -26,6 +27,8 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--isa", help="instruction set of the native kernels")
     arguments = parser.parse_args(given)
     try:
+        if arguments.torch and not has_torch():
+            raise needs_torch("--torch", field="--torch")
         isa = None if arguments.torch else choose_isa(arguments.isa)
         for dtype in arguments.dtypes:
             limits = measure_peak_rates(

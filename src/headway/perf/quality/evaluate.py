@@ -64,7 +64,9 @@ def evaluate(
     """
     if not native.available():
         raise InvalidRequest(
-            "quality is measured with the native kernels, which are not built", field="quality"
+            "quality is measured with the native kernels, which are not built: install a C++ "
+            "compiler, then Headway again",
+            field="quality",
         )
     source = find(config.model)
     candidates = [_candidate(config, source, *row) for row in ROWS]
