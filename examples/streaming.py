@@ -1,4 +1,4 @@
-"""Two streams at once from the asynchronous engine; the tokens arrive interleaved."""
+"""Two streams at once from the asynchronous engine; their tokens are printed as they arrive."""
 
 import asyncio
 
@@ -6,19 +6,15 @@ from headway import AsyncLLM, SamplingParams
 from headway.config import EngineConfig
 
 
-async def tell(llm: AsyncLLM, subject: str) -> str:
+async def tell(llm: AsyncLLM, subject: str) -> None:
     prompt, params = f"A short story about {subject}:", SamplingParams(max_tokens=32, seed=1)
-    parts = [delta.text async for delta in llm.stream(prompt, params)]
-    return "".join(parts)
+    async for delta in llm.stream(prompt, params):
+        print(f"{subject}: {delta.text!r}", flush=True)
 
 
 async def main() -> None:
-    llm = await AsyncLLM.start(EngineConfig())
-    try:
-        for story in await asyncio.gather(tell(llm, "a cat"), tell(llm, "a train")):
-            print(story, end="\n---\n")
-    finally:
-        await llm.close()
+    async with await AsyncLLM.start(EngineConfig()) as llm:
+        await asyncio.gather(tell(llm, "a cat"), tell(llm, "a train"))
 
 
 if __name__ == "__main__":

@@ -141,9 +141,7 @@ class ServerConfig:
     chat_template: str | None = setting(
         None, "Jinja file, or the template itself, that replaces the model's"
     )
-    max_num_queued_reqs: int = setting(
-        1024, "continuations in the house at once; one more gets 429"
-    )
+    max_num_queued_reqs: int = setting(1024, "continuations in flight at once; one more gets 429")
     queue_timeout: float | None = setting(
         None, "seconds a request may wait for its first step before it gets 503"
     )

@@ -61,7 +61,7 @@ def test_serve_shows_a_table_and_writes_files(
     assert (result["model_id"], result["request_rate"], result["who"]) == ("alphabet", 200, "me")
     assert result["output_lens"] == [4] * 6
     assert "p99.5_ttft_ms" in result
-    server.until_empty()
+    server.until_idle()
 
 
 def test_serve_asks_as_it_is_told(server: Running, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +81,7 @@ def test_serve_asks_as_it_is_told(server: Running, capsys: pytest.CaptureFixture
     assert (params.max_tokens, params.min_tokens) == (9, 3)
     # The fake model heeds no bias, so it never comes to its stop token, and that is told.
     assert "6 answers were not as long as asked" in capsys.readouterr().err
-    server.until_empty()
+    server.until_idle()
 
 
 def test_serve_fails_where_requests_fail(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from headway.checkpoint import ModelConfig, Prepared, load_prepared
+from headway.client import EngineClient
+from headway.llm import AsyncLLM
 from headway.types.model import TextConfig
 
 EOS = 1999
@@ -61,3 +63,9 @@ def write_prepared(folder: Path, **script: object) -> Prepared:
 def serve_fake(monkeypatch: pytest.MonkeyPatch, prepared: Prepared) -> None:
     """Let `AsyncLLM.start` find this model whatever is asked for."""
     monkeypatch.setattr("headway.llm.async_llm.ready_model", lambda config, **_: (config, prepared))
+
+
+def engine_client(llm: AsyncLLM) -> EngineClient:
+    """The supervisor of the one engine process that `AsyncLLM.start` starts."""
+    assert isinstance(llm.client, EngineClient)
+    return llm.client

@@ -19,7 +19,7 @@ from headway.llm import AsyncLLM
 from headway.types import SamplingParams
 from tests.client.fake_engine import COMMAND, NUM_BLOCKS, POISON, expected_tokens
 from tests.client.support import alive, started, until
-from tests.llm.support import serve_fake, write_prepared
+from tests.llm.support import engine_client, serve_fake, write_prepared
 
 
 @asynccontextmanager
@@ -40,7 +40,7 @@ def test_generate_yields_everything_so_far(tmp_path: Path, monkeypatch: pytest.M
         async with running_llm(tmp_path, monkeypatch) as llm:
             params = SamplingParams(max_tokens=9, seed=4)
             outputs = [each async for each in llm.generate("Hi", params, "mine")]
-            (request,) = llm.resolve("Hi", params).requests
+            (request,) = llm.resolve("Hi", params=params).requests
             last = outputs[-1]
             assert last.finished
             assert last.request_id == "mine"
@@ -64,10 +64,11 @@ def test_several_continuations_come_in_one_stream(
             params = SamplingParams(n=3, max_tokens=5, seed=4)
             stream = llm.stream("Hi", params)
             deltas = [delta async for delta in stream]
-            for index, request in enumerate(stream.resolved.requests):
+            for index, request in enumerate(stream.request.requests):
                 own = [delta for delta in deltas if delta.index == index]
                 assert [t for delta in own for t in delta.token_ids] == expected_tokens(request)
-            assert sum(delta.prompt_token_ids is not None for delta in deltas) == 1
+            first = [delta.index for delta in deltas if delta.cached_tokens is not None]
+            assert sorted(first) == [0, 1, 2]
 
     asyncio.run(main())
 
@@ -102,7 +103,7 @@ def test_leaving_or_aborting_ends_the_request(
             await anext(outputs)
             await outputs.aclose()  # type: ignore[attr-defined]
             await until(lambda: llm.client.stats.free_blocks == NUM_BLOCKS)
-            assert llm.client.live == 0
+            assert engine_client(llm).live == 0
 
     asyncio.run(main())
 
@@ -115,9 +116,9 @@ def test_text_survives_the_death_of_the_engine(
             params = SamplingParams(max_tokens=200, seed=8)
             stream = llm.stream("Hi", params)
             deltas = [await anext(stream)]
-            os.kill(llm.client.pid or 0, signal.SIGKILL)
+            os.kill(engine_client(llm).pid or 0, signal.SIGKILL)
             deltas += [delta async for delta in stream]
-            expected = expected_tokens(stream.resolved.requests[0])
+            expected = expected_tokens(stream.request.requests[0])
             assert "".join(delta.text for delta in deltas) == llm.tokenizer.decode(expected)
             assert llm.client.restarts == 1
 
@@ -141,8 +142,8 @@ def test_seeds_repeat_where_the_engine_has_one(
 ) -> None:
     async def draw(config: EngineConfig) -> list[int]:
         async with running_llm(tmp_path, monkeypatch, config) as llm:
-            resolved = [llm.resolve("Hi", SamplingParams()) for _ in range(3)]
-            assert len({each.request_id for each in resolved}) == 3
+            resolved = [llm.resolve("Hi", params=SamplingParams()) for _ in range(3)]
+            assert len({each.id for each in resolved}) == 3
             return [each.requests[0].sampling.seed for each in resolved]
 
     fixed = asyncio.run(draw(EngineConfig(seed=3)))
@@ -187,7 +188,9 @@ def test_long_texts_are_encoded_like_short_ones(
     async def main() -> None:
         async with running_llm(tmp_path, monkeypatch) as llm:
             text = "abc " * 5000
-            assert await llm.encode(text) == llm.tokenizer.encode(text)
+            prompt = await llm.encode(text, truncate_to=9)
+            assert list(prompt.token_ids) == llm.tokenizer.encode(text)[-9:]
+            assert prompt.text == text
             with pytest.raises(InvalidRequest, match="at most 2047 fit"):
                 await anext(llm.generate(text, SamplingParams()))
 

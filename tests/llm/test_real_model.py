@@ -1,4 +1,4 @@
-"""The promise of the ledger with the real engine and the real default model."""
+"""The promise of the request journal with the real engine and the real default model."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from headway.config import EngineConfig
 from headway.llm import AsyncLLM
 from headway.types import SamplingParams
 from tests.client.support import until
+from tests.llm.support import engine_client
 
 
 @pytest.mark.model
@@ -26,14 +27,16 @@ def test_32_streams_outlive_the_engine_with_the_tokens_of_an_undisturbed_run() -
     async def main() -> None:
         async with await AsyncLLM.start(config) as llm:
             undisturbed = await asyncio.gather(*(answer(llm, prompt) for prompt in prompts))
-            heard: list[int] = []
+            received: list[int] = []
             llm.client.subscribe(
-                lambda events, stats, now: heard.extend(t for each in events for t in each.tokens)
+                lambda events, stats, now: received.extend(
+                    t for each in events for t in each.tokens
+                )
             )
             again = asyncio.gather(*(answer(llm, prompt) for prompt in prompts))
-            await until(lambda: len(heard) >= 96)
-            assert llm.client.live == 32
-            os.kill(llm.client.pid or 0, signal.SIGKILL)
+            await until(lambda: len(received) >= 96)
+            assert engine_client(llm).live == 32
+            os.kill(engine_client(llm).pid or 0, signal.SIGKILL)
             assert await again == undisturbed
             assert llm.client.restarts == 1
 

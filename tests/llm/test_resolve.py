@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from headway.errors import InvalidRequest, RequestTooLarge
-from headway.llm.resolve import Resolver, Ticket, child_seed
-from headway.llm.stream import ResolvedRequest
+from headway.llm.resolve import GenerationRequest, Resolver, child_seed
 from headway.text import Tokenizer
 from headway.types import SamplingParams
 from tests.llm.support import EOS, VOCABULARY, write_prepared
@@ -21,16 +20,23 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return Tokenizer.load(folder)
 
 
-def resolve(tokenizer: Tokenizer, prompt: Any, **params: Any) -> ResolvedRequest:
+def resolve(tokenizer: Tokenizer, prompt: Any, **params: Any) -> GenerationRequest:
     resolver = Resolver(tokenizer, vocab_size=VOCABULARY, max_model_len=64)
-    ticket = Ticket(request_id="r", arrival=2.0, seed=5, priority=3, cache_salt="salt")
-    return resolver.resolve(prompt, SamplingParams(**params), ticket)
+    return resolver.resolve(
+        [prompt],
+        SamplingParams(**params),
+        request_id="r",
+        arrival=2.0,
+        seeds=[5],
+        priority=3,
+        cache_salt="salt",
+    )
 
 
 def test_a_text_becomes_one_request(tokenizer: Tokenizer) -> None:
     resolved = resolve(tokenizer, "Hello", max_tokens=7, stop_token_ids=(40,))
     (request,) = resolved.requests
-    assert resolved.prompt == "Hello"
+    assert resolved.prompts[0].text == "Hello"
     assert list(request.prompt) == tokenizer.encode("Hello")
     assert (request.id, request.arrival, request.priority) == ("r", 2.0, 3)
     assert (request.group, request.cache_salt) == ("", "salt")
@@ -50,6 +56,23 @@ def test_several_continuations_share_a_group_and_differ_in_their_seeds(
     assert len(set(seeds)) == 3
     assert all(-(2**63) <= seed < 2**63 for seed in seeds)
     assert [each.sampling.prompt_logprobs for each in resolved.requests] == [0, None, None]
+
+
+def test_several_prompts_are_one_request(tokenizer: Tokenizer) -> None:
+    resolver = Resolver(tokenizer, vocab_size=VOCABULARY, max_model_len=64)
+    resolved = resolver.resolve(
+        ["a", [1, 2]],
+        SamplingParams(n=2, max_tokens=None),
+        request_id="r",
+        arrival=0.0,
+        seeds=[5, 6],
+    )
+    assert [each.id for each in resolved.requests] == ["r-p0-0", "r-p0-1", "r-p1-0", "r-p1-1"]
+    assert [each.group for each in resolved.requests] == ["r-p0", "r-p0", "r-p1", "r-p1"]
+    assert [each.sampling.seed for each in resolved.requests[::2]] == [5, 6]
+    assert [resolved.prompt_of(choice).text for choice in range(4)] == ["a", "a", None, None]
+    assert resolved.requests[3].prompt == (1, 2)
+    assert resolved.max_tokens == 63, "what fits after the shortest prompt"
 
 
 def test_lengths_are_clamped_to_the_context(tokenizer: Tokenizer) -> None:
@@ -92,7 +115,7 @@ def test_what_cannot_be_served_is_refused_by_name(
 
 
 def test_a_prompt_must_leave_room_for_a_token(tokenizer: Tokenizer) -> None:
-    assert len(resolve(tokenizer, [1] * 63).prompt_token_ids) == 63
+    assert len(resolve(tokenizer, [1] * 63).prompts[0].token_ids) == 63
     with pytest.raises(RequestTooLarge, match="64 tokens; at most 63 fit") as caught:
         resolve(tokenizer, [1] * 64)
     assert caught.value.field == "prompt"

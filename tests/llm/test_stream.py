@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.llm.outputs import Delta
-from headway.llm.resolve import Resolver, Ticket
-from headway.llm.stream import Continuation
+from headway.llm.resolve import GenerationRequest, Resolver
+from headway.llm.stream import DeltaDecoder
 from headway.text import Tokenizer
 from headway.types import FinishReason, SamplingParams, TokenEvent, TokenLogprobs
 from tests.llm.support import EOS, VOCABULARY, write_prepared
@@ -23,10 +23,9 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return Tokenizer.load(folder)
 
 
-def continuation(tokenizer: Tokenizer, params: SamplingParams) -> Continuation:
+def resolve(tokenizer: Tokenizer, params: SamplingParams, *prompts: str) -> GenerationRequest:
     resolver = Resolver(tokenizer, vocab_size=VOCABULARY, max_model_len=512)
-    resolved = resolver.resolve("Q:", params, Ticket(request_id="r", arrival=0.0, seed=1))
-    return Continuation(0, resolved, tokenizer)
+    return resolver.resolve(prompts, params, request_id="r", arrival=0.0, seeds=[1] * len(prompts))
 
 
 def read(
@@ -36,7 +35,7 @@ def read(
     finish: FinishReason = "length",
 ) -> list[Delta]:
     """Feed pieces as events, the last with `finish`, until the continuation ends."""
-    reader = continuation(tokenizer, params)
+    reader = DeltaDecoder(0, resolve(tokenizer, params, "Q:"), tokenizer)
     deltas = []
     for number, piece in enumerate(pieces, start=1):
         last = number == len(pieces)
@@ -47,7 +46,7 @@ def read(
             finish=finish if last else None,
             stop_reason=piece[-1] if last and finish == "stop" else None,
         )
-        deltas.append(reader.read(event))
+        deltas.append(reader.decode(event))
         if deltas[-1].finish_reason is not None:
             break
     return deltas
@@ -63,14 +62,28 @@ def test_text_follows_the_tokens(tokenizer: Tokenizer) -> None:
     assert text(deltas) == "héllo"
     assert [len(delta.token_ids) for delta in deltas] == [1] * 6
     assert deltas[1].text == ""
-    assert deltas[0].prompt_token_ids == tuple(tokenizer.encode("Q:"))
     assert deltas[0].cached_tokens == 0
-    assert deltas[1].prompt_token_ids is None
+    assert deltas[1].cached_tokens is None
 
 
 def test_an_open_character_is_closed_at_the_end(tokenizer: Tokenizer) -> None:
     first = tokenizer.encode("é")[:1]
     assert text(read(tokenizer, SamplingParams(), [first])) == "\ufffd"
+
+
+def test_an_error_says_whether_the_request_was_ever_scheduled(tokenizer: Tokenizer) -> None:
+    decoder = DeltaDecoder(0, resolve(tokenizer, SamplingParams(), "Q:"), tokenizer)
+    deltas = [
+        decoder.decode(event)
+        for event in (
+            TokenEvent(id="r", tokens=(5,), scheduled_at=3.0),
+            TokenEvent(id="r", tokens=(6,)),
+            TokenEvent(id="r", finish="error", error="it broke"),
+        )
+    ]
+    assert [delta.scheduled_at for delta in deltas] == [3.0, None, 3.0]
+    refused = DeltaDecoder(0, resolve(tokenizer, SamplingParams(), "Q:"), tokenizer)
+    assert refused.decode(TokenEvent(id="r", finish="error", error="no")).scheduled_at is None
 
 
 def test_a_stop_string_ends_the_text_and_cuts_the_tokens(tokenizer: Tokenizer) -> None:

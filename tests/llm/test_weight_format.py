@@ -1,4 +1,4 @@
-"""Which backend and form are chosen, and which settings refused, before an engine starts."""
+"""Which backend and formats are chosen, and which settings refused, before an engine starts."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from headway.checkpoint.quality_reports import MeasuredQuality, QualityReport, k
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.extras import has_torch
-from headway.llm.weight_format import Facts, choose, ready_model, second_best
+from headway.llm.weight_format import Capabilities, choose, ready_model, second_best
 from tests.checkpoint.test_gguf import write
 
-CPU = Facts(gpu=False, bfloat16=True, library=True, torch=True)
-OLD_CPU = Facts(gpu=False, bfloat16=False, library=True, torch=True)
-GPU = Facts(gpu=True, bfloat16=True, library=True, torch=True)
-BARE = Facts(gpu=False, bfloat16=True, library=False, torch=True)
+CPU = Capabilities(gpu=False, bfloat16=True, library=True, torch=True)
+OLD_CPU = Capabilities(gpu=False, bfloat16=False, library=True, torch=True)
+GPU = Capabilities(gpu=True, bfloat16=True, library=True, torch=True)
+BARE = Capabilities(gpu=False, bfloat16=True, library=False, torch=True)
 NO_TORCH = replace(CPU, torch=False)
 GPU_NO_TORCH = replace(GPU, torch=False)
 NOTHING = replace(BARE, torch=False)
 
 
-def verdict(digest: str = "x", **losses: float) -> QualityReport:
+def report(digest: str = "x", **losses: float) -> QualityReport:
     """Losses by form, "int8" or, with the KV cache in int8 too, "int8_int8"."""
     rows = []
     for name, loss in losses.items():
@@ -35,9 +35,11 @@ def verdict(digest: str = "x", **losses: float) -> QualityReport:
     return QualityReport(digest=digest, model="m", tokens=1, perplexity=10.0, forms=tuple(rows))
 
 
-def chosen(facts: Facts, found: QualityReport | None = None, **settings: Any) -> tuple[str, ...]:
+def chosen(
+    capabilities: Capabilities, found: QualityReport | None = None, **settings: Any
+) -> tuple[str, ...]:
     """Storage, backend, dtype and the KV cache's format."""
-    config, stored = choose(EngineConfig(**settings), facts, found)
+    config, stored = choose(EngineConfig(**settings), capabilities, found)
     return stored, config.backend, config.dtype, config.kv_cache_dtype
 
 
@@ -45,11 +47,11 @@ def chosen(facts: Facts, found: QualityReport | None = None, **settings: Any) ->
     ("found", "form", "kv_cache"),
     [
         (None, "bfloat16", "bfloat16"),
-        (verdict(int4=0.009, int8=0.001, int8_int8=0.01, int4_int8=0.002), "int8", "int8"),
-        (verdict(int4=0.009, int8=0.001, int8_int8=0.011), "int8", "bfloat16"),
-        (verdict(int4=0.009, int8=0.011, int4_int8=0.002), "int4", "int8"),
-        (verdict(int4=0.009, int8=0.011, int4_int8=0.02), "int4", "bfloat16"),
-        (verdict(int4=0.011, int8=-0.011), "bfloat16", "bfloat16"),
+        (report(int4=0.009, int8=0.001, int8_int8=0.01, int4_int8=0.002), "int8", "int8"),
+        (report(int4=0.009, int8=0.001, int8_int8=0.011), "int8", "bfloat16"),
+        (report(int4=0.009, int8=0.011, int4_int8=0.002), "int4", "int8"),
+        (report(int4=0.009, int8=0.011, int4_int8=0.02), "int4", "bfloat16"),
+        (report(int4=0.011, int8=-0.011), "bfloat16", "bfloat16"),
     ],
 )
 def test_the_fastest_form_that_passes(
@@ -59,7 +61,7 @@ def test_the_fastest_form_that_passes(
 
 
 def test_a_form_that_is_given_gets_the_fastest_cache_that_passes() -> None:
-    found = verdict(int4=0.001, int4_int8=0.005, int8_int8=0.02)
+    found = report(int4=0.001, int4_int8=0.005, int8_int8=0.02)
     assert chosen(CPU, found, dtype="int4")[2:] == ("int4", "int8")
     assert chosen(CPU, found, dtype="int8")[2:] == ("int8", "bfloat16")
 
@@ -69,14 +71,14 @@ def test_without_bfloat16_and_verdict_it_is_float32() -> None:
 
 
 def test_a_verdict_holds_for_its_kv_cache_only() -> None:
-    found = verdict(int4=0.001, int4_int8=0.02, int8_int8=0.002)
+    found = report(int4=0.001, int4_int8=0.02, int8_int8=0.002)
     assert chosen(CPU, found, kv_cache_dtype="int8")[2:] == ("int8", "int8")
     assert chosen(CPU, found, kv_cache_dtype="float32")[2:] == ("bfloat16", "float32")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "int4"])
-def test_a_form_that_is_asked_for_needs_no_verdict(dtype: str) -> None:
-    stored, backend, form, _ = chosen(CPU, verdict(int4=0.5, int8=0.5), dtype=dtype)
+def test_a_form_that_is_asked_for_needs_no_report(dtype: str) -> None:
+    stored, backend, form, _ = chosen(CPU, report(int4=0.5, int8=0.5), dtype=dtype)
     assert (stored, backend, form) == (f"native-{dtype}", "native", dtype)
 
 
@@ -102,7 +104,7 @@ def test_without_torch_the_native_kernels_compute_all_that_they_can() -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "settings", "says"),
+    ("capabilities", "settings", "says"),
     [
         (CPU, {}, None),
         (GPU, {}, None),
@@ -117,14 +119,14 @@ def test_without_torch_the_native_kernels_compute_all_that_they_can() -> None:
     ],
 )
 def test_what_would_make_it_faster_is_named(
-    facts: Facts, settings: dict[str, Any], says: str | None
+    capabilities: Capabilities, settings: dict[str, Any], says: str | None
 ) -> None:
-    found = second_best(EngineConfig(**settings), facts)
+    found = second_best(EngineConfig(**settings), capabilities)
     assert found == says if says is None or found is None else says in found
 
 
 @pytest.mark.parametrize(
-    ("facts", "settings", "field", "says"),
+    ("capabilities", "settings", "field", "says"),
     [
         (CPU, {"dtype": "float16"}, "dtype", "no float16"),
         (CPU, {"block_size": 8}, "block_size", "blocks of 8"),
@@ -144,10 +146,10 @@ def test_what_would_make_it_faster_is_named(
     ],
 )
 def test_what_cannot_be_met_is_refused(
-    facts: Facts, settings: dict[str, Any], field: str, says: str
+    capabilities: Capabilities, settings: dict[str, Any], field: str, says: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=says) as caught:
-        choose(EngineConfig(**settings), facts, None)
+        choose(EngineConfig(**settings), capabilities, None)
     assert caught.value.field == field
 
 
@@ -179,7 +181,7 @@ def test_a_model_is_prepared_as_it_was_chosen(
     config = EngineConfig(model=str(tmp_path / "m.gguf"))
     _, prepared = ready_model(config, progress=False)
     assert prepared.storage in ("native-bfloat16", "native-float32")
-    keep_quality_report(verdict(prepared.folder.name.partition("-")[0], int8=0.0))
+    keep_quality_report(report(prepared.folder.name.partition("-")[0], int8=0.0))
     settled, prepared = ready_model(config, progress=False)
     assert (prepared.storage, settled.dtype) == ("native-int8", "int8")
     assert not caplog.messages

@@ -14,8 +14,7 @@ import sys
 
 from headway.config import ServerConfig
 from headway.errors import HeadwayError, ModelError
-from headway.server.app import build_house
-from headway.server.backend import Backend
+from headway.server.app import build_state
 from headway.server.run import serve
 from tests.server.fakes import FakeLLM
 
@@ -24,23 +23,23 @@ async def main(settings: dict[str, object]) -> int:
     start = settings.pop("start", "open")
     config = ServerConfig(**settings)  # type: ignore[arg-type]
 
-    async def open_engine() -> Backend:
+    async def start_engine() -> FakeLLM:
         llm = FakeLLM()
         if start == "late":
             await asyncio.sleep(1000)
         if start == "fail":
             raise ModelError("the model is broken")
         if start == "hold":
-            llm.hold()
+            llm.engine.hold()
             asyncio.get_running_loop().add_reader(sys.stdin, release, llm)
         return llm
 
-    return await serve(build_house(config, model_name="alphabet"), open_engine)
+    return await serve(build_state(config, model_name="alphabet"), start_engine)
 
 
 def release(llm: FakeLLM) -> None:
     asyncio.get_running_loop().remove_reader(sys.stdin)
-    llm.go_on()
+    llm.engine.go_on()
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ import uvicorn
 import uvloop
 
 from headway.config import ServerConfig
-from headway.server.app import admit_engine, build_app, build_house
-from headway.server.house import House
+from headway.server.admission import ServerState
+from headway.server.app import attach_engine, build_app, build_state
 from headway.server.run import listen, make_server
 from tests.server.fakes import FakeLLM
 
@@ -30,11 +30,12 @@ class Running:
     """A server that answers at `url`, with handles on its inside."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, llm: FakeLLM, house: House, port: int
+        self, loop: asyncio.AbstractEventLoop, llm: FakeLLM, state: ServerState, port: int
     ) -> None:
         self.loop = loop
         self.llm = llm
-        self.house = house
+        self.engine = llm.engine
+        self.state = state
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
 
@@ -59,10 +60,10 @@ class Running:
         return future.result(10)
 
     def hold(self) -> None:
-        self.call(self.llm.hold)
+        self.call(self.engine.hold)
 
     def go_on(self) -> None:
-        self.call(self.llm.go_on)
+        self.call(self.engine.go_on)
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait until the condition holds on the server's side."""
@@ -71,17 +72,17 @@ class Running:
             assert time.monotonic() < deadline, "the condition never came true"
             time.sleep(0.005)
 
-    def until_empty(self) -> None:
-        self.until(lambda: self.house.requests == 0)
-        assert self.house.continuations == 0
-        assert not self.llm.running
+    def until_idle(self) -> None:
+        self.until(lambda: self.state.requests == 0)
+        assert self.state.continuations == 0
+        assert not self.engine.running
 
 
 class _Thread(threading.Thread):
-    def __init__(self, config: ServerConfig, template: bool, ready: bool) -> None:
+    def __init__(self, config: ServerConfig, llm: FakeLLM, ready: bool) -> None:
         super().__init__(daemon=True)
         self._config = config
-        self._template = template
+        self._llm = llm
         self._ready = ready
         self.up: Future[Running] = Future()
         self.server: uvicorn.Server | None = None
@@ -90,29 +91,34 @@ class _Thread(threading.Thread):
         uvloop.run(self._serve())
 
     async def _serve(self) -> None:
-        llm = FakeLLM(template=self._template)
-        house = build_house(self._config, model_name=MODEL)
-        app = build_app(house)
+        llm = self._llm
+        state = build_state(self._config, model_name=MODEL)
+        app = build_app(state)
         if self._ready:
-            admit_engine(app, llm)
+            attach_engine(app, llm)
         listener = listen(self._config)
         self.server = make_server(app)
         port = listener.getsockname()[1]
-        self.up.set_result(Running(asyncio.get_running_loop(), llm, house, port))
+        self.up.set_result(Running(asyncio.get_running_loop(), llm, state, port))
         await self.server.serve(sockets=[listener])
 
 
 @contextmanager
 def serving(
-    *, template: bool = True, ready: bool = True, config: ServerConfig | None = None
+    *,
+    template: bool = True,
+    max_model_len: int = 1000,
+    ready: bool = True,
+    config: ServerConfig | None = None,
 ) -> Iterator[Running]:
-    thread = _Thread(config or ServerConfig(port=0), template, ready)
+    llm = FakeLLM(template=template, max_model_len=max_model_len)
+    thread = _Thread(config or ServerConfig(port=0), llm, ready)
     thread.start()
     running = thread.up.result(30)
     try:
         yield running
         running.go_on()
-        running.until_empty()
+        running.until_idle()
     finally:
         running.go_on()
         assert thread.server is not None
@@ -131,7 +137,7 @@ def shared() -> Iterator[Running]:
 def server(shared: Running) -> Iterator[Running]:
     """Nothing is left behind by any test."""
     yield shared
-    shared.until_empty()
+    shared.until_idle()
 
 
 @pytest.fixture(scope="module")

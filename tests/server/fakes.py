@@ -1,64 +1,57 @@
 """A model without a model: one character is one token, and the answer is the alphabet.
 
-What `FakeLLM` says is known by hand: token k of every continuation is letter k of the alphabet,
-again and again, until `max_tokens`, a stop string or the letter in `stop_token_ids`. `hold()`
-makes it wait, so that tests decide when a request is queued, running or done.
+What `FakeEngine` generates is known by hand: token k of every continuation is letter k of the
+alphabet, again and again, until `max_tokens` or a letter in `stop_token_ids`. `hold()` makes it
+wait, so that tests decide when a request is queued, running or done. `FakeLLM` is the real
+`AsyncLLM` over it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import string
-from collections.abc import Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from headway.errors import InvalidRequest, RequestTooLarge
-from headway.llm import Delta
-from headway.server.backend import Listener
-from headway.types import Limits, SamplingParams, TokenEvent, TokenLogprobs
+from headway.checkpoint import ModelConfig
+from headway.client import EngineListener, EngineState, Stream
+from headway.llm import AsyncLLM, GenerationRequest, RequestStream, TokensPrompt
+from headway.text import ChatTemplate, TextConfig, Tokenizer
+from headway.types import Limits, Request, SamplingParams, TokenEvent, TokenLogprobs
 from headway.wire import EngineInfo, EngineStats
 
 LETTERS = string.ascii_lowercase
 NUM_BLOCKS = 100
+TEMPLATE = (
+    "{% for message in messages %}{{ message.role }}:{{ message.content }};{% endfor %}"
+    "{% if thinking is defined %}[thinking={{ thinking }}]{% endif %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
 
 
-class FakeText:
-    vocab_size = 0x10FFFF
+class FakeTokenizer(Tokenizer):
+    """Token ids are code points; the one special token that texts get is 2."""
 
-    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        return "".join(map(chr, ids))
+    def __init__(self) -> None:
+        self.config = TextConfig(eos_token_ids=())
+        self.vocab_size = 0x10FFFF
+        self._special = frozenset()
 
-    def token_text(self, token: int) -> str:
-        return chr(token)
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        return [2] * add_special_tokens + [ord(letter) for letter in text]
 
     def token_bytes(self, token: int) -> bytes:
-        return chr(token).encode()
+        return chr(token).encode(errors="replace")
 
 
-class FakeTemplate:
-    """Writes `role:content;` per message, and `assistant:` where an answer is wanted."""
+class FakeEngine:
+    """An engine handle without an engine: tokens are made when they are asked for."""
 
-    def render(
-        self,
-        messages: list[dict[str, Any]],
-        *,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-        **kwargs: Any,
-    ) -> str:
-        text = "".join(f"{m['role']}:{m['content']};" for m in messages)
-        if continue_final_message:
-            text = text[:-1]
-        text += "".join(f"[{k}={v}]" for k, v in kwargs.items())
-        return text + ("assistant:" if add_generation_prompt else "")
-
-
-class FakeClient:
-    def __init__(self) -> None:
-        self.state = "ready"
+    def __init__(self, max_model_len: int = 1000) -> None:
+        self.state: EngineState = "ready"
         self.restarts = 0
         self.stats = EngineStats(free_blocks=NUM_BLOCKS)
-        self.listeners: list[Listener] = []
         self.info = EngineInfo(
             device="cpu",
             dtype="float32",
@@ -69,21 +62,51 @@ class FakeClient:
                 max_num_seqs=8,
                 max_num_batched_tokens=64,
                 max_num_partial_prefills=1,
-                max_model_len=1000,
+                max_model_len=max_model_len,
             ),
             num_blocks=NUM_BLOCKS,
             block_size=8,
             kv_bytes=0,
             weight_bytes=0,
         )
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.fault: tuple[int, TokenEvent] | None = None
+        """After so many tokens of a continuation it ends with this event."""
+        self.running: set[str] = set()
+        self.submitted: list[Request] = []
+        self.closed = False
+        self._listeners: list[EngineListener] = []
 
-    def subscribe(self, listener: Listener) -> object:
-        self.listeners.append(listener)
+    def hold(self) -> None:
+        self.gate.clear()
+
+    def go_on(self) -> None:
+        self.gate.set()
+
+    def submit(self, *requests: Request) -> Stream:
+        self.running.update(request.id for request in requests)
+        self.submitted += requests
+        return FakeStream(self, requests)
+
+    def abort(self, request_id: str) -> None:
+        self.running.discard(request_id)
+
+    def take(self, request_id: str) -> Request | None:
         return None
 
-    def tell(self, event: TokenEvent, running: int) -> None:
-        """One step of the engine, in which one request heard something."""
-        loop = asyncio.get_running_loop()
+    def subscribe(self, listener: EngineListener) -> Callable[[], None]:
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def report(self, event: TokenEvent) -> None:
+        """One step of the engine, with news of one request."""
+        if event.finish is not None:
+            self.running.discard(event.id)
+        running = len(self.running)
         self.stats = EngineStats(
             step=self.stats.step + 1,
             running=running,
@@ -93,153 +116,119 @@ class FakeClient:
             prefix_queries=self.stats.prefix_queries + 10,
             prefix_hits=self.stats.prefix_hits + 5,
         )
-        for listener in self.listeners:
-            listener([event], self.stats, loop.time())
+        for listener in self._listeners:
+            listener([event], self.stats, asyncio.get_running_loop().time())
 
 
-class FakeStream:
-    """The continuations of one prompt take turns, a token each."""
+class FakeStream(Stream):
+    """The continuations take turns, a token each."""
 
-    def __init__(
-        self, llm: FakeLLM, prompt: tuple[int, ...], params: SamplingParams, request_id: str
-    ) -> None:
-        self.prompt_token_ids = prompt
-        self._llm = llm
-        self._params = params
-        self._id = request_id
-        self._said = [""] * params.n
-        self._open = list(range(params.n))
-        self._turn = 0
-        llm.running.update(self._names())
+    def __init__(self, engine: FakeEngine, requests: Sequence[Request]) -> None:
+        super().__init__((request.id for request in requests), engine.running.difference_update)
+        self._engine = engine
+        self._turns = deque((request, 0) for request in requests)
 
-    def _names(self) -> list[str]:
-        several = self._params.n > 1
-        return [f"{self._id}-{i}" if several else self._id for i in self._open]
-
-    def cancel(self) -> None:
-        for name in self._names():
-            self._llm.running.discard(name)
-            self._llm.cancelled.append(name)
-        self._open.clear()
-
-    def __aiter__(self) -> FakeStream:
-        return self
-
-    async def __anext__(self) -> Delta:
-        if not self._open:
-            raise StopAsyncIteration
+    async def __anext__(self) -> TokenEvent:
         await asyncio.sleep(0)
-        await self._llm.gate.wait()
-        if not self._open:
-            raise StopAsyncIteration
-        index = self._open[self._turn % len(self._open)]
-        if self._llm.fault is not None and len(self._said[index]) >= self._llm.fault[0]:
-            return self._end(index, self._llm.fault[1])
-        return self._say(index)
+        await self._engine.gate.wait()
+        while self._turns:
+            request, count = self._turns.popleft()
+            if request.id in self._unfinished:
+                return self._next_token(request, count)
+        raise StopAsyncIteration
 
-    def _end(self, index: int, delta: Delta) -> Delta:
-        self._llm.running.difference_update(self._names())
-        self._open.clear()
-        return delta
+    def _next_token(self, request: Request, count: int) -> TokenEvent:
+        event = self._event(request, count)
+        if event.finish is None:
+            self._turns.append((request, count + 1))
+        else:
+            self._unfinished.discard(request.id)
+        self._engine.report(event)
+        return event
 
-    def _say(self, index: int) -> Delta:
-        params = self._params
-        first = not self._said[index]
-        letter = LETTERS[len(self._said[index]) % len(LETTERS)]
-        self._said[index] += letter
-        stop = next((s for s in params.stop if self._said[index].endswith(s)), None)
-        text = "" if stop is not None else letter
-        token = ord(letter)
-        finish = None
-        if stop is not None or token in params.stop_token_ids:
-            finish = "stop"
-        elif len(self._said[index]) == params.max_tokens:
-            finish = "length"
-        name = f"{self._id}-{index}" if params.n > 1 else self._id
-        self._turn += 1
-        if finish is not None:
-            self._turn -= 1
-            self._open.remove(index)
-            self._llm.running.discard(name)
-        event = TokenEvent(
-            id=name,
+    def _event(self, request: Request, count: int) -> TokenEvent:
+        fault = self._engine.fault
+        if fault is not None and count >= fault[0]:
+            return replace(fault[1], id=request.id)
+        sampling = request.sampling
+        token = ord(LETTERS[count % len(LETTERS)])
+        stops = token in sampling.stop_token_ids
+        length = count + 1 == sampling.max_tokens
+        top = sampling.logprobs
+        first = count == 0
+        over_prompt = sampling.prompt_logprobs if first else None
+        return TokenEvent(
+            id=request.id,
             tokens=(token,),
+            logprobs=() if top is None else (_logprobs(token, top),),
+            prompt_logprobs=()
+            if over_prompt is None
+            else tuple(_logprobs(each, over_prompt) for each in request.prompt[1:]),
+            finish="stop" if stops else "length" if length else None,
+            stop_reason=token if stops else None,
             cached_tokens=2 if first else 0,
             scheduled_at=asyncio.get_running_loop().time() if first else None,
         )
-        self._llm.client.tell(event, len(self._llm.running))
-        return Delta(
-            index=index,
-            text=text,
-            token_ids=(token,),
-            logprobs=(_logprobs(token, params.logprobs),) if params.logprobs is not None else (),
-            finish_reason="stop" if finish == "stop" else ("length" if finish else None),
-            stop_reason=stop if stop is not None else (token if finish == "stop" else None),
-            prompt_token_ids=self.prompt_token_ids if first and index == 0 else None,
-            prompt_logprobs=self._prompt_logprobs() if first and index == 0 else (),
-            cached_tokens=event.cached_tokens if first else None,
-            scheduled_at=event.scheduled_at,
-        )
-
-    def _prompt_logprobs(self) -> tuple[TokenLogprobs, ...]:
-        top = self._params.prompt_logprobs
-        if top is None:
-            return ()
-        return tuple(_logprobs(token, top) for token in self.prompt_token_ids[1:])
 
 
-def _logprobs(token: int, top: int | None) -> TokenLogprobs:
+def _logprobs(token: int, top: int) -> TokenLogprobs:
     """The token has logprob -0.5 and rank 2, behind the next letter; the rest have -inf."""
     ranked = ((token + 1, -0.25), (token, -0.5), (token + 2, float("-inf")))
-    return TokenLogprobs(token=token, logprob=-0.5, rank=2, top=ranked[: top or 0])
+    return TokenLogprobs(token=token, logprob=-0.5, rank=2, top=ranked[:top])
 
 
-class FakeLLM:
-    max_model_len = 1000
+class FakeLLM(AsyncLLM):
+    """`AsyncLLM` over `FakeEngine`, which remembers what it was asked."""
 
-    def __init__(self, *, template: bool = True) -> None:
-        self.client = FakeClient()
-        self.tokenizer = FakeText()
-        self.chat_template = FakeTemplate() if template else None
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.fault: tuple[int, Delta] | None = None
-        """After so many tokens of a continuation, this delta comes and the request is over."""
-        self.running: set[str] = set()
-        self.cancelled: list[str] = []
+    def __init__(self, *, template: bool = True, max_model_len: int = 1000) -> None:
+        self.engine = FakeEngine(max_model_len)
+        super().__init__(
+            self.engine,
+            model_config=ModelConfig(
+                architecture="llama",
+                name="alphabet",
+                vocab_size=0x10FFFF,
+                hidden_size=8,
+                num_layers=1,
+                num_heads=1,
+                num_kv_heads=1,
+                head_dim=8,
+                intermediate_size=8,
+                max_position=max_model_len,
+            ),
+            tokenizer=FakeTokenizer(),
+            chat_template=ChatTemplate(TEMPLATE, TextConfig(eos_token_ids=()))
+            if template
+            else None,
+        )
         self.asked: list[tuple[tuple[int, ...], SamplingParams, int, str]] = []
-        self.closed = False
+        """Prompt, parameters, priority and cache salt of everything that was run."""
+        self.encoded = 0
+        """Prompts that were given to `encode`."""
+        self.encoding = asyncio.Event()
+        """Clear: encoding does not end."""
+        self.encoding.set()
         self.bug: Exception | None = None
-        """What `stream` raises, as a fault of ours would."""
+        """What `run` raises, as a fault of ours would."""
 
-    def hold(self) -> None:
-        self.gate.clear()
-
-    def go_on(self) -> None:
-        self.gate.set()
-
-    async def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        return [2] * add_special_tokens + [ord(letter) for letter in text]
-
-    def stream(
+    async def encode(
         self,
         prompt: str | Sequence[int],
-        params: SamplingParams,
         *,
-        request_id: str | None = None,
-        priority: int = 0,
-        cache_salt: str = "",
-    ) -> FakeStream:
-        assert not isinstance(prompt, str)
-        assert request_id is not None
+        add_special_tokens: bool = True,
+        truncate_to: int | None = None,
+    ) -> TokensPrompt:
+        self.encoded += 1
+        await self.encoding.wait()
+        return await super().encode(
+            prompt, add_special_tokens=add_special_tokens, truncate_to=truncate_to
+        )
+
+    def run(self, request: GenerationRequest) -> RequestStream:
         if self.bug is not None:
             raise self.bug
-        if not prompt:
-            raise InvalidRequest("the prompt is empty", field="prompt")
-        if len(prompt) >= self.max_model_len:
-            raise RequestTooLarge(f"the prompt has {len(prompt)} tokens", field="prompt")
-        self.asked.append((tuple(prompt), params, priority, cache_salt))
-        return FakeStream(self, tuple(prompt), params, request_id)
-
-    async def close(self) -> None:
-        self.closed = True
+        for prompt in request.prompts:
+            first = request.requests[0]
+            given = (prompt.token_ids, request.params, first.priority, first.cache_salt)
+            self.asked.append(given)
+        return super().run(request)

@@ -1,4 +1,4 @@
-"""The real server as a process of its own, for tests of the whole house."""
+"""The real server as a process of its own, for tests of the whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of the whole house over HTTP: a killed engine, clients that leave, a server told to stop.
+"""Faults of the whole server over HTTP: a killed engine, clients that leave, a server told to stop.
 
 On the float32 reference, where a sequence that is recomputed gives the same tokens.
 """

@@ -108,8 +108,6 @@ RAW_BODIES = (
     b'{"prompt": "\\udc00x"}',
     b'{"prompt": "x", "user": "\\ud800\\ud800"}',
     b'{"prompt": "\x01"}',
-    b'{"prompt": "x", "prompt": "y"}',
-    b'{"prompt": "x", "stream_options": {"include_usage": true, "include_usage": false}}',
     b'\xef\xbb\xbf{"prompt": "x"}',
     '{"prompt": "x"}'.encode("utf-16"),
     b'{"prompt": ' + b"[" * 100_000,
@@ -197,7 +195,7 @@ def be_hostile(http: httpx.Client, *, refusals: int, seed: int) -> None:
 def test_a_thousand_generated_bodies(server: Running) -> None:
     with server.http() as http:
         be_hostile(http, refusals=1000, seed=20)
-    server.until_empty()
+    server.until_idle()
 
 
 @pytest.mark.parametrize(
@@ -303,7 +301,7 @@ def test_garbage_after_a_request_ends_it(server: Running) -> None:
     head = b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: "
     answer = talk(server, head + b"%d\r\n\r\n" % len(body) + body + b"\x00garbage\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ")
-    server.until_empty()
+    server.until_idle()
     server.go_on()
 
 
@@ -328,4 +326,4 @@ def test_a_client_that_leaves_while_sending(server: Running) -> None:
     for _ in range(20):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(head + b"Content-Length: 100\r\n\r\n{")
-    server.until_empty()
+    server.until_idle()

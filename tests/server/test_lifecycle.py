@@ -1,4 +1,4 @@
-"""What happens to a request that does not simply finish: it leaves, waits, fails or is refused."""
+"""Requests that do not simply finish: the client leaves, they wait, fail, or are refused."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import openai
 import pytest
 
 from headway.config import ServerConfig
-from headway.llm import Delta
-from headway.server.completions import CompletionWriter
-from headway.server.house import House
+from headway.server.openai.completions import CompletionFormatter
+from headway.types import TokenEvent
 from tests.server.conftest import MODEL, Running, serving
-from tests.server.fakes import FakeLLM
 
 PROMPT = {"prompt": "x", "max_tokens": 500}
+ENDLESS = 2 * 10**6
+"""A context in which a million tokens fit."""
 
 
 def send(server: Running, body: dict[str, object]) -> socket.socket:
@@ -38,18 +38,19 @@ def send(server: Running, body: dict[str, object]) -> socket.socket:
 def test_who_leaves_is_aborted(server: Running, stream: bool, extra: dict[str, object]) -> None:
     server.hold()
     connection = send(server, PROMPT | extra | {"stream": stream})
-    server.until(lambda: server.house.requests == 1)
-    assert server.llm.running
+    server.until(lambda: server.state.requests == 1)
+    assert server.engine.running
     connection.close()
-    server.until_empty()
+    server.until_idle()
     server.go_on()
 
 
-def test_who_leaves_in_mid_stream_is_aborted(server: Running) -> None:
-    connection = send(server, PROMPT | {"max_tokens": 10**6, "stream": True})
-    assert b"200 OK" in connection.recv(1000)
-    connection.close()
-    server.until_empty()
+def test_who_leaves_in_mid_stream_is_aborted() -> None:
+    with serving(max_model_len=ENDLESS) as server:
+        connection = send(server, PROMPT | {"max_tokens": 10**6, "stream": True})
+        assert b"200 OK" in connection.recv(1000)
+        connection.close()
+        server.until_idle()
 
 
 def test_two_hundred_who_leave_leave_nothing(server: Running) -> None:
@@ -62,27 +63,27 @@ def test_two_hundred_who_leave_leave_nothing(server: Running) -> None:
         connections.append(send(server, PROMPT | {"stream": number % 2 == 0, "n": 1 + number % 3}))
     for connection in connections[::2] + connections[1::2]:
         connection.close()
-    server.until_empty()
+    server.until_idle()
     server.go_on()
 
 
 def test_an_error_before_the_first_token_has_a_status(server: Running) -> None:
-    refusal = Delta(index=0, finish_reason="error", error="it can never fit")
-    broken = Delta(index=0, finish_reason="error", error="logits not finite", scheduled_at=1.0)
+    refusal = TokenEvent(id="", finish="error", error="it can never fit")
+    broken = TokenEvent(id="", finish="error", error="logits not finite", scheduled_at=1.0)
     try:
         with server.http() as http:
-            for delta, status in ((refusal, 400), (broken, 500)):
-                server.llm.fault = (0, delta)
+            for event, status in ((refusal, 400), (broken, 500)):
+                server.engine.fault = (0, event)
                 for stream in (True, False):
                     answer = http.post("/v1/completions", json=PROMPT | {"stream": stream})
                     assert answer.status_code == status
-                    assert answer.json()["error"]["message"] == delta.error
+                    assert answer.json()["error"]["message"] == event.error
     finally:
-        server.llm.fault = None
+        server.engine.fault = None
 
 
 def test_an_error_in_mid_stream_is_an_event(server: Running) -> None:
-    server.llm.fault = (2, Delta(index=0, finish_reason="error", error="broken"))
+    server.engine.fault = (2, TokenEvent(id="", finish="error", error="broken"))
     try:
         with server.openai() as client:
             stream = client.completions.create(model=MODEL, prompt="x", stream=True)
@@ -90,28 +91,28 @@ def test_an_error_in_mid_stream_is_an_event(server: Running) -> None:
             with pytest.raises(openai.APIError, match="broken"):
                 next(stream)
     finally:
-        server.llm.fault = None
+        server.engine.fault = None
 
 
 def test_an_error_among_several_prompts_ends_them_all(server: Running) -> None:
-    server.llm.fault = (2, Delta(index=0, finish_reason="error", error="broken", token_ids=(1,)))
+    server.engine.fault = (2, TokenEvent(id="", finish="error", error="broken", tokens=(1,)))
     try:
         with server.http() as http:
             answer = http.post("/v1/completions", json=PROMPT | {"prompt": ["x", "y", "z"]})
         assert answer.status_code == 500
-        server.until_empty()
+        server.until_idle()
     finally:
-        server.llm.fault = None
+        server.engine.fault = None
 
 
-def test_a_full_house_says_when_to_come_back() -> None:
+def test_a_full_server_says_when_to_come_back() -> None:
     with serving(config=ServerConfig(port=0, max_num_queued_reqs=4)) as server:
         server.hold()
         with ThreadPoolExecutor() as pool, server.http() as http:
             waiting = [
                 pool.submit(http.post, "/v1/completions", json=PROMPT | {"n": 2}) for _ in range(2)
             ]
-            server.until(lambda: server.house.continuations == 4)
+            server.until(lambda: server.state.continuations == 4)
             refused = http.post("/v1/completions", json=PROMPT)
             assert refused.status_code == 429
             assert int(refused.headers["retry-after"]) >= 1
@@ -134,15 +135,15 @@ def test_no_turn_in_time_is_a_503(stream: bool) -> None:
         assert answer.status_code == 503
         assert "queue timeout" in answer.json()["error"]["message"]
         assert answer.headers["retry-after"]
-        server.until_empty()
+        server.until_idle()
 
 
-def test_a_draining_house_finishes_what_runs_and_refuses_what_comes() -> None:
+def test_a_draining_server_finishes_what_runs_and_refuses_what_comes() -> None:
     with serving() as server, server.http() as http, ThreadPoolExecutor() as pool:
         server.hold()
         running = pool.submit(http.post, "/v1/completions", json=PROMPT)
-        server.until(lambda: server.house.requests == 1)
-        server.call(server.house.drain)
+        server.until(lambda: server.state.requests == 1)
+        server.call(server.state.drain)
         refused = http.post("/v1/completions", json=PROMPT)
         assert refused.status_code == 503
         assert refused.headers["retry-after"]
@@ -153,22 +154,22 @@ def test_a_draining_house_finishes_what_runs_and_refuses_what_comes() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_who_is_sent_home_is_told(stream: bool) -> None:
+def test_who_is_cancelled_is_told(stream: bool) -> None:
     with serving() as server, server.http() as http, ThreadPoolExecutor() as pool:
         server.hold()
         waiting = pool.submit(http.post, "/v1/completions", json=PROMPT | {"stream": stream})
-        server.until(lambda: server.house.requests == 1)
-        server.call(server.house.evict_all)
+        server.until(lambda: server.state.requests == 1)
+        server.call(server.state.cancel_all)
         answer = waiting.result()
         assert answer.status_code == 503
         assert answer.json()["error"]["type"] == "unavailable_error"
 
 
-def test_who_is_sent_home_in_mid_stream_is_told() -> None:
-    with serving() as server:
+def test_who_is_cancelled_in_mid_stream_is_told() -> None:
+    with serving(max_model_len=ENDLESS) as server:
         connection = send(server, {"prompt": "x", "max_tokens": 10**6, "stream": True})
         data = connection.recv(100)
-        server.call(server.house.evict_all)
+        server.call(server.state.cancel_all)
         while b"[DONE]" not in data:
             part = connection.recv(2**16)
             assert part
@@ -177,27 +178,55 @@ def test_who_is_sent_home_in_mid_stream_is_told() -> None:
         connection.close()
 
 
+def test_who_is_cancelled_before_the_engine_has_the_request_is_told() -> None:
+    with serving() as server, server.http() as http, ThreadPoolExecutor() as pool:
+        server.call(server.llm.encoding.clear)
+        waiting = pool.submit(http.post, "/v1/completions", json=PROMPT)
+        server.until(lambda: server.state.requests == 1)
+        server.call(server.state.cancel_all)
+        answer = waiting.result()
+        assert answer.status_code == 503
+        assert answer.json()["error"]["message"] == "the server stopped"
+        assert not server.llm.asked
+
+
+def test_a_full_server_encodes_nothing() -> None:
+    with serving(config=ServerConfig(port=0, max_num_queued_reqs=1)) as server:
+        server.hold()
+        with ThreadPoolExecutor() as pool, server.http() as http:
+            running = pool.submit(http.post, "/v1/completions", json=PROMPT)
+            server.until(lambda: bool(server.engine.running))
+            assert http.post("/v1/completions", json=PROMPT).status_code == 429
+            assert server.llm.encoded == 1
+            server.go_on()
+            assert running.result().status_code == 200
+
+
+def test_a_prompt_that_is_refused_counts_neither_as_received_nor_as_finished() -> None:
+    with serving() as server, server.http() as http:
+        assert http.post("/v1/completions", json={"prompt": [1] * 2000}).status_code == 400
+        found = http.get("/metrics").text
+    assert "vllm:request_success_total{" not in found
+    assert 'vllm:request_params_n_count{model_name="alphabet"} 0.0' in found
+
+
 def test_a_starting_server_answers_503_and_then_serves() -> None:
     with serving(ready=False) as server, server.http() as http:
         for path in ("/ready", "/health", "/v1/models", "/load"):
             assert http.get(path).status_code == 503
         assert http.post("/v1/completions", json=PROMPT).status_code == 503
         assert http.get("/metrics").status_code == 200
-        server.call(lambda: open_doors(server.house, server.llm))
+        server.call(lambda: server.state.open(server.llm))
         assert http.get("/ready").status_code == 200
         assert http.post("/v1/completions", json=PROMPT).status_code == 200
 
 
-def open_doors(house: House, llm: FakeLLM) -> None:
-    house.open(llm)
-
-
 def test_a_dead_engine_shows_in_health() -> None:
     with serving() as server, server.http() as http:
-        server.llm.client.state = "restarting"
+        server.engine.state = "restarting"
         assert http.get("/health").status_code == 200
         assert http.post("/v1/completions", json=PROMPT).status_code == 200
-        server.llm.client.state = "failed"
+        server.engine.state = "failed"
         assert http.get("/health").status_code == 503
         assert http.post("/v1/completions", json=PROMPT).status_code == 503
 
@@ -222,7 +251,7 @@ def test_equal_request_ids_do_not_collide(server: Running) -> None:
             pool.submit(http.post, "/v1/completions", json=PROMPT, headers=headers)
             for _ in range(2)
         ]
-        server.until(lambda: len(server.llm.running) == 2)
+        server.until(lambda: len(server.engine.running) == 2)
         server.go_on()
         assert [answer.result().status_code for answer in both] == [200, 200]
 
@@ -243,10 +272,10 @@ def test_a_bug_is_told_without_its_details(server: Running) -> None:
 
 
 def test_a_bug_in_mid_stream_is_an_event(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(writer: CompletionWriter, *_: object) -> bytes:
+    def broken(formatter: CompletionFormatter) -> bytes:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(CompletionWriter, "closing", broken)
+    monkeypatch.setattr(CompletionFormatter, "end", broken)
     body = PROMPT | {"stream": True, "stream_options": {"include_usage": True}}
     with server.http() as http:
         answer = http.post("/v1/completions", json=body)

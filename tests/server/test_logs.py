@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from headway.server.logs import line
+from headway.types import TokenEvent
 from tests.server.conftest import serving
 
 
@@ -37,3 +40,26 @@ def test_a_request_leaves_its_lines(caplog: pytest.LogCaptureFixture) -> None:
     assert received.endswith(r'user="me\nyou"')
     assert "finish=length prompt_tokens=2 cached_tokens=2 completion_tokens=3" in finished
     assert refused.startswith("event=refused request_id=r2 path=/v1/completions status=400")
+
+
+def test_how_a_request_ended_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="headway.server")
+    body = {"prompt": "x", "max_tokens": 3}
+    with serving() as server, server.http() as http, ThreadPoolExecutor() as pool:
+        server.engine.fault = (2, TokenEvent(id="", finish="error", error="it broke"))
+        assert http.post("/v1/completions", json=body).status_code == 500
+        server.engine.fault = None
+        server.hold()
+        waiting = pool.submit(http.post, "/v1/completions", json=body)
+        server.until(lambda: server.state.requests == 1)
+        server.call(server.state.cancel_all)
+        assert waiting.result().status_code == 503
+    lines = [record.getMessage() for record in caplog.records]
+    ends = [line for line in lines if not line.startswith(("event=received", "event=refused"))]
+    failed, aborted = ends
+    assert re.match(r'event=failed id=\S+ reason="it broke" prompt_tokens=2', failed)
+    assert "completion_tokens=2 first_token_seconds=0." in failed
+    assert re.match(
+        r"event=aborted id=\S+ reason=shutdown prompt_tokens=2 cached_tokens=0", aborted
+    )
+    assert "first_token_seconds" not in aborted

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from headway.llm import GenerationRequest, TokensPrompt
 from headway.server.metrics import RECENT_STEPS, Metrics
-from headway.types import TokenEvent
+from headway.types import Request, ResolvedSampling, SamplingParams, TokenEvent
 from headway.wire import EngineStats
 from tests.server.conftest import serving
-from tests.server.fakes import NUM_BLOCKS, FakeClient
+from tests.server.fakes import NUM_BLOCKS, FakeEngine
 
 
 class HandClock:
@@ -17,6 +18,17 @@ class HandClock:
 
     def now(self) -> float:
         return self.time
+
+
+def asked(ids: list[str], prompt_tokens: int, max_tokens: int) -> GenerationRequest:
+    """A request with one prompt and so many continuations as ids."""
+    prompt = TokensPrompt(token_ids=(1,) * prompt_tokens)
+    params = SamplingParams(n=len(ids), max_tokens=max_tokens)
+    sampling = ResolvedSampling(max_tokens=max_tokens, seed=0)
+    requests = tuple(
+        Request(id=name, prompt=prompt.token_ids, sampling=sampling, arrival=0.0) for name in ids
+    )
+    return GenerationRequest(id="r", prompts=(prompt,), params=params, requests=requests)
 
 
 def values(text: bytes) -> dict[str, float]:
@@ -36,14 +48,15 @@ def test_a_request_computed_by_hand() -> None:
     """Arrives at 100, is scheduled at 101, speaks at 103 and 104, ends at 105."""
     clock = HandClock()
     metrics = Metrics("m", clock=clock)
-    metrics.attach(FakeClient())
-    metrics.arrived("r", [("r", 7)], n=1, max_tokens=9)
+    metrics.attach(FakeEngine())
+    request = asked(["r"], 7, 9)
+    metrics.started(request)
     first = TokenEvent(id="r", tokens=(1,), cached_tokens=4, scheduled_at=101.0)
     metrics.on_engine([first], EngineStats(step=1, step_tokens=7, step_seconds=0.5), 103.0)
     second = TokenEvent(id="r", tokens=(2, 3))
     metrics.on_engine([second], EngineStats(step=2, step_tokens=1, preemptions=2), 104.0)
     clock.time = 105.0
-    metrics.left("r", ["stop"])
+    metrics.finished(request, ["stop"])
     found = values(metrics.render())
     assert found["vllm:prompt_tokens_total"] == 7
     assert found["vllm:prompt_tokens_cached_total"] == 4
@@ -66,7 +79,7 @@ def test_a_request_computed_by_hand() -> None:
 
 def test_gauges_follow_the_engine() -> None:
     metrics = Metrics("m", clock=HandClock())
-    client = FakeClient()
+    client = FakeEngine()
     metrics.attach(client)
     stats = EngineStats(step=1, running=3, waiting=2, free_blocks=NUM_BLOCKS - 25, idle_slots=1)
     metrics.on_engine([], stats, 0.0)
@@ -82,8 +95,9 @@ def test_gauges_follow_the_engine() -> None:
 
 def test_news_of_a_request_that_left_is_ignored() -> None:
     metrics = Metrics("m", clock=HandClock())
-    metrics.arrived("r", [("r-0", 1), ("r-1", 1)], n=2, max_tokens=1)
-    metrics.left("r", ["abort", "error"])
+    request = asked(["r-0", "r-1"], 1, 1)
+    metrics.started(request)
+    metrics.finished(request, ["abort", "error"])
     metrics.on_engine([TokenEvent(id="r-0", tokens=(1,))], EngineStats(), 101.0)
     found = values(metrics.render())
     assert found["vllm:generation_tokens_total"] == 0
@@ -96,7 +110,7 @@ def test_a_live_server_counts() -> None:
         body = {"prompt": "x", "max_tokens": 5, "n": 2}
         assert http.post("/v1/completions", json=body).status_code == 200
         assert http.post("/v1/completions", json={"prompt": "x", "stop": "c"}).status_code == 200
-        server.call(server.house.drain)
+        server.call(server.state.drain)
         assert http.post("/v1/completions", json=body).status_code == 503
         page = http.get("/metrics")
         assert page.headers["content-type"].startswith("text/plain")
@@ -111,11 +125,11 @@ def test_a_live_server_counts() -> None:
 
 
 def test_who_leaves_shows_as_aborted() -> None:
-    with serving() as server, server.http() as http:
+    with serving(max_model_len=2 * 10**6) as server, server.http() as http:
         body = {"prompt": "x", "max_tokens": 10**6, "stream": True}
         with http.stream("POST", "/v1/completions", json=body) as answer:
             next(answer.iter_raw())
-        server.until_empty()
+        server.until_idle()
         found = values(http.get("/metrics").content)
     assert found["vllm:request_success_total[abort]"] == 1
 
@@ -123,7 +137,7 @@ def test_who_leaves_shows_as_aborted() -> None:
 def test_percent_of_limit_is_that_of_the_last_steps() -> None:
     """All steps take two seconds; ten early ones need all of that, the later ones a quarter."""
     metrics = Metrics("m", clock=HandClock())
-    metrics.attach(FakeClient())
+    metrics.attach(FakeEngine())
     ideal = 0.0
     for step in range(1, 11 + RECENT_STEPS):
         ideal += 2.0 if step <= 10 else 0.5
@@ -139,7 +153,7 @@ def test_percent_of_limit_is_that_of_the_last_steps() -> None:
 
 def test_percent_of_limit_is_zero_where_limits_are_not_known() -> None:
     metrics = Metrics("m", clock=HandClock())
-    metrics.attach(FakeClient())
+    metrics.attach(FakeEngine())
     metrics.on_engine([], EngineStats(step=1), 100.0)
     metrics.on_engine([], EngineStats(step=2, busy_seconds=1.0), 101.0)
     assert values(metrics.render())["headway:percent_of_limit"] == 0.0

@@ -1,4 +1,4 @@
-"""The whole house over HTTP: the real command, the real default model, the official client."""
+"""The whole server over HTTP: the real command, the real default model, the official client."""
 
 from __future__ import annotations
 

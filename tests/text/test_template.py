@@ -15,6 +15,7 @@ CHATML = """{% for message in messages %}
 {% endfor %}
 {% if add_generation_prompt %}
 <|assistant|>{% endif %}"""
+NESTED = "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}"
 GROWING = """{% set n = namespace(s='ab') %}
 {% for i in range(99) %}{% set n.s = MORE %}{% endfor %}"""
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -81,7 +82,7 @@ def test_helpers_that_published_templates_call() -> None:
     ("source", "reason"),
     [
         ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
-        ("{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}", "turns"),
+        (NESTED, "more than 1,000,000 loop iterations"),
         ("{% for i in range(10 ** 9) %}{% endfor %}", "[Rr]ange"),
         (GROWING.replace("MORE", "n.s ~ n.s"), "too large"),
         (GROWING.replace("MORE", "n.s + n.s"), "too large"),

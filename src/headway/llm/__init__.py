@@ -1,20 +1,29 @@
 """The Python API: `LLM` for scripts, `AsyncLLM` for servers. Text in, text out.
 
-This room turns text into token ids and back, and nothing else: batching happens in the engine
-process, and its supervision in `headway.client`.
+Text becomes token ids here (`render`, `encode`, `resolve`) and token ids become text (`stream`,
+`collect`), and nothing else: batching happens in the engine process, which `headway.client`
+supervises.
 """
 
 from headway.llm.async_llm import AsyncLLM
+from headway.llm.collect import ChoiceCollector
+from headway.llm.encode import TokensPrompt
 from headway.llm.outputs import CompletionOutput, Delta, Logprob, RequestOutput
+from headway.llm.render import message_text
+from headway.llm.resolve import GenerationRequest
 from headway.llm.stream import RequestStream
 from headway.llm.sync import LLM
 
 __all__ = [
     "LLM",
     "AsyncLLM",
+    "ChoiceCollector",
     "CompletionOutput",
     "Delta",
+    "GenerationRequest",
     "Logprob",
     "RequestOutput",
     "RequestStream",
+    "TokensPrompt",
+    "message_text",
 ]

@@ -11,24 +11,24 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 from weakref import WeakValueDictionary
 
 from headway.checkpoint import ModelConfig, prepare_tokenizer
-from headway.client import EngineClient
+from headway.client import EngineClient, EngineHandle
 from headway.config import EngineConfig
+from headway.llm.collect import OutputCollector
+from headway.llm.encode import Prompt, TokensPrompt, encode_prompt
 from headway.llm.outputs import RequestOutput
-from headway.llm.resolve import Resolver, Ticket
-from headway.llm.stream import Collector, RequestStream, ResolvedRequest
+from headway.llm.render import render_chat
+from headway.llm.resolve import GenerationRequest, Resolver
+from headway.llm.stream import RequestStream
 from headway.llm.weight_format import ready_model
 from headway.text import ChatTemplate, Tokenizer
 from headway.types import SamplingParams
-
-LONG_TEXT = 16_384
-"""Characters from which a text is encoded in a thread, so that the event loop stays responsive."""
 
 
 class AsyncLLM:
@@ -36,7 +36,7 @@ class AsyncLLM:
 
     def __init__(
         self,
-        client: EngineClient,
+        client: EngineHandle,
         *,
         model_config: ModelConfig,
         tokenizer: Tokenizer,
@@ -47,7 +47,7 @@ class AsyncLLM:
         self.model_config = model_config
         self.tokenizer = tokenizer
         self.chat_template = chat_template
-        """How messages become a prompt; None for a model that does not chat."""
+        """Renders messages as a prompt; None for a model that has none."""
         self.max_model_len = client.info.limits.max_model_len
         self._resolver = Resolver(
             tokenizer, vocab_size=model_config.vocab_size, max_model_len=self.max_model_len
@@ -91,28 +91,77 @@ class AsyncLLM:
             seed=config.seed,
         )
 
-    def resolve(
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool | None = None,
+        continue_final_message: bool = False,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """A conversation as the text of a prompt; see `headway.llm.render.render_chat`.
+
+        The chat template writes the special tokens itself, so encode it without adding them.
+        """
+        return render_chat(
+            self.chat_template,
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            variables=variables,
+        )
+
+    async def encode(
         self,
         prompt: str | Sequence[int],
-        params: SamplingParams,
         *,
+        add_special_tokens: bool = True,
+        truncate_to: int | None = None,
+    ) -> TokensPrompt:
+        """A prompt in token ids; see `headway.llm.encode.encode_prompt`."""
+        return await encode_prompt(
+            self.tokenizer,
+            prompt,
+            max_model_len=self.max_model_len,
+            add_special_tokens=add_special_tokens,
+            truncate_to=truncate_to,
+        )
+
+    def resolve(
+        self,
+        *prompts: Prompt,
+        params: SamplingParams,
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str = "",
-    ) -> ResolvedRequest:
-        """What `stream` would run, without running it; raises `InvalidRequest` as it would."""
-        ticket = Ticket(
+    ) -> GenerationRequest:
+        """What `run` takes: these prompts, each continued `params.n` times, in one request.
+
+        Raises `InvalidRequest`, naming the field, for what cannot be served.
+        """
+        return self._resolver.resolve(
+            prompts,
+            params,
             request_id=request_id or f"req-{self._prefix}-{next(self._count)}",
             arrival=time.monotonic(),
-            seed=self._random.getrandbits(63),
+            seeds=[self._random.getrandbits(63) for _ in prompts],
             priority=priority,
             cache_salt=cache_salt,
         )
-        return self._resolver.resolve(prompt, params, ticket)
+
+    def run(self, request: GenerationRequest) -> RequestStream:
+        """Start a resolved request and return its deltas.
+
+        Raises `Unavailable` where the engine has failed for good or is closed.
+        """
+        events = self.client.submit(*request.requests)
+        stream = RequestStream(request, events, self.tokenizer)
+        self._streams[request.id] = stream
+        return stream
 
     def stream(
         self,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         params: SamplingParams,
         *,
         request_id: str | None = None,
@@ -122,20 +171,17 @@ class AsyncLLM:
         """Start a request now and return its deltas; errors in the request raise here at once.
 
         Text gets the model's special tokens (such as a beginning of sequence); token ids are taken
-        as they are. Raises `InvalidRequest`, `RequestTooLarge`, or `Unavailable` where the engine
-        has failed for good or is closed.
+        as they are. Raises what `resolve` and `run` raise.
         """
         return self.run(
             self.resolve(
-                prompt, params, request_id=request_id, priority=priority, cache_salt=cache_salt
+                prompt,
+                params=params,
+                request_id=request_id,
+                priority=priority,
+                cache_salt=cache_salt,
             )
         )
-
-    def run(self, resolved: ResolvedRequest) -> RequestStream:
-        """Start a resolved request."""
-        stream = RequestStream(resolved, self.client.submit(*resolved.requests), self.tokenizer)
-        self._streams[resolved.request_id] = stream
-        return stream
 
     async def generate(
         self,
@@ -149,12 +195,10 @@ class AsyncLLM:
 
         An iterator that is left early aborts its request once it is closed or collected.
         """
-        tokens = await self.encode(prompt) if isinstance(prompt, str) else prompt
-        resolved = self.resolve(tokens, params, request_id=request_id, priority=priority)
-        if isinstance(prompt, str):
-            resolved = replace(resolved, prompt=prompt)
-        stream = self.run(resolved)
-        collector = Collector(resolved, self.tokenizer)
+        encoded = await self.encode(prompt)
+        request = self.resolve(encoded, params=params, request_id=request_id, priority=priority)
+        stream = self.run(request)
+        collector = OutputCollector(request, self.tokenizer)
         try:
             async for delta in stream:
                 collector.add(delta)
@@ -162,19 +206,11 @@ class AsyncLLM:
         finally:
             stream.cancel()
 
-    async def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of a text; long texts are encoded off the event loop."""
-        if len(text) < LONG_TEXT:
-            return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
-        return await asyncio.to_thread(
-            self.tokenizer.encode, text, add_special_tokens=add_special_tokens
-        )
-
     async def abort(self, request_id: str) -> None:
         """End a request with finish reason "abort"; unknown ids are ignored."""
         stream = self._streams.get(request_id)
         if stream is not None:
-            for request in stream.resolved.requests:
+            for request in stream.request.requests:
                 self.client.abort(request.id)
 
     async def close(self) -> None:

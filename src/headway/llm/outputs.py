@@ -1,7 +1,7 @@
 """What a caller gets back: pieces as they arrive (`Delta`), and whole results (`RequestOutput`).
 
 `RequestOutput`, `CompletionOutput` and `Logprob` have vLLM's field names, so that code written
-for it goes on working. A `Delta` is what one continuation says at once; the server streams these.
+for it goes on working. A `Delta` is what is new of one continuation; the server streams these.
 This module knows neither processes nor tokenizers.
 """
 
@@ -14,16 +14,17 @@ from headway.types import FinishReason, TokenLogprobs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """News of one continuation, in order: new text and tokens, or its end, or both.
+    """What is new of one continuation: text and tokens, or its end, or both.
 
-    `text` may lag behind `token_ids`, where a character or a possible stop string is not complete
-    yet; the last delta brings what is left. `logprobs` has one entry per new token when asked for.
-    The first delta of a continuation carries `cached_tokens` (prompt tokens that came from the
-    prefix cache) and `scheduled_at` (monotonic seconds at which it was first admitted), and that
-    of continuation 0 the `prompt_token_ids`. `prompt_logprobs` has one entry per prompt token from
-    the second on; it may come in parts, on continuation 0 alone. `stop_reason` is the stop string
-    or stop token id that ended it, None at the model's own end of sequence. With `finish_reason`
-    "error", `error` says why.
+    `index` says which: continuation c of prompt p is p * n + c. `text` may lag behind `token_ids`,
+    where a character or a possible stop string is not complete yet; the last delta brings what is
+    left. `logprobs` has one entry per new token when asked for. The first delta of a continuation
+    carries `cached_tokens` (prompt tokens that came from the prefix cache) and `scheduled_at`
+    (monotonic seconds at which it was first scheduled). `prompt_logprobs` has one entry per prompt
+    token from the second on; it may come in parts, and on the first continuation of a prompt
+    alone. `stop_reason` is the stop string or stop token id that ended it, None at the model's own
+    end of sequence. With `finish_reason` "error", `error` says why, and `scheduled_at` is given
+    once more: None then means that the engine refused the request.
     """
 
     index: int
@@ -33,7 +34,6 @@ class Delta:
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
     error: str | None = None
-    prompt_token_ids: tuple[int, ...] | None = None
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     cached_tokens: int | None = None
     scheduled_at: float | None = None

@@ -1,7 +1,7 @@
-"""What this machine can do at most, for people who ask: measured by a process of its own.
+"""What this machine can do at most (its peak rates), measured by a process of its own.
 
-Which number formats there are follows from what would compute: the native kernels, or PyTorch on a
-processor or a GPU. The figures are kept, so that engines report how much of them they use.
+Which number formats are measured follows from what would compute: the native kernels, or PyTorch on
+a CPU or a GPU. The rates are kept, so that engines report how much of them they use.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CUDA = ("float32", "bfloat16", "float16")
 def measure_machine(
     config: EngineConfig, *, command: Sequence[str] = COMMAND
 ) -> Iterator[PeakRates]:
-    """The limits of every number format, or of the settings' own, each as it is measured.
+    """The peak rates in every number format, or in the settings' own, each as it is measured.
 
     Raises `EngineError` where something cannot be measured, with what the process said, and
     `InvalidRequest` where PyTorch would have to measure and is not installed.
@@ -49,7 +49,7 @@ def measure_machine(
             raise
     if process.returncode != 0:
         reason = said.splitlines()[-1] if said else f"exit code {process.returncode}"
-        raise EngineError(f"the machine's limits cannot be measured: {reason}")
+        raise EngineError(f"the machine's peak rates cannot be measured: {reason}")
 
 
 def _arguments(config: EngineConfig) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from headway.errors import InvalidRequest, RequestTooLarge
-from headway.llm.stream import ResolvedRequest
+from headway.llm.encode import Prompt, TokensPrompt, encode_now
 from headway.text import Tokenizer
 from headway.types import Request, ResolvedSampling, SamplingParams
 
@@ -22,16 +22,27 @@ _CHILD = struct.Struct("<qq")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
-    """Who asks, when, and how urgently: everything of a request but its words."""
+class GenerationRequest:
+    """What was asked, resolved: every prompt in token ids, and one engine request a continuation.
 
-    request_id: str
-    arrival: float
-    """Monotonic seconds."""
-    seed: int
-    """Used where the parameters name none."""
-    priority: int = 0
-    cache_salt: str = ""
+    Continuation c of prompt p is choice p * n + c; `requests` are in that order.
+    """
+
+    id: str
+    prompts: tuple[TokensPrompt, ...]
+    params: SamplingParams
+    requests: tuple[Request, ...]
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens of a continuation: as asked, or as many as fit after a prompt."""
+        if self.params.max_tokens is not None:
+            return self.params.max_tokens
+        return max(request.sampling.max_tokens for request in self.requests)
+
+    def prompt_of(self, choice: int) -> TokensPrompt:
+        """The prompt that a choice continues."""
+        return self.prompts[choice // self.params.n]
 
 
 class Resolver:
@@ -44,35 +55,44 @@ class Resolver:
         self._max_model_len = max_model_len
 
     def resolve(
-        self, prompt: str | Sequence[int], params: SamplingParams, ticket: Ticket
-    ) -> ResolvedRequest:
-        """One engine request per continuation; raises `InvalidRequest` naming what to mend."""
-        text = prompt if isinstance(prompt, str) else None
-        tokens = self._prompt_tokens(prompt)
-        sampling = self._sampling(params, len(tokens), ticket.seed)
-        several = params.n > 1
-        requests = tuple(
-            Request(
-                id=f"{ticket.request_id}-{index}" if several else ticket.request_id,
-                prompt=tokens,
-                sampling=_for_child(sampling, index),
-                arrival=ticket.arrival,
-                priority=ticket.priority,
-                group=ticket.request_id if several else "",
-                cache_salt=ticket.cache_salt,
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams,
+        *,
+        request_id: str,
+        arrival: float,
+        seeds: Sequence[int],
+        priority: int = 0,
+        cache_salt: str = "",
+    ) -> GenerationRequest:
+        """One engine request per continuation of each prompt.
+
+        `arrival` is in monotonic seconds; `seeds` has one for each prompt, used where the
+        parameters name none. Raises `InvalidRequest` naming the field to mend.
+        """
+        encoded = tuple(encode_now(self._tokenizer, prompt) for prompt in prompts)
+        requests: list[Request] = []
+        for number, (prompt, seed) in enumerate(zip(encoded, seeds, strict=True)):
+            self._check_prompt(prompt.token_ids)
+            sampling = self._sampling(params, len(prompt.token_ids), seed)
+            name = request_id if len(encoded) == 1 else f"{request_id}-p{number}"
+            requests += (
+                Request(
+                    id=f"{name}-{index}" if params.n > 1 else name,
+                    prompt=prompt.token_ids,
+                    sampling=_for_child(sampling, index),
+                    arrival=arrival,
+                    priority=priority,
+                    group=name if params.n > 1 else "",
+                    cache_salt=cache_salt,
+                )
+                for index in range(params.n)
             )
-            for index in range(params.n)
-        )
-        return ResolvedRequest(
-            request_id=ticket.request_id,
-            prompt=text,
-            prompt_token_ids=tokens,
-            params=params,
-            requests=requests,
+        return GenerationRequest(
+            id=request_id, prompts=encoded, params=params, requests=tuple(requests)
         )
 
-    def _prompt_tokens(self, prompt: str | Sequence[int]) -> tuple[int, ...]:
-        tokens = tuple(self._tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)
+    def _check_prompt(self, tokens: tuple[int, ...]) -> None:
         if not tokens:
             raise InvalidRequest("the prompt is empty", field="prompt")
         if len(tokens) >= self._max_model_len:
@@ -82,7 +102,6 @@ class Resolver:
                 field="prompt",
             )
         self._check_tokens("prompt", tokens)
-        return tokens
 
     def _sampling(self, params: SamplingParams, prompt: int, seed: int) -> ResolvedSampling:
         bias = tuple((params.logit_bias or {}).items())

@@ -1,6 +1,4 @@
-"""An event loop in a thread of its own, for callers that have none.
-
-`LLM`: batches of prompts from a script, with plain calls.
+"""`LLM`: batches of prompts from a script, with plain calls.
 
 An `AsyncLLM` on an event loop in a background thread does the work; the engine forms the batches.
 Ctrl-C aborts what runs and leaves the `LLM` usable; its engine process ends with `close`, with the
@@ -15,7 +13,7 @@ import weakref
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, TypeVar, cast
 
 from tqdm import tqdm
@@ -23,8 +21,10 @@ from tqdm import tqdm
 from headway.config import DEFAULT_MODEL, EngineConfig
 from headway.errors import InvalidRequest
 from headway.llm.async_llm import AsyncLLM
+from headway.llm.collect import OutputCollector
+from headway.llm.encode import Prompt, TokensPrompt
 from headway.llm.outputs import RequestOutput
-from headway.llm.stream import Collector, ResolvedRequest
+from headway.llm.resolve import GenerationRequest
 from headway.text import Tokenizer
 from headway.types import SamplingParams
 
@@ -84,7 +84,6 @@ async def _settle() -> None:
         await asyncio.wait(ending, timeout=PATIENCE)
 
 
-Prompt = str | Sequence[int]
 Message = dict[str, Any]
 
 
@@ -125,10 +124,11 @@ class LLM:
         """
         listed = _listed(prompts)
         chosen = _each(sampling_params, len(listed))
-        resolved = [
-            self._llm.resolve(prompt, params) for prompt, params in zip(listed, chosen, strict=True)
+        requests = [
+            self._llm.resolve(prompt, params=each)
+            for prompt, each in zip(listed, chosen, strict=True)
         ]
-        return self._run(resolved, use_tqdm=use_tqdm)
+        return self._run(requests, use_tqdm=use_tqdm)
 
     def chat(
         self,
@@ -141,25 +141,23 @@ class LLM:
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> list[RequestOutput]:
         """Answer a conversation, or several at once; see `generate`."""
-        template = self._llm.chat_template
-        if template is None:
-            raise InvalidRequest("this model has no chat template", field="messages")
         several = cast(
             Sequence[Sequence[Message]],
             [messages] if messages and isinstance(messages[0], Mapping) else messages,
         )
         chosen = _each(sampling_params, len(several))
-        resolved = []
+        requests = []
         for conversation, params in zip(several, chosen, strict=True):
-            text = template.render(
-                list(conversation),
+            text = self._llm.render(
+                conversation,
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=continue_final_message,
-                **(chat_template_kwargs or {}),
+                variables=chat_template_kwargs,
             )
             tokens = self._llm.tokenizer.encode(text, add_special_tokens=False)
-            resolved.append(replace(self._llm.resolve(tokens, params), prompt=text))
-        return self._run(resolved, use_tqdm=use_tqdm)
+            prompt = TokensPrompt(token_ids=tuple(tokens), text=text)
+            requests.append(self._llm.resolve(prompt, params=params))
+        return self._run(requests, use_tqdm=use_tqdm)
 
     def get_tokenizer(self) -> Tokenizer:
         return self._llm.tokenizer
@@ -179,25 +177,25 @@ class LLM:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self, resolved: Sequence[ResolvedRequest], *, use_tqdm: bool) -> list[RequestOutput]:
+    def _run(self, requests: Sequence[GenerationRequest], *, use_tqdm: bool) -> list[RequestOutput]:
         # tqdm reads None as "only on a terminal".
         disable = None if use_tqdm else True
-        with tqdm(total=len(resolved), desc="Generating", unit="req", disable=disable) as bar:
-            return self._loop.run(_run_all(self._llm, resolved, bar))
+        with tqdm(total=len(requests), desc="Generating", unit="req", disable=disable) as bar:
+            return self._loop.run(_run_all(self._llm, requests, bar))
 
 
 async def _run_all(
-    llm: AsyncLLM, resolved: Sequence[ResolvedRequest], bar: tqdm[Any]
+    llm: AsyncLLM, requests: Sequence[GenerationRequest], bar: tqdm[Any]
 ) -> list[RequestOutput]:
     progress = _Progress(bar)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_run_one(llm, each, progress)) for each in resolved]
+        tasks = [group.create_task(_run_one(llm, each, progress)) for each in requests]
     return [task.result() for task in tasks]
 
 
-async def _run_one(llm: AsyncLLM, resolved: ResolvedRequest, progress: _Progress) -> RequestOutput:
-    collector = Collector(resolved, llm.tokenizer)
-    stream = llm.run(resolved)
+async def _run_one(llm: AsyncLLM, request: GenerationRequest, progress: _Progress) -> RequestOutput:
+    collector = OutputCollector(request, llm.tokenizer)
+    stream = llm.run(request)
     try:
         async for delta in stream:
             collector.add(delta)
@@ -233,6 +231,8 @@ def _config(model: str | None, settings: Mapping[str, Any]) -> EngineConfig:
 def _listed(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     """One prompt or many, as a list; a list of numbers is one prompt of token ids."""
     if isinstance(prompts, str):
+        return [prompts]
+    if isinstance(prompts, TokensPrompt):
         return [prompts]
     if prompts and isinstance(prompts[0], int):
         return [cast(Sequence[int], prompts)]

@@ -1,11 +1,10 @@
 """Which kernels compute a model and how its weights are stored, decided before an engine starts.
 
 The native kernels are taken wherever they can be: on a CPU, where they were built, and where no
-setting speaks against them. What remains open is then settled: the fastest form and KV cache that
-are known to be close enough to float32 (see `headway.checkpoint.quality_reports`), else the
-machine's fast
-plain format.
-Decided here and not in the engine, because preparing the weights comes first.
+setting speaks against them. The weight format and the KV cache's are then the fastest that are
+known to be close enough to float32 (see `headway.checkpoint.quality_reports`), else the machine's
+fast unquantized format. Decided here and not in the engine, because preparing the weights comes
+first.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ FASTEST: tuple[tuple[WeightFormat, KVCacheDtype], ...] = (
     ("int4", "int8"),
     ("int4", "bfloat16"),
 )
-"""Forms and KV caches to be preferred where they pass, best first.
+"""Formats of weights and KV cache to be preferred where they pass, best first.
 
 The order is that of throughput with many requests; a single stream is faster in 4 bits.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What the choice depends on besides the settings."""
+class Capabilities:
+    """What this machine and this installation can do; the choice depends on it."""
 
     gpu: bool
     bfloat16: bool
@@ -56,38 +55,38 @@ def ready_model(config: EngineConfig, *, progress: bool = True) -> tuple[EngineC
     `progress` shows bars on standard error. Raises `HeadwayError` where the model cannot be had or
     a setting cannot be met.
     """
-    facts = Facts(
+    capabilities = Capabilities(
         gpu=machine.has_nvidia_gpu(),
         bfloat16=machine.has_bfloat16(),
         library=native.available(),
         torch=has_torch(),
     )
-    choose(config, facts, None)  # so that nothing is downloaded for what will be refused
+    choose(config, capabilities, None)  # so that nothing is downloaded for what will be refused
     source = find(config.model, progress=progress)
-    chosen, storage = choose(config, facts, find_quality_report(source.digest))
-    remark = second_best(config, facts)
+    chosen, storage = choose(config, capabilities, find_quality_report(source.digest))
+    remark = second_best(config, capabilities)
     if remark is not None:
         logger.warning(remark)
     return chosen, prepare(source, dtype=storage, progress=progress)
 
 
 def choose(
-    config: EngineConfig, facts: Facts, verdict: QualityReport | None
+    config: EngineConfig, capabilities: Capabilities, report: QualityReport | None
 ) -> tuple[EngineConfig, Storage]:
     """Settings with backend and dtypes decided, and the storage that they need.
 
     Raises `InvalidRequest` naming the setting that the backend cannot meet.
     """
-    if _native(config, facts):
+    if _native(config, capabilities):
         config = replace(config, backend="native", device="cpu")
-        form, kv_cache = _form(config, facts, verdict)
-        return replace(config, dtype=form, kv_cache_dtype=kv_cache), native_storage(form)
-    if not facts.torch:
+        weights, kv_cache = _fastest(config, capabilities, report)
+        return replace(config, dtype=weights, kv_cache_dtype=kv_cache), native_storage(weights)
+    if not capabilities.torch:
         raise cannot_compute(config)
     dtype = config.dtype
     if dtype == "auto":
-        gpu = config.device != "cpu" and facts.gpu
-        dtype = "bfloat16" if gpu or facts.bfloat16 else "float32"
+        gpu = config.device != "cpu" and capabilities.gpu
+        dtype = "bfloat16" if gpu or capabilities.bfloat16 else "float32"
     # The settings refuse what only the native backend can do.
     config = replace(config, backend="reference", dtype=dtype)
     plain = plain_dtype(dtype)
@@ -95,13 +94,17 @@ def choose(
     return config, plain
 
 
-def second_best(config: EngineConfig, facts: Facts) -> str | None:
+def second_best(config: EngineConfig, capabilities: Capabilities) -> str | None:
     """What to install so that these settings compute faster here; None where nothing is missing."""
     if config.backend != "auto" or config.device == "cuda":
         return None
-    if facts.gpu and config.device == "auto":
-        return None if facts.torch else f"the GPU needs PyTorch, so a CPU computes: {INSTALL_TORCH}"
-    if facts.library:
+    if capabilities.gpu and config.device == "auto":
+        return (
+            None
+            if capabilities.torch
+            else f"the GPU needs PyTorch, so a CPU computes: {INSTALL_TORCH}"
+        )
+    if capabilities.library:
         return None
     return (
         "the native kernels are not built, so PyTorch computes, several times slower: "
@@ -121,19 +124,24 @@ def cannot_compute(config: EngineConfig) -> InvalidRequest:
     )
 
 
-def kv_cache_of(asked: KVCacheDtype, form: WeightFormat) -> KVCacheDtype:
+def kv_cache_of(asked: KVCacheDtype, weights: WeightFormat) -> KVCacheDtype:
     """The KV cache's format where nothing was measured: bfloat16, but for a model in float32."""
     if asked != "auto":
         return asked
-    return "float32" if form == "float32" else "bfloat16"
+    return "float32" if weights == "float32" else "bfloat16"
 
 
-def _native(config: EngineConfig, facts: Facts) -> bool:
+def _native(config: EngineConfig, capabilities: Capabilities) -> bool:
     if config.backend == "reference" or config.device == "cuda":
         return False
-    if config.backend == "auto" and config.device == "auto" and facts.gpu and facts.torch:
+    if (
+        config.backend == "auto"
+        and config.device == "auto"
+        and capabilities.gpu
+        and capabilities.torch
+    ):
         return False
-    if facts.library:
+    if capabilities.library:
         return True
     for name in ("backend", "dtype", "kv_cache_dtype", "isa", "pin_threads"):
         if config.needs_native(name):
@@ -145,15 +153,15 @@ def _native(config: EngineConfig, facts: Facts) -> bool:
     return False
 
 
-def _form(
-    config: EngineConfig, facts: Facts, verdict: QualityReport | None
+def _fastest(
+    config: EngineConfig, capabilities: Capabilities, report: QualityReport | None
 ) -> tuple[WeightFormat, KVCacheDtype]:
-    """What the settings say, and where they leave it open, the fastest that passes with them."""
-    for form, kv_cache in FASTEST:
-        wanted = config.dtype in ("auto", form) and config.kv_cache_dtype in ("auto", kv_cache)
-        if wanted and verdict is not None and verdict.passes(form, kv_cache):
-            return form, kv_cache
-    plain: WeightFormat = "bfloat16" if facts.bfloat16 else "float32"
+    """The formats that the settings name; where they name none, the fastest that pass."""
+    for weights, kv_cache in FASTEST:
+        wanted = config.dtype in ("auto", weights) and config.kv_cache_dtype in ("auto", kv_cache)
+        if wanted and report is not None and report.passes(weights, kv_cache):
+            return weights, kv_cache
+    plain: WeightFormat = "bfloat16" if capabilities.bfloat16 else "float32"
     # float16 was refused with the backend.
-    form = plain if config.dtype == "auto" else cast(WeightFormat, config.dtype)
-    return form, kv_cache_of(config.kv_cache_dtype, form)
+    weights = plain if config.dtype == "auto" else cast(WeightFormat, config.dtype)
+    return weights, kv_cache_of(config.kv_cache_dtype, weights)

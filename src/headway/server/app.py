@@ -1,4 +1,4 @@
-"""The ASGI application: routes, what every request passes, and how errors are told."""
+"""The ASGI application: routes, middleware, and what becomes of errors."""
 
 from __future__ import annotations
 
@@ -11,38 +11,39 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from headway.config import ServerConfig
 from headway.errors import HeadwayError
-from headway.server.backend import Backend
+from headway.llm import AsyncLLM
+from headway.server.admission import ServerState
 from headway.server.endpoints import ENDPOINTS
 from headway.server.errors import error_response, on_http_error, status_of
-from headway.server.house import House
 from headway.server.logs import line, log
 from headway.server.metrics import Metrics
-from headway.server.middleware import REQUEST_ID, Keys, RequestIds
-from headway.server.openapi import describe
+from headway.server.middleware import REQUEST_ID, ApiKeyMiddleware, RequestIdMiddleware
+from headway.server.openapi import Endpoint, SendingHandler, describe
 
 
-def create_app(llm: Backend, config: ServerConfig, *, model_name: str) -> Starlette:
+def create_app(llm: AsyncLLM, config: ServerConfig, *, model_name: str) -> Starlette:
     """The application over a model that is ready."""
-    house = build_house(config, model_name=model_name)
-    app = build_app(house)
-    admit_engine(app, llm)
+    app = build_app(build_state(config, model_name=model_name))
+    attach_engine(app, llm)
     return app
 
 
-def build_house(config: ServerConfig, *, model_name: str) -> House:
-    return House(config, config.served_model_name or (model_name,))
+def build_state(config: ServerConfig, *, model_name: str) -> ServerState:
+    """The state of a server that has no engine yet."""
+    return ServerState(config, config.served_model_name or (model_name,))
 
 
-def build_app(house: House) -> Starlette:
-    """The application over a house whose doors may still be closed: it answers 503 till then."""
-    metrics = Metrics(house.names[0])
-    house.observers.append(metrics)
+def build_app(state: ServerState) -> Starlette:
+    """The application over a server that may still be starting: it answers 503 till then."""
+    metrics = Metrics(state.names[0])
+    state.observers.append(metrics)
     app = Starlette(
-        routes=[Route(e.path, e.handler, methods=[e.method]) for e in ENDPOINTS],
-        middleware=_middleware(house.config),
+        routes=[_route(endpoint) for endpoint in ENDPOINTS],
+        middleware=_middleware(state.config),
         exception_handlers={
             HeadwayError: _on_headway_error,
             HTTPException: on_http_error,
@@ -50,20 +51,37 @@ def build_app(house: House) -> Starlette:
         },
     )
     app.router.redirect_slashes = False
-    app.state.house = house
+    app.state.server = state
     app.state.metrics = metrics
     app.state.openapi = describe(ENDPOINTS)
     return app
 
 
-def admit_engine(app: Starlette, llm: Backend) -> None:
-    """The engine is up: open the doors and let the metrics hear it."""
+def attach_engine(app: Starlette, llm: AsyncLLM) -> None:
+    """The engine is up: accept requests, and let the metrics listen to it."""
     app.state.metrics.attach(llm.client)
-    app.state.house.open(llm)
+    app.state.server.open(llm)
+
+
+def _route(endpoint: Endpoint) -> Route:
+    if endpoint.sender is not None:
+        return Route(endpoint.path, _SenderApp(endpoint.sender), methods=[endpoint.method])
+    assert endpoint.handler is not None, "an endpoint has one of the two"
+    return Route(endpoint.path, endpoint.handler, methods=[endpoint.method])
+
+
+class _SenderApp:
+    """A handler that sends its response itself, as an ASGI application."""
+
+    def __init__(self, handler: SendingHandler) -> None:
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._handler(Request(scope, receive), send)
 
 
 def _middleware(config: ServerConfig) -> list[Middleware]:
-    layers = [Middleware(RequestIds)]
+    layers = [Middleware(RequestIdMiddleware)]
     if config.allowed_origins:
         # Outside the keys: browsers ask for permission without sending one.
         layers.append(
@@ -76,7 +94,7 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
             )
         )
     if config.api_key:
-        layers.append(Middleware(Keys, keys=config.api_key))
+        layers.append(Middleware(ApiKeyMiddleware, keys=config.api_key))
     return layers
 
 
@@ -98,7 +116,7 @@ async def _on_headway_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
-    """A fault of ours; Starlette raises it again after this answer, and uvicorn logs where."""
+    """A bug; Starlette raises it again after this answer, and uvicorn logs the traceback."""
     request_id = request.scope.get(REQUEST_ID)
     log.error(line("error", request_id=request_id, reason=f"{type(error).__name__}: {error}"))
     answer = error_response(error)

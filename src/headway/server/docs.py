@@ -1,4 +1,4 @@
-"""`GET /docs` and `/openapi.json`: what the server takes and gives, for people and for machines.
+"""`GET /docs` and `/openapi.json`: what every endpoint takes and returns, for people and machines.
 
 The page is made from the OpenAPI description and needs nothing from anywhere else: no script, no
 font, no other host. It reads on a phone and on a desk, in light and in dark.
@@ -12,7 +12,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headway.server.replies import json_response
+from headway.server.admission import ServerState
+from headway.server.body import json_response
 
 STYLE = """
 :root{color-scheme:light dark;--soft:color-mix(in srgb,currentColor 12%,transparent)}
@@ -36,8 +37,8 @@ async def openapi_json(request: Request) -> Response:
 
 
 async def docs(request: Request) -> Response:
-    names = request.app.state.house.names
-    return Response(page(request.app.state.openapi, names[0]), 200, HEADERS, "text/html")
+    state: ServerState = request.app.state.server
+    return Response(page(request.app.state.openapi, state.names[0]), 200, HEADERS, "text/html")
 
 
 def page(description: dict[str, Any], model: str) -> str:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from headway.server.chat import ChatCompletion, chat_completions
-from headway.server.completions import Completion, completions
 from headway.server.docs import docs, openapi_json
-from headway.server.endpoint import Endpoint
-from headway.server.models import Model, ModelList, get_model, list_models
-from headway.server.schema import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody
-from headway.server.state import Load, Status, Version, health, load, metrics, ready, version
-from headway.server.tokens import Detokenized, Tokenized, detokenize, tokenize
+from headway.server.openai.chat import ChatCompletion, chat_completions
+from headway.server.openai.completions import Completion, completions
+from headway.server.openai.schema import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody
+from headway.server.openapi import Endpoint
+from headway.server.system.models import ModelCard, ModelList, get_model, list_models
+from headway.server.system.state import (
+    HealthStatus,
+    ServerLoad,
+    VersionInfo,
+    health,
+    load,
+    metrics,
+    ready,
+    version,
+)
+from headway.server.system.tokens import (
+    DetokenizeResult,
+    TokenizeResult,
+    detokenize,
+    tokenize,
+)
 
 ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/v1/chat/completions",
-        handler=chat_completions,
+        sender=chat_completions,
         summary="Answer a conversation, whole or as a stream of events.",
         takes=ChatBody,
         gives=ChatCompletion,
@@ -23,7 +37,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/v1/completions",
-        handler=completions,
+        sender=completions,
         summary="Continue texts or token ids, whole or as a stream of events.",
         takes=CompletionBody,
         gives=Completion,
@@ -40,7 +54,7 @@ ENDPOINTS = (
         path="/v1/models/{model:path}",
         handler=get_model,
         summary="One of them.",
-        gives=Model,
+        gives=ModelCard,
     ),
     Endpoint(
         method="POST",
@@ -48,7 +62,7 @@ ENDPOINTS = (
         handler=tokenize,
         summary="Token ids of a text or a conversation.",
         takes=TokenizeBody,
-        gives=Tokenized,
+        gives=TokenizeResult,
     ),
     Endpoint(
         method="POST",
@@ -56,31 +70,35 @@ ENDPOINTS = (
         handler=detokenize,
         summary="The text of token ids.",
         takes=DetokenizeBody,
-        gives=Detokenized,
+        gives=DetokenizeResult,
     ),
     Endpoint(
         method="GET",
         path="/health",
         handler=health,
         summary="200 while the engine runs or is being restarted, 503 otherwise.",
-        gives=Status,
+        gives=HealthStatus,
     ),
     Endpoint(
         method="GET",
         path="/ready",
         handler=ready,
         summary="200 while new requests are served, 503 while starting or draining.",
-        gives=Status,
+        gives=HealthStatus,
     ),
     Endpoint(
         method="GET",
         path="/load",
         handler=load,
-        summary="How many requests are in the house.",
-        gives=Load,
+        summary="How many requests are in flight.",
+        gives=ServerLoad,
     ),
     Endpoint(
-        method="GET", path="/version", handler=version, summary="Headway's version.", gives=Version
+        method="GET",
+        path="/version",
+        handler=version,
+        summary="Headway's version.",
+        gives=VersionInfo,
     ),
     Endpoint(
         method="GET",

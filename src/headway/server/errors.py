@@ -1,6 +1,6 @@
-"""What a client is told when something is wrong: status, and `{"error": {...}}` in OpenAI's shape.
+"""What a client gets when something is wrong: a status, and `{"error": {...}}` in OpenAI's shape.
 
-One table maps the package's errors to statuses. A fault of our own is told as such without its
+One table maps the package's errors to statuses. A bug is reported as such without its
 details, which go to the log. This module sends nothing.
 """
 
@@ -23,7 +23,7 @@ from headway.errors import (
 )
 
 RETRY_AFTER = 5
-"""Seconds after which a client may try again while the server starts or leaves."""
+"""Seconds after which a client may try again while the server starts or shuts down."""
 
 KINDS = {
     400: ("invalid_request_error", None),

@@ -1,8 +1,8 @@
 """Prometheus metrics under vLLM's names, fed by subscription alone.
 
-Two sources speak to `Metrics`: the engine client after every message (tokens, times, step counts),
-and the house when a request arrives, leaves or is refused. Nothing on a request's way waits for
-it. Continuations are counted one by one, as the engine serves them: n = 2 is two requests here.
+Two sources report to `Metrics`: the engine client after every message (tokens, times, step counts),
+and admission when a request starts, finishes or is refused; no request waits for it.
+Continuations are counted one by one, as the engine serves them: n = 2 is two requests here.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
+from headway.client import EngineHandle
 from headway.clock import Clock, MonotonicClock
-from headway.server.backend import Client
+from headway.llm import GenerationRequest
 from headway.types import TokenEvent
 from headway.wire import EngineStats
 
@@ -26,11 +27,11 @@ TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50
 
 GAUGES = {
     "vllm:num_requests_running": "Sequences in the running batch.",
-    "vllm:num_requests_waiting": "Requests that wait for a place in the batch.",
+    "vllm:num_requests_waiting": "Requests waiting to be scheduled.",
     "vllm:kv_cache_usage_perc": "Share of the KV blocks in use, from 0 to 1.",
-    "headway:idle_slot_ratio": "Share of the last step's slots that the policy held but left idle.",
-    "headway:percent_of_limit": "Time of the last steps at the machine's limits, over what they "
-    "took, in percent; 0 where the limits are not known.",
+    "headway:idle_slot_ratio": "Share of the last step's batch slots that the policy left idle.",
+    "headway:percent_of_limit": "Time of the last steps at the machine's peak rates, over what "
+    "they took, in percent; 0 where those are not known.",
 }
 COUNTERS = {
     "vllm:prompt_tokens": "Prompt tokens of requests that produced a first token.",
@@ -40,7 +41,7 @@ COUNTERS = {
     "vllm:prefix_cache_queries": "Prompt tokens looked up in the prefix cache.",
     "vllm:prefix_cache_hits": "Prompt tokens found in the prefix cache.",
     "headway:engine_busy_seconds": "Time that the engine spent on steps.",
-    "headway:engine_ideal_seconds": "What these steps take at the machine's limits.",
+    "headway:engine_ideal_seconds": "Time that these steps would take at the machine's peak rates.",
     "headway:engine_restarts": "Starts of a new engine process after one was lost.",
 }
 HISTOGRAMS = {
@@ -74,8 +75,8 @@ TOTALS = {
 
 
 @dataclass(slots=True, kw_only=True)
-class _Life:
-    """Times (monotonic seconds) and counts of one continuation that is in the house."""
+class _RequestTimes:
+    """Times (monotonic seconds) and counts of one continuation in flight."""
 
     arrival: float
     prompt_tokens: int
@@ -111,59 +112,56 @@ class Metrics:
         }
         self._success = Counter(
             "vllm:request_success",
-            "Requests that ended, by how.",
+            "Requests that finished, by finish reason.",
             (*names, "finished_reason"),
             registry=where,
         )
         self._rejections = Counter(
             "vllm:admission_rejections",
-            "Requests that were turned away, by why.",
+            "Requests refused at admission, by reason.",
             (*names, "reason"),
             registry=where,
         )
-        self._lives: dict[str, _Life] = {}
-        self._requests: dict[str, tuple[str, ...]] = {}
+        self._times: dict[str, _RequestTimes] = {}
         self._stats = EngineStats()
         self._recent: deque[EngineStats] = deque(maxlen=RECENT_STEPS + 1)
-        self._client: Client | None = None
+        self._client: EngineHandle | None = None
         self._restarts = 0
 
-    def attach(self, client: Client) -> None:
+    def attach(self, client: EngineHandle) -> None:
         """Listen to an engine from now on."""
         self._client = client
         self._stats = client.stats
         client.subscribe(self.on_engine)
 
-    def arrived(
-        self, request_id: str, engine_ids: Sequence[tuple[str, int]], *, n: int, max_tokens: int
-    ) -> None:
-        """A request was admitted; `engine_ids` are its continuations with their prompt lengths."""
+    def started(self, request: GenerationRequest) -> None:
+        """A request goes to the engine, as so many requests as it has continuations."""
         now = self._clock.now()
-        self._requests[request_id] = tuple(name for name, _ in engine_ids)
-        for name, prompt_tokens in engine_ids:
-            self._lives[name] = _Life(arrival=now, prompt_tokens=prompt_tokens)
-            self._histograms["vllm:request_prompt_tokens"].observe(prompt_tokens)
-            self._histograms["vllm:request_params_max_tokens"].observe(max_tokens)
-        self._histograms["vllm:request_params_n"].observe(n)
+        for each in request.requests:
+            tokens = len(each.prompt)
+            self._times[each.id] = _RequestTimes(arrival=now, prompt_tokens=tokens)
+            self._histograms["vllm:request_prompt_tokens"].observe(tokens)
+            self._histograms["vllm:request_params_max_tokens"].observe(request.max_tokens)
+        self._histograms["vllm:request_params_n"].observe(request.params.n)
 
     def refused(self, reason: str) -> None:
         self._rejections.labels(self._model, reason).inc()
 
-    def left(self, request_id: str, reasons: Sequence[str]) -> None:
+    def finished(self, request: GenerationRequest, reasons: Sequence[str]) -> None:
         """The request is over; `reasons` say how each continuation ended."""
         now = self._clock.now()
-        for name, reason in zip(self._requests.pop(request_id, ()), reasons, strict=True):
-            life = self._lives.pop(name)
+        for each, reason in zip(request.requests, reasons, strict=True):
+            times = self._times.pop(each.id)
             self._success.labels(self._model, reason).inc()
-            self._histograms["vllm:e2e_request_latency_seconds"].observe(now - life.arrival)
-            self._observe_end(life)
+            self._histograms["vllm:e2e_request_latency_seconds"].observe(now - times.arrival)
+            self._observe_end(times)
 
     def on_engine(self, events: Sequence[TokenEvent], stats: EngineStats, now: float) -> None:
-        """The engine's news; see `EngineClient.subscribe`."""
+        """What a step gave; see `EngineHandle.subscribe`."""
         for event in events:
-            life = self._lives.get(event.id)
-            if life is not None:
-                self._observe_tokens(life, event, now)
+            times = self._times.get(event.id)
+            if times is not None:
+                self._observe_tokens(times, event, now)
         self._observe_step(stats)
 
     def render(self) -> bytes:
@@ -174,40 +172,40 @@ class Metrics:
             self._restarts = restarts
         return generate_latest(self.registry)
 
-    def _observe_tokens(self, life: _Life, event: TokenEvent, now: float) -> None:
-        if life.scheduled is None and event.scheduled_at is not None:
-            life.scheduled = event.scheduled_at
-            waited = max(0.0, event.scheduled_at - life.arrival)
+    def _observe_tokens(self, times: _RequestTimes, event: TokenEvent, now: float) -> None:
+        if times.scheduled is None and event.scheduled_at is not None:
+            times.scheduled = event.scheduled_at
+            waited = max(0.0, event.scheduled_at - times.arrival)
             self._histograms["vllm:request_queue_time_seconds"].observe(waited)
             self._counters["vllm:prompt_tokens_cached"].inc(event.cached_tokens)
         if not event.tokens:
             return
         self._counters["vllm:generation_tokens"].inc(len(event.tokens))
-        life.tokens += len(event.tokens)
-        if life.last is None:
-            self._counters["vllm:prompt_tokens"].inc(life.prompt_tokens)
-            self._histograms["vllm:time_to_first_token_seconds"].observe(now - life.arrival)
-            life.first = now
+        times.tokens += len(event.tokens)
+        if times.last is None:
+            self._counters["vllm:prompt_tokens"].inc(times.prompt_tokens)
+            self._histograms["vllm:time_to_first_token_seconds"].observe(now - times.arrival)
+            times.first = now
         else:
-            self._histograms["vllm:inter_token_latency_seconds"].observe(now - life.last)
-        life.last = now
+            self._histograms["vllm:inter_token_latency_seconds"].observe(now - times.last)
+        times.last = now
 
-    def _observe_end(self, life: _Life) -> None:
-        self._histograms["vllm:request_generation_tokens"].observe(life.tokens)
-        if life.first is None or life.last is None:
+    def _observe_end(self, times: _RequestTimes) -> None:
+        self._histograms["vllm:request_generation_tokens"].observe(times.tokens)
+        if times.first is None or times.last is None:
             return
-        decode = life.last - life.first
+        decode = times.last - times.first
         self._histograms["vllm:request_decode_time_seconds"].observe(decode)
-        if life.tokens > 1:
+        if times.tokens > 1:
             self._histograms["vllm:request_time_per_output_token_seconds"].observe(
-                decode / (life.tokens - 1)
+                decode / (times.tokens - 1)
             )
-        if life.scheduled is not None:
+        if times.scheduled is not None:
             self._histograms["vllm:request_prefill_time_seconds"].observe(
-                max(0.0, life.first - life.scheduled)
+                max(0.0, times.first - times.scheduled)
             )
             self._histograms["vllm:request_inference_time_seconds"].observe(
-                max(0.0, life.last - life.scheduled)
+                max(0.0, times.last - times.scheduled)
             )
 
     def _observe_step(self, stats: EngineStats) -> None:

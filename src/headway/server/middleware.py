@@ -20,10 +20,10 @@ REQUEST_ID = "headway.request_id"
 """Key in the ASGI scope."""
 PROTECTED = ("/v1", "/tokenize", "/detokenize")
 
-_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
-class RequestIds:
+class RequestIdMiddleware:
     """Takes the client's `X-Request-Id`, or makes one up, and returns it with the answer.
 
     An id of odd characters or length is replaced: it goes to logs and back into a header.
@@ -37,7 +37,7 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if _PLAIN_ID.fullmatch(given) else uuid.uuid4().hex
         scope[REQUEST_ID] = request_id
         header = (b"x-request-id", request_id.encode())
 
@@ -49,7 +49,7 @@ class RequestIds:
         await self._app(scope, receive, send_with_id)
 
 
-class Keys:
+class ApiKeyMiddleware:
     """Asks for one of the keys as a bearer token, on paths that generate or tokenize.
 
     Every key is compared, in time that does not depend on what was given.
@@ -60,7 +60,7 @@ class Keys:
         self._digests = [_digest(key) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._admits(scope):
+        if scope["type"] != "http" or self._authorized(scope):
             await self._app(scope, receive, send)
             return
         refusal = plain_error(
@@ -68,7 +68,7 @@ class Keys:
         )
         await refusal(scope, receive, send)
 
-    def _admits(self, scope: Scope) -> bool:
+    def _authorized(self, scope: Scope) -> bool:
         path = scope["path"]
         if not any(path == start or path.startswith(start + "/") for start in PROTECTED):
             return True

@@ -1,14 +1,17 @@
-"""An OpenAPI description of the endpoints, generated from the types that decode and encode them."""
+"""What an endpoint is, and an OpenAPI description of all, made from the types of their bodies."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Send
 
 from headway import __version__
-from headway.server.endpoint import Endpoint
 from headway.server.errors import ErrorBody
 
 REFERENCE = "#/components/schemas/{name}"
@@ -19,8 +22,32 @@ STATUSES = {
     413: "The body is too large.",
     415: "The body is not JSON.",
     429: "The queue is full; `Retry-After` says when to try again.",
-    503: "The server starts, drains or could not give the request a turn in time.",
+    503: "The server starts or drains, or no token came within the queue timeout.",
 }
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+"""Returns its response."""
+SendingHandler = Callable[[Request, Send], Awaitable[None]]
+"""Sends its response itself, piece by piece, and returns once it is sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One path of the server. It has a `handler`, or, where it generates, a `sender`.
+
+    `takes` and `gives` are the types of the JSON body and answer, None where there is none;
+    `media_type` is that of an answer that is not JSON.
+    """
+
+    method: str
+    path: str
+    handler: Handler | None = None
+    sender: SendingHandler | None = None
+    summary: str
+    takes: type | None = None
+    gives: type | None = None
+    media_type: str = "application/json"
 
 
 def describe(endpoints: Sequence[Endpoint]) -> dict[str, Any]:

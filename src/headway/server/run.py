@@ -1,8 +1,8 @@
 """Runs the server: socket, engine, signals, and an end that loses nothing.
 
 The socket listens before the engine is up, so that an occupied port shows at once and early
-clients get a 503. SIGTERM drains: newcomers get 503 on the open socket, who is in finishes within
-`shutdown_timeout`. SIGINT, or a second signal, ends everything at once, and clients are told.
+clients get a 503. SIGTERM drains: new requests get 503 on the open socket, those in flight finish
+within `shutdown_timeout`. SIGINT, or a second signal, ends all at once, and clients are told.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from starlette.applications import Starlette
 from headway.config import EngineConfig, ServerConfig
 from headway.errors import HeadwayError, InvalidRequest
 from headway.llm import AsyncLLM
-from headway.server.app import admit_engine, build_app, build_house
-from headway.server.backend import Backend
-from headway.server.house import House
+from headway.server.admission import ServerState
+from headway.server.app import attach_engine, build_app, build_state
 from headway.server.logs import line, log
 from headway.server.protocol import HEAD_SECONDS, HeadwayProtocol
 from headway.text import ChatTemplate
@@ -35,7 +34,7 @@ FORCED_FLUSH_SECONDS = 1
 POLL_SECONDS = 0.5
 BACKLOG = 2048
 
-Opener = Callable[[], Awaitable[Backend]]
+StartEngine = Callable[[], Awaitable[AsyncLLM]]
 
 
 class _Server(uvicorn.Server):
@@ -46,20 +45,20 @@ class _Server(uvicorn.Server):
         yield
 
 
-class Stop:
-    """Who wants the server to end, and how soon. `code` is the exit code that this leads to."""
+class ShutdownRequest:
+    """Whether the server is to end, and how soon. `code` is the exit code that this leads to."""
 
     def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.at_once = asyncio.Event()
+        self.requested = asyncio.Event()
+        self.immediate = asyncio.Event()
         self.code = 0
 
     def on_signal(self, number: signal.Signals) -> None:
         log.info(line("signal", name=number.name))
-        if number == signal.SIGINT or self.asked.is_set():
+        if number == signal.SIGINT or self.requested.is_set():
             self.code = 128 + number
-            self.at_once.set()
-        self.asked.set()
+            self.immediate.set()
+        self.requested.set()
 
 
 async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> int:
@@ -68,56 +67,56 @@ async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -
     0 after SIGTERM, 128 + its number after SIGINT or a second signal, 1 when the engine failed for
     good. Raises `HeadwayError` where the address, the certificate or the model cannot be had.
     """
-    house = build_house(server_config, model_name=engine_config.model)
+    state = build_state(server_config, model_name=engine_config.model)
     template = _template(server_config.chat_template)
 
-    async def open_engine() -> Backend:
+    async def start_engine() -> AsyncLLM:
         llm = await AsyncLLM.start(engine_config)
         if template is not None:
             llm.chat_template = ChatTemplate(template, llm.tokenizer.config)
         return llm
 
-    return await serve(house, open_engine)
+    return await serve(state, start_engine)
 
 
-async def serve(house: House, open_engine: Opener) -> int:
-    """`run_server` over any backend."""
-    config = house.config
-    app = build_app(house)
+async def serve(state: ServerState, start_engine: StartEngine) -> int:
+    """`run_server` over any model that `start_engine` gives."""
+    config = state.config
+    app = build_app(state)
     server = make_server(app, tls=_tls(config))
     listener = listen(config)
-    stop = Stop()
-    with _signals(stop):
+    shutdown = ShutdownRequest()
+    with _signals(shutdown):
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         log.info(line("listening", url=_url(config, listener)))
-        backend: Backend | None = None
+        llm: AsyncLLM | None = None
         try:
-            backend = await _start(open_engine, stop)
-            if backend is not None:
-                admit_engine(app, backend)
-                await _serve_until_stopped(house, stop)
+            llm = await _start(start_engine, shutdown)
+            if llm is not None:
+                attach_engine(app, llm)
+                await _serve_until_stopped(state, shutdown)
         finally:
-            await _close(server, serving, house, stop)
-            if backend is not None:
-                await backend.close()
+            await _close(server, serving, state, shutdown)
+            if llm is not None:
+                await llm.close()
             if config.uds:
                 Path(config.uds).unlink(missing_ok=True)
-            log.info(line("stopped", code=stop.code))
-    return stop.code
+            log.info(line("stopped", code=shutdown.code))
+    return shutdown.code
 
 
-async def _start(open_engine: Opener, stop: Stop) -> Backend | None:
-    """The backend, or None where a signal came first."""
+async def _start(start_engine: StartEngine, shutdown: ShutdownRequest) -> AsyncLLM | None:
+    """The model, or None where a signal came first."""
     began = time.monotonic()
-    opening = asyncio.ensure_future(open_engine())
-    asked = asyncio.create_task(stop.asked.wait())
+    opening = asyncio.ensure_future(start_engine())
+    asked = asyncio.create_task(shutdown.requested.wait())
     try:
         await asyncio.wait((opening, asked), return_when=asyncio.FIRST_COMPLETED)
         if not opening.done():
             return None
-        backend = opening.result()
+        llm = opening.result()
         log.info(line("ready", seconds=time.monotonic() - began))
-        return backend
+        return llm
     finally:
         asked.cancel()
         if not opening.done():
@@ -126,32 +125,37 @@ async def _start(open_engine: Opener, stop: Stop) -> Backend | None:
                 await opening
 
 
-async def _serve_until_stopped(house: House, stop: Stop) -> None:
-    while not stop.asked.is_set():
+async def _serve_until_stopped(state: ServerState, shutdown: ShutdownRequest) -> None:
+    while not shutdown.requested.is_set():
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.asked.wait(), POLL_SECONDS)
-        if not house.alive:
+            await asyncio.wait_for(shutdown.requested.wait(), POLL_SECONDS)
+        if not state.alive:
             log.error(line("engine_failed"))
-            stop.code = 1
-            stop.at_once.set()
+            shutdown.code = 1
+            shutdown.immediate.set()
             return
-    house.drain()
-    if stop.at_once.is_set():
+    state.drain()
+    if shutdown.immediate.is_set():
         return
-    log.info(line("draining", requests=house.requests, seconds=house.config.shutdown_timeout))
-    await _first(house.until_empty(), stop.at_once.wait(), seconds=house.config.shutdown_timeout)
+    log.info(line("draining", requests=state.requests, seconds=state.config.shutdown_timeout))
+    await _first(
+        state.until_idle(), shutdown.immediate.wait(), seconds=state.config.shutdown_timeout
+    )
 
 
 async def _close(
-    server: uvicorn.Server, serving: asyncio.Task[None], house: House, stop: Stop
+    server: uvicorn.Server,
+    serving: asyncio.Task[None],
+    state: ServerState,
+    shutdown: ShutdownRequest,
 ) -> None:
-    """Send home who is left, hand over the last bytes, and end the HTTP server."""
-    house.drain()
-    if house.requests:
-        log.info(line("aborting", requests=house.requests))
-        house.evict_all()
-        await _first(house.until_empty(), seconds=FORCED_FLUSH_SECONDS)
-    forced = stop.at_once.is_set()
+    """Cancel what is still in flight, hand over the last bytes, and end the HTTP server."""
+    state.drain()
+    if state.requests:
+        log.info(line("aborting", requests=state.requests))
+        state.cancel_all()
+        await _first(state.until_idle(), seconds=FORCED_FLUSH_SECONDS)
+    forced = shutdown.immediate.is_set()
     server.config.timeout_graceful_shutdown = FORCED_FLUSH_SECONDS if forced else FLUSH_SECONDS
     server.should_exit = True
     await asyncio.wait((serving,))
@@ -170,11 +174,11 @@ async def _first(*waits: Awaitable[object], seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def _signals(stop: Stop) -> Iterator[None]:
+def _signals(shutdown: ShutdownRequest) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
     for number in numbers:
-        loop.add_signal_handler(number, stop.on_signal, number)
+        loop.add_signal_handler(number, shutdown.on_signal, number)
     try:
         yield
     finally:

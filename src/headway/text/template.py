@@ -1,7 +1,7 @@
 """Chat templates: a list of messages as the text of a prompt.
 
-Templates come with models, so they are programs of strangers: they run in Jinja's immutable
-sandbox, and what the sandbox leaves open is bounded here: loop turns, the size of every text they
+Templates come with models, so they are untrusted programs: they run in Jinja's immutable sandbox,
+and what the sandbox leaves open is bounded here: loop iterations, the size of every text they
 build, and the recursion of macros. The helpers are those that published templates call.
 """
 
@@ -27,13 +27,13 @@ from headway.types.model import TextConfig
 
 MAX_OUTPUT = 32 * 2**20
 """Characters of a prompt, and of any text that a template builds on its way."""
-MAX_TURNS = 1_000_000
-"""Loop turns of one rendering, all loops together."""
+MAX_ITERATIONS = 1_000_000
+"""Loop iterations of one rendering, all loops together."""
 MAX_WIDTH = 10_000
 """Largest number that a template may hand to a method, as widths and counts are."""
 
 _WIDE = re.compile(r"\d{5,}|%[^a-z%]*\*|\{[^}]*\{")
-_TURNS = "_headway_turns"
+_COUNTED = "_headway_counted"
 _CONCAT = "_headway_concat"
 _END = "\ue000end-of-final-message\ue001"
 
@@ -85,7 +85,7 @@ class ChatTemplate:
             "messages": shown,
             "tools": list(tools) if tools else None,
             "add_generation_prompt": add_generation_prompt,
-            _TURNS: _counter(),
+            _COUNTED: _counter(),
         }
         text = self._run(variables)
         if not continue_final_message:
@@ -153,7 +153,7 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
         for loop in list(tree.find_all(nodes.For)):
-            loop.iter = _call(_TURNS, [loop.iter], loop)
+            loop.iter = _call(_COUNTED, [loop.iter], loop)
         _replace_concat(tree)
         return tree
 
@@ -216,15 +216,15 @@ def _bounded(child: Any) -> Any:
 
 
 def _counter() -> Callable[[Iterable[Any]], Iterator[Any]]:
-    """A function that hands an iterable on, and counts the turns of all of them together."""
-    left = MAX_TURNS
+    """A function that hands an iterable on, and counts the iterations of all of them together."""
+    left = MAX_ITERATIONS
 
     def counted(items: Iterable[Any]) -> Iterator[Any]:
         nonlocal left
         for item in items:
             left -= 1
             if left < 0:
-                raise jinja2.TemplateRuntimeError(f"more than {MAX_TURNS:,} loop turns")
+                raise jinja2.TemplateRuntimeError(f"more than {MAX_ITERATIONS:,} loop iterations")
             yield item
 
     return counted

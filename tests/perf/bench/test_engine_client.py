@@ -16,7 +16,7 @@ from headway.perf.bench.run_load import run_load
 from headway.perf.workload.workload import WorkloadRequest
 from tests.client.fake_engine import COMMAND, POISON, STOPPER
 from tests.client.support import until
-from tests.llm.support import serve_fake, write_prepared
+from tests.llm.support import engine_client, serve_fake, write_prepared
 from tests.perf.bench.fakes import job, workload
 
 
@@ -49,7 +49,7 @@ def test_answers_have_the_lengths_that_jobs_ask_for(
                 assert record.latency is not None
                 assert 0 < record.ttft <= record.latency <= driven.duration
             assert target.heard == 42
-            assert llm.client.live == 0
+            assert engine_client(llm).live == 0
 
     asyncio.run(main())
 
@@ -118,7 +118,7 @@ def test_cancelling_frees_the_engine_and_closing_stops_listening(
             asked.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asked
-            assert llm.client.live == 0
+            assert engine_client(llm).live == 0
             again = await target.ask(job(1, 4), [5], id="c")
             assert sum(again.counts) == 4
             other = EngineLoadClient(llm)

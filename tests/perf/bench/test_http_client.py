@@ -64,7 +64,7 @@ def test_our_server_gives_answers_of_the_asked_lengths(server: Running, token_id
         assert target.heard == 210
 
     asyncio.run(main())
-    server.until_empty()
+    server.until_idle()
 
 
 def test_our_server_chats(server: Running) -> None:
@@ -78,17 +78,17 @@ def test_our_server_chats(server: Running) -> None:
         assert answer.prompt_tokens > 6
 
     asyncio.run(main())
-    server.until_empty()
+    server.until_idle()
 
 
-def test_a_full_house_refuses_and_a_closed_door_is_an_error() -> None:
+def test_a_full_server_refuses_and_a_closed_port_is_an_error() -> None:
     with serving(config=ServerConfig(port=0, max_num_queued_reqs=1)) as server:
         server.hold()
 
         async def main() -> None:
             target = HttpLoadClient(Address.parse(server.url), Asking(model="alphabet"))
             first = asyncio.create_task(target.ask(job(), letters(job()), id="a"))
-            await asyncio.to_thread(server.until, lambda: server.house.requests == 1)
+            await asyncio.to_thread(server.until, lambda: server.state.requests == 1)
             second = await target.ask(job(), letters(job()), id="b")
             assert second.outcome == "refused"
             assert second.error.startswith("429: ")
@@ -110,11 +110,11 @@ def test_cancelling_lets_the_server_go(server: Running) -> None:
     async def main() -> None:
         target = HttpLoadClient(Address.parse(server.url), Asking(model="alphabet"))
         under_way = asyncio.create_task(target.ask(job(), letters(job()), id="a"))
-        await asyncio.to_thread(server.until, lambda: server.house.requests == 1)
+        await asyncio.to_thread(server.until, lambda: server.state.requests == 1)
         under_way.cancel()
         with pytest.raises(asyncio.CancelledError):
             await under_way
-        await asyncio.to_thread(server.until, lambda: server.house.requests == 0)
+        await asyncio.to_thread(server.until, lambda: server.state.requests == 0)
 
     asyncio.run(main())
     server.go_on()

@@ -55,7 +55,7 @@ def test_a_server_is_loaded_with_what_the_workload_says(server: Running) -> None
     own = {tuple(vocabulary_tokens(each)) for each in jobs}
     assert [prompt in own for prompt, *_ in asked] == [False] * 5 + [True] * 6
     assert [len(prompt) for prompt, *_ in asked[:5]] == [3, 3, 4, 5, 6]
-    server.until_empty()
+    server.until_idle()
 
 
 def test_warm_ups_repeat_the_workload_at_once_with_other_prompts() -> None:

@@ -6,11 +6,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headway.server.house import House
-from headway.server.replies import json_response
+from headway.server.admission import ServerState
+from headway.server.body import json_response
 
 
-class Model(msgspec.Struct, frozen=True, kw_only=True):
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     object: str = "model"
     created: int
@@ -22,25 +22,25 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     object: str = "list"
-    data: list[Model]
+    data: list[ModelCard]
 
 
 async def list_models(request: Request) -> Response:
-    house: House = request.app.state.house
-    return json_response(ModelList(data=[_model(house, name) for name in house.names]))
+    state: ServerState = request.app.state.server
+    return json_response(ModelList(data=[_model(state, name) for name in state.names]))
 
 
 async def get_model(request: Request) -> Response:
-    house: House = request.app.state.house
+    state: ServerState = request.app.state.server
     name = request.path_params["model"]
-    house.check_model(name)
-    return json_response(_model(house, name))
+    state.check_model(name)
+    return json_response(_model(state, name))
 
 
-def _model(house: House, name: str) -> Model:
-    return Model(
+def _model(state: ServerState, name: str) -> ModelCard:
+    return ModelCard(
         id=name,
-        created=house.started,
-        root=house.names[0],
-        max_model_len=house.backend.max_model_len,
+        created=state.created,
+        root=state.names[0],
+        max_model_len=state.llm.max_model_len,
     )

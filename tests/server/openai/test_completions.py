@@ -87,6 +87,9 @@ def test_n_continuations_of_each_prompt_in_order(client: openai.OpenAI) -> None:
     assert answer.usage is not None
     assert answer.usage.completion_tokens == 12
     assert answer.usage.prompt_tokens == 4
+    # A prompt counts once, however many continuations it has.
+    assert answer.usage.prompt_tokens_details is not None
+    assert answer.usage.prompt_tokens_details.cached_tokens == 4
 
 
 def test_a_stream_of_several_prompts_numbers_its_choices(client: openai.OpenAI) -> None:
@@ -269,6 +272,14 @@ def test_errors_name_the_field(http: httpx.Client, body: dict[str, object], fiel
     assert answer.status_code == 400
     assert error["param"] == field
     assert error["type"] == "invalid_request_error"
+
+
+def test_of_a_field_given_twice_the_last_counts(http: httpx.Client) -> None:
+    body = b'{"prompt": "x", "max_tokens": 9, "max_tokens": 2}'
+    answer = http.post(
+        "/v1/completions", content=body, headers={"content-type": "application/json"}
+    )
+    assert answer.json()["choices"][0]["text"] == "ab"
 
 
 def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from headway.server.backend import Text
+from headway.text import Tokenizer
 from headway.types import TokenLogprobs
 
 LOWEST = -9999.0
-"""Stands for minus infinity, which JSON cannot say."""
+"""Stands for minus infinity, which JSON has no number for."""
 
 
 class CompletionLogprobs(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +49,12 @@ class PromptLogprob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def completion_logprobs(
-    positions: Iterable[TokenLogprobs], text: Text, *, top: int, offset: int, first: int | None
+    positions: Iterable[TokenLogprobs],
+    tokenizer: Tokenizer,
+    *,
+    top: int,
+    offset: int,
+    first: int | None,
 ) -> tuple[CompletionLogprobs, int]:
     """The lists, and the text offset after them. `first` is a token that nothing predicted.
 
@@ -60,15 +65,15 @@ def completion_logprobs(
     tops: list[dict[str, float] | None] = []
     offsets: list[int] = []
     if first is not None:
-        tokens.append(text.token_text(first))
+        tokens.append(tokenizer.token_text(first))
         chosen.append(None)
         tops.append(None)
         offsets.append(offset)
         offset += len(tokens[0])
     for position in positions:
-        token = text.token_text(position.token)
+        token = tokenizer.token_text(position.token)
         logprob = _finite(position.logprob)
-        likeliest = {text.token_text(t): _finite(p) for t, p in position.top[:top]}
+        likeliest = {tokenizer.token_text(t): _finite(p) for t, p in position.top[:top]}
         tokens.append(token)
         chosen.append(logprob)
         tops.append(likeliest | {token: logprob})
@@ -80,15 +85,17 @@ def completion_logprobs(
     return lists, offset
 
 
-def chat_logprobs(positions: Iterable[TokenLogprobs], text: Text, *, top: int) -> ChatLogprobs:
+def chat_logprobs(
+    positions: Iterable[TokenLogprobs], tokenizer: Tokenizer, *, top: int
+) -> ChatLogprobs:
     return ChatLogprobs(
         [
             ChatLogprob(
-                token=text.token_text(position.token),
+                token=tokenizer.token_text(position.token),
                 logprob=_finite(position.logprob),
-                bytes=list(text.token_bytes(position.token)),
+                bytes=list(tokenizer.token_bytes(position.token)),
                 top_logprobs=[
-                    TopLogprob(text.token_text(t), _finite(p), list(text.token_bytes(t)))
+                    TopLogprob(tokenizer.token_text(t), _finite(p), list(tokenizer.token_bytes(t)))
                     for t, p in position.top[:top]
                 ],
             )
@@ -98,21 +105,21 @@ def chat_logprobs(positions: Iterable[TokenLogprobs], text: Text, *, top: int) -
 
 
 def prompt_logprobs(
-    positions: Sequence[TokenLogprobs], text: Text, *, top: int
+    positions: Sequence[TokenLogprobs], tokenizer: Tokenizer, *, top: int
 ) -> list[dict[str, PromptLogprob] | None]:
     """One mapping per prompt token, from token id to its probability; null for the first."""
     listed: list[dict[str, PromptLogprob] | None] = [None]
     for position in positions:
         entry = {
             str(token): PromptLogprob(
-                logprob=_finite(logprob), rank=rank, decoded_token=text.token_text(token)
+                logprob=_finite(logprob), rank=rank, decoded_token=tokenizer.token_text(token)
             )
             for rank, (token, logprob) in enumerate(position.top[:top], start=1)
         }
         entry[str(position.token)] = PromptLogprob(
             logprob=_finite(position.logprob),
             rank=position.rank,
-            decoded_token=text.token_text(position.token),
+            decoded_token=tokenizer.token_text(position.token),
         )
         listed.append(entry)
     return listed

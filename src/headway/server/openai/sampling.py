@@ -1,13 +1,16 @@
 """From the fields of a request body to `SamplingParams`.
 
 Fields pass under their own names; absent and null ones leave the default. Where OpenAI's field has
-another name than the parameter it sets, errors are turned back to the name that the client used.
+another name than the parameter it sets, errors name the field that the client used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
 from headway.errors import InvalidRequest
-from headway.server.schema import ChatBody, CompletionBody, SamplingBody
+from headway.server.openai.schema import ChatBody, CompletionBody, SamplingBody
 from headway.types import SamplingParams
 
 SAME_NAME = (
@@ -79,6 +82,32 @@ def chat_params(body: ChatBody) -> SamplingParams:
     )
 
 
+def check_streaming(body: SamplingBody) -> None:
+    """Raises `InvalidRequest` for what streams cannot have, or what only streams can."""
+    if body.stream_options is not None and not body.stream:
+        raise InvalidRequest("stream_options needs stream: true", field="stream_options")
+    if body.stream and body.prompt_logprobs is not None:
+        raise InvalidRequest(
+            "prompt_logprobs is not available while streaming", field="prompt_logprobs"
+        )
+
+
+@contextmanager
+def field_aliases(names: Mapping[str, str]) -> Iterator[None]:
+    """Errors raised within the block name the fields that the client used.
+
+    `names` maps names of parameters to those of this body's fields, where the two differ.
+    """
+    try:
+        yield
+    except InvalidRequest as error:
+        alias = names.get(error.field or "")
+        if alias is None or error.field is None:
+            raise
+        message = error.message.replace(error.field, alias, 1)
+        raise type(error)(message, field=alias) from None
+
+
 def _params(
     body: SamplingBody, special: dict[str, int | None], names: dict[str, str]
 ) -> SamplingParams:
@@ -87,18 +116,8 @@ def _params(
     given |= {k: v for k, v in special.items() if v is not None or k == "max_tokens"}
     if body.logit_bias:
         given["logit_bias"] = _bias(body.logit_bias)
-    try:
+    with field_aliases(names):
         return SamplingParams(**given)  # type: ignore[arg-type]
-    except InvalidRequest as error:
-        raise renamed(error, names) from None
-
-
-def renamed(error: InvalidRequest, names: dict[str, str]) -> InvalidRequest:
-    """The error in the client's words; `names` maps parameter names to field names."""
-    field = names.get(error.field or "")
-    if field is None or error.field is None:
-        return error
-    return type(error)(error.message.replace(error.field, field, 1), field=field)
 
 
 def _bias(given: dict[str, float]) -> dict[int, float]:

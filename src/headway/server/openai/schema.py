@@ -8,6 +8,7 @@ types give `/openapi.json` and `/docs`. This module knows neither the engine nor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -22,11 +23,11 @@ Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 ShortText = Annotated[str, Meta(max_length=512)]
 
 
-class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StrictBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The base of every body: unknown fields are errors."""
 
 
-class StreamOptions(Strict, frozen=True, kw_only=True):
+class StreamOptions(StrictBody, frozen=True, kw_only=True):
     include_usage: Annotated[
         bool | None, Meta(description="Send a last chunk with the counts of tokens.")
     ] = None
@@ -35,11 +36,11 @@ class StreamOptions(Strict, frozen=True, kw_only=True):
     ] = None
 
 
-class TextFormat(Strict, frozen=True, kw_only=True):
+class TextFormat(StrictBody, frozen=True, kw_only=True):
     type: Literal["text"]
 
 
-class SamplingBody(Strict, frozen=True, kw_only=True):
+class SamplingBody(StrictBody, frozen=True, kw_only=True):
     """What completions and chat completions share."""
 
     model: Annotated[
@@ -111,13 +112,13 @@ class CompletionBody(SamplingBody, frozen=True, kw_only=True):
     suffix: None = None
 
 
-class TextPart(Strict, frozen=True, kw_only=True):
+class TextPart(StrictBody, frozen=True, kw_only=True):
     type: Literal["text"]
     text: str
 
 
-class Message(Strict, frozen=True, kw_only=True):
-    """One turn of a conversation. Null fields are those that an answer brings along."""
+class Message(StrictBody, frozen=True, kw_only=True, omit_defaults=True):
+    """One turn of a conversation. Fields that are only null come with an assistant's answer."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart]
@@ -128,6 +129,12 @@ class Message(Strict, frozen=True, kw_only=True):
     refusal: None = None
     audio: None = None
     annotations: None = None
+
+
+def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages as dictionaries of the fields that are given."""
+    plain: list[dict[str, Any]] = msgspec.to_builtins(messages)
+    return plain
 
 
 class ChatBody(SamplingBody, frozen=True, kw_only=True):
@@ -162,7 +169,7 @@ class ChatBody(SamplingBody, frozen=True, kw_only=True):
     function_call: None = None
 
 
-class TokenizeBody(Strict, frozen=True, kw_only=True):
+class TokenizeBody(StrictBody, frozen=True, kw_only=True):
     """`POST /tokenize`: a prompt, or messages as they would reach the model."""
 
     model: str | None = None
@@ -177,53 +184,8 @@ class TokenizeBody(Strict, frozen=True, kw_only=True):
     return_token_strs: bool | None = None
 
 
-class DetokenizeBody(Strict, frozen=True, kw_only=True):
+class DetokenizeBody(StrictBody, frozen=True, kw_only=True):
     """`POST /detokenize`."""
 
     model: str | None = None
     tokens: list[TokenId]
-
-
-NOT_SUPPORTED = frozenset(
-    (
-        "audio",
-        "beam_width",
-        "disable_parallel_tool_use",
-        "documents",
-        "extra_body",
-        "function_call",
-        "functions",
-        "guided_backend",
-        "guided_choice",
-        "guided_decoding_backend",
-        "guided_grammar",
-        "guided_json",
-        "guided_regex",
-        "guided_whitespace_pattern",
-        "kv_transfer_params",
-        "length_penalty",
-        "logits_processors",
-        "media_io_kwargs",
-        "metadata",
-        "mm_processor_kwargs",
-        "modalities",
-        "parallel_tool_calls",
-        "prediction",
-        "prompt_cache_key",
-        "prompt_embeds",
-        "reasoning",
-        "reasoning_effort",
-        "request_id",
-        "return_tokens_as_token_ids",
-        "safety_identifier",
-        "spaces_between_special_tokens",
-        "structural_tag",
-        "structured_outputs",
-        "thinking_token_budget",
-        "use_beam_search",
-        "verbosity",
-        "vllm_xargs",
-        "web_search_options",
-    )
-)
-"""Fields that other servers know and this one does not, so that the error can say which it is."""

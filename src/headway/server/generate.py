@@ -1,0 +1,168 @@
+"""Generates and answers one admitted request, whole or as a stream of events.
+
+The three things that must not be forgotten happen here: a client that disconnects has its request
+aborted, one that waits too long for a first token is told so, and an error after the first byte is
+sent as an event. The first byte waits for the first delta, so that errors before it have a status
+of their own. What the bytes look like is the `Formatter`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from starlette.requests import Request
+from starlette.types import Receive, Send
+
+from headway.client import EngineHandle
+from headway.errors import EngineError, HeadwayError, InvalidRequest, Unavailable
+from headway.llm import ChoiceCollector, Delta, GenerationRequest, RequestStream
+from headway.server.admission import RequestHandle, ServerState
+from headway.server.formatter import Formatter
+from headway.server.logs import line, log, log_end, log_received
+
+Headers = list[tuple[bytes, bytes]]
+
+EVENT_HEADERS: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+async def respond(
+    request: Request,
+    send: Send,
+    handle: RequestHandle,
+    generation: GenerationRequest,
+    formatter: Formatter,
+    *,
+    stream: bool,
+    user: str | None,
+) -> None:
+    """Run `generation` and send the answer; returns once the last byte is sent.
+
+    Errors before the first byte are raised and get a status of their own, later ones are sent as
+    the last event. Every request is logged as received, and as finished, failed or aborted; `user`
+    is for that log.
+    """
+    state: ServerState = request.app.state.server
+    usage = formatter.usage
+    response = _Response(send, stream=stream)
+    state.started(handle, generation)
+    log_received(request, generation, usage, stream=stream, user=user)
+    watcher = asyncio.create_task(_watch_disconnect(request.receive, handle))
+    error: Exception | None = None
+    try:
+        await _generate(state, handle, generation, formatter, response)
+        log_end("finished", handle, usage, finish=",".join(sorted(set(handle.finish_reasons))))
+    except asyncio.CancelledError:
+        if handle.cancel_reason is None:
+            raise
+        handle.uncancel()
+        log_end("aborted", handle, usage, reason=handle.cancel_reason)
+        if handle.cancel_reason == "shutdown":
+            error = Unavailable("the server stopped")
+    except Exception as caught:
+        error = caught
+        handle.fail()
+        reason = error.message if isinstance(error, HeadwayError) else type(error).__name__
+        log_end("failed", handle, usage, reason=reason)
+        if response.started and not isinstance(error, HeadwayError):
+            log.exception(line("error", id=handle.id))
+    finally:
+        watcher.cancel()
+    if error is not None:
+        if not response.started:
+            raise error
+        await response.send(formatter.error(error), more=False)
+
+
+async def _generate(
+    state: ServerState,
+    handle: RequestHandle,
+    generation: GenerationRequest,
+    formatter: Formatter,
+    response: _Response,
+) -> None:
+    """Hand every delta to the formatter, and send what it makes of them: events, or the whole.
+
+    However this ends, what still runs in the engine is aborted.
+    """
+    client = state.llm.client
+    restarts = client.restarts
+    choices = [ChoiceCollector() for _ in generation.requests]
+    deltas = state.llm.run(generation)
+    try:
+        delta = await _first(deltas, state)
+        handle.first_token_at = time.monotonic()
+        while delta is not None:
+            if delta.finish_reason == "error":
+                raise _engine_error(client, delta, restarts)
+            formatter.usage.add(delta)
+            if delta.finish_reason is not None:
+                handle.finish_reasons[delta.index] = delta.finish_reason
+            if not response.stream:
+                choices[delta.index].add(delta)
+            elif data := formatter.events(delta):
+                await response.send(data)
+            delta = await anext(deltas, None)
+    finally:
+        deltas.cancel()
+    last = formatter.end() if response.stream else formatter.body(choices)
+    await response.send(last, more=False)
+
+
+async def _first(deltas: RequestStream, state: ServerState) -> Delta | None:
+    """The first delta; raises `Unavailable` where none comes within `queue_timeout`."""
+    limit = state.config.queue_timeout
+    try:
+        async with asyncio.timeout(limit):
+            return await anext(deltas, None)
+    except TimeoutError:
+        state.refuse("queue_timeout")
+        raise Unavailable(f"no token came within the queue timeout of {limit:g} s") from None
+
+
+def _engine_error(client: EngineHandle, delta: Delta, restarts: int) -> HeadwayError:
+    """Why the engine gave up: what it never scheduled was refused on arrival.
+
+    `restarts` is the client's count from when the request began: a request that brought engines
+    down was not refused, though it may never have been scheduled either.
+    """
+    message = delta.error or "the engine could not finish the request"
+    if client.state not in ("ready", "restarting"):
+        return Unavailable(message)
+    refused = delta.scheduled_at is None and not delta.token_ids
+    if refused and client.restarts == restarts:
+        return InvalidRequest(message)
+    return EngineError(message)
+
+
+class _Response:
+    """The response as far as it is sent: nothing before its first bytes are there."""
+
+    def __init__(self, send: Send, *, stream: bool) -> None:
+        """`stream`: it is a stream of events, and not one JSON body."""
+        self.started = False
+        self.stream = stream
+        self._send = send
+
+    async def send(self, data: bytes, *, more: bool = True) -> None:
+        if not self.started:
+            self.started = True
+            headers = EVENT_HEADERS if self.stream else _json_headers(data)
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+def _json_headers(data: bytes) -> Headers:
+    length = (b"content-length", str(len(data)).encode())
+    return [(b"content-type", b"application/json"), length]
+
+
+async def _watch_disconnect(receive: Receive, handle: RequestHandle) -> None:
+    """Cancel the request when its client leaves. Its body has been read: nothing else comes."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    handle.cancel("disconnect")

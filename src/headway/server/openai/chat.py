@@ -1,0 +1,203 @@
+"""`POST /v1/chat/completions`: a conversation in, the next message out."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from starlette.requests import Request
+from starlette.types import Send
+
+from headway.llm import ChoiceCollector, Delta, GenerationRequest, message_text
+from headway.server.admission import ServerState
+from headway.server.body import read_body
+from headway.server.formatter import UsageCounter
+from headway.server.generate import respond
+from headway.server.openai.logprobs import (
+    ChatLogprobs,
+    PromptLogprob,
+    chat_logprobs,
+    prompt_logprobs,
+)
+from headway.server.openai.sampling import chat_params, check_streaming, field_aliases
+from headway.server.openai.schema import ChatBody, plain_messages
+from headway.server.openai.sse import EventEncoder, Usage, usage_of
+from headway.text import Tokenizer
+
+
+class ChatMessage(msgspec.Struct, kw_only=True):
+    role: str = "assistant"
+    content: str
+    refusal: None = None
+
+
+class ChatChoice(msgspec.Struct, kw_only=True):
+    index: int
+    message: ChatMessage
+    logprobs: ChatLogprobs | None = None
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+    token_ids: Sequence[int] | UnsetType = UNSET
+
+
+class ChatCompletion(msgspec.Struct, kw_only=True):
+    id: str
+    object: str = "chat.completion"
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    prompt_token_ids: Sequence[int] | UnsetType = UNSET
+    prompt_logprobs: list[dict[str, PromptLogprob] | None] | UnsetType = UNSET
+
+
+class MessageDelta(msgspec.Struct, kw_only=True):
+    role: str | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+
+
+class ChatChunkChoice(msgspec.Struct, kw_only=True):
+    index: int
+    delta: MessageDelta
+    logprobs: ChatLogprobs | None = None
+    finish_reason: str | None = None
+    stop_reason: int | str | UnsetType | None = UNSET
+    token_ids: Sequence[int] | UnsetType = UNSET
+
+
+async def chat_completions(request: Request, send: Send) -> None:
+    """Answer a conversation: admit, render and encode, generate."""
+    state: ServerState = request.app.state.server
+    body = await read_body(request, ChatBody, max_bytes=state.config.max_body_bytes)
+    state.check_model(body.model)
+    check_streaming(body)
+    params = chat_params(body)
+    with state.admit(f"chatcmpl-{uuid.uuid4().hex}", params.n) as handle:
+        llm = state.llm
+        with field_aliases({"prompt": "messages"}):
+            text = llm.render(
+                plain_messages(body.messages),
+                add_generation_prompt=body.add_generation_prompt,
+                continue_final_message=bool(body.continue_final_message),
+                variables=body.chat_template_kwargs,
+            )
+            prompt = await llm.encode(
+                text,
+                add_special_tokens=bool(body.add_special_tokens),
+                truncate_to=body.truncate_prompt_tokens,
+            )
+            generation = llm.resolve(
+                prompt,
+                params=params,
+                request_id=handle.id,
+                priority=body.priority or 0,
+                cache_salt=body.cache_salt or "",
+            )
+        formatter = ChatFormatter(generation, body, llm.tokenizer, state.names[0])
+        await respond(
+            request,
+            send,
+            handle,
+            generation,
+            formatter,
+            stream=bool(body.stream),
+            user=body.user,
+        )
+
+
+class ChatFormatter:
+    """Writes chat completions; see `headway.server.formatter.Formatter`."""
+
+    def __init__(
+        self, generation: GenerationRequest, body: ChatBody, tokenizer: Tokenizer, model: str
+    ) -> None:
+        last = body.messages[-1]
+        self.usage = UsageCounter(generation)
+        self._id = generation.id
+        self._created = int(time.time())
+        self._model = model
+        self._tokenizer = tokenizer
+        self._echo = ""
+        if body.echo and last.role == "assistant":
+            self._echo = message_text(plain_messages([last])[0]["content"])
+        self._top = (body.top_logprobs or 0) if body.logprobs else None
+        self._prompt_top = body.prompt_logprobs
+        self._prompt_ids = generation.prompts[0].token_ids if body.return_token_ids else None
+        self._begun: set[int] = set()
+        self._events = EventEncoder(
+            self.usage,
+            body.stream_options,
+            id=self._id,
+            kind="chat.completion.chunk",
+            created=self._created,
+            model=model,
+        )
+
+    def events(self, delta: Delta) -> bytes:
+        data = b""
+        if delta.index not in self._begun:
+            data = self._opening(delta.index)
+        scored = self._top is not None and delta.logprobs
+        if delta.text or scored or (self._prompt_ids is not None and delta.token_ids):
+            choice = ChatChunkChoice(index=delta.index, delta=MessageDelta(content=delta.text))
+            if self._top is not None:
+                choice.logprobs = chat_logprobs(delta.logprobs, self._tokenizer, top=self._top)
+            if self._prompt_ids is not None:
+                choice.token_ids = delta.token_ids
+            data += self._events.choice(choice)
+        if delta.finish_reason is not None:
+            last = ChatChunkChoice(
+                index=delta.index,
+                delta=MessageDelta(),
+                finish_reason=delta.finish_reason,
+                stop_reason=delta.stop_reason,
+            )
+            data += self._events.choice(last)
+        return data
+
+    def end(self) -> bytes:
+        return self._events.end()
+
+    def error(self, error: Exception) -> bytes:
+        return self._events.error(error)
+
+    def body(self, choices: Sequence[ChoiceCollector]) -> bytes:
+        completion = ChatCompletion(
+            id=self._id,
+            created=self._created,
+            model=self._model,
+            choices=[self._choice(index, choice) for index, choice in enumerate(choices)],
+            usage=usage_of(self.usage),
+        )
+        if self._prompt_ids is not None:
+            completion.prompt_token_ids = self._prompt_ids
+        if self._prompt_top is not None:
+            completion.prompt_logprobs = prompt_logprobs(
+                choices[0].prompt_logprobs, self._tokenizer, top=self._prompt_top
+            )
+        return msgspec.json.encode(completion)
+
+    def _opening(self, index: int) -> bytes:
+        """The event that names the role, with what echo shows."""
+        role = ChatChunkChoice(
+            index=index, delta=MessageDelta(role="assistant", content=self._echo)
+        )
+        prompt_ids = None if self._begun else self._prompt_ids
+        self._begun.add(index)
+        return self._events.choice(role, prompt_token_ids=prompt_ids)
+
+    def _choice(self, index: int, choice: ChoiceCollector) -> ChatChoice:
+        written = ChatChoice(
+            index=index,
+            message=ChatMessage(content=self._echo + choice.text),
+            finish_reason=choice.finish_reason,
+            stop_reason=choice.stop_reason,
+        )
+        if self._top is not None:
+            written.logprobs = chat_logprobs(choice.logprobs, self._tokenizer, top=self._top)
+        if self._prompt_ids is not None:
+            written.token_ids = choice.token_ids
+        return written

@@ -1,0 +1,232 @@
+"""`POST /v1/completions`: prompts in, continuations out, shaped as OpenAI's and vLLM's."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from starlette.requests import Request
+from starlette.types import Send
+
+from headway.errors import InvalidRequest
+from headway.llm import ChoiceCollector, Delta, GenerationRequest
+from headway.server.admission import ServerState
+from headway.server.body import read_body
+from headway.server.formatter import UsageCounter
+from headway.server.generate import respond
+from headway.server.openai.logprobs import (
+    CompletionLogprobs,
+    PromptLogprob,
+    completion_logprobs,
+    prompt_logprobs,
+)
+from headway.server.openai.sampling import check_streaming, completion_params
+from headway.server.openai.schema import CompletionBody
+from headway.server.openai.sse import EventEncoder, Usage, usage_of
+from headway.text import Tokenizer
+from headway.types import TokenLogprobs
+
+
+class CompletionChoice(msgspec.Struct, kw_only=True):
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None = None
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+    prompt_token_ids: Sequence[int] | UnsetType = UNSET
+    token_ids: Sequence[int] | UnsetType = UNSET
+    prompt_logprobs: list[dict[str, PromptLogprob] | None] | UnsetType = UNSET
+
+
+class Completion(msgspec.Struct, kw_only=True):
+    id: str
+    object: str = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage
+
+
+async def completions(request: Request, send: Send) -> None:
+    """Continue prompts: admit, encode, generate."""
+    state: ServerState = request.app.state.server
+    body = await read_body(request, CompletionBody, max_bytes=state.config.max_body_bytes)
+    state.check_model(body.model)
+    check_streaming(body)
+    if body.stream and body.echo and body.logprobs is not None:
+        raise InvalidRequest("echo with logprobs is not available while streaming", field="echo")
+    params = completion_params(body)
+    given = split_prompts(body.prompt)
+    with state.admit(f"cmpl-{uuid.uuid4().hex}", len(given) * params.n) as handle:
+        llm = state.llm
+        prompts = [
+            await llm.encode(
+                prompt,
+                add_special_tokens=body.add_special_tokens is not False,
+                truncate_to=body.truncate_prompt_tokens,
+            )
+            for prompt in given
+        ]
+        generation = llm.resolve(
+            *prompts,
+            params=params,
+            request_id=handle.id,
+            priority=body.priority or 0,
+            cache_salt=body.cache_salt or "",
+        )
+        formatter = CompletionFormatter(generation, body, llm.tokenizer, state.names[0])
+        await respond(
+            request,
+            send,
+            handle,
+            generation,
+            formatter,
+            stream=bool(body.stream),
+            user=body.user,
+        )
+
+
+def split_prompts(prompt: str | list[str | int | list[int]]) -> list[str | list[int]]:
+    """The prompts of a body: texts or token ids, in order."""
+    if isinstance(prompt, str):
+        return [prompt]
+    if not prompt:
+        raise InvalidRequest("prompt is empty", field="prompt")
+    if len({type(item) for item in prompt}) > 1:
+        raise InvalidRequest(
+            "prompt mixes texts, token ids and lists; give one kind", field="prompt"
+        )
+    ids = [item for item in prompt if isinstance(item, int)]
+    if ids:
+        return [ids]
+    prompts: list[str | list[int]] = [item for item in prompt if not isinstance(item, int)]
+    for position, item in enumerate(prompts):
+        if not item:
+            raise InvalidRequest("an empty prompt", field=f"prompt[{position}]")
+    return prompts
+
+
+@dataclass(slots=True)
+class _StreamedChoice:
+    """What a stream must remember of one choice."""
+
+    begun: bool = False
+    offset: int = 0
+    """Characters so far, for `text_offset`."""
+
+
+class CompletionFormatter:
+    """Writes completions; see `headway.server.formatter.Formatter`."""
+
+    def __init__(
+        self, generation: GenerationRequest, body: CompletionBody, tokenizer: Tokenizer, model: str
+    ) -> None:
+        self.usage = UsageCounter(generation)
+        self._generation = generation
+        self._created = int(time.time())
+        self._model = model
+        self._tokenizer = tokenizer
+        self._echo = bool(body.echo)
+        self._top = body.logprobs
+        self._prompt_top = body.prompt_logprobs
+        self._ids = bool(body.return_token_ids)
+        # Such a request scores its prompt; the one token that was generated is not shown.
+        self._hides_text = body.max_tokens == 0
+        self._streamed = [_StreamedChoice() for _ in generation.requests]
+        self._events = EventEncoder(
+            self.usage,
+            body.stream_options,
+            id=generation.id,
+            kind="text_completion",
+            created=self._created,
+            model=model,
+        )
+
+    def events(self, delta: Delta) -> bytes:
+        streamed = self._streamed[delta.index]
+        first, streamed.begun = not streamed.begun, True
+        text = "" if self._hides_text else delta.text
+        if first and self._echo:
+            text = self._echoed(delta.index) + text
+        data = b""
+        scored = self._top is not None and delta.logprobs
+        if text or scored or (self._ids and (first or delta.token_ids)):
+            choice = CompletionChoice(index=delta.index, text=text)
+            if self._top is not None:
+                choice.logprobs, streamed.offset = completion_logprobs(
+                    delta.logprobs,
+                    self._tokenizer,
+                    top=self._top,
+                    offset=streamed.offset,
+                    first=None,
+                )
+            if self._ids:
+                choice.token_ids = delta.token_ids
+                if first:
+                    choice.prompt_token_ids = self._generation.prompt_of(delta.index).token_ids
+            data = self._events.choice(choice)
+        if delta.finish_reason is not None:
+            last = CompletionChoice(
+                index=delta.index,
+                text="",
+                finish_reason=delta.finish_reason,
+                stop_reason=delta.stop_reason,
+            )
+            data += self._events.choice(last)
+        return data
+
+    def end(self) -> bytes:
+        return self._events.end()
+
+    def error(self, error: Exception) -> bytes:
+        return self._events.error(error)
+
+    def body(self, choices: Sequence[ChoiceCollector]) -> bytes:
+        return msgspec.json.encode(
+            Completion(
+                id=self._generation.id,
+                created=self._created,
+                model=self._model,
+                choices=[self._choice(index, choices) for index in range(len(choices))],
+                usage=usage_of(self.usage),
+            )
+        )
+
+    def _echoed(self, index: int) -> str:
+        """What echo shows of a prompt: the text as it was given, or the tokens as text."""
+        prompt = self._generation.prompt_of(index)
+        return self._tokenizer.decode(prompt.token_ids) if prompt.text is None else prompt.text
+
+    def _choice(self, index: int, choices: Sequence[ChoiceCollector]) -> CompletionChoice:
+        choice = choices[index]
+        tokens = self._generation.prompt_of(index).token_ids
+        text = "" if self._hides_text else choice.text
+        written = CompletionChoice(
+            index=index,
+            text=self._echoed(index) + text if self._echo else text,
+            finish_reason=choice.finish_reason,
+            stop_reason=choice.stop_reason,
+        )
+        # The engine computes the prompt's log probabilities once, with the first continuation.
+        over_prompt = choices[index - index % self._generation.params.n].prompt_logprobs
+        if self._top is not None:
+            positions: list[TokenLogprobs] = [] if self._hides_text else choice.logprobs
+            written.logprobs, _ = completion_logprobs(
+                over_prompt + positions if self._echo else positions,
+                self._tokenizer,
+                top=self._top,
+                offset=0,
+                first=tokens[0] if self._echo else None,
+            )
+        if self._prompt_top is not None:
+            written.prompt_logprobs = prompt_logprobs(
+                over_prompt, self._tokenizer, top=self._prompt_top
+            )
+        if self._ids:
+            written.prompt_token_ids = tokens
+            written.token_ids = choice.token_ids
+        return written

@@ -1,0 +1,1 @@
+"""The endpoints beside generating: models, health and load, tokens."""
