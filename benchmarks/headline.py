@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import workload
-from served import MODEL, Server, Stream, Work, about_this_machine, ask, percentile
+from headway.perf.records import percentile
+from served import MODEL, Server, Stream, Work, about_this_machine, ask
 
 BUDGET = 170.0  # seconds for everything, once the model is prepared
 SLOW = 12.0  # decoded tokens a second of one stream, below which the burst is cut

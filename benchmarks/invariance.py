@@ -19,10 +19,11 @@ from headway.clock import MonotonicClock
 from headway.config import DEFAULT_MODEL, EngineConfig
 from headway.engine.loop import Engine
 from headway.runner import build_runner
-from headway.scheduling import Idle, Scheduler
-from headway.scheduling.block_pool import BlockPool
-from headway.scheduling.policy import POLICIES, make_policy
+from headway.scheduling.build import build_scheduler
+from headway.scheduling.policy import POLICIES
+from headway.scheduling.stats import Idle
 from headway.types import Request, ResolvedSampling
+from headway.types.engine import PolicyConfig, SchedulerConfig
 
 
 def requests(count: int, vocabulary: int) -> list[Request]:
@@ -45,10 +46,13 @@ def requests(count: int, vocabulary: int) -> list[Request]:
 def generate(config: EngineConfig, folder: Path, asked: list[Request]) -> dict[str, list[int]]:
     """Tokens by request id, from an engine of its own, in which nothing is cached."""
     loaded = build_runner(config, folder)
-    scheduler = Scheduler(
-        policy=make_policy(config.policy),
-        pool=BlockPool(num_blocks=loaded.num_blocks, block_size=loaded.block_size),
-        limits=loaded.limits,
+    scheduler = build_scheduler(
+        SchedulerConfig(
+            policy=PolicyConfig(name=config.policy),
+            limits=loaded.limits,
+            num_blocks=loaded.num_blocks,
+            block_size=loaded.block_size,
+        )
     )
     engine = Engine(scheduler=scheduler, runner=loaded.runner, clock=MonotonicClock())
     tokens: dict[str, list[int]] = {request.id: [] for request in asked}

@@ -99,7 +99,7 @@ def main() -> None:
         )
         print(json.dumps(rows[-1], default=str))
     if given.out:
-        record = about_this_machine() | {"dtype": loaded.dtype, "rows": rows}
+        record = about_this_machine() | {"dtype": loaded.hardware.dtype, "rows": rows}
         given.out.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -24,10 +24,11 @@ from headway.perf.workload.lengths import parse_lengths
 from headway.perf.workload.synthetic import synthesize
 from headway.perf.workload.workload import Workload
 from headway.types import Limits
+from headway.types.engine import PolicyConfig, SchedulerConfig
 from served import about_this_machine
 
 PROMPT, MEAN = 512, 128
-SEATS = {32: 16, 128: 12, 512: 8, 1536: 4}
+SLOTS = {32: 16, 128: 12, 512: 8, 1536: 4}
 """By cap, as published."""
 BUDGET, BLOCK = 8704, 16
 """Tokens of KV cache: 16 sequences of 512 and 32."""
@@ -49,30 +50,30 @@ SYSTEMS = {
 }
 
 
-def padded(workload: Workload, seats: int) -> Workload:
+def padded(workload: Workload, slots: int) -> Workload:
     """Every row of a batch goes on until the batch's slowest ends."""
-    jobs = workload.jobs
-    batches = [jobs[first : first + seats] for first in range(0, len(jobs), seats)]
+    requests = workload.requests
+    batches = [requests[first : first + slots] for first in range(0, len(requests), slots)]
     return replace(
         workload,
-        jobs=tuple(
-            replace(job, output=max(other.output for other in batch))
+        requests=tuple(
+            replace(request, output=max(other.output for other in batch))
             for batch in batches
-            for job in batch
+            for request in batch
         ),
     )
 
 
 def run(system: System, cap: int, requests: int) -> dict[str, float]:
     workload = synthesize(
-        requests=requests,
+        num_requests=requests,
         prompt=parse_lengths(str(PROMPT)),
         output=parse_lengths(f"exponential:{MEAN}:{cap}"),
         arrivals=at_once,
         cap=cap,
         seed=0,
     )
-    seats = SEATS[cap]
+    slots = SLOTS[cap]
     paged = system.reservation == "on-demand"
     row = -(-(PROMPT + cap) // BLOCK)
     setup = Setup(
@@ -82,19 +83,21 @@ def run(system: System, cap: int, requests: int) -> dict[str, float]:
             dtype="bfloat16",
             kv_cache_dtype="bfloat16",
         ),
-        limits=Limits(
-            max_num_seqs=256 if paged else seats,
-            max_num_batched_tokens=2048,
-            max_num_partial_prefills=1,
-            max_model_len=PROMPT + cap,
+        scheduler=SchedulerConfig(
+            policy=PolicyConfig(name=system.policy),
+            limits=Limits(
+                max_num_seqs=256 if paged else slots,
+                max_num_batched_tokens=2048,
+                max_num_partial_prefills=1,
+                max_model_len=PROMPT + cap,
+            ),
+            num_blocks=BUDGET // BLOCK if paged else slots * row,
+            block_size=BLOCK,
+            prefix_caching=False,
+            reservation=system.reservation,
         ),
-        num_blocks=BUDGET // BLOCK if paged else seats * row,
-        block_size=BLOCK,
-        policy=system.policy,
-        prefix_caching=False,
-        kv_reservation=system.reservation,
     )
-    found = simulate(padded(workload, seats) if system.padded else workload, setup)
+    found = simulate(padded(workload, slots) if system.padded else workload, setup)
     summary = summarize(found.records, duration=found.duration, gaps=found.gaps)
     wanted = workload.prompt_tokens + workload.output_tokens
     (replica,) = found.replicas
@@ -112,7 +115,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     rows = []
-    for cap in SEATS:
+    for cap in SLOTS:
         base = 0.0
         for name, system in SYSTEMS.items():
             figures = run(system, cap, given.requests)

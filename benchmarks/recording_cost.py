@@ -21,17 +21,17 @@ from pathlib import Path
 
 from headway.clock import MonotonicClock
 from headway.config import EngineConfig
-from headway.engine.build import describe, engine_line, scheduler_for
+from headway.engine.build import describe, engine_line
 from headway.engine.loop import Engine, EngineObserver
 from headway.llm.weight_format import ready_model
 from headway.perf.workload.arrivals import at_once
 from headway.perf.workload.lengths import parse_lengths
 from headway.perf.workload.synthetic import synthesize
-from headway.perf.workload.tokens import vocabulary_tokens
-from headway.perf.workload.workload import WorkloadRequest
+from headway.perf.workload.workload import WorkloadRequest, vocabulary_tokens
 from headway.recording.file import RecordFile
 from headway.recording.recorder import Recorder
 from headway.runner import build_runner
+from headway.scheduling.build import build_scheduler
 from headway.types import Request, ResolvedSampling
 from served import about_this_machine
 
@@ -40,15 +40,15 @@ LOADS = {"burst": (64, "exponential:96:384", 64), "one stream": (4, "128", 1)}
 
 
 class Switch:
-    """A watch that can be turned off between requests, and whose time is taken."""
+    """An observer that can be turned off between requests, and whose time is measured."""
 
-    def __init__(self, watch: EngineObserver) -> None:
-        self._watch = watch
+    def __init__(self, observer: EngineObserver) -> None:
+        self._observer = observer
         self.on = True
         self.seconds = 0.0
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        inner = getattr(self._watch, name)
+        inner = getattr(self._observer, name)
 
         def timed(*args: object) -> None:
             began = time.perf_counter()
@@ -65,8 +65,9 @@ def _nothing(*_: object) -> None:
 def switched_engine(path: Path) -> tuple[Engine, Switch]:
     config, prepared = ready_model(EngineConfig())
     loaded = build_runner(config, prepared.folder)
-    scheduler = scheduler_for(config, loaded)
-    line = engine_line(config, describe(config, loaded))
+    info = describe(config, loaded)
+    scheduler = build_scheduler(info.scheduler)
+    line = engine_line(config, info)
     switch = Switch(Recorder(engine=line, leftover=scheduler.leftover, sink=RecordFile(path)))
     engine = Engine(scheduler=scheduler, runner=loaded.runner, clock=MonotonicClock(), watch=switch)
     gc.collect()
@@ -74,21 +75,21 @@ def switched_engine(path: Path) -> tuple[Engine, Switch]:
     return engine, switch
 
 
-def jobs_of(load: str, round_number: int) -> Sequence[WorkloadRequest]:
+def requests_of(load: str, round_number: int) -> Sequence[WorkloadRequest]:
     requests, output, _ = LOADS[load]
     return synthesize(
-        requests=requests,
+        num_requests=requests,
         prompt=parse_lengths("128"),
         output=parse_lengths(output),
         arrivals=at_once,
         seed=round_number,
-    ).jobs
+    ).requests
 
 
-def seconds_for(engine: Engine, jobs: Sequence[WorkloadRequest], at_a_time: int) -> float:
+def seconds_for(engine: Engine, requests: Sequence[WorkloadRequest], at_a_time: int) -> float:
     """Seconds until all are answered. With its own salt no call hits what an earlier one cached."""
     salt = f"{time.monotonic_ns():x}"
-    waiting = [_request(f"{salt}-{i}", job, salt) for i, job in enumerate(jobs)]
+    waiting = [_request(f"{salt}-{i}", request, salt) for i, request in enumerate(requests)]
     began, under_way = time.perf_counter(), 0
     while waiting or engine.has_work:
         while waiting and under_way < at_a_time:
@@ -100,9 +101,9 @@ def seconds_for(engine: Engine, jobs: Sequence[WorkloadRequest], at_a_time: int)
     return time.perf_counter() - began
 
 
-def _request(name: str, job: WorkloadRequest, salt: str) -> Request:
-    sampling = ResolvedSampling(max_tokens=job.output, seed=0)
-    prompt = tuple(vocabulary_tokens(job))
+def _request(name: str, request: WorkloadRequest, salt: str) -> Request:
+    sampling = ResolvedSampling(max_tokens=request.output, seed=0)
+    prompt = tuple(vocabulary_tokens(request))
     return Request(
         id=name, prompt=prompt, sampling=sampling, arrival=time.monotonic(), cache_salt=salt
     )
@@ -116,13 +117,13 @@ def main() -> None:
     runs: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         engine, switch = switched_engine(Path(folder) / "steps.jsonl")
-        seconds_for(engine, jobs_of("burst", -1), 64)
+        seconds_for(engine, requests_of("burst", -1), 64)
         for round_number in range(given.rounds):
             for load, (_, _, at_a_time) in LOADS.items():
                 run: dict[str, object] = {"round": round_number, "load": load}
                 for switch.on in (False, True) if round_number % 2 else (True, False):
                     switch.seconds = 0.0
-                    seconds = seconds_for(engine, jobs_of(load, round_number), at_a_time)
+                    seconds = seconds_for(engine, requests_of(load, round_number), at_a_time)
                     run["on" if switch.on else "off"] = seconds
                     if switch.on:
                         run["share"] = switch.seconds / seconds

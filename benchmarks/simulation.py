@@ -1,4 +1,4 @@
-"""Does the simulator foretell what this machine does? Fits on one workload, predicts others.
+"""Does the simulator predict what this machine does? Fits on one workload, predicts others.
 
 Each round probes a real engine (as `headway profile` does), and then runs workloads that the fit
 does not see: synthetic ones, a trace, and all policies on two more. One profile is fitted to the
@@ -43,7 +43,6 @@ from headway.recording.fitting import errors_on, fit_recording, fit_recordings
 from headway.recording.format import Recording
 from headway.recording.reader import read_recordings
 from headway.steptime.profiles import Profile
-from headway.types import Limits
 from served import about_this_machine
 
 GATES = {
@@ -59,7 +58,7 @@ GATES = {
 STEP_GATES = {"mean": 0.08, "p95": 0.20}
 RANKED = ("output_throughput", "p50_e2el_ms")
 NARROW = 16
-"""Seats for which the policies contend."""
+"""Slots for which the policies contend."""
 
 Summary = Mapping[str, float]
 
@@ -85,14 +84,14 @@ def workloads(trace: Path | None, scale: float) -> dict[str, Workload]:
     """What the fit does not see. Sizes are for two cores; `scale` is of the rates."""
     chosen = {
         "burst": synthesize(
-            requests=128,
+            num_requests=128,
             prompt=parse_lengths("128"),
             output=parse_lengths("exponential:96:384"),
             arrivals=at_once,
             seed=1,
         ),
         "poisson": synthesize(
-            requests=round(300 * scale),
+            num_requests=round(300 * scale),
             prompt=parse_lengths("lognormal:96:0.7:512"),
             output=parse_lengths("exponential:96:384"),
             arrivals=poisson(5.5 * scale),
@@ -101,15 +100,15 @@ def workloads(trace: Path | None, scale: float) -> dict[str, Workload]:
     }
     if trace is not None:
         chosen["azure conversation, lengths / 8"] = read_trace(
-            trace, requests=600, length_scale=1 / 8, rate_scale=2.0 * scale
+            trace, num_requests=600, length_scale=1 / 8, rate_scale=2.0 * scale
         )
     return chosen
 
 
 def contests() -> dict[str, Workload]:
-    """What the policies are ranked on, with 16 seats: a burst, and arrivals."""
+    """What the policies are ranked on, with 16 slots: a burst, and arrivals."""
     lengths = parse_lengths("exponential:64:256")
-    made = partial(synthesize, requests=64, prompt=parse_lengths("64"), output=lengths)
+    made = partial(synthesize, num_requests=64, prompt=parse_lengths("64"), output=lengths)
     return {
         "burst": made(arrivals=at_once, seed=3),
         "arrivals": made(arrivals=poisson(5.0), seed=4),
@@ -135,10 +134,10 @@ async def on_engine(config: EngineConfig, workload: Workload, path: Path) -> Rea
     summary: dict[str, float] = {}
 
     async def work(llm: AsyncLLM) -> None:
-        with EngineLoadClient(llm) as target:
-            await run_load(target, replace(workload, jobs=workload.jobs[:4]), label="warm")
-            driven = await run_load(target, workload)
-        summary.update(summarize(driven.records, duration=driven.duration))
+        with EngineLoadClient(llm) as client:
+            await run_load(client, replace(workload, requests=workload.requests[:4]), label="warm")
+            result = await run_load(client, workload)
+        summary.update(summarize(result.records, duration=result.duration))
 
     recording = await recorded(config, path, work)
     print(f"{path.stem}: {summary['output_throughput']:.1f} output tokens/s", flush=True)
@@ -171,17 +170,7 @@ async def measure_round(
 
 def in_simulator(profile: Profile, setting: Recording, workload: Workload, seed: int) -> Summary:
     """The same settings as the recorded engine's; of the recording nothing else is used."""
-    engine = setting.engine
-    limits: Limits = engine.limits
-    setup = Setup(
-        profile=profile,
-        limits=limits,
-        num_blocks=engine.num_blocks,
-        block_size=engine.block_size,
-        policy=next(name for name in get_args(PolicyName) if name == engine.policy),
-        dynamic_wait=engine.dynamic_wait,
-        prefix_caching=engine.prefix_caching,
-    )
+    setup = Setup(profile=profile, scheduler=setting.engine.scheduler)
     found = simulate(workload, setup, seed=seed)
     return summarize(found.records, duration=found.duration, gaps=found.gaps)
 
@@ -254,7 +243,7 @@ def misplaced(rows: Mapping[str, Figures], figure: str) -> list[str]:
     ]
 
 
-def judge(rounds: Sequence[Round], held_out: Mapping[str, Workload]) -> dict[str, object]:
+def evaluate(rounds: Sequence[Round], held_out: Mapping[str, Workload]) -> dict[str, object]:
     profile = fit_recordings([each.probes for each in rounds])
     policies = {
         name: contend(
@@ -291,7 +280,7 @@ async def measure(given: argparse.Namespace, folder: Path) -> dict[str, object]:
         inside = folder / f"round {number}"
         inside.mkdir(parents=True, exist_ok=True)
         rounds.append(await measure_round(config, held_out, inside))
-    return judge(rounds, held_out)
+    return evaluate(rounds, held_out)
 
 
 def main() -> None:

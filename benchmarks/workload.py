@@ -1,4 +1,4 @@
-"""The work that engines are compared on: sizes and laws of arrival, the same for every run.
+"""The work that engines are compared on: sizes and arrival times, the same for every run.
 
 Prompts are random token ids, so that any model takes them; lengths depend on a request's number
 alone. W0: one stream. W1: 128 requests at once. W2: requests that arrive at random times. W3: 64

@@ -17,6 +17,7 @@ from headway.errors import InvalidRequest
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
 PolicyName = Literal["sequential", "static", "dynamic", "continuous"]
+PolicyOption = bool | int | float | str
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"]
 KVCacheDtype = Literal["auto", "float32", "bfloat16", "int8"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -50,9 +51,9 @@ class EngineConfig:
         None, "makes the seeds of requests that bring none repeatable, in order of arrival"
     )
     policy: PolicyName = setting("continuous", "how requests are grouped into batches")
-    dynamic_wait: float = setting(
-        0.05, "longest time (s) that the policy 'dynamic' holds a request to fill its batch"
-    )
+    policy_options: Mapping[str, PolicyOption] = field(default_factory=dict)
+    """What is given of the policies' own settings, by the name of their flags ("dynamic_wait"); see
+    `headway.scheduling.policy.PARAMETERS`."""
     max_model_len: int | None = setting(
         None, "most tokens of one sequence, prompt and generated; the model's own limit by default"
     )
@@ -68,7 +69,7 @@ class EngineConfig:
     )
     kv_reservation: KVReservation = setting(
         "on-demand",
-        "when KV blocks are taken: as tokens come, or for prompt and max_tokens on boarding",
+        "when KV blocks are taken: as tokens come, or for prompt and max_tokens on admission",
     )
     gpu_memory_utilization: float | None = setting(
         None, "share of the free memory, GPU's or machine's, for weights and KV cache"
@@ -79,13 +80,12 @@ class EngineConfig:
     )
 
     def __post_init__(self) -> None:
-        _at_least("threads", self.threads, 1)
-        _at_least("max_model_len", self.max_model_len, 1)
-        _at_least("max_num_seqs", self.max_num_seqs, 1)
-        _at_least("max_num_batched_tokens", self.max_num_batched_tokens, 1)
-        _at_least("max_num_partial_prefills", self.max_num_partial_prefills, 1)
-        _at_least("kv_cache_memory", self.kv_cache_memory, 1)
-        _at_least("dynamic_wait", self.dynamic_wait, 0)
+        at_least("threads", self.threads, 1)
+        at_least("max_model_len", self.max_model_len, 1)
+        at_least("max_num_seqs", self.max_num_seqs, 1)
+        at_least("max_num_batched_tokens", self.max_num_batched_tokens, 1)
+        at_least("max_num_partial_prefills", self.max_num_partial_prefills, 1)
+        at_least("kv_cache_memory", self.kv_cache_memory, 1)
         if self.block_size not in (8, 16, 32, 64, 128):
             raise InvalidRequest("block_size must be 8, 16, 32, 64 or 128", field="block_size")
         if self.record == "":
@@ -149,10 +149,10 @@ class ServerConfig:
     max_body_bytes: int = setting(16 * 2**20, "largest request body")
 
     def __post_init__(self) -> None:
-        _at_least("max_num_queued_reqs", self.max_num_queued_reqs, 1)
-        _at_least("queue_timeout", self.queue_timeout, 0)
-        _at_least("shutdown_timeout", self.shutdown_timeout, 0)
-        _at_least("max_body_bytes", self.max_body_bytes, 1)
+        at_least("max_num_queued_reqs", self.max_num_queued_reqs, 1)
+        at_least("queue_timeout", self.queue_timeout, 0)
+        at_least("shutdown_timeout", self.shutdown_timeout, 0)
+        at_least("max_body_bytes", self.max_body_bytes, 1)
         if not 0 <= self.port <= 65535:
             raise InvalidRequest("port must be in [0, 65535]", field="port")
         if bool(self.ssl_keyfile) != bool(self.ssl_certfile):
@@ -176,6 +176,7 @@ def from_environment(flag: str, environment: Mapping[str, str] | None = None) ->
     return (os.environ if environment is None else environment).get(name)
 
 
-def _at_least(name: str, value: float | None, low: float) -> None:
+def at_least(name: str, value: float | None, low: float) -> None:
+    """Raise `InvalidRequest` for a setting below its least value; None is no value."""
     if value is not None and value < low:
         raise InvalidRequest(f"{name} must be at least {low}, got {value}", field=name)

@@ -2,7 +2,7 @@
 
 One local stream socket, both ways; every message is a little-endian 32-bit length and that many
 bytes of MessagePack. Nothing here executes what it reads, and both ends check types and sizes.
-The engine knows no text, so no message carries any but error messages and names.
+The engine knows no text, so messages carry none but names and errors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import msgspec
 
 from headway.config import EngineConfig
 from headway.steptime.shape import ModelSizes, PeakRates
-from headway.types import Limits, Request, TokenEvent
+from headway.types import Request, TokenEvent
+from headway.types.engine import Hardware, SchedulerConfig
 
 MAX_MESSAGE = 256 * 2**20
 HEADER = struct.Struct("<I")
@@ -41,18 +42,10 @@ class Abort(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine found and chose, for logs, limits and `headway doctor`."""
 
-    device: str
-    dtype: str
-    """Form of the weights."""
-    kv_cache_dtype: str = ""
-    backend: str
-    """Which kernels run, e.g. "native (avx512)" or "reference (oneDNN)"."""
-    threads: int
-    policy: str
-    limits: Limits
-    num_blocks: int
-    block_size: int
+    hardware: Hardware
+    scheduler: SchedulerConfig
     kv_bytes: int
+    """Of the whole KV cache."""
     weight_bytes: int
     sizes: ModelSizes | None = None
     """What a step's least time depends on, of the model ..."""

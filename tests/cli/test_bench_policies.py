@@ -27,8 +27,8 @@ warmup: 1
 engine: {threads: 1, block_size: 16}
 price_per_hour: 1.5
 systems:
-- {name: "static, padded", policy: static, padded: true, seats: 2}
-- {name: reserved, policy: continuous, seats: auto, kv_reservation: full}
+- {name: "static, padded", policy: static, padded: true, slots: 2}
+- {name: reserved, policy: continuous, slots: auto, kv_reservation: full}
 workloads:
 - {name: burst, requests: 4, prompt: 8, output: "uniform:2:9", cap: 24}
 - {name: stream, requests: 3, prompt: 8, output: 4, of: burst, loads: [0.5], systems: [reserved]}
@@ -104,11 +104,11 @@ def test_reports_are_written_and_failures_are_the_exit_status(
 
     async def compare(scenario: Scenario, **given: object) -> PolicyComparison:
         assert given["about"] == {"Commit": "abc"}
-        tell, keep = given["tell"], given["keep"]
-        assert callable(tell)
-        assert callable(keep)
-        tell("one run")
-        keep(report)
+        log, on_report = given["log"], given["on_report"]
+        assert callable(log)
+        assert callable(on_report)
+        log("one run")
+        on_report(report)
         return PolicyComparison(report=report, failures=("static: out of memory",))
 
     monkeypatch.setattr(policies, "compare", compare)
@@ -145,12 +145,12 @@ def test_a_small_scenario_on_the_real_engine(tmp_path: Path) -> None:
     assert [record.output_tokens for record in padded.records] == asked
     assert all(record.outcome == "ok" for run in (padded, reserved) for record in run.records)
     # 512 tokens hold 16 sequences of 8 and 24; two groups of two have been padded.
-    assert (padded.settings["seats"], reserved.settings["seats"]) == (2, 16)
+    assert (padded.settings["slots"], reserved.settings["slots"]) == (2, 16)
     assert (reserved.settings["kv_reservation"], reserved.settings["preemptions"]) == ("full", 0)
     assert reserved.settings["kv_blocks"] == 32
     assert padded.slots == 2
     assert {bar.slot for bar in padded.bars} == {0, 1}
-    assert {bar.request for bar in reserved.bars} == {f"job-{number}" for number in range(1, 5)}
+    assert {bar.request for bar in reserved.bars} == {f"request-{number}" for number in range(1, 5)}
     assert all(0 <= bar.begin <= bar.first <= bar.end for bar in (*padded.bars, *reserved.bars))
     assert padded.idle_share is not None
     assert "p50_itl_ms" not in padded.summary

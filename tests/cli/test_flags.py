@@ -64,7 +64,7 @@ def test_every_kind_of_flag() -> None:
         environment={},
     )
     assert (engine.max_num_seqs, engine.kv_cache_memory) == (64, 2**30)
-    assert (engine.policy, engine.dynamic_wait) == ("static", 0.5)
+    assert (engine.policy, engine.policy_options) == ("static", {"dynamic_wait": 0.5})
     assert engine.enable_prefix_caching is False
     server = collect(ServerConfig, parse(ServerConfig, "--api-key", "a", "b"), environment={})
     assert server.api_key == ("a", "b")

@@ -14,6 +14,7 @@ from headway.cli.doctor import engine_facts, machine_facts
 from headway.cli.main import COMMANDS, main
 from headway.native import available
 from headway.types import Limits
+from headway.types.engine import Hardware, SchedulerConfig
 from headway.wire import EngineInfo
 from tests.checkpoint.test_gguf import write
 
@@ -73,15 +74,14 @@ def test_doctor_tells_what_an_engine_chose() -> None:
         max_num_seqs=9, max_num_batched_tokens=77, max_num_partial_prefills=1, max_model_len=555
     )
     info = EngineInfo(
-        device="cpu",
-        dtype="int4",
-        kv_cache_dtype="int8",
-        backend="native (avx512)",
-        threads=2,
-        policy="continuous",
-        limits=limits,
-        num_blocks=10,
-        block_size=32,
+        hardware=Hardware(
+            device="cpu",
+            dtype="int4",
+            kv_cache_dtype="int8",
+            backend="native (avx512)",
+            threads=2,
+        ),
+        scheduler=SchedulerConfig(limits=limits, num_blocks=10, block_size=32),
         kv_bytes=2**30,
         weight_bytes=2**29,
     )

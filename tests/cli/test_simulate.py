@@ -114,7 +114,7 @@ def test_what_nothing_holds_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nearest" in capsys.readouterr().out
 
 
-def test_a_recording_is_replayed_and_foretold(
+def test_a_recording_is_replayed_and_predicted(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = home / "steps.jsonl"
@@ -122,17 +122,17 @@ def test_a_recording_is_replayed_and_foretold(
     assert main(["simulate", "--replay", str(path)]) == 0
     out = capsys.readouterr().out
     assert "steps planned alike" in out
-    assert "foretold" not in out, "no profile is kept for this engine"
+    assert "predicted" not in out, "no profile is kept for this engine"
     profile = home / "profile.json"
     profile.write_text(profile_of().to_json())
     report = home / "report.json"
     flags = ("--profile", str(profile), "--json", str(report))
     assert main(["simulate", "--replay", str(path), *flags]) == 0
-    assert "foretold" in capsys.readouterr().out
+    assert "predicted" in capsys.readouterr().out
     assert [(run.group, run.system) for run in read_report(report).runs] == [
         (f"engine {number}, continuous", system)
         for number in (1, 2)
-        for system in ("measured", "foretold")
+        for system in ("measured", "predicted")
     ]
 
 
@@ -142,7 +142,7 @@ def test_a_recording_that_is_planned_otherwise_fails(
     path = home / "steps.jsonl"
     write_recordings(path, [a_recording()])
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    lines[0]["engine"]["limits"]["max_num_seqs"] = 1
+    lines[0]["engine"]["scheduler"]["limits"]["max_num_seqs"] = 1
     path.write_text("\n".join(json.dumps(line) for line in lines))
     assert main(["simulate", "--replay", str(path)]) == 1
     assert "first difference: step" in capsys.readouterr().out

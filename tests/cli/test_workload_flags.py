@@ -43,46 +43,47 @@ def workload(*words: str) -> Workload:
 
 def test_without_flags_there_is_a_small_workload_all_at_once() -> None:
     made = workload()
-    assert len(made.jobs) == 100
-    assert {(job.prompt_tokens, job.output, job.cap, job.at) for job in made.jobs} == {
-        (256, 64, 64, 0.0)
-    }
+    assert len(made.requests) == 100
+    assert {
+        (request.prompt_tokens, request.output, request.cap, request.at)
+        for request in made.requests
+    } == {(256, 64, 64, 0.0)}
 
 
 @pytest.mark.parametrize("prefix", ["", "random-"])
 def test_lengths_are_laws_under_both_names(prefix: str) -> None:
     made = workload(f"--{prefix}input-len", "uniform:5:9", f"--{prefix}output-len", "7")
-    assert {job.prompt_tokens for job in made.jobs} == set(range(5, 10))
-    assert {job.output for job in made.jobs} == {7}
+    assert {request.prompt_tokens for request in made.requests} == set(range(5, 10))
+    assert {request.output for request in made.requests} == {7}
 
 
 def test_prefixes_caps_and_seeds_reach_the_workload() -> None:
     words = ("--random-prefix-len", "8", "--num-prefixes", "2", "--output-cap", "32")
     made = workload(*words, "--num-prompts", "20")
-    assert len({job.segments[0] for job in made.jobs}) == 2
-    assert {job.cap for job in made.jobs} == {32}
-    assert {job.output for job in made.jobs} == {32}
+    assert len({request.segments[0] for request in made.requests}) == 2
+    assert {request.cap for request in made.requests} == {32}
+    assert {request.output for request in made.requests} == {32}
     assert made != workload(*words, "--num-prompts", "20", "--seed", "1")
 
 
 def test_a_rate_is_poisson_and_burstiness_changes_it() -> None:
     even = workload("--request-rate", "4", "--burstiness", "inf", "--num-prompts", "5")
-    assert [job.at for job in even.jobs] == [0, 0.25, 0.5, 0.75, 1.0]
-    chance = workload("--request-rate", "4", "--num-prompts", "400")
-    assert chance.jobs[-1].at == pytest.approx(100, rel=0.2)
-    assert {job.at for job in workload("--request-rate", "inf").jobs} == {0}
+    assert [request.at for request in even.requests] == [0, 0.25, 0.5, 0.75, 1.0]
+    random = workload("--request-rate", "4", "--num-prompts", "400")
+    assert random.requests[-1].at == pytest.approx(100, rel=0.2)
+    assert {request.at for request in workload("--request-rate", "inf").requests} == {0}
 
 
 def test_a_ramp_grows() -> None:
     ramp = ("--ramp-up-strategy", "linear", "--ramp-up-start-rps", "1", "--ramp-up-end-rps", "9")
-    times = [job.at for job in workload(*ramp, "--burstiness", "inf").jobs]
+    times = [request.at for request in workload(*ramp, "--burstiness", "inf").requests]
     assert times[1] - times[0] == pytest.approx(1)
     assert times[-1] - times[-2] == pytest.approx(1 / 9, rel=0.02)
 
 
 def test_a_path_is_a_trace_at_its_own_times(trace: str) -> None:
     made = workload("--dataset-path", trace)
-    assert [(job.at, job.prompt_tokens, job.output) for job in made.jobs] == [
+    assert [(request.at, request.prompt_tokens, request.output) for request in made.requests] == [
         (0, 300, 40),
         (1, 400, 80),
     ]
@@ -90,7 +91,10 @@ def test_a_path_is_a_trace_at_its_own_times(trace: str) -> None:
         *("--dataset-name", "trace", "--dataset-path", trace, "--num-prompts", "3"),
         *("--length-scale", "0.1", "--rate-scale", "2", "--output-cap", "6"),
     )
-    assert [(job.at, job.prompt_tokens, job.output, job.cap) for job in scaled.jobs] == [
+    assert [
+        (request.at, request.prompt_tokens, request.output, request.cap)
+        for request in scaled.requests
+    ] == [
         (0, 30, 4, 6),
         (0.5, 40, 6, 6),
         (1, 30, 4, 6),
@@ -99,10 +103,11 @@ def test_a_path_is_a_trace_at_its_own_times(trace: str) -> None:
 
 def test_a_rate_replaces_the_times_of_a_trace(trace: str) -> None:
     made = workload("--dataset-path", trace, "--request-rate", "4", "--burstiness", "inf")
-    assert [job.at for job in made.jobs] == [0, 0.25]
-    assert {job.at for job in workload("--dataset-path", trace, "--request-rate", "inf").jobs} == {
-        0
-    }
+    assert [request.at for request in made.requests] == [0, 0.25]
+    assert {
+        request.at
+        for request in workload("--dataset-path", trace, "--request-rate", "inf").requests
+    } == {0}
 
 
 def test_a_saved_workload_is_replayed_as_it_was(tmp_path: Path) -> None:

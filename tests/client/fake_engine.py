@@ -31,6 +31,7 @@ from headway.engine.loop import Engine
 from headway.engine.process import serve
 from headway.errors import InvalidRequest
 from headway.types import Limits, Request, TokenEvent, TokenLogprobs
+from headway.types.engine import Hardware, PolicyConfig, SchedulerConfig
 from headway.wire import EngineInfo, EngineStats, Start
 
 POISON, SLOW_POISON, BROKEN, GARBAGE, STOPPER = 1001, 1002, 1003, 1004, 1005
@@ -172,19 +173,24 @@ def build(start: Start, fd: int) -> tuple[Engine, EngineInfo]:
     if number >= script.refuse_from:
         raise InvalidRequest("the KV cache does not fit", field="kv_cache_memory")
     info = EngineInfo(
-        device="cpu",
-        dtype=start.config.dtype,
-        backend="fake",
-        threads=1,
-        policy=start.config.policy,
-        limits=Limits(
-            max_num_seqs=256,
-            max_num_batched_tokens=2048,
-            max_num_partial_prefills=4,
-            max_model_len=start.config.max_model_len or 2048,
+        hardware=Hardware(
+            device="cpu",
+            dtype=start.config.dtype,
+            kv_cache_dtype=start.config.kv_cache_dtype,
+            backend="fake",
+            threads=1,
         ),
-        num_blocks=NUM_BLOCKS,
-        block_size=BLOCK_SIZE,
+        scheduler=SchedulerConfig(
+            policy=PolicyConfig(name=start.config.policy),
+            limits=Limits(
+                max_num_seqs=256,
+                max_num_batched_tokens=2048,
+                max_num_partial_prefills=4,
+                max_model_len=start.config.max_model_len or 2048,
+            ),
+            num_blocks=NUM_BLOCKS,
+            block_size=BLOCK_SIZE,
+        ),
         kv_bytes=0,
         weight_bytes=0,
     )

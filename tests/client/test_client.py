@@ -43,7 +43,7 @@ def test_a_request_runs_to_its_end(tmp_path: Path) -> None:
             assert tokens(events) == expected_tokens(asked)
             assert events[-1].finish == "length"
             assert client.live == 0
-            assert client.info.backend == "fake"
+            assert client.info.hardware.backend == "fake"
         assert client.state == "closed"
 
     asyncio.run(main())

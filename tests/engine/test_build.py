@@ -25,7 +25,7 @@ from tests.scheduling.house import request_of
 def measured(*, device: str, dtype: str, threads: int, isa: str | None) -> PeakRates:
     """Limits of a machine that is slow enough for nothing to depend on the real one."""
     return PeakRates(
-        device=f"{device} {isa}", arithmetic=1e9, bandwidth=1e8, dtype=dtype, threads=threads
+        device=f"{device} {isa}", flops_per_second=1e9, bandwidth=1e8, dtype=dtype, threads=threads
     )
 
 
@@ -60,9 +60,9 @@ def test_an_engine_records_what_it_computed(prepared: Path, tmp_path: Path) -> N
     assert found.engine.model == "tiny"
     assert found.engine.sizes == info.sizes
     assert found.engine.machine == info.machine
-    assert found.engine.limits == info.limits
+    assert found.engine.scheduler == info.scheduler
     assert [line.id for line in found.requests] == ["a"]
-    assert len(found.requests[0].hashes) == 45 // info.block_size
+    assert len(found.requests[0].hashes) == 45 // info.scheduler.block_size
     assert len(found.steps) == 5
     stats = engine.stats()
     assert stats.busy_seconds == pytest.approx(sum(step.cycle for step in found.steps), abs=1e-5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headway.scheduling import Idle
+from headway.scheduling.stats import Idle
 from tests.scheduling.house import make_house, request_of
 
 

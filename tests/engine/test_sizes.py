@@ -27,7 +27,7 @@ SMOLLM = ModelConfig(
 def test_the_default_model_in_bfloat16() -> None:
     found = sizes_of(SMOLLM, dtype="bfloat16", kv_cache_dtype="bfloat16")
     assert found.name == "smollm2-135m"
-    assert found.token_bytes + found.row_bytes == pytest.approx(2 * 134.5e6, rel=0.01)
+    assert found.layer_bytes + found.lm_head_bytes == pytest.approx(2 * 134.5e6, rel=0.01)
     assert found.kv_bytes_per_token == 30 * 2 * 3 * 64 * 2
     assert (found.full_layers, found.window_layers, found.window) == (30, 0, None)
 
@@ -42,16 +42,16 @@ def test_bits_of_a_weight_count_its_scales(dtype: str, bits: float) -> None:
 
 def test_four_bits_leave_the_head_in_eight() -> None:
     found = sizes_of(SMOLLM, dtype="int4", kv_cache_dtype="int8")
-    assert found.row_bytes == 576 * 49152 * 8.25 / 8
+    assert found.lm_head_bytes == 576 * 49152 * 8.25 / 8
     # A key or value of 64 elements has one scale of four bytes.
-    assert found.position_bytes == 2 * 3 * (64 + 4)
+    assert found.kv_bytes_per_position == 2 * 3 * (64 + 4)
 
 
 def test_counted_bytes_are_believed() -> None:
     computed = sizes_of(SMOLLM, dtype="int8", kv_cache_dtype="int8")
-    total = computed.token_bytes + computed.row_bytes
+    total = computed.layer_bytes + computed.lm_head_bytes
     counted = sizes_of(SMOLLM, dtype="int8", kv_cache_dtype="int8", weight_bytes=int(total) + 900)
-    assert counted.token_bytes == pytest.approx(computed.token_bytes + 900)
+    assert counted.layer_bytes == pytest.approx(computed.layer_bytes + 900)
 
 
 def test_sliding_layers_and_mixtures_are_counted() -> None:

@@ -165,7 +165,7 @@ def test_the_engine_gets_the_settings_that_were_settled(
         monkeypatch.setattr("headway.llm.async_llm.ready_model", settle)
         llm = await AsyncLLM.start(EngineConfig(), command=COMMAND, progress=False)
         async with llm:
-            assert llm.client.info.dtype == "int8"
+            assert llm.client.info.hardware.dtype == "int8"
 
     asyncio.run(main())
 

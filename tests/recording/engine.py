@@ -8,7 +8,9 @@ from typing import Any
 from headway.engine.loop import Engine
 from headway.recording.format import EngineLine, Line, Recording, RequestLine, StepLine
 from headway.recording.recorder import Recorder
+from headway.scheduling.policy import policy_config
 from headway.types import StepPlan
+from headway.types.engine import SchedulerConfig
 from headway.types.runner import Pending, Runner
 from tests.recording.samples import ENGINE
 from tests.scheduling.house import EngineHarness, StepClock, make_house
@@ -64,13 +66,14 @@ def recorded_house(
 ) -> tuple[EngineHarness, Memory]:
     """As `make_house`, with a recorder that writes to memory."""
     house, memory = make_house(**options), Memory()
-    line = replace(
-        ENGINE,
+    config = SchedulerConfig(
+        policy=policy_config(options.get("policy", "continuous"), {"dynamic_wait": 3.0}),
         limits=house.scheduler.limits,
         num_blocks=house.scheduler.pool.num_blocks,
         block_size=house.scheduler.pool.block_size,
         prefix_caching=options.get("prefix_caching", True),
     )
+    line = replace(ENGINE, scheduler=config)
     house.engine = Engine(
         scheduler=house.scheduler,
         runner=Ticking(house.runner, house.clock, step_seconds),

@@ -9,34 +9,37 @@ from hypothesis import strategies as st
 from headway.recording.format import EngineLine, Recording, RequestLine, SliceLine, StepLine
 from headway.steptime.shape import ModelSizes, PeakRates
 from headway.types import Limits
+from headway.types.engine import Hardware, PolicyConfig, SchedulerConfig
 
 SIZES = ModelSizes(
     name="tiny",
-    token_ops=2e6,
-    token_bytes=1e6,
-    row_ops=4e5,
-    row_bytes=2e5,
-    pair_ops=256.0,
-    position_bytes=128.0,
+    flops_per_token=2e6,
+    layer_bytes=1e6,
+    lm_head_flops=4e5,
+    lm_head_bytes=2e5,
+    attention_flops_per_pair=256.0,
+    kv_bytes_per_position=128.0,
     full_layers=4,
 )
-MACHINE = PeakRates(device="a chip", arithmetic=1e12, bandwidth=3e10, dtype="int8", threads=2)
+MACHINE = PeakRates(device="a chip", flops_per_second=1e12, bandwidth=3e10, dtype="int8", threads=2)
 ENGINE = EngineLine(
     model="tiny",
-    device="cpu",
-    dtype="int8",
-    kv_cache_dtype="bfloat16",
-    backend="native (avx2)",
-    threads=2,
-    policy="continuous",
-    dynamic_wait=0.05,
-    prefix_caching=True,
-    kv_reservation="on-demand",
-    limits=Limits(
-        max_num_seqs=8, max_num_batched_tokens=64, max_num_partial_prefills=1, max_model_len=256
+    hardware=Hardware(
+        device="cpu",
+        dtype="int8",
+        kv_cache_dtype="bfloat16",
+        backend="native (avx2)",
+        threads=2,
+        isa="avx2",
     ),
-    num_blocks=64,
-    block_size=16,
+    scheduler=SchedulerConfig(
+        policy=PolicyConfig(name="dynamic", options={"wait": 0.5}),
+        limits=Limits(
+            max_num_seqs=8, max_num_batched_tokens=64, max_num_partial_prefills=1, max_model_len=256
+        ),
+        num_blocks=64,
+        block_size=16,
+    ),
     sizes=SIZES,
 )
 REQUEST = RequestLine(

@@ -22,7 +22,7 @@ from headway.steptime.shape import StepShape, shape_of
 from tests.recording.samples import ENGINE, MACHINE, RECORDING, SIZES
 from tests.steptime.world import part
 
-TRUTH = StepTimeModel(SIZES, MACHINE, PRIOR._replace(arithmetic=1.7, decode_cache=2.0))
+TRUTH = StepTimeModel(SIZES, MACHINE, replace(PRIOR, compute=1.7, decode_cache=2.0))
 
 
 def recording(seed: int, steps: int = 200, *, slower: float = 1.0) -> Recording:
@@ -56,9 +56,9 @@ def test_steps_have_the_time_of_their_cycle() -> None:
 
 def test_a_profile_knows_its_engine_and_foretells_other_steps() -> None:
     profile = fit_recording(recording(1))
-    assert (profile.model, profile.dtype, profile.threads) == ("tiny", "int8", 2)
-    assert (profile.limits, profile.num_blocks) == (ENGINE.limits, ENGINE.num_blocks)
-    assert profile.backend == "native (avx2)"
+    assert (profile.model, profile.hardware.dtype, profile.hardware.threads) == ("tiny", "int8", 2)
+    assert profile.scheduler == ENGINE.scheduler
+    assert profile.hardware.backend == "native (avx2)"
     assert profile.fit is not None
     assert profile.fit.steps == 200
     errors = errors_on(profile, recording(2))
@@ -80,7 +80,9 @@ def test_errors_say_by_how_much() -> None:
 
 def test_recordings_of_another_engine_are_left_out() -> None:
     other = recording(3, slower=2.0)
-    other = replace(other, engine=replace(other.engine, threads=1))
+    other = replace(
+        other, engine=replace(other.engine, hardware=replace(ENGINE.hardware, threads=1))
+    )
     assert fit_recordings([other, recording(1)]) == fit_recording(recording(1))
     both = fit_recordings([recording(4), recording(1)])
     assert both.fit is not None

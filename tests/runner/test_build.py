@@ -64,7 +64,11 @@ def test_defaults_come_from_the_model_and_the_device(tiny: Path) -> None:
     assert loaded.limits == Limits(
         max_num_seqs=256, max_num_batched_tokens=512, max_num_partial_prefills=1, max_model_len=256
     )
-    assert (loaded.device, loaded.dtype, loaded.threads) == ("cpu", "float32", 1)
+    assert (loaded.hardware.device, loaded.hardware.dtype, loaded.hardware.threads) == (
+        "cpu",
+        "float32",
+        1,
+    )
     # 2 x 4 layers x 2 heads x 16 components x 4 bytes x 32 positions
     assert loaded.kv_bytes == loaded.num_blocks * 32768
     assert loaded.num_blocks == 256 * 8
@@ -87,7 +91,7 @@ def test_pins_are_kept(tiny: Path) -> None:
     assert loaded.limits.max_num_seqs == 3
     assert loaded.limits.max_num_batched_tokens == 48
     assert loaded.num_blocks == 12
-    assert loaded.dtype == "bfloat16"
+    assert loaded.hardware.dtype == "bfloat16"
 
 
 def test_a_length_that_nobody_asked_for_is_cut_to_fit(

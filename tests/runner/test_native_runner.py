@@ -187,8 +187,12 @@ def test_settings_decide_what_is_built(tinies: Tiny) -> None:
         ),
         folder,
     )
-    assert (loaded.backend, loaded.dtype, loaded.device) == ("native (portable)", "int8", "cpu")
-    assert (loaded.threads, loaded.limits.max_model_len) == (2, 64)
+    assert (loaded.hardware.backend, loaded.hardware.dtype, loaded.hardware.device) == (
+        "native (portable)",
+        "int8",
+        "cpu",
+    )
+    assert (loaded.hardware.threads, loaded.limits.max_model_len) == (2, 64)
     # 4 layers x 2 heads x (keys and values of 16 components, the latter padded to 32 places)
     assert loaded.kv_bytes <= 2**20
     assert loaded.kv_bytes % loaded.num_blocks == 0

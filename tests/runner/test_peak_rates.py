@@ -25,7 +25,7 @@ from headway.runner.peak_rates import (
 from headway.steptime.shape import PeakRates
 
 LIMITS = PeakRates(
-    device=machine.processor(), arithmetic=1e12, bandwidth=3e10, dtype="int8", threads=2
+    device=machine.processor(), flops_per_second=1e12, bandwidth=3e10, dtype="int8", threads=2
 )
 KEY: Any = {"dtype": "int8", "threads": 2, "isa": "avx2"}
 
@@ -72,8 +72,8 @@ def test_other_formats_threads_and_kernels_have_their_own(
     [
         b"",
         b"[]",
-        b'{"version": 1}',
-        {"version": 0},
+        b'{"version": 2}',
+        {"version": 1},
         {"kernels": "sse"},
         {"limits": {"device": "x"}},
         {"colour": 1},
@@ -151,7 +151,7 @@ def test_pytorch_measures_itself(dtype: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch_limits, "_CPU_BYTES", 2**16)
     limits = measure_peak_rates(device="cpu", dtype=dtype, threads=1, isa=None)
     assert (limits.device, limits.dtype, limits.threads) == (machine.processor(), dtype, 1)
-    assert 0 < limits.arithmetic < 1e16
+    assert 0 < limits.flops_per_second < 1e16
     assert 0 < limits.bandwidth < 1e16
 
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 
 from headway.config import PolicyName
 from headway.engine.loop import Engine
-from headway.scheduling import Idle, LengthEstimate, Scheduler
-from headway.scheduling.block_pool import BlockPool
-from headway.scheduling.policy import make_policy
+from headway.scheduling.admission import LengthEstimate
+from headway.scheduling.build import build_scheduler
+from headway.scheduling.policy import policy_config
+from headway.scheduling.scheduler import Scheduler
+from headway.scheduling.stats import Idle
 from headway.types import Limits, NewSequence, Request, ResolvedSampling, TokenEvent
+from headway.types.engine import SchedulerConfig
 from tests.scheduling.fake_runner import FakeRunner
 
 
@@ -100,14 +103,15 @@ def make_house(
 ) -> EngineHarness:
     limits = limits or limits_of()
     clock = StepClock()
-    scheduler = Scheduler(
-        policy=make_policy(policy, dynamic_wait=wait),
-        pool=BlockPool(num_blocks=blocks, block_size=block_size),
+    config = SchedulerConfig(
+        policy=policy_config(policy, {"dynamic_wait": wait}),
         limits=limits,
+        num_blocks=blocks,
+        block_size=block_size,
         prefix_caching=prefix_caching,
-        lengths=LengthEstimate(first_guess=first_guess),
-        reserve_all=reserve_all,
+        reservation="full" if reserve_all else "on-demand",
     )
+    scheduler = build_scheduler(config, lengths=LengthEstimate(first_guess=first_guess))
     runner = FakeRunner(block_size=block_size, limits=limits, spoiled=spoiled)
     engine = Engine(scheduler=scheduler, runner=runner, clock=clock)
     return EngineHarness(engine=engine, scheduler=scheduler, runner=runner, clock=clock)

@@ -12,14 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.config import PolicyName
-from headway.scheduling import Idle, LengthEstimate, Scheduler
+from headway.scheduling.admission import LengthEstimate
 from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.build import build_scheduler
 from headway.scheduling.fast_forward import FastForward, steps_with_room
-from headway.scheduling.policy import View, make_policy
+from headway.scheduling.policy import View, policy_config
 from headway.scheduling.policy.base import Decision, board_whole_batch
 from headway.scheduling.policy.continuous import Continuous
+from headway.scheduling.scheduler import Scheduler
 from headway.scheduling.sequence import new_sequence
+from headway.scheduling.stats import Idle
 from headway.types import Request, Sampled, StepPlan, StepResult
+from headway.types.engine import PolicyConfig, SchedulerConfig
 from tests.scheduling.fake_runner import frozen
 from tests.scheduling.house import limits_of, request_of
 from tests.scheduling.test_every_policy import Scene, every_policy, modest, scenes
@@ -96,11 +100,14 @@ class House:
 
 def house_of(scene: Scene, policy: PolicyName, *, skipping: bool) -> House:
     return House(
-        scheduler=Scheduler(
-            policy=make_policy(policy, dynamic_wait=3.0),
-            pool=BlockPool(num_blocks=scene.blocks, block_size=4),
-            limits=scene.limits,
-            prefix_caching=scene.prefix_caching,
+        scheduler=build_scheduler(
+            SchedulerConfig(
+                policy=policy_config(policy, {"dynamic_wait": 3.0}),
+                limits=scene.limits,
+                num_blocks=scene.blocks,
+                block_size=4,
+                prefix_caching=scene.prefix_caching,
+            ),
             lengths=LengthEstimate(first_guess=scene.first_guess),
         ),
         skipping=skipping,
@@ -155,10 +162,13 @@ def test_skipping_is_stepping(policy: PolicyName, scene: Scene, gap: int) -> Non
 def scheduler_of(
     policy: PolicyName = "continuous", *, seats: int = 8, blocks: int = 64
 ) -> Scheduler:
-    return Scheduler(
-        policy=make_policy(policy),
-        pool=BlockPool(num_blocks=blocks, block_size=4),
-        limits=limits_of(seqs=seats),
+    return build_scheduler(
+        SchedulerConfig(
+            policy=PolicyConfig(name=policy),
+            limits=limits_of(seqs=seats),
+            num_blocks=blocks,
+            block_size=4,
+        )
     )
 
 

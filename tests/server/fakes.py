@@ -19,6 +19,7 @@ from headway.client import EngineListener, EngineState, Stream
 from headway.llm import AsyncLLM, GenerationRequest, RequestStream, TokensPrompt
 from headway.text import ChatTemplate, TextConfig, Tokenizer
 from headway.types import Limits, Request, SamplingParams, TokenEvent, TokenLogprobs
+from headway.types.engine import Hardware, SchedulerConfig
 from headway.wire import EngineInfo, EngineStats
 
 LETTERS = string.ascii_lowercase
@@ -53,19 +54,19 @@ class FakeEngine:
         self.restarts = 0
         self.stats = EngineStats(free_blocks=NUM_BLOCKS)
         self.info = EngineInfo(
-            device="cpu",
-            dtype="float32",
-            backend="fake",
-            threads=1,
-            policy="continuous",
-            limits=Limits(
-                max_num_seqs=8,
-                max_num_batched_tokens=64,
-                max_num_partial_prefills=1,
-                max_model_len=max_model_len,
+            hardware=Hardware(
+                device="cpu", dtype="float32", kv_cache_dtype="float32", backend="fake", threads=1
             ),
-            num_blocks=NUM_BLOCKS,
-            block_size=8,
+            scheduler=SchedulerConfig(
+                limits=Limits(
+                    max_num_seqs=8,
+                    max_num_batched_tokens=64,
+                    max_num_partial_prefills=1,
+                    max_model_len=max_model_len,
+                ),
+                num_blocks=NUM_BLOCKS,
+                block_size=8,
+            ),
             kv_bytes=0,
             weight_bytes=0,
         )

@@ -37,8 +37,8 @@ QWEN_30B_A3B = Architecture(
 def test_the_parameters_of_a_dense_model() -> None:
     assert LLAMA_8B.parameters == pytest.approx(8.03e9, rel=0.001)
     sizes = model_sizes(LLAMA_8B, name="llama", weight_bits=16, kv_bytes_per_element=2)
-    assert sizes.token_bytes + 2 * sizes.row_bytes == 2 * LLAMA_8B.parameters
-    assert sizes.token_ops + 2 * sizes.row_ops == 2 * LLAMA_8B.parameters
+    assert sizes.layer_bytes + 2 * sizes.lm_head_bytes == 2 * LLAMA_8B.parameters
+    assert sizes.flops_per_token + 2 * sizes.lm_head_flops == 2 * LLAMA_8B.parameters
     assert sizes.kv_bytes_per_token == 131072
     assert sizes.expert_bytes == 0.0
 
@@ -46,7 +46,7 @@ def test_the_parameters_of_a_dense_model() -> None:
 def test_the_parameters_of_a_mixture_and_those_that_a_token_uses() -> None:
     assert QWEN_30B_A3B.parameters == pytest.approx(30.5e9, rel=0.01)
     sizes = model_sizes(QWEN_30B_A3B, name="qwen", weight_bits=16, kv_bytes_per_element=2)
-    assert (sizes.token_ops + 2 * sizes.row_ops) / 2 == pytest.approx(3.3e9, rel=0.02)
+    assert (sizes.flops_per_token + 2 * sizes.lm_head_flops) / 2 == pytest.approx(3.3e9, rel=0.02)
     assert sizes.expert_share == 1 / 16
     assert sizes.expert_bytes == pytest.approx(2 * 48 * 128 * 3 * 2048 * 768)
 
@@ -55,7 +55,7 @@ def test_a_head_in_another_form_and_bytes_that_were_counted() -> None:
     four = model_sizes(
         LLAMA_8B, name="llama", weight_bits=4.5, head_bits=8.5, kv_bytes_per_element=1
     )
-    assert four.row_bytes == 4096 * 128256 * 8.5 / 8
+    assert four.lm_head_bytes == 4096 * 128256 * 8.5 / 8
     counted = model_sizes(
         LLAMA_8B,
         name="llama",
@@ -64,8 +64,8 @@ def test_a_head_in_another_form_and_bytes_that_were_counted() -> None:
         kv_bytes_per_element=1,
         weight_bytes=6e9,
     )
-    assert counted.token_bytes == 6e9 - 2 * four.row_bytes
-    assert counted.token_ops == four.token_ops
+    assert counted.layer_bytes == 6e9 - 2 * four.lm_head_bytes
+    assert counted.flops_per_token == four.flops_per_token
 
 
 SMALL = Architecture(hidden=8, layers=6, heads=2, kv_heads=1, head_dim=4, intermediate=16, vocab=9)

@@ -53,19 +53,19 @@ def _changed(path: str, value: Any) -> str:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("headway_profile", 2, "version 2"),
+        ("headway_profile", 1, "version 1 .*`headway profile`"),
         ("headway_profile", ..., "not a profile"),
-        ("threads", "two", "threads must be a whole number"),
-        ("threads", True, "threads must be a whole number"),
-        ("model", 7, "model must be a text"),
-        ("sizes.token_ops", "much", "sizes: token_ops must be a number"),
-        ("sizes.token_ops", float("nan"), "token_ops must be a number"),
-        ("coefficients.mixed", ..., "'mixed' is missing"),
-        ("coefficients.colour", 1.0, "'colour' is not known"),
-        ("machine", [1], "machine must be an object"),
-        ("residuals.decode", 1.0, "decode must be a list"),
-        ("residuals.decode", ["a"], "decode must be a number"),
-        ("limits", None, "limits must be an object"),
+        ("hardware.threads", "two", "hardware.threads: expected `int`"),
+        ("hardware.threads", True, "hardware.threads: expected `int`"),
+        ("model", 7, "model: expected `str`"),
+        ("sizes.flops_per_token", "much", "sizes.flops_per_token: expected `float`"),
+        ("sizes.flops_per_token", float("nan"), "malformed"),
+        ("coefficients.mixed", ..., "coefficients.mixed: missing"),
+        ("coefficients.colour", 1.0, "coefficients.colour: unknown key"),
+        ("machine", [1], "machine: expected `object`"),
+        ("residuals.decode", 1.0, "residuals.decode: expected `array`"),
+        ("residuals.decode", ["a"], r"residuals.decode\[0\]: expected `float`"),
+        ("scheduler.limits", None, "scheduler.limits: expected `object`"),
     ],
 )
 def test_anything_else_is_an_error_that_names_the_key(path: str, value: Any, message: str) -> None:
@@ -96,16 +96,18 @@ def test_the_store_keeps_finds_and_lists(tmp_path: Path) -> None:
 
 def test_a_new_profile_replaces_the_old_and_the_newest_is_found(tmp_path: Path) -> None:
     first = keep_profile(profile(), folder=tmp_path)
-    second = replace(profile(), num_blocks=99)
+    second = replace(profile(), model="Round 1b")
     assert keep_profile(second, folder=tmp_path) == first
     assert [path.name for path in tmp_path.iterdir()] == [first.name]
-    other = keep_profile(replace(profile(), dtype="int4"), folder=tmp_path)
+    other = keep_profile(
+        replace(profile(), hardware=replace(profile().hardware, dtype="int4")), folder=tmp_path
+    )
     os.utime(other, (1, 1))
     assert find_profile(model="Round 1B", folder=tmp_path) == second
     os.utime(first, (0, 0))
     found = find_profile(model="Round 1B", folder=tmp_path)
     assert found is not None
-    assert found.dtype == "int4"
+    assert found.hardware.dtype == "int4"
 
 
 def test_a_damaged_file_is_passed_over_in_a_search_and_an_error_by_name(tmp_path: Path) -> None:

@@ -15,19 +15,19 @@ from tests.steptime.world import MACHINE, SIZES, WINDOWED, decodes, part, slices
 
 def test_a_small_decode_step_is_bound_by_reading() -> None:
     found = features(decodes(100, 200), SIZES, MACHINE)
-    assert found.arithmetic == pytest.approx(4e-3)
-    assert found.head == pytest.approx(2e-3)
-    # 40 ms of weights hide behind 4 ms of arithmetic, 5 ms of the head behind 2 ms.
-    assert found.reading == pytest.approx(36e-3 + 3e-3)
-    assert found.reading_alone == pytest.approx(32e-3 + 1e-3)
+    assert found.compute == pytest.approx(4e-3)
+    assert found.lm_head == pytest.approx(2e-3)
+    # 40 ms of weights hide behind 4 ms of compute, 5 ms of the head behind 2 ms.
+    assert found.memory == pytest.approx(36e-3 + 3e-3)
+    assert found.memory_half_rate == pytest.approx(32e-3 + 1e-3)
     assert found.decode_cache == pytest.approx(300 * 10 * 1e5 / 1e11)
     assert found.prefill_attention == found.prefill_cache == found.mixed == 0.0
 
 
 def test_a_long_prompt_hides_the_reading_of_weights() -> None:
     found = features(shape_of([part(0, 50, sample=False)]), SIZES, MACHINE)
-    assert found.arithmetic == pytest.approx(0.1)
-    assert found.reading == found.reading_alone == found.head == 0.0
+    assert found.compute == pytest.approx(0.1)
+    assert found.memory == found.memory_half_rate == found.lm_head == 0.0
     assert found.prefill_attention == pytest.approx(50 * 51 / 2 * 10 * 1e6 / 1e12)
     assert found.prefill_cache == pytest.approx(50 * 10 * 1e5 / 1e11)
 
@@ -49,7 +49,7 @@ def test_a_step_reads_the_experts_that_its_tokens_choose() -> None:
     assert weights_read(1, mixture) == pytest.approx(1e9 + 3e9 * 0.25)
     assert weights_read(2, mixture) == pytest.approx(1e9 + 3e9 * (1 - 0.75**2))
     assert weights_read(500, mixture) == pytest.approx(4e9)
-    assert weights_read(1, SIZES) == SIZES.token_bytes
+    assert weights_read(1, SIZES) == SIZES.layer_bytes
 
 
 def test_the_limit_of_a_decode_step_is_bandwidth_and_that_of_a_prompt_arithmetic() -> None:
@@ -69,7 +69,7 @@ def test_features_are_never_negative_and_the_limit_is_below_their_sum(parts: lis
         shape = shape_of(parts, sizes.window)
         found = features(shape, sizes, MACHINE)
         assert min(found) >= 0.0
-        # Decodes' attention arithmetic is the one thing that no feature has: reading exceeds it.
+        # Decodes' attention FLOPs are the one thing that no feature has: memory time exceeds them.
         assert roofline_seconds(shape, sizes, MACHINE) <= sum(found) * 1.000001
 
 

@@ -12,30 +12,31 @@ from headway.steptime.model import Residuals, StepTimeModel
 from headway.steptime.profiles import Profile
 from headway.steptime.shape import ModelSizes, PeakRates, StepShape, shape_of
 from headway.types import Limits, Slice
+from headway.types.engine import Hardware, SchedulerConfig
 
 SIZES = ModelSizes(
     name="round",
-    token_ops=2e9,
-    token_bytes=4e9,
-    row_ops=1e9,
-    row_bytes=5e8,
-    pair_ops=1e6,
-    position_bytes=1e5,
+    flops_per_token=2e9,
+    layer_bytes=4e9,
+    lm_head_flops=1e9,
+    lm_head_bytes=5e8,
+    attention_flops_per_pair=1e6,
+    kv_bytes_per_position=1e5,
     full_layers=10,
 )
 """On MACHINE: 2 ms a token, 40 ms to read the weights, 1 ms a row, 5 ms to read the head."""
-MACHINE = PeakRates(device="round", arithmetic=1e12, bandwidth=1e11)
+MACHINE = PeakRates(device="round", flops_per_second=1e12, bandwidth=1e11)
 WINDOWED = replace(SIZES, full_layers=4, window_layers=6, window=16)
 TRUTH = Features(
     fixed=3.0,
     sequences=12.0,
-    arithmetic=1.4,
-    reading=1.1,
-    reading_alone=0.2,
+    compute=1.4,
+    memory=1.1,
+    memory_half_rate=0.2,
     decode_cache=1.6,
     prefill_attention=2.5,
     prefill_cache=1.2,
-    head=1.3,
+    lm_head=1.3,
     mixed=0.4,
 )
 LIMITS = Limits(
@@ -63,19 +64,20 @@ def slices(draw: st.DrawFn) -> list[Slice]:
 def profile() -> Profile:
     return Profile(
         model="Round 1B",
-        dtype="int8",
-        kv_cache_dtype="bfloat16",
-        device="cpu",
-        threads=2,
+        hardware=Hardware(
+            device="cpu",
+            dtype="int8",
+            kv_cache_dtype="bfloat16",
+            backend="native (avx2)",
+            threads=2,
+            isa="avx2",
+        ),
+        scheduler=SchedulerConfig(limits=LIMITS, num_blocks=64, block_size=16),
         sizes=SIZES,
         machine=MACHINE,
         coefficients=TRUTH,
         residuals=Residuals(decode=(0.9, 1.0, 1.3), mixed=(1.0, 1.1)),
         fit=Fit(steps=100, mean=0.05, p95=0.1, stalls=2),
-        limits=LIMITS,
-        block_size=16,
-        num_blocks=64,
-        backend="native (avx2)",
     )
 
 

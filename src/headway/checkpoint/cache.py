@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from headway.errors import ModelError
+from headway.codec import decode, encode, read_bytes, write_bytes
+from headway.errors import InvalidRequest, ModelError
 
 try:
     import fcntl
@@ -100,18 +99,12 @@ def _key(file: Path) -> str:
 
 def _read_index(home: Path) -> dict[str, str]:
     try:
-        found = json.loads((home / _INDEX).read_bytes())
-    except (OSError, ValueError):
+        return decode(dict[str, str], read_bytes(home / _INDEX), _INDEX)
+    except InvalidRequest:
         return {}  # nothing remembered: the files are hashed again
-    if not isinstance(found, dict):
-        return {}
-    return {key: value for key, value in found.items() if isinstance(value, str)}
 
 
 def _write_index(home: Path, fresh: dict[str, str]) -> None:
     index = home / _INDEX
     with locked(index):
-        merged = {**_read_index(home), **fresh}
-        part = index.with_name(f".{index.name}.{os.getpid()}")
-        part.write_text(json.dumps(merged, indent=0))
-        part.replace(index)
+        write_bytes(index, encode(_read_index(home) | fresh, pretty=True))

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from headway.checkpoint.storage import PLAIN_NAMES, STORAGES, Storage
+from headway.codec import encode, parse
 from headway.errors import ModelError
 from headway.types.model import ModelConfig, TextConfig
 
@@ -147,24 +147,24 @@ class Prepared:
 def load_prepared(folder: Path) -> Prepared:
     """Read a prepared folder; raises `ModelError` where something in it is missing or damaged."""
     try:
-        config = msgspec.json.decode((folder / MODEL).read_bytes(), type=ModelConfig)
-        text = msgspec.json.decode((folder / TEXT).read_bytes(), type=TextConfig)
+        config = parse(ModelConfig, (folder / MODEL).read_bytes())
+        text = parse(TextConfig, (folder / TEXT).read_bytes())
         weight_bytes = (folder / WEIGHTS).stat().st_size
         (folder / TOKENIZER).stat()
     except OSError as error:
         raise ModelError(f"{folder}: not a prepared model: {error}") from error
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         raise ModelError(f"{folder}: damaged prepared model: {error}") from error
     return Prepared(folder=folder, config=config, text=text, weight_bytes=weight_bytes)
 
 
 def write_records(folder: Path, config: ModelConfig, text: TextConfig, tokenizer: bytes) -> None:
     """Everything of a prepared folder but the weights."""
-    (folder / MODEL).write_bytes(msgspec.json.format(msgspec.json.encode(config)))
+    (folder / MODEL).write_bytes(encode(config, pretty=True))
     write_text(folder, text, tokenizer)
 
 
 def write_text(folder: Path, text: TextConfig, tokenizer: bytes) -> None:
     """The two files that `headway.text` reads."""
-    (folder / TEXT).write_bytes(msgspec.json.format(msgspec.json.encode(text)))
+    (folder / TEXT).write_bytes(encode(text, pretty=True))
     (folder / TOKENIZER).write_bytes(tokenizer)

@@ -1,21 +1,20 @@
-"""Verdicts: how far each form of a model is from float32, as measured once on real text.
+"""Quality reports: how far each form of a model is from float32, as measured once on real text.
 
-A verdict belongs to a model's content, not to its name. Those of the known models come with the
+A report belongs to a model's content, not to its name. Those of the known models come with the
 package; `headway doctor --quality` measures others and keeps them in the cache, where they stand
 before the package's own. What is measured, and how, is no business of this module.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-import msgspec
-
 from headway.checkpoint.packing import WeightFormat
+from headway.codec import decode, encode, read_bytes, write_bytes
 from headway.config import KVCacheDtype, cache_home
+from headway.errors import InvalidRequest
 
 MOST_LOSS = 0.01
 """A form passes where its perplexity is within this share of float32's."""
@@ -59,26 +58,24 @@ class QualityReport:
 
 
 def find_quality_report(digest: str) -> QualityReport | None:
-    """The cache's verdict on this content, else the package's; None where nobody has measured."""
+    """The cache's report on this content, else the package's; None where nobody has measured."""
+    path = _path(digest)
     try:
-        return msgspec.json.decode(_path(digest).read_bytes(), type=QualityReport)
-    except (OSError, msgspec.DecodeError):
+        return decode(QualityReport, read_bytes(path), str(path))
+    except InvalidRequest:
         return next((known for known in shipped_quality_reports() if known.digest == digest), None)
 
 
-def keep_quality_report(verdict: QualityReport) -> Path:
-    """Store a verdict in the cache; returns its file."""
-    path = _path(verdict.digest)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(verdict)))
-    part.replace(path)
+def keep_quality_report(report: QualityReport) -> Path:
+    """Store a report in the cache; returns its file."""
+    path = _path(report.digest)
+    write_bytes(path, encode(report, pretty=True), make_folder=True)
     return path
 
 
-def shipped_quality_reports() -> list[QualityReport]:
+def shipped_quality_reports() -> tuple[QualityReport, ...]:
     raw = resources.files("headway.checkpoint").joinpath(_SHIPPED).read_bytes()
-    return msgspec.json.decode(raw, type=list[QualityReport])
+    return decode(tuple[QualityReport, ...], raw, _SHIPPED)
 
 
 def _path(digest: str) -> Path:

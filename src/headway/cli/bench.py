@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from headway.codec import encode, write_bytes
 from headway.errors import InvalidRequest
-from headway.perf.bench.result import METRICS, Wanted
+from headway.perf.bench.result import METRICS, ResultOptions
 
 METRICS_SHOWN = "ttft,tpot,itl"
 
@@ -66,11 +66,11 @@ class Kept:
     metadata: Mapping[str, str]
 
 
-def wanted_from(arguments: argparse.Namespace) -> Wanted:
+def result_options(arguments: argparse.Namespace) -> ResultOptions:
     """The figures that the flags ask for; raises `InvalidRequest` naming the flag."""
     from headway.cli.workload_flags import objectives_from
 
-    return Wanted(
+    return ResultOptions(
         objectives=objectives_from(arguments),
         metrics=_metrics(arguments.percentile_metrics or METRICS_SHOWN),
         percentiles=_percentiles(arguments.metric_percentiles),
@@ -151,10 +151,7 @@ def places_from(arguments: argparse.Namespace) -> int | None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Raises `InvalidRequest` where the file cannot be written."""
-    try:
-        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InvalidRequest(f"cannot write {path}: {error.strerror}", field=str(path)) from error
+    write_bytes(path, encode(content, pretty=True))
 
 
 def complain(lines: Sequence[str]) -> None:

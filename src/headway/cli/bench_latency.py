@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from headway.perf.bench.result import complaints
+    from headway.perf.bench.result import problems
     from headway.perf.bench.throughput import batches, run_workloads
     from headway.perf.records import percentile
 
@@ -46,8 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
         count=warmups + arguments.num_iters,
     )
     ran = run_async(run_workloads(config, workloads, progress=not arguments.disable_tqdm))
-    measured = ran.driven[warmups:]
-    seconds = [driven.duration for driven in measured]
+    measured = ran.results[warmups:]
+    seconds = [result.duration for result in measured]
     shares = {str(share): percentile(seconds, share) for share in PERCENTILES}
     mean = sum(seconds) / len(seconds)
     print(f"Mean latency of a batch: {mean:.4f} s")
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "percentiles": shares,
             },
         )
-    failures = [line for driven in measured for line in complaints(driven)]
+    failures = [line for result in measured for line in problems(result)]
     complain(list(dict.fromkeys(failures)))
-    failed = any(record.outcome != "ok" for driven in ran.driven for record in driven.records)
+    failed = any(record.outcome != "ok" for result in ran.results for record in result.records)
     return 1 if failed else 0

@@ -72,17 +72,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from headway.perf.bench.policies import compare
     from headway.perf.bench.scenario_file import load_scenario
-    from headway.perf.report.table import tables
+    from headway.perf.report.figures import tables
 
     scenario = adapted(load_scenario(arguments.scenario), arguments)
     about = pairs_from(arguments.about, field="--about")
 
-    def keep(report: Report) -> None:
+    def on_report(report: Report) -> None:
         _write(report, arguments.json, arguments.html)
 
     for path in (arguments.json, arguments.html):
         _check_writable(path)
-    comparison = run_async(compare(scenario, tell=_tell, keep=keep, about=about))
+    comparison = run_async(compare(scenario, log=_log, on_report=on_report, about=about))
     print(tables(comparison.report), end="")
     return 1 if comparison.failures else 0
 
@@ -109,7 +109,7 @@ def adapted(scenario: Scenario, arguments: argparse.Namespace) -> Scenario:
 
 def _beside(scenario: Scenario, urls: list[str]) -> Scenario:
     """The scenario with these servers as further systems, on every workload."""
-    others = tuple(System(name=url, outside="url", url=url) for url in urls)
+    others = tuple(System(name=url, external="url", url=url) for url in urls)
     loads = tuple(
         load if load.systems is None else replace(load, systems=(*load.systems, *urls))
         for load in scenario.workloads
@@ -157,5 +157,5 @@ def _write(report: Report, json: str | None, html: str | None) -> None:
         write_page(html, report)
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -19,7 +19,7 @@ from headway.cli.bench import (
     now,
     pairs_from,
     places_from,
-    wanted_from,
+    result_options,
     write_json,
 )
 from headway.cli.main import run_async
@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add_server_flags(parser)
     load = parser.add_argument_group("load")
     load.add_argument(
-        "--max-concurrency", type=int, metavar="N", help="most requests under way at once"
+        "--max-concurrency", type=int, metavar="N", help="most requests in flight at once"
     )
     load.add_argument(
         "--num-warmups", type=int, default=0, metavar="N", help="requests before the measurement"
@@ -97,25 +97,25 @@ def _add_server_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from headway.perf.bench.result import complaints, details, document, figures, table
+    from headway.perf.bench.result import details, document, figures, problems, table
     from headway.perf.bench.serve import load_server
     from headway.perf.records import write_records
 
-    wanted = wanted_from(arguments)
+    options = result_options(arguments)
     load = _load(arguments)
     result = kept_result(arguments, _name(arguments, load))
-    allow_files(len(load.workload.jobs) + SPARE_FILES)
+    allow_files(len(load.workload.requests) + SPARE_FILES)
     loaded = run_async(load_server(load))
-    driven = loaded.driven
-    found = figures(driven, wanted)
-    print(table("Serving benchmark result", driven, found, wanted))
+    load_result = loaded.load_result
+    found = figures(load_result, options)
+    print(table("Serving benchmark result", load_result, found, options))
     if arguments.records:
-        write_records(arguments.records, driven.records)
+        write_records(arguments.records, load_result.records)
     if result.path is not None:
         about = _about(arguments, load, loaded) | dict(result.metadata)
-        content = document(driven, found, wanted, about=about)
-        write_json(result.path, content | (details(driven) if result.detailed else {}))
-    complain(complaints(driven, loaded.other_lengths))
+        content = document(load_result, found, options, about=about)
+        write_json(result.path, content | (details(load_result) if result.detailed else {}))
+    complain(problems(load_result, loaded.other_lengths))
     return 1 if found["failed"] else 0
 
 

@@ -15,7 +15,7 @@ from headway.cli.bench import (
     kept_result,
     now,
     places_from,
-    wanted_from,
+    result_options,
     write_json,
 )
 from headway.cli.flags import add_flags, collect
@@ -27,7 +27,7 @@ from headway.config import EngineConfig
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=None, help="known name, hub name, file or directory")
     parser.add_argument(
-        "--max-concurrency", type=int, metavar="N", help="most requests under way at once"
+        "--max-concurrency", type=int, metavar="N", help="most requests in flight at once"
     )
     parser.add_argument(
         "--num-warmups", type=int, default=4, metavar="N", help="requests before (default: 4)"
@@ -41,11 +41,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from headway.perf.bench.result import complaints, details, document, figures, table
+    from headway.perf.bench.result import details, document, figures, problems, table
     from headway.perf.bench.throughput import run_workloads
     from headway.perf.records import write_records
 
-    wanted, result = wanted_from(arguments), kept_result(arguments, "headway-throughput")
+    options, result = result_options(arguments), kept_result(arguments, "headway-throughput")
     workload = workload_from(arguments)
     config = collect(EngineConfig, argparse.Namespace(**vars(arguments) | {"seed": None}))
     ran = run_async(
@@ -57,32 +57,32 @@ def run(arguments: argparse.Namespace) -> int:
             progress=not arguments.disable_tqdm,
         )
     )
-    (driven,) = ran.driven
-    found = figures(driven, wanted) | {"preemptions": ran.preemptions}
-    print(table("Throughput, in process", driven, found, wanted))
+    (load_result,) = ran.results
+    found = figures(load_result, options) | {"preemptions": ran.preemptions}
+    print(table("Throughput, in process", load_result, found, options))
     if arguments.records:
-        write_records(arguments.records, driven.records)
+        write_records(arguments.records, load_result.records)
     if result.path is not None:
         about: dict[str, Any] = {
             "date": now(),
             "model_id": config.model,
             "workload": workload.name,
             "seed": arguments.seed,
-            "policy": ran.info.policy,
-            "dtype": ran.info.dtype,
-            "backend": ran.info.backend,
-            "threads": ran.info.threads,
+            "policy": ran.info.scheduler.policy.name,
+            "dtype": ran.info.hardware.dtype,
+            "backend": ran.info.hardware.backend,
+            "threads": ran.info.hardware.threads,
             **result.metadata,
         }
-        content = document(driven, found, wanted, about=about)
+        content = document(load_result, found, options, about=about)
         # As vLLM's offline benchmark calls them.
         content |= {
             "elapsed_time": found["duration"],
-            "num_requests": len(driven.records),
+            "num_requests": len(load_result.records),
             "requests_per_second": found.get("request_throughput"),
             "tokens_per_second": found.get("total_token_throughput"),
             "total_num_tokens": round(found["total_input_tokens"] + found["total_output_tokens"]),
         }
-        write_json(result.path, content | (details(driven) if result.detailed else {}))
-    complain(complaints(driven))
+        write_json(result.path, content | (details(load_result) if result.detailed else {}))
+    complain(problems(load_result))
     return 1 if found["failed"] else 0

@@ -81,18 +81,18 @@ def machine_facts() -> Iterator[Fact]:
 
 def engine_facts(info: EngineInfo) -> Iterator[Fact]:
     """Name and value of what a started engine chose."""
-    limits = info.limits
-    yield "device", f"{info.device}, {info.threads} threads"
-    yield "kernels", info.backend
-    yield "weights", f"{info.dtype}, {_gib(info.weight_bytes)}"
-    tokens = info.num_blocks * info.block_size
+    hardware, scheduler, limits = info.hardware, info.scheduler, info.scheduler.limits
+    yield "device", f"{hardware.device}, {hardware.threads} threads"
+    yield "kernels", hardware.backend
+    yield "weights", f"{hardware.dtype}, {_gib(info.weight_bytes)}"
+    blocks, tokens = scheduler.num_blocks, scheduler.num_blocks * scheduler.block_size
     yield (
         "KV cache",
-        f"{info.kv_cache_dtype}, {_gib(info.kv_bytes)}: {info.num_blocks} blocks, {tokens} tokens",
+        f"{hardware.kv_cache_dtype}, {_gib(info.kv_bytes)}: {blocks} blocks, {tokens} tokens",
     )
     yield (
         "batch",
-        f"policy {info.policy}, at most {limits.max_num_seqs} sequences and "
+        f"policy {scheduler.policy.name}, at most {limits.max_num_seqs} sequences and "
         f"{limits.max_num_batched_tokens} new tokens a step",
     )
     yield "longest sequence", f"{limits.max_model_len} tokens"
@@ -111,7 +111,7 @@ def quality_table(verdict: QualityReport) -> Iterator[str]:
 
 def limits_row(limits: PeakRates) -> str:
     """One number format's limits as a line of text, below `LIMITS_HEAD`."""
-    billions = limits.arithmetic / 1e9
+    billions = limits.flops_per_second / 1e9
     return f"{limits.dtype:<10} {billions:>14,.0f} {limits.bandwidth / 1e9:>10.1f}"
 
 
@@ -129,7 +129,7 @@ def _judge(config: EngineConfig) -> None:
     from headway.perf.quality.evaluate import evaluate
 
     print(f"\nComparing all forms of {config.model} with float32 ...", flush=True)
-    for line in quality_table(evaluate(config, watch=_watch)):
+    for line in quality_table(evaluate(config, on_progress=_watch)):
         print(line)
 
 

@@ -1,5 +1,7 @@
 """Command-line flags made from settings dataclasses, so that each setting is described once.
 
+A policy's parameters are declared by its own class, and become flags here like the engine's.
+
 A flag's value comes from the command line, else from the environment (`HEADWAY_MAX_NUM_SEQS`), else
 from the `--config` file, else it is the field's default. Whatever the source, it is parsed and
 checked in the same way, and an error names the flag.
@@ -11,12 +13,13 @@ import argparse
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from headway.config import from_environment
 from headway.errors import InvalidRequest
+from headway.scheduling.policy import PARAMETERS, split_options
 
 _MULTIPLIERS = {
     "k": 10**3,
@@ -34,6 +37,9 @@ _MULTIPLIERS = {
 }
 
 Settings = TypeVar("Settings")
+
+_POLICY_OPTIONS = "policy_options"
+"""The field of the engine's settings that holds those of the policies."""
 
 
 def whole_number(text: str) -> int:
@@ -60,14 +66,39 @@ def truth(text: str) -> bool:
     raise ValueError(f"{text!r} is neither true nor false")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting that users may give: a field of a settings class, or a policy's parameter."""
+
+    name: str
+    kind: Any
+    default: Any
+    help: str
+
+
+def settings_of(settings: type[Any], *, leave_out: tuple[str, ...] = ()) -> list[Setting]:
+    """The settings of a dataclass, but for some of its fields."""
+    kinds = typing.get_type_hints(settings)
+    found = []
+    for field in fields(settings):
+        if field.name in leave_out:
+            continue
+        named = {field.name: (field, kinds[field.name])}
+        if field.name == _POLICY_OPTIONS:
+            named = {name: (each.field, each.kind) for name, each in PARAMETERS.items()}
+        found += [
+            Setting(name=name, kind=kind, default=each.default, help=each.metadata.get("help", ""))
+            for name, (each, kind) in named.items()
+        ]
+    return found
+
+
 def add_flags(
     parser: argparse._ActionsContainer, settings: type[Any], *, leave_out: tuple[str, ...] = ()
 ) -> None:
-    """One flag per field of a settings dataclass. Defaults are applied by `collect`."""
-    kinds = typing.get_type_hints(settings)
-    for field in fields(settings):
-        if field.name not in leave_out:
-            _add_flag(parser, field, kinds[field.name])
+    """One flag per setting of a settings dataclass. Defaults are applied by `collect`."""
+    for setting in settings_of(settings, leave_out=leave_out):
+        _add_flag(parser, setting)
 
 
 def collect(
@@ -78,15 +109,15 @@ def collect(
     environment: Mapping[str, str] | None = None,
 ) -> Settings:
     """The settings that flags, environment and file amount to; raises `InvalidRequest`."""
-    kinds = typing.get_type_hints(settings)
-    values: dict[str, object] = {}
-    for field in fields(typing.cast(Any, settings)):
-        given = getattr(arguments, field.name, None)
+    values: dict[str, Any] = {}
+    for setting in settings_of(settings):
+        given = getattr(arguments, setting.name, None)
         if given is None:
-            given = _from_elsewhere(field.name, kinds[field.name], file or {}, environment)
+            given = _from_elsewhere(setting.name, setting.kind, file or {}, environment)
         if given is not None:
-            values[field.name] = tuple(given) if isinstance(given, list) else given
-    return settings(**values)
+            values[setting.name] = tuple(given) if isinstance(given, list) else given
+    values, options = split_options(values)
+    return settings(**values, **({_POLICY_OPTIONS: options} if options else {}))
 
 
 def read_config_file(path: Path) -> dict[str, object]:
@@ -106,19 +137,19 @@ def read_config_file(path: Path) -> dict[str, object]:
 
 def check_known(file: Mapping[str, object], known: tuple[type[Any], ...]) -> None:
     """Raises `InvalidRequest` for a key of a config file that no settings class has."""
-    names = {field.name for settings in known for field in fields(settings)}
+    names = {setting.name for settings in known for setting in settings_of(settings)}
     for key in file:
         if key not in names:
             raise InvalidRequest(f"--config file: unknown setting {key!r}", field=key)
 
 
-def _add_flag(parser: argparse._ActionsContainer, field: Field[Any], kind: object) -> None:
-    flag = "--" + field.name.replace("_", "-")
-    explanation = field.metadata.get("help", "")
-    if field.default not in (None, (), MISSING):
-        explanation += f" (default: {field.default})"
+def _add_flag(parser: argparse._ActionsContainer, setting: Setting) -> None:
+    flag = "--" + setting.name.replace("_", "-")
+    explanation = setting.help
+    if setting.default not in (None, (), MISSING):
+        explanation += f" (default: {setting.default})"
     options: dict[str, Any] = {"default": None, "help": explanation.replace("%", "%%")}
-    plain = _without_none(kind)
+    plain = _without_none(setting.kind)
     if plain is bool:
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
     elif typing.get_origin(plain) is Literal:

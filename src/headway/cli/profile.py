@@ -10,15 +10,17 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from headway.cli.flags import add_flags, collect
+from headway.codec import write_bytes
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.recording.fitting import CheckedErrors, errors_on, fit_recordings
 from headway.recording.format import Recording
 from headway.recording.reader import read_recordings
-from headway.steptime.features import PRIOR
+from headway.steptime.features import NAMES, PRIOR
 from headway.steptime.model import REGIMES
 from headway.steptime.profiles import (
     Profile,
@@ -28,7 +30,7 @@ from headway.steptime.profiles import (
     profile_names,
 )
 
-_LEFT_OUT = ("model", "policy", "dynamic_wait", "record")
+_LEFT_OUT = ("model", "policy", "policy_options", "record")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     profile = _fitted(arguments)
     kept = keep_profile(profile)
     if arguments.output:
-        _write(arguments.output, profile)
+        write_bytes(arguments.output, profile.to_json().encode())
     for line in profile_lines(profile):
         print(line)
     print(f"kept as {kept.stem}")
@@ -88,17 +90,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def profile_lines(profile: Profile) -> Iterator[str]:
     """A profile as lines of text: the machine, what each part costs, how well it fits."""
-    machine = profile.machine
+    machine, hardware = profile.machine, profile.hardware
     yield (
-        f"{profile.model}, {profile.dtype}, KV cache {profile.kv_cache_dtype}, {profile.device}, "
-        f"{profile.threads} threads"
+        f"{profile.model}, {hardware.dtype}, KV cache {hardware.kv_cache_dtype}, "
+        f"{hardware.device}, {hardware.threads} threads"
     )
     yield (
-        f"limits: {machine.arithmetic / 1e9:,.0f} giga-operations/s, "
+        f"limits: {machine.flops_per_second / 1e9:,.0f} GFLOP/s, "
         f"{machine.bandwidth / 1e9:,.1f} GB/s"
     )
     yield "times as long as the limits allow (before any data):"
-    for name, value in profile.coefficients._asdict().items():
+    for name, value in zip(NAMES, profile.coefficients, strict=True):
         yield f"  {name.replace('_', ' '):<18} {value:7.3f} ({getattr(PRIOR, name):g})"
     if profile.fit is not None:
         found = profile.fit
@@ -129,27 +131,19 @@ def _fitted(arguments: argparse.Namespace) -> Profile:
         raise InvalidRequest("--seconds must be more than 0", field="--seconds")
     config = collect(EngineConfig, arguments)
     print(f"Probing {config.model} for about {seconds:.0f} s ...", flush=True)
-    return asyncio.run(probe(config, seconds=seconds, watch=_watch))
+    return asyncio.run(probe(config, seconds=seconds, on_workload=_watch))
 
 
 def _check_kept(path: Path, name: str | None) -> None:
     recordings = read_recordings(path)
     engine = recordings[-1].engine
-    profile = (
-        load_profile(name)
-        if name
-        else find_profile(
-            model=engine.model,
-            dtype=engine.dtype,
-            kv_cache_dtype=engine.kv_cache_dtype,
-            device=engine.device,
-            threads=engine.threads,
-            backend=engine.backend,
-        )
-    )
+    if name:
+        profile: Profile | None = load_profile(name)
+    else:
+        profile = find_profile(model=engine.model, **asdict(engine.hardware))
     if profile is None:
         raise InvalidRequest(
-            f"no profile is kept for {engine.model} as {engine.dtype}: make one with "
+            f"no profile is kept for {engine.model} as {engine.hardware.dtype}: make one with "
             "`headway profile`, or name one with --profile",
             field="--check",
         )
@@ -160,13 +154,6 @@ def _print_errors(profile: Profile, recordings: list[Recording]) -> None:
     for recording in recordings:
         for line in error_lines(errors_on(profile, recording)):
             print(line)
-
-
-def _write(path: Path, profile: Profile) -> None:
-    try:
-        path.write_text(profile.to_json(), encoding="utf-8")
-    except OSError as error:
-        raise InvalidRequest(f"cannot write {path}: {error.strerror}", field="--output") from error
 
 
 def _watch(name: str) -> None:

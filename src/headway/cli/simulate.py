@@ -14,9 +14,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import get_args
 
-from headway.cli.flags import add_flags, collect, whole_number
+from headway.cli.flags import add_flags, collect, settings_of, whole_number
 from headway.cli.machine_flags import add_machine_flags, profile_from
 from headway.cli.workload_flags import (
     add_objective_flags,
@@ -24,26 +23,35 @@ from headway.cli.workload_flags import (
     objectives_from,
     workload_from,
 )
-from headway.config import EngineConfig, PolicyName
+from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.perf.records.summary import summarize
 from headway.perf.report.run import Report, Run, build_report
 from headway.perf.report.slots import bars_of, idle_share, percent_of_limit
-from headway.perf.sim.capacity import BUDGETS, WIDTHS, CapacityCandidate, Found, Search, at_rate
+from headway.perf.sim.capacity import (
+    BUDGETS,
+    WIDTHS,
+    CapacityCandidate,
+    CapacitySearch,
+    SearchResult,
+)
 from headway.perf.sim.fleet import ROUTERS
 from headway.perf.sim.predict import measured, predict, recorded_setup, recorded_workload
 from headway.perf.sim.replay import replay
 from headway.perf.sim.simulate import MOST_BARS, Setup, run_of, simulate
 from headway.perf.workload import Workload
+from headway.perf.workload.synthetic import at_rate
 from headway.recording.format import Recording
 from headway.recording.reader import read_recordings
+from headway.scheduling.policy import POLICIES, policy_config
 from headway.steptime.profiles import Profile, find_profile
 from headway.types import Limits
+from headway.types.engine import PolicyConfig, SchedulerConfig
 from headway.types.objectives import Objective
 
 ENGINE_FLAGS = (
     "policy",
-    "dynamic_wait",
+    "policy_options",
     "max_model_len",
     "max_num_seqs",
     "max_num_batched_tokens",
@@ -54,13 +62,13 @@ ENGINE_FLAGS = (
     "enable_prefix_caching",
 )
 """Settings of the engine that mean something without one."""
+_LEFT_OUT = tuple(each.name for each in fields(EngineConfig) if each.name not in ENGINE_FLAGS)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_machine_flags(parser.add_argument_group("machine"))
     engine = parser.add_argument_group("engine (default: as in the profile)")
-    left_out = tuple(each.name for each in fields(EngineConfig) if each.name not in ENGINE_FLAGS)
-    add_flags(engine, EngineConfig, leave_out=left_out)
+    add_flags(engine, EngineConfig, leave_out=_LEFT_OUT)
     engine.add_argument("--num-blocks", type=whole_number, metavar="N", help="of the KV cache")
     fleet = parser.add_argument_group("fleet")
     fleet.add_argument("--replicas", type=int, metavar="N", help="machines (default: 1)")
@@ -80,7 +88,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--replay",
         type=Path,
         metavar="STEPS",
-        help="plan a recording's steps anew (see `headway serve --record`), and foretell its times",
+        help="plan a recording's steps anew (see `headway serve --record`), and predict its times",
     )
     parser.add_argument(
         "--no-residuals",
@@ -99,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     profile = profile_from(arguments)
     setup = setup_from(arguments, profile)
     workload = workload_from(arguments)
-    if not workload.jobs:
+    if not workload.requests:
         raise InvalidRequest("the workload has no requests", field="--num-prompts")
     began = time.perf_counter()
     if arguments.find is not None:
@@ -108,17 +116,19 @@ def run(arguments: argparse.Namespace) -> int:
             _say_nothing_holds(found)
             return 1
         setup, workload = found.best.setup, at_rate(workload, found.best.rate_scale)
-    policies = get_args(PolicyName) if arguments.compare_policies else (setup.policy,)
+    policies = [setup.scheduler.policy]
+    if arguments.compare_policies:
+        options = collect(EngineConfig, _engine_only(arguments)).policy_options
+        policies = [policy_config(name, options) for name in POLICIES]
     runs = [
-        _simulated(arguments, replace(setup, policy=policy), workload, objectives)
-        for policy in policies
+        _simulated(arguments, _under(setup, policy), workload, objectives) for policy in policies
     ]
     took = time.perf_counter() - began
     report = _report(arguments, runs, profile, setup.replicas)
     if arguments.find is None:
         simulated = sum(run.summary["duration"] for run in runs)
         print(
-            f"{len(runs) * len(workload.jobs):,} requests over {simulated:,.0f} s simulated in "
+            f"{len(runs) * len(workload.requests):,} requests over {simulated:,.0f} s simulated in "
             f"{took:.1f} s: {simulated / took:,.0f} times as fast",
             file=sys.stderr,
         )
@@ -130,8 +140,9 @@ def setup_from(arguments: argparse.Namespace, profile: Profile) -> Setup:
     """The profile's engine with the settings that the flags pin."""
     config = collect(EngineConfig, _engine_only(arguments))
     given = arguments.block_size
-    block_size = profile.block_size if given is None else config.block_size
-    num_blocks = profile.num_blocks * profile.block_size // block_size
+    measured = profile.scheduler
+    block_size = measured.block_size if given is None else config.block_size
+    num_blocks = measured.num_blocks * measured.block_size // block_size
     if arguments.num_blocks is not None and config.kv_cache_memory is not None:
         raise InvalidRequest(
             "--num-blocks and --kv-cache-memory exclude each other", field="--num-blocks"
@@ -147,21 +158,30 @@ def setup_from(arguments: argparse.Namespace, profile: Profile) -> Setup:
         raise InvalidRequest(f"--replicas must be at least 1, got {replicas}", field="--replicas")
     return Setup(
         profile=profile,
-        limits=_limits(arguments, config, profile.limits, num_blocks * block_size),
-        num_blocks=num_blocks,
-        block_size=block_size,
-        policy=config.policy,
-        dynamic_wait=config.dynamic_wait,
-        prefix_caching=config.enable_prefix_caching,
-        kv_reservation=config.kv_reservation,
+        scheduler=SchedulerConfig(
+            policy=policy_config(config.policy, config.policy_options),
+            limits=_limits(arguments, config, measured.limits, num_blocks * block_size),
+            num_blocks=num_blocks,
+            block_size=block_size,
+            prefix_caching=config.enable_prefix_caching,
+            reservation=config.kv_reservation,
+        ),
         replicas=replicas,
         router=arguments.router or "round-robin",
     )
 
 
+def _under(setup: Setup, policy: PolicyConfig) -> Setup:
+    return replace(setup, scheduler=replace(setup.scheduler, policy=policy))
+
+
 def _engine_only(arguments: argparse.Namespace) -> argparse.Namespace:
     """Without flags that an engine spells alike but that mean another thing here."""
-    return argparse.Namespace(**{name: getattr(arguments, name) for name in ENGINE_FLAGS})
+    return argparse.Namespace(**{name: getattr(arguments, name) for name in _engine_names()})
+
+
+def _engine_names() -> list[str]:
+    return [setting.name for setting in settings_of(EngineConfig, leave_out=_LEFT_OUT)]
 
 
 def _limits(
@@ -184,7 +204,7 @@ def _simulated(
     workload: Workload,
     objectives: tuple[Objective, ...],
 ) -> Run:
-    drawn = (arguments.json or arguments.html) and len(workload.jobs) <= MOST_BARS
+    drawn = (arguments.json or arguments.html) and len(workload.requests) <= MOST_BARS
     outcome = simulate(
         workload,
         setup,
@@ -192,7 +212,9 @@ def _simulated(
         residuals=not arguments.no_residuals,
         keep_bars=bool(drawn),
     )
-    system = setup.policy if setup.replicas == 1 else f"{setup.policy}, {setup.replicas} replicas"
+    system = setup.scheduler.policy.name
+    if setup.replicas > 1:
+        system += f", {setup.replicas} replicas"
     return run_of(outcome, workload=workload, setup=setup, system=system, objectives=objectives)
 
 
@@ -201,17 +223,17 @@ def _search(
     setup: Setup,
     workload: Workload,
     objectives: tuple[Objective, ...],
-) -> Found:
-    search = Search(
+) -> SearchResult:
+    search = CapacitySearch(
         workload,
         objectives,
         seed=arguments.seed,
         residuals=not arguments.no_residuals,
-        tell=lambda candidate: print(candidate_line(candidate), file=sys.stderr),
+        on_candidate=lambda candidate: print(candidate_line(candidate), file=sys.stderr),
     )
     if arguments.find == "rate":
         return search.rate(setup)
-    pinned = setup.limits
+    pinned = setup.scheduler.limits
     widths = WIDTHS if arguments.max_num_seqs is None else (pinned.max_num_seqs,)
     budgets = (
         BUDGETS if arguments.max_num_batched_tokens is None else (pinned.max_num_batched_tokens,)
@@ -225,7 +247,7 @@ def _search(
 
 def candidate_line(candidate: CapacityCandidate) -> str:
     """One candidate and how it fared, for people."""
-    setup, limits = candidate.setup, candidate.setup.limits
+    setup, limits = candidate.setup, candidate.setup.scheduler.limits
     fared = ", ".join(
         f"{met.objective.metric} {'-' if met.value is None else f'{met.value:.3g} s'}"
         f"{'' if met.met else ' (missed)'}"
@@ -239,8 +261,8 @@ def candidate_line(candidate: CapacityCandidate) -> str:
     )
 
 
-def _say_nothing_holds(found: Found) -> None:
-    nearest = max(found.tried, key=lambda candidate: candidate.merit)
+def _say_nothing_holds(found: SearchResult) -> None:
+    nearest = max(found.tried, key=lambda candidate: candidate.rank)
     print("Nothing that was tried holds the objectives. The nearest:")
     print(f"  {candidate_line(nearest)}")
 
@@ -248,7 +270,7 @@ def _say_nothing_holds(found: Found) -> None:
 def _report(
     arguments: argparse.Namespace, runs: list[Run], profile: Profile, replicas: int
 ) -> Report:
-    from headway.perf.report.table import tables
+    from headway.perf.report.figures import tables
 
     price = arguments.price_per_hour
     report = build_report(
@@ -270,8 +292,9 @@ def _report(
 def _about(profile: Profile) -> Iterator[tuple[str, str]]:
     from headway import __version__
 
+    found = profile.hardware
     yield "Simulated machine", profile.machine.device
-    yield "Model", f"{profile.model}, {profile.dtype}, KV cache {profile.kv_cache_dtype}"
+    yield "Model", f"{profile.model}, {found.dtype}, KV cache {found.kv_cache_dtype}"
     yield "Headway", __version__
 
 
@@ -314,7 +337,7 @@ def _replay(arguments: argparse.Namespace) -> int:
             print(f"  first difference: {outcome.difference}")
         profile = _profile_of(arguments, recording)
         if profile is not None:
-            group = f"engine {number}, {recording.engine.policy}"
+            group = f"engine {number}, {recording.engine.scheduler.policy.name}"
             runs += [
                 replace(run, group=group) for run in _side_by_side(arguments, recording, profile)
             ]
@@ -328,7 +351,7 @@ def _check_replay(arguments: argparse.Namespace) -> None:
     """A recording has its own workload and engine: flags for these would have no effect."""
     parser = argparse.ArgumentParser()
     add_workload_flags(parser)
-    names = [*vars(parser.parse_args([])), *ENGINE_FLAGS, "num_blocks", "replicas", "router"]
+    names = [*vars(parser.parse_args([])), *_engine_names(), "num_blocks", "replicas", "router"]
     for name in names:
         if name != "seed" and getattr(arguments, name) is not None:
             flag = "--" + name.replace("_", "-")
@@ -339,12 +362,12 @@ def _profile_of(arguments: argparse.Namespace, recording: Recording) -> Profile 
     """The profile that was asked for, or the kept one of the recorded engine, if there is one."""
     if arguments.profile or arguments.device:
         return profile_from(arguments)
-    engine = recording.engine
+    engine, found = recording.engine, recording.engine.hardware
     return find_profile(
         model=arguments.model or engine.model,
-        dtype=engine.dtype,
-        kv_cache_dtype=engine.kv_cache_dtype,
-        threads=engine.threads,
+        dtype=found.dtype,
+        kv_cache_dtype=found.kv_cache_dtype,
+        threads=found.threads,
     )
 
 
@@ -353,7 +376,7 @@ def _side_by_side(
 ) -> Iterator[Run]:
     """The recorded run, and what the simulator makes of it."""
     workload = recorded_workload(recording)
-    if not workload.jobs:
+    if not workload.requests:
         return
     objectives = objectives_from(arguments)
     records, duration, gaps = measured(recording)
@@ -372,6 +395,6 @@ def _side_by_side(
         predict(recording, profile, seed=arguments.seed, residuals=not arguments.no_residuals),
         workload=workload,
         setup=recorded_setup(recording, profile),
-        system="foretold",
+        system="predicted",
         objectives=objectives,
     )

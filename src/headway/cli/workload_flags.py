@@ -36,8 +36,8 @@ def add_workload_flags(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--dataset-name",
         choices=("random", "trace"),
-        help="made up from laws of length, or read from --dataset-path (default: trace where a "
-        "path is given)",
+        help="made up from length distributions, or read from --dataset-path (default: trace where "
+        "a path is given)",
     )
     parser.add_argument(
         "--dataset-path",
@@ -65,7 +65,7 @@ def add_workload_flags(parser: argparse._ActionsContainer) -> None:
         help="send the trace's requests so many times as fast (default: 1)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of all chance (default: 0)"
+        "--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)"
     )
     parser.add_argument(
         "--save-workload", metavar="FILE", help="keep the requests, to be replayed as a trace"
@@ -119,17 +119,17 @@ def objectives_from(arguments: argparse.Namespace) -> tuple[Objective, ...]:
 
 
 def _add_length_flags(parser: argparse._ActionsContainer) -> None:
-    laws = f"{FORMS}, in tokens"
+    distributions = f"{FORMS}, in tokens"
     parser.add_argument(
         "--input-len",
         "--random-input-len",
-        metavar="LAW",
-        help=f"length of prompts, without shared prefixes: {laws} (default: {INPUT_LEN})",
+        metavar="DIST",
+        help=f"length of prompts, without shared prefixes: {distributions} (default: {INPUT_LEN})",
     )
     parser.add_argument(
         "--output-len",
         "--random-output-len",
-        metavar="LAW",
+        metavar="DIST",
         help=f"length of answers, as prompts (default: {OUTPUT_LEN})",
     )
     parser.add_argument(
@@ -187,7 +187,7 @@ def _synthetic(arguments: argparse.Namespace) -> Workload:
         _conflict("--num-prefixes", "--random-prefix-len is not given")
     requests = REQUESTS if arguments.num_prompts is None else arguments.num_prompts
     return synthesize(
-        requests=requests,
+        num_requests=requests,
         prompt=parse_lengths(arguments.input_len or INPUT_LEN, field="--input-len"),
         output=parse_lengths(arguments.output_len or OUTPUT_LEN, field="--output-len"),
         arrivals=_arrivals(arguments, requests) or at_once,
@@ -210,13 +210,13 @@ def _traced(arguments: argparse.Namespace) -> Workload:
         _check_positive(_flag(name), getattr(arguments, name))
     workload = read_trace(
         arguments.dataset_path,
-        requests=arguments.num_prompts,
+        num_requests=arguments.num_prompts,
         length_scale=arguments.length_scale or 1.0,
         rate_scale=arguments.rate_scale or 1.0,
         cap=arguments.output_cap,
         seed=arguments.seed,
     )
-    arrivals = _arrivals(arguments, len(workload.jobs))
+    arrivals = _arrivals(arguments, len(workload.requests))
     return workload if arrivals is None else rearrive(workload, arrivals, seed=arguments.seed)
 
 

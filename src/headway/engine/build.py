@@ -1,11 +1,8 @@
-"""From a loaded model to the numbers of `headway.steptime`: what its weights and KV cache take.
+"""An engine from its settings: runner, scheduler, loop, and what it tells about itself.
 
-Knows how the two backends store matrices and positions; what follows from it for a step's time is
-`latency`'s business.
-
-Put an engine together from its settings: runner, blocks, policy, scheduler, loop.
-
-The only place that sees both towers at once; it decides nothing that either could decide.
+The only place that sees both the code that decides and the code that computes; it decides nothing
+that either could. It also knows how the backends store weights and KV cache, which gives the sizes
+that `headway.steptime` predicts a step's time from.
 """
 
 from __future__ import annotations
@@ -26,13 +23,13 @@ from headway.recording.recorder import Recorder
 from headway.runner import build_runner
 from headway.runner.loaded import LoadedRunner
 from headway.runner.peak_rates import peak_rates_here
-from headway.scheduling import Scheduler
-from headway.scheduling.block_pool import BlockPool
-from headway.scheduling.policy import make_policy
+from headway.scheduling.build import build_scheduler
+from headway.scheduling.policy import policy_config
 from headway.steptime.architecture import Architecture, model_sizes
 from headway.steptime.features import roofline_seconds
 from headway.steptime.shape import ModelSizes, shape_of
 from headway.types import StepPlan
+from headway.types.engine import SchedulerConfig
 from headway.wire import EngineInfo, Start
 
 _PLAIN_BITS = {"float32": 32.0, "bfloat16": 16.0, "float16": 16.0}
@@ -40,6 +37,8 @@ _CACHE_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0}
 _SCALE_BYTES = 4
 """An int8 cache keeps one for each head's key and for its value, at every position."""
 _LEAST_LENGTH = 64
+
+logger = logging.getLogger(__name__)
 
 
 def architecture_of(model: ModelConfig) -> Architecture:
@@ -92,27 +91,25 @@ def weight_bits(dtype: str) -> float:
     return panel_bytes(form, _LEAST_LENGTH) * 8 / (PANEL_ROWS * _LEAST_LENGTH)
 
 
-logger = logging.getLogger(__name__)
-
-
 def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     """An engine for a prepared model, ready to step; raises `HeadwayError` where it cannot be."""
     began = time.monotonic()
     config = start.config
     file = None if config.record is None else RecordFile(Path(config.record))
     loaded = build_runner(config, Path(start.prepared))
-    scheduler = scheduler_for(config, loaded)
     info = describe(config, loaded)
+    scheduler = build_scheduler(info.scheduler)
+    hardware = info.hardware
     logger.info(
         "engine ready device=%s dtype=%s kv_cache_dtype=%s backend=%s threads=%d policy=%s "
         "blocks=%d seconds=%.2f",
-        info.device,
-        info.dtype,
-        info.kv_cache_dtype,
-        info.backend,
-        info.threads,
-        info.policy,
-        info.num_blocks,
+        hardware.device,
+        hardware.dtype,
+        hardware.kv_cache_dtype,
+        hardware.backend,
+        hardware.threads,
+        info.scheduler.policy.name,
+        info.scheduler.num_blocks,
         time.monotonic() - began,
     )
     watch = None
@@ -129,45 +126,38 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     return engine, info
 
 
-def scheduler_for(config: EngineConfig, loaded: LoadedRunner) -> Scheduler:
-    """A scheduler with an empty pool, within what the runner has room for."""
-    return Scheduler(
-        policy=make_policy(config.policy, dynamic_wait=config.dynamic_wait),
-        pool=BlockPool(num_blocks=loaded.num_blocks, block_size=loaded.block_size),
-        limits=loaded.limits,
-        prefix_caching=config.enable_prefix_caching,
-        reserve_all=config.kv_reservation == "full",
-    )
-
-
 def describe(config: EngineConfig, loaded: LoadedRunner) -> EngineInfo:
     """What was found and chosen; measures the machine where that was never done."""
+    hardware = loaded.hardware
     return EngineInfo(
-        device=loaded.device,
-        dtype=loaded.dtype,
-        kv_cache_dtype=loaded.kv_cache_dtype,
-        backend=loaded.backend,
-        threads=loaded.threads,
-        policy=config.policy,
-        limits=loaded.limits,
-        num_blocks=loaded.num_blocks,
-        block_size=loaded.block_size,
+        hardware=hardware,
+        scheduler=SchedulerConfig(
+            policy=policy_config(config.policy, config.policy_options),
+            limits=loaded.limits,
+            num_blocks=loaded.num_blocks,
+            block_size=loaded.block_size,
+            prefix_caching=config.enable_prefix_caching,
+            reservation=config.kv_reservation,
+        ),
         kv_bytes=loaded.kv_bytes,
         weight_bytes=loaded.weight_bytes,
         sizes=sizes_of(
             loaded.model,
-            dtype=loaded.dtype,
-            kv_cache_dtype=loaded.kv_cache_dtype,
+            dtype=hardware.dtype,
+            kv_cache_dtype=hardware.kv_cache_dtype,
             weight_bytes=loaded.weight_bytes,
         ),
         machine=peak_rates_here(
-            device=loaded.device, dtype=loaded.dtype, threads=loaded.threads, isa=loaded.isa
+            device=hardware.device,
+            dtype=hardware.dtype,
+            threads=hardware.threads,
+            isa=hardware.isa,
         ),
     )
 
 
 def ideal_of(info: EngineInfo) -> Callable[[StepPlan], float] | None:
-    """What foretells the seconds of a plan at the machine's limits, where these are known."""
+    """Predicts the seconds of a plan at the machine's peak rates, where these are known."""
     sizes, machine = info.sizes, info.machine
     if sizes is None or machine is None:
         return None
@@ -179,18 +169,8 @@ def engine_line(config: EngineConfig, info: EngineInfo) -> EngineLine:
     assert info.sizes is not None, "an engine knows its model"
     return EngineLine(
         model=config.model,
-        device=info.device,
-        dtype=info.dtype,
-        kv_cache_dtype=info.kv_cache_dtype,
-        backend=info.backend,
-        threads=info.threads,
-        policy=info.policy,
-        dynamic_wait=config.dynamic_wait,
-        prefix_caching=config.enable_prefix_caching,
-        kv_reservation=config.kv_reservation,
-        limits=info.limits,
-        num_blocks=info.num_blocks,
-        block_size=info.block_size,
+        hardware=info.hardware,
+        scheduler=info.scheduler,
         sizes=info.sizes,
         machine=info.machine,
     )

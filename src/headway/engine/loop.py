@@ -17,7 +17,8 @@ from typing import Protocol
 
 from headway.clock import Clock
 from headway.errors import InvalidRequest
-from headway.scheduling import Idle, Scheduler
+from headway.scheduling.scheduler import Scheduler
+from headway.scheduling.stats import Idle
 from headway.types import Request, StepPlan, StepResult, TokenEvent
 from headway.types.runner import Runner
 from headway.wire import EngineStats

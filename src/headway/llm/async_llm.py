@@ -48,7 +48,7 @@ class AsyncLLM:
         self.tokenizer = tokenizer
         self.chat_template = chat_template
         """Renders messages as a prompt; None for a model that has none."""
-        self.max_model_len = client.info.limits.max_model_len
+        self.max_model_len = client.info.scheduler.limits.max_model_len
         self._resolver = Resolver(
             tokenizer, vocab_size=model_config.vocab_size, max_model_len=self.max_model_len
         )

@@ -10,9 +10,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from headway import machine, native
+from headway.codec import decode
 from headway.config import EngineConfig
 from headway.errors import EngineError
 from headway.extras import has_torch
@@ -42,7 +41,7 @@ def measure_machine(
         assert process.stderr is not None
         try:
             for line in process.stdout:
-                yield msgspec.json.decode(line, type=PeakRates)
+                yield decode(PeakRates, line, "the measuring process")
             said = process.stderr.read().decode(errors="replace").strip()
         except BaseException:
             process.kill()

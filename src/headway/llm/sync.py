@@ -25,6 +25,7 @@ from headway.llm.collect import OutputCollector
 from headway.llm.encode import Prompt, TokensPrompt
 from headway.llm.outputs import RequestOutput
 from headway.llm.resolve import GenerationRequest
+from headway.scheduling.policy import PARAMETERS, split_options
 from headway.text import Tokenizer
 from headway.types import SamplingParams
 
@@ -88,7 +89,8 @@ Message = dict[str, Any]
 
 
 class LLM:
-    """A model in memory. `settings` are the fields of `headway.config.EngineConfig`."""
+    """A model in memory. `settings` are the fields of `headway.config.EngineConfig`, and the
+    policies' parameters as their flags name them (`dynamic_wait`)."""
 
     def __init__(
         self,
@@ -221,11 +223,13 @@ class _Progress:
 
 
 def _config(model: str | None, settings: Mapping[str, Any]) -> EngineConfig:
-    known = {field.name for field in fields(EngineConfig)}
+    known = {field.name for field in fields(EngineConfig)} | PARAMETERS.keys()
     for name in settings:
         if name not in known:
             raise InvalidRequest(f"'{name}' is no engine setting", field=name)
-    return EngineConfig(model=model or DEFAULT_MODEL, **settings)
+    own, options = split_options(settings)
+    options = {**own.pop("policy_options", {}), **options}
+    return EngineConfig(model=model or DEFAULT_MODEL, policy_options=options, **own)
 
 
 def _listed(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:

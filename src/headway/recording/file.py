@@ -11,10 +11,8 @@ import logging
 import os
 from pathlib import Path
 
-import msgspec
-
 from headway.errors import InvalidRequest
-from headway.recording.format import Line, plain
+from headway.recording.format import Line, encode_line
 
 MOST_BYTES = 8 * 2**30
 """A recording stops here: at 64 sequences and 50 steps a second, after more than a day."""
@@ -32,7 +30,6 @@ class RecordFile:
     def __init__(self, path: Path, *, most_bytes: int = MOST_BYTES) -> None:
         self._path = path
         self._most_bytes = most_bytes
-        self._encoder = msgspec.json.Encoder()
         self._lines: list[bytes] = []
         self._buffered = 0
         self._file: int | None = _take(path)
@@ -42,7 +39,7 @@ class RecordFile:
         """Keep a line until the next flush; nothing once the recording has ended."""
         if self._file is None:
             return
-        text = self._encoder.encode(plain(line)) + b"\n"
+        text = encode_line(line)
         self._lines.append(text)
         self._buffered += len(text)
         if self._buffered > _MOST_BUFFERED:

@@ -98,19 +98,13 @@ def fit_recordings(recordings: Sequence[Recording], *, machine: PeakRates | None
     ]
     return Profile(
         model=engine.model,
-        dtype=engine.dtype,
-        kv_cache_dtype=engine.kv_cache_dtype,
-        device=engine.device,
-        threads=engine.threads,
+        hardware=engine.hardware,
+        scheduler=engine.scheduler,
         sizes=engine.sizes,
         machine=limits,
         coefficients=model.coefficients,
         residuals=residuals_of(seen),
         fit=quality,
-        limits=engine.limits,
-        block_size=engine.block_size,
-        num_blocks=engine.num_blocks,
-        backend=engine.backend,
     )
 
 
@@ -137,5 +131,4 @@ def _stalled(model: StepTimeModel, step: Measured) -> bool:
 
 def _alike(one: EngineLine, other: EngineLine) -> bool:
     """Whether steps of both take the same time."""
-    names = ("model", "device", "dtype", "kv_cache_dtype", "backend", "threads", "sizes")
-    return all(getattr(one, name) == getattr(other, name) for name in names)
+    return (one.model, one.hardware, one.sizes) == (other.model, other.hardware, other.sizes)

@@ -1,25 +1,21 @@
-"""The lines of a recording. Times are seconds on the engine's clock, sizes are tokens.
+"""A recording: what an engine did, as lines of JSON. Times are seconds on the engine's clock.
 
-A file is JSON Lines; it starts with an engine line, and has another one wherever a new engine
-process took over. A request's line is written when it has ended, a step's when the next begins.
-
-A recording as text: the form in which lines are written, and whole recordings as files.
-
-A line is an object with one key, which says what kind it is. An engine turns lines into plain data
-here and encodes them as it likes; `write_recordings` keeps recordings that were made elsewhere, by
-a simulation or a test. Knows nothing of engines.
+A file starts with an engine line, and has another one wherever a new engine process took over. A
+request's line is written when it has ended, a step's when the next begins. A line is an object with
+one key, which says what kind it is. Sizes are tokens.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
+from headway.codec import Format, encode, replacing, versioned
 from headway.steptime.shape import ModelSizes, PeakRates
-from headway.types import FinishReason, Limits
+from headway.types import FinishReason
+from headway.types.engine import Hardware, SchedulerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,18 +23,8 @@ class EngineLine:
     """Who computed, and under which settings."""
 
     model: str
-    device: str
-    dtype: str
-    kv_cache_dtype: str
-    backend: str
-    threads: int
-    policy: str
-    dynamic_wait: float
-    prefix_caching: bool
-    kv_reservation: str
-    limits: Limits
-    num_blocks: int
-    block_size: int
+    hardware: Hardware
+    scheduler: SchedulerConfig
     sizes: ModelSizes
     machine: PeakRates | None = None
     """None where the machine was never measured."""
@@ -114,23 +100,23 @@ class Recording:
 Line: TypeAlias = EngineLine | RequestLine | StepLine
 
 
-def plain(line: Line) -> dict[str, dict[str, Any]]:
-    """A line as what JSON knows: `{"step": {...}}`, `{"request": {...}}` or `{"engine": {...}}`."""
+ENGINE_FORMAT = Format(
+    what="a recording of Headway",
+    key="version",
+    version=2,
+    unnumbered=1,
+    remedy="record again (`headway serve --record`) with this version",
+)
+"""Of an engine's line, and so of all lines that follow it."""
+
+
+def encode_line(line: Line) -> bytes:
+    """`{"step": {...}}`, `{"request": {...}}` or `{"engine": {...}}`, with the line's end."""
     if isinstance(line, StepLine):
-        # By hand: `asdict` would copy every slice, and a line is written for every step.
-        return {
-            "step": {
-                "step": line.step,
-                "at": line.at,
-                "cycle": line.cycle,
-                "run": line.run,
-                "slices": line.slices,
-                "ended": line.ended,
-                "idle_slots": line.idle_slots,
-                "waiting": line.waiting,
-            }
-        }
-    return {"request" if isinstance(line, RequestLine) else "engine": asdict(line)}
+        return encode({"step": line}) + b"\n"
+    if isinstance(line, RequestLine):
+        return encode({"request": line}) + b"\n"
+    return encode({"engine": versioned(line, ENGINE_FORMAT)}) + b"\n"
 
 
 def lines_of(recording: Recording) -> Iterator[Line]:
@@ -145,8 +131,7 @@ def lines_of(recording: Recording) -> Iterator[Line]:
 
 
 def write_recordings(path: Path, recordings: Iterable[Recording]) -> None:
-    """Write a file that `read_recordings` reads back; raises `OSError`."""
-    with path.open("w", encoding="utf-8") as file:
+    """Write a file that `read_recordings` reads back; raises `InvalidRequest`."""
+    with replacing(path) as file:
         for recording in recordings:
-            for line in lines_of(recording):
-                file.write(json.dumps(plain(line), separators=(",", ":")) + "\n")
+            file.writelines(map(encode_line, lines_of(recording)))

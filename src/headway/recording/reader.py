@@ -3,26 +3,29 @@
 The exception is a line that was cut off because its engine's process ended in the middle of it: the
 last one of the file, or the last before another engine took over. It is left out.
 
-Tokens for a recorded request, which kept none: made up, but equal where the real ones were.
-
-All that batching and prefix caching see of a text is which blocks are equal. So every full block is
-made up from its digest, and what fills no block from the request's own number.
+Also makes tokens for a recorded request, which kept none: equal where the real ones were. All that
+batching and prefix caching see of a text is which blocks are equal, so every full block is made up
+from its digest, and what fills no block from the request's own number.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Hashable, Iterator
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from functools import cache
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from types import MappingProxyType
 
+from headway import codec
+from headway.codec import decode_document, read_bytes, single
 from headway.errors import InvalidRequest
-from headway.recording.format import EngineLine, Line, Recording, RequestLine, SliceLine, StepLine
-
-Built = TypeVar("Built")
+from headway.recording.format import (
+    ENGINE_FORMAT,
+    EngineLine,
+    Line,
+    Recording,
+    RequestLine,
+    StepLine,
+)
 
 
 def read_recordings(path: Path) -> list[Recording]:
@@ -30,10 +33,7 @@ def read_recordings(path: Path) -> list[Recording]:
 
     Raises `InvalidRequest` where it cannot be read or is no recording.
     """
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise InvalidRequest(f"cannot read {path}: {error.strerror}", field="record") from error
+    text = read_bytes(path).decode("utf-8", errors="replace")
     found: list[_Growing] = []
     for number, line in _lines(text, path):
         if isinstance(line, EngineLine):
@@ -70,8 +70,8 @@ def _lines(text: str, path: Path) -> Iterator[tuple[int, Line]]:
         if not content:
             continue
         try:
-            line = parse(content)
-        except (ValueError, RecursionError) as error:
+            line = parse(content, f"{path}, line {number}")
+        except ValueError as error:
             if bad is not None:
                 break
             bad = number, error
@@ -86,93 +86,22 @@ def _lines(text: str, path: Path) -> Iterator[tuple[int, Line]]:
     raise InvalidRequest(f"{path}, line {number}: {reason}", field="record") from reason
 
 
-def parse(content: str) -> Line:
-    """One line; raises `ValueError` that says what is wrong with it."""
-    data = json.loads(content)
-    if not isinstance(data, dict) or len(data) != 1:
-        raise ValueError("not an object with a single key")
-    ((kind, value),) = data.items()
-    if kind == "step":
-        return _step(value)
-    if kind == "request":
-        return _build(RequestLine, value, kind)
+def parse(content: str, source: str) -> Line:
+    """One line; raises `ValueError` that says what is wrong with it.
+
+    An engine's line of another version is an `InvalidRequest` that begins with `source`.
+    """
+    kind, value = single(content)
     if kind == "engine":
-        return _build(EngineLine, value, kind)
-    raise ValueError(f"a line of unknown kind {kind!r}")
+        return decode_document(EngineLine, value, ENGINE_FORMAT, source)
+    if kind not in _KINDS:
+        raise ValueError(f"a line of unknown kind {kind!r}")
+    return codec.parse(_KINDS[kind], value)
 
 
-def _step(value: Any) -> StepLine:
-    """A step's line; its slices by hand, since they are nearly all of a recording."""
-    if not isinstance(value, dict):
-        raise ValueError("step is not an object")
-    rows = value.get("slices")
-    if not isinstance(rows, list):
-        raise ValueError("step.slices is not a list")
-    slices = tuple(_slice(row) for row in rows)
-    return _build(StepLine, {**value, "slices": slices}, "step")
-
-
-def _slice(row: Any) -> SliceLine:
-    if type(row) is list and len(row) == 4:
-        seq, start, tokens, sample = row
-        if type(seq) is type(start) is type(tokens) is int and type(sample) is bool:
-            return SliceLine(seq, start, tokens, sample)
-    raise ValueError("step.slices holds something that is no [seq, start, tokens, sample]")
-
-
-def _build(kind: type[Built], value: Any, where: str) -> Built:
-    """A dataclass from an object that has its fields and no others, each of its type."""
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} is not an object")
-    hints, needed = _shape(cast(Hashable, kind))
-    for name in value:
-        if name not in hints:
-            raise ValueError(f"{where}.{name} is unknown")
-    for name in needed:
-        if name not in value:
-            raise ValueError(f"{where}.{name} is missing")
-    values = {name: _value(hints[name], each, f"{where}.{name}") for name, each in value.items()}
-    return kind(**values)
-
-
-@cache
-def _shape(kind: type[Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Types of a dataclass's fields, and the names of those without a default."""
-    needed = tuple(
-        each.name
-        for each in fields(kind)
-        if each.default is MISSING and each.default_factory is MISSING
-    )
-    return get_type_hints(kind), needed
-
-
-def _value(kind: Any, value: Any, where: str) -> Any:
-    """`value` as `kind`; raises `ValueError` where it is something else."""
-    if kind is float and type(value) in (int, float):
-        return float(value)
-    if kind in (str, int, float, bool, NoneType):
-        if type(value) is not kind:
-            raise ValueError(f"{where} must be {kind.__name__}")
-        return value
-    if is_dataclass(kind):
-        return _build(cast(type[Any], kind), value, where)
-    return _compound(kind, value, where)
-
-
-def _compound(kind: Any, value: Any, where: str) -> Any:
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        if value not in parts:
-            raise ValueError(f"{where} must be one of {', '.join(parts)}")
-        return value
-    if origin is UnionType:
-        (other,) = (part for part in parts if part is not NoneType)
-        return None if value is None else _value(other, value, where)
-    if parts[0] is SliceLine:
-        return value
-    if not isinstance(value, list):
-        raise ValueError(f"{where} must be a list")
-    return tuple(_value(parts[0], each, where) for each in value)
+_KINDS: Mapping[str, type[StepLine | RequestLine]] = MappingProxyType(
+    {"step": StepLine, "request": RequestLine}
+)
 
 
 _ROOM = 256  # for the places in a block, of which the largest has 128

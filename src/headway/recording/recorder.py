@@ -170,12 +170,13 @@ class Recorder:
 
     def _hashes(self, life: _Life) -> tuple[str, ...]:
         request = life.request
-        salt = salt_of(request, prefix_caching=self._engine.prefix_caching)
+        salt = salt_of(request, prefix_caching=self._engine.scheduler.prefix_caching)
         if salt is None:
             return ()
         tokens = [*request.prompt, *request.generated, *life.tokens]
         return tuple(
-            digest.hex()[:_DIGITS] for digest in block_hashes(tokens, self._engine.block_size, salt)
+            digest.hex()[:_DIGITS]
+            for digest in block_hashes(tokens, self._engine.scheduler.block_size, salt)
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from headway.checkpoint import ModelConfig
 from headway.types import Limits
+from headway.types.engine import Hardware
 from headway.types.runner import Runner
 
 
@@ -15,15 +16,9 @@ class LoadedRunner:
 
     runner: Runner
     model: ModelConfig
-    device: str
-    dtype: str
-    kv_cache_dtype: str
-    backend: str
-    threads: int
+    hardware: Hardware
     limits: Limits
     num_blocks: int
     block_size: int
     kv_bytes: int
     weight_bytes: int
-    isa: str | None = None
-    """Instruction set of the native kernels; None where PyTorch computes."""

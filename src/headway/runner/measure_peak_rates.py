@@ -1,7 +1,7 @@
 """Measures the machine's limits anew and keeps them: `python -m headway.runner.measure_peak_rates`.
 
 A program of its own, so that whoever asks needs neither PyTorch nor the native library in its
-process. Writes `MachineLimits` as JSON, a line for each number format that was asked for.
+process. Writes `PeakRates` as JSON, a line for each number format that was asked for.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import msgspec
-
+from headway.codec import encode
 from headway.errors import HeadwayError
 from headway.extras import has_torch, needs_torch
 from headway.native.library import choose_isa
@@ -35,9 +34,9 @@ def main(given: Sequence[str] | None = None) -> int:
                 device=arguments.device, dtype=dtype, threads=arguments.threads, isa=isa
             )
             keep_peak_rates(limits, isa=isa)
-            sys.stdout.buffer.write(msgspec.json.encode(limits) + b"\n")
+            sys.stdout.buffer.write(encode(limits) + b"\n")
             sys.stdout.buffer.flush()
-    except (HeadwayError, OSError) as error:
+    except HeadwayError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
     return 0

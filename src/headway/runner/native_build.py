@@ -26,6 +26,7 @@ from headway.ops.native import (
 from headway.runner.loaded import LoadedRunner
 from headway.runner.memory import Budget, choose_cache, choose_limits, one_block
 from headway.runner.native import NativeRunner
+from headway.types.engine import Hardware
 
 _SHARE = 0.5
 # A machine's memory is not ours alone, and blocks of cached prefixes are kept as long as there are
@@ -89,17 +90,19 @@ def build_native_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
             block_size=config.block_size,
         ),
         model=source.config,
-        device="cpu",
-        dtype=form,
-        kv_cache_dtype=kind.name.lower(),
-        backend=f"native ({isa})",
-        threads=threads,
+        hardware=Hardware(
+            device="cpu",
+            dtype=form,
+            kv_cache_dtype=kind.name.lower(),
+            backend=f"native ({isa})",
+            threads=threads,
+            isa=isa,
+        ),
         limits=limits,
         num_blocks=shape.num_blocks,
         block_size=config.block_size,
         kv_bytes=cache.bytes,
         weight_bytes=source.weight_bytes,
-        isa=isa,
     )
 
 

@@ -27,11 +27,11 @@ def measure(*, dtype: str, threads: int, isa: str, seconds: float = SECONDS) -> 
         raise EngineError(f"{threads} compute threads could not be started")
     try:
         form, name = HwForm[dtype.upper()], isa.encode()
-        arithmetic: float = library.hw_measure_arithmetic(pool, name, form, seconds)
+        flops: float = library.hw_measure_arithmetic(pool, name, form, seconds)
         bandwidth: float = library.hw_measure_bandwidth(pool, name, memory_to_read(), seconds)
     finally:
         library.hw_pool_destroy(pool)
-    return arithmetic, bandwidth
+    return flops, bandwidth
 
 
 def memory_to_read() -> int:

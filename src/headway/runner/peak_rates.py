@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import re
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from headway import machine
+from headway.codec import Format, decode_document, encode_document, read_bytes, write_bytes
 from headway.config import cache_home
-from headway.errors import EngineError
+from headway.errors import EngineError, InvalidRequest
 from headway.steptime.shape import PeakRates
-
-_VERSION = 1
 
 logger = logging.getLogger(__name__)
 
 
-class _Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The content of a file; a version that is not ours makes it unreadable."""
+FORMAT = Format(
+    what="a file of peak rates", key="version", version=2, unnumbered=0, remedy="measured anew"
+)
 
-    version: int
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """The content of a file."""
+
     kernels: str
     limits: PeakRates
 
@@ -51,7 +52,7 @@ def peak_rates_here(*, device: str, dtype: str, threads: int, isa: str | None) -
         return None
     try:
         keep_peak_rates(limits, isa=isa)
-    except OSError as error:
+    except InvalidRequest as error:
         logger.warning("the machine's limits will be measured again at the next start: %s", error)
     return limits
 
@@ -61,16 +62,16 @@ def measure_peak_rates(*, device: str, dtype: str, threads: int, isa: str | None
     if isa is not None:
         from headway.runner.native_peak_rates import measure
 
-        arithmetic, bandwidth = measure(dtype=dtype, threads=threads, isa=isa)
+        flops, bandwidth = measure(dtype=dtype, threads=threads, isa=isa)
     else:
         from headway.runner.torch_peak_rates import measure_torch
 
-        arithmetic, bandwidth = measure_torch(device=device, dtype=dtype, threads=threads)
-    if not all(math.isfinite(rate) and rate > 0 for rate in (arithmetic, bandwidth)):
-        raise EngineError(f"measuring {dtype} gave {arithmetic} operations and {bandwidth} bytes/s")
+        flops, bandwidth = measure_torch(device=device, dtype=dtype, threads=threads)
+    if not all(math.isfinite(rate) and rate > 0 for rate in (flops, bandwidth)):
+        raise EngineError(f"measuring {dtype} gave {flops} operations and {bandwidth} bytes/s")
     return PeakRates(
         device=device_name(device),
-        arithmetic=arithmetic,
+        flops_per_second=flops,
         bandwidth=bandwidth,
         dtype=dtype,
         threads=threads,
@@ -80,27 +81,24 @@ def measure_peak_rates(*, device: str, dtype: str, threads: int, isa: str | None
 def kept_peak_rates(name: str, *, dtype: str, threads: int, isa: str | None) -> PeakRates | None:
     """What was measured before for the device of this name, if anything was."""
     path = _path(name, dtype, threads, isa)
-    try:
-        kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, msgspec.MsgspecError) as error:
-        logger.warning("the machine's limits in %s are not readable: %s", path, error)
+    try:
+        kept = decode_document(_Kept, read_bytes(path), FORMAT, str(path))
+    except InvalidRequest as error:
+        logger.warning("the machine's limits are measured again: %s", error)
         return None
     limits = kept.limits
-    same = (kept.version, kept.kernels, limits.device) == (_VERSION, isa or "torch", name)
-    return limits if same and min(limits.arithmetic, limits.bandwidth) > 0 else None
+    same = (kept.kernels, limits.device) == (isa or "torch", name)
+    return limits if same and min(limits.flops_per_second, limits.bandwidth) > 0 else None
 
 
 def keep_peak_rates(limits: PeakRates, *, isa: str | None) -> None:
-    """Keep them for the starts to come, in place of earlier ones; raises `OSError`."""
+    """Keep them for the starts to come, in place of earlier ones; raises `InvalidRequest`."""
+    # At once and whole: other engines may be starting.
+    kept = _Kept(kernels=isa or "torch", limits=limits)
     path = _path(limits.device, limits.dtype, limits.threads, isa)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"version": _VERSION, "kernels": isa or "torch", "limits": asdict(limits)}
-    # In one move: other engines may be starting.
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
-    partial.replace(path)
+    write_bytes(path, encode_document(kept, FORMAT), make_folder=True)
 
 
 def device_name(device: str) -> str:

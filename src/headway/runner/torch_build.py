@@ -14,6 +14,7 @@ from headway.ops.reference import ReferenceBackend, onednn_bfloat16
 from headway.runner.loaded import LoadedRunner
 from headway.runner.memory import Budget, choose_cache, choose_limits, one_block
 from headway.runner.torch import TorchRunner
+from headway.types.engine import Hardware
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _CPU_SHARE = 0.5
@@ -49,11 +50,13 @@ def build_torch_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
             limits=limits,
         ),
         model=source.config,
-        device=str(device),
-        dtype=dtype,
-        kv_cache_dtype=dtype,
-        backend=backend.name,
-        threads=threads,
+        hardware=Hardware(
+            device=str(device),
+            dtype=dtype,
+            kv_cache_dtype=dtype,
+            backend=backend.name,
+            threads=threads,
+        ),
         limits=limits,
         num_blocks=shape.num_blocks,
         block_size=config.block_size,

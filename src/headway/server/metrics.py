@@ -220,7 +220,7 @@ class Metrics:
             self._gauges["headway:percent_of_limit"].set(percent_of_limit(self._recent))
         self._gauges["vllm:num_requests_running"].set(stats.running)
         self._gauges["vllm:num_requests_waiting"].set(stats.waiting)
-        blocks = self._client.info.num_blocks if self._client is not None else 0
+        blocks = self._client.info.scheduler.num_blocks if self._client is not None else 0
         used = 1 - stats.free_blocks / blocks if blocks else 0.0
         self._gauges["vllm:kv_cache_usage_perc"].set(used)
         slots = stats.idle_slots + stats.running

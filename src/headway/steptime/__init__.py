@@ -1,1 +1,1 @@
-"""How long a step takes: its shape, the machine's limits, a model fitted to recorded steps."""
+"""How long a step takes: its shape, the machine's peak rates, a model fitted to recorded steps."""

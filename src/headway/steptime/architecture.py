@@ -1,6 +1,6 @@
-"""From a model's dimensions to the numbers that bound its steps: operations and bytes.
+"""From a model's dimensions to the numbers that bound its steps: FLOPs and bytes.
 
-The same arithmetic serves an engine, which knows its model, and machines that nobody owns, whose
+The same formulas serve an engine, which knows its model, and machines that nobody owns, whose
 models are a few public numbers in a data file. Knows dense layers, grouped heads, sliding windows
 and mixtures of experts; norms, rotations and other elementwise work are left to a fit.
 """
@@ -110,12 +110,15 @@ def model_sizes(
             layer_bytes = left
     return ModelSizes(
         name=name,
-        token_ops=2 * (architecture.dense_weights + share * expert_weights),
-        token_bytes=layer_bytes,
-        row_ops=2 * architecture.head_weights,
-        row_bytes=head_bytes,
-        pair_ops=4 * architecture.heads * architecture.head_dim,
-        position_bytes=2 * architecture.kv_heads * architecture.head_dim * kv_bytes_per_element,
+        flops_per_token=2 * (architecture.dense_weights + share * expert_weights),
+        layer_bytes=layer_bytes,
+        lm_head_flops=2 * architecture.head_weights,
+        lm_head_bytes=head_bytes,
+        attention_flops_per_pair=4 * architecture.heads * architecture.head_dim,
+        kv_bytes_per_position=2
+        * architecture.kv_heads
+        * architecture.head_dim
+        * kv_bytes_per_element,
         full_layers=architecture.layers - architecture.window_layers,
         window_layers=architecture.window_layers,
         window=architecture.window if architecture.window_layers else None,

@@ -1,58 +1,68 @@
-"""What a step does, in seconds that the machine's limits would allow: the features of a fit.
+"""The features of the step-time model: what each part of a step takes at the machine's peak rates.
 
-Each feature is the time of one part of a step, alone, at the machine's best; a coefficient says how
-many times as long that part takes in truth. So coefficients are never negative, about 1 before
-anything was measured, and comparable between machines. Sequential parts (attention, head, each
-product) add up; within a product, arithmetic and the reading of weights overlap, and only what
-arithmetic does not hide of the reading counts.
+Each feature is the time of one part, alone, in seconds; a coefficient says how many times as long
+that part takes in truth. So coefficients are never negative, about 1 before anything was measured,
+and comparable between machines. Sequential parts (attention, lm_head, each matrix product) add up;
+within a product computing overlaps with reading weights, so of the memory time only what compute
+time does not hide counts. The bound itself is the roofline of Williams, Waterman and Patterson.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from operator import attrgetter
 
 from headway.steptime.shape import ModelSizes, PeakRates, StepShape
 
 FIXED = 1e-3
 """Seconds of the constant feature."""
 PER_SEQUENCE = 1e-5
-"""Seconds of each sequence's: planning, sampling and telling, and what attention starts for it."""
+"""Seconds of each sequence's: planning, sampling, its event, and what attention starts for it."""
 
 
-class Features(NamedTuple):
-    """Seconds; in the order of a model's coefficients."""
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Seconds of each part of a step, or, in a model, the factors that they are multiplied by."""
 
     fixed: float
     """A constant: launching, planning, waking."""
     sequences: float
-    arithmetic: float
-    """Products of all layers, for all new tokens."""
-    reading: float
-    """Reading of the weights, head included, as far as arithmetic at full rate does not hide it."""
-    reading_alone: float
-    """The same, were only half of the arithmetic's rate given: what few rows leave exposed."""
+    compute: float
+    """Compute time of the matrix products of all layers, for all new tokens."""
+    memory: float
+    """Memory time of the weights, lm_head included, as far as compute time does not hide it."""
+    memory_half_rate: float
+    """The same where compute time hides twice itself: what small batches leave exposed."""
     decode_cache: float
     """Keys and values that decodes read."""
     prefill_attention: float
     """Products of queries with keys, and of weights with values, of prefills."""
     prefill_cache: float
     """Keys and values that prefills read."""
-    head: float
-    """Arithmetic of the head."""
+    lm_head: float
+    """Compute time of the lm_head."""
     mixed: float
-    """Arithmetic of decodes beside prefills, or of these where less: both lose by the other."""
+    """Compute time of decodes beside prefills, or of these where less: both lose by the other."""
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(_VALUES(self))
+
+
+NAMES = tuple(field.name for field in fields(Features))
+_VALUES = attrgetter(*NAMES)
 
 
 PRIOR = Features(
     fixed=0.5,
     sequences=0.5,
-    arithmetic=1.0,
-    reading=1.0,
-    reading_alone=0.0,
+    compute=1.0,
+    memory=1.0,
+    memory_half_rate=0.0,
     decode_cache=1.0,
     prefill_attention=1.0,
     prefill_cache=1.0,
-    head=1.0,
+    lm_head=1.0,
     mixed=0.0,
 )
 """Coefficients before any data."""
@@ -60,26 +70,26 @@ PRIOR = Features(
 
 def features(shape: StepShape, sizes: ModelSizes, machine: PeakRates) -> Features:
     """The features of a step."""
-    rate, bandwidth = machine.arithmetic, machine.bandwidth
-    token = sizes.token_ops / rate
-    arithmetic = shape.tokens * token
-    head = shape.rows * sizes.row_ops / rate
+    rate, bandwidth = machine.flops_per_second, machine.bandwidth
+    token = sizes.flops_per_token / rate
+    compute = shape.tokens * token
+    lm_head = shape.rows * sizes.lm_head_flops / rate
     weights = weights_read(shape.tokens, sizes) / bandwidth
-    head_weights = sizes.row_bytes / bandwidth if shape.rows else 0.0
+    head_weights = sizes.lm_head_bytes / bandwidth if shape.rows else 0.0
     full, near = sizes.full_layers, sizes.window_layers
-    position, pair = sizes.position_bytes / bandwidth, sizes.pair_ops / rate
+    position, pair = sizes.kv_bytes_per_position / bandwidth, sizes.attention_flops_per_pair / rate
     prefills = shape.tokens - shape.decodes
     return Features(
         fixed=FIXED,
         sequences=shape.sequences * PER_SEQUENCE,
-        arithmetic=arithmetic,
-        reading=max(0.0, weights - arithmetic) + max(0.0, head_weights - head),
-        reading_alone=max(0.0, weights - 2 * arithmetic) + max(0.0, head_weights - 2 * head),
+        compute=compute,
+        memory=max(0.0, weights - compute) + max(0.0, head_weights - lm_head),
+        memory_half_rate=max(0.0, weights - 2 * compute) + max(0.0, head_weights - 2 * lm_head),
         decode_cache=position * (full * shape.decode_context + near * shape.decode_context_window),
         prefill_attention=pair * (full * shape.prefill_pairs + near * shape.prefill_pairs_window),
         prefill_cache=position
         * (full * shape.prefill_context + near * shape.prefill_context_window),
-        head=head,
+        lm_head=lm_head,
         mixed=token * min(shape.decodes, prefills),
     )
 
@@ -90,20 +100,21 @@ def weights_read(tokens: int, sizes: ModelSizes) -> float:
     Of a mixture's experts it reads those that any of its tokens chose, taken to choose alike.
     """
     if sizes.expert_bytes == 0.0:
-        return sizes.token_bytes
+        return sizes.layer_bytes
     spared = (1.0 - sizes.expert_share) ** tokens
-    return sizes.token_bytes - sizes.expert_bytes * spared
+    return sizes.layer_bytes - sizes.expert_bytes * spared
 
 
 def roofline_seconds(shape: StepShape, sizes: ModelSizes, machine: PeakRates) -> float:
-    """The least time a step can take: all its arithmetic, or all its reading, whichever is more."""
+    """The least time a step can take: its compute or its memory time, whichever is more."""
     full, near = sizes.full_layers, sizes.window_layers
     pairs = full * (shape.decode_context + shape.prefill_pairs)
     pairs += near * (shape.decode_context_window + shape.prefill_pairs_window)
     positions = full * (shape.decode_context + shape.prefill_context)
     positions += near * (shape.decode_context_window + shape.prefill_context_window)
-    work = shape.tokens * sizes.token_ops + shape.rows * sizes.row_ops + pairs * sizes.pair_ops
-    read = weights_read(shape.tokens, sizes) + positions * sizes.position_bytes
+    flops = shape.tokens * sizes.flops_per_token + shape.rows * sizes.lm_head_flops
+    flops += pairs * sizes.attention_flops_per_pair
+    read = weights_read(shape.tokens, sizes) + positions * sizes.kv_bytes_per_position
     if shape.rows:
-        read += sizes.row_bytes
-    return max(work / machine.arithmetic, read / machine.bandwidth)
+        read += sizes.lm_head_bytes
+    return max(flops / machine.flops_per_second, read / machine.bandwidth)

@@ -124,7 +124,7 @@ def _nonnegative(
     rows: Sequence[Row], weights: Sequence[float], prior: Sequence[float], start: Sequence[float]
 ) -> list[float]:
     """Least squares with no coefficient below 0, by coordinate descent on the normal equations."""
-    size = len(PRIOR)
+    size = len(prior)
     gram = [[0.0] * size for _ in range(size)]
     right = [0.0] * size
     for (row, wanted), weight in zip(rows, weights, strict=True):
@@ -167,5 +167,5 @@ def _descend(
     return found
 
 
-def _predicted(row: Sequence[float], coefficients: Sequence[float]) -> float:
+def _predicted(row: Sequence[float], coefficients: Iterable[float]) -> float:
     return sum(value * each for value, each in zip(row, coefficients, strict=True))

@@ -1,13 +1,10 @@
-"""How far steps stray from the model: measured over predicted time, as it was seen, by regime.
+"""The step-time model: coefficients over the features, and the scatter of real steps around it.
 
-A simulator that draws from these has the spread of a real machine, but for its stalls, and in the
-long run its total time. Kept as quantiles, since their shape is anything but normal.
-
-The step-time model: coefficients over the features, and quick answers from them.
-
-Predicting is on the path of every simulated step, so everything that depends on model and machine
-alone is multiplied out beforehand. A decode step's time grows with its contexts by a constant
-slope, which lets a simulator foretell a run of them at once.
+Predicting is on the path of every simulated step, so all that depends on model and machine alone is
+multiplied out beforehand. A decode step's time grows with its contexts by a constant slope, by
+which a run of them is predicted at once. Residuals are measured over predicted time, kept as
+quantiles for each regime since their distribution is anything but normal; a simulator that draws
+from them has the spread of a real machine, but for its stalls, and in the long run its total time.
 """
 
 from __future__ import annotations
@@ -111,7 +108,7 @@ def regime(shape: StepShape) -> Regime:
 
 
 class StepTimeModel:
-    """Foretells the seconds of steps of one model on one machine. Unchanging."""
+    """Predicts the seconds of steps of one model on one machine. Immutable."""
 
     def __init__(
         self,
@@ -122,15 +119,18 @@ class StepTimeModel:
         self.sizes = sizes
         self.machine = machine
         self.coefficients = coefficients
-        c, rate, bandwidth = coefficients, machine.arithmetic, machine.bandwidth
+        c, rate, bandwidth = coefficients, machine.flops_per_second, machine.bandwidth
         self._fixed = c.fixed * FIXED
         self._sequence = c.sequences * PER_SEQUENCE
-        self._token = sizes.token_ops / rate
-        self._row = sizes.row_ops / rate
-        self._weights = sizes.token_bytes / bandwidth
-        self._row_weights = sizes.row_bytes / bandwidth
+        self._token = sizes.flops_per_token / rate
+        self._row = sizes.lm_head_flops / rate
+        self._weights = sizes.layer_bytes / bandwidth
+        self._row_weights = sizes.lm_head_bytes / bandwidth
         self._few_experts = sizes.expert_bytes > 0.0
-        position, pair = sizes.position_bytes / bandwidth, sizes.pair_ops / rate
+        position, pair = (
+            sizes.kv_bytes_per_position / bandwidth,
+            sizes.attention_flops_per_pair / rate,
+        )
         full, near = sizes.full_layers, sizes.window_layers
         self._decode_slope = c.decode_cache * position * full
         self._decode_slope_near = c.decode_cache * position * near
@@ -172,19 +172,19 @@ class StepTimeModel:
 
     def _without_decode_contexts(self, shape: StepShape) -> float:
         c, tokens, rows = self.coefficients, shape.tokens, shape.rows
-        arithmetic, head = tokens * self._token, rows * self._row
+        compute, lm_head = tokens * self._token, rows * self._row
         seconds = (
             self._fixed
             + shape.sequences * self._sequence
-            + c.arithmetic * arithmetic
-            + c.head * head
+            + c.compute * compute
+            + c.lm_head * lm_head
         )
         weights = self._weights
         if self._few_experts:
             weights = weights_read(tokens, self.sizes) / self.machine.bandwidth
-        seconds += self._exposed(weights, arithmetic)
+        seconds += self._exposed(weights, compute)
         if rows:
-            seconds += self._exposed(self._row_weights, head)
+            seconds += self._exposed(self._row_weights, lm_head)
         prefills = tokens - shape.decodes
         if prefills:
             seconds += (
@@ -196,12 +196,12 @@ class StepTimeModel:
             )
         return seconds
 
-    def _exposed(self, reading: float, arithmetic: float) -> float:
-        """Seconds of reading that arithmetic of so many seconds does not hide."""
+    def _exposed(self, memory: float, compute: float) -> float:
+        """Seconds of memory time that so much compute time does not hide."""
         c = self.coefficients
-        if reading <= arithmetic:
+        if memory <= compute:
             return 0.0
-        seconds = c.reading * (reading - arithmetic)
-        if reading > 2 * arithmetic:
-            seconds += c.reading_alone * (reading - 2 * arithmetic)
+        seconds = c.memory * (memory - compute)
+        if memory > 2 * compute:
+            seconds += c.memory_half_rate * (memory - 2 * compute)
         return seconds

@@ -1,8 +1,7 @@
-"""What of a step its duration depends on, as a few counts.
+"""What a step's time depends on: the step's shape, the model's sizes, the machine's peak rates.
 
-Taken from the plan alone, so that a step's time can be foretold before it is computed.
-
-A model and a machine as the few numbers that bound a step's time. Operations and bytes.
+A shape is taken from the plan alone, so that a step's time can be predicted before it is computed.
+FLOPs are floating-point operations; a multiplication and an addition are two.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class StepShape:
     sequences: int = 0
     """Slices."""
     rows: int = 0
-    """Tokens whose scores are computed."""
+    """Tokens whose logits are computed."""
     decodes: int = 0
     decode_context: int = 0
     """Sum of contexts over decodes: positions whose keys and values are read."""
@@ -82,35 +81,35 @@ def _pairs_within(start: int, count: int, window: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSizes:
-    """One model in one form. An operation is a multiplication or an addition: a product has two."""
+    """One model in one weight format."""
 
     name: str
-    token_ops: float
-    """Operations of the matrices that every new token passes; active experts only."""
-    token_bytes: float
-    """Bytes of these matrices, which a step reads once; all experts that its tokens may choose."""
-    row_ops: float
-    """Operations of the head for one token whose scores are computed."""
-    row_bytes: float
-    """Bytes of the head, which a step reads once if it computes any scores."""
-    pair_ops: float
-    """Operations of attention for one query and one key, over heads, of one layer."""
-    position_bytes: float
-    """Bytes of keys and values of one position of one layer."""
+    flops_per_token: float
+    """Of the layers' matrices, which every new token passes; active experts only."""
+    layer_bytes: float
+    """Of these matrices, all experts included: a step reads them once."""
+    lm_head_flops: float
+    """For one token whose logits are computed."""
+    lm_head_bytes: float
+    """A step reads them once if it computes any logits."""
+    attention_flops_per_pair: float
+    """Of one query with one key, over all heads of one layer."""
+    kv_bytes_per_position: float
+    """Keys and values of one position in one layer."""
     full_layers: int
     """Layers that attend to everything."""
     window_layers: int = 0
     """Layers that attend to a sliding window."""
     window: int | None = None
     expert_bytes: float = 0.0
-    """Part of `token_bytes` that is experts, of which a small step reads only some."""
+    """The experts' part of `layer_bytes`; a small step reads only some of them."""
     expert_share: float = 1.0
     """Share of the experts that one token uses."""
 
     @property
     def kv_bytes_per_token(self) -> float:
         """KV cache of one token over all layers."""
-        return self.position_bytes * (self.full_layers + self.window_layers)
+        return self.kv_bytes_per_position * (self.full_layers + self.window_layers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +118,8 @@ class PeakRates:
 
     device: str
     """For people: the processor's or accelerator's name."""
-    arithmetic: float
-    """Operations a second."""
+    flops_per_second: float
+    """Peak rate of matrix products."""
     bandwidth: float
     """Bytes a second from memory."""
     dtype: str = ""

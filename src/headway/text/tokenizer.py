@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
 import tokenizers
 
+from headway.codec import parse
 from headway.errors import InvalidRequest, ModelError
 from headway.types.model import TextConfig
 
@@ -40,10 +40,12 @@ class Tokenizer:
     def load(cls, folder: Path) -> Tokenizer:
         """Read `tokenizer.json` and `text.json`; raises `ModelError` where they are unusable."""
         try:
-            config = msgspec.json.decode((folder / "text.json").read_bytes(), type=TextConfig)
-            backend = tokenizers.Tokenizer.from_buffer((folder / "tokenizer.json").read_bytes())
-        except (OSError, msgspec.DecodeError) as error:
+            config = parse(TextConfig, (folder / "text.json").read_bytes())
+            raw = (folder / "tokenizer.json").read_bytes()
+        except (OSError, ValueError) as error:
             raise ModelError(f"{folder}: damaged prepared model: {error}") from error
+        try:
+            backend = tokenizers.Tokenizer.from_buffer(raw)
         except Exception as error:  # the package raises plain Exception
             raise ModelError(f"{folder / 'tokenizer.json'}: unusable: {error}") from error
         return cls(backend, config)

@@ -1,4 +1,4 @@
-"""Targets whose answers are known by hand, and workloads for them."""
+"""Load clients whose answers are known by hand, and workloads for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headway.perf.bench.run_load import ClientResponse
 from headway.perf.workload.workload import Segment, Workload, WorkloadRequest
 
 
-def job(
+def request(
     prompt: int = 4, output: int = 3, *, cap: int | None = None, at: float = 0.0
 ) -> WorkloadRequest:
     return WorkloadRequest(
@@ -22,29 +22,31 @@ def job(
     )
 
 
-def workload(*jobs: WorkloadRequest) -> Workload:
-    return Workload(name="test", jobs=jobs)
+def workload(*requests: WorkloadRequest) -> Workload:
+    return Workload(name="test", requests=requests)
 
 
 @dataclass
-class GatedTarget:
-    """Answers one token a piece once `gate` is open; notes who is under way."""
+class GatedClient:
+    """Answers one token a piece once `gate` is open; notes what is in flight."""
 
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    under_way: set[str] = field(default_factory=set)
+    in_flight: set[str] = field(default_factory=set)
     most: int = 0
     order: list[str] = field(default_factory=list)
     prompts: dict[str, Sequence[int]] = field(default_factory=dict)
 
-    async def ask(self, job: WorkloadRequest, tokens: Sequence[int], *, id: str) -> ClientResponse:  # noqa: A002
-        self.order.append(id)
-        self.prompts[id] = tokens
-        self.under_way.add(id)
-        self.most = max(self.most, len(self.under_way))
+    async def send(
+        self, request: WorkloadRequest, tokens: Sequence[int], *, request_id: str
+    ) -> ClientResponse:
+        self.order.append(request_id)
+        self.prompts[request_id] = tokens
+        self.in_flight.add(request_id)
+        self.most = max(self.most, len(self.in_flight))
         try:
             await self.gate.wait()
             await asyncio.sleep(0.001)
         finally:
-            self.under_way.discard(id)
+            self.in_flight.discard(request_id)
         now = time.perf_counter()
-        return ClientResponse(times=[now] * job.output, counts=[1] * job.output)
+        return ClientResponse(times=[now] * request.output, counts=[1] * request.output)

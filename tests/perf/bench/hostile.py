@@ -31,9 +31,9 @@ def whole(status: int, body: bytes) -> bytes:
 
 @dataclass
 class Hostile:
-    """`answer` makes the script for the n-th request, counted from 0."""
+    """`response` makes the script for the n-th request, counted from 0."""
 
-    answer: Callable[[int], Script]
+    response: Callable[[int], Script]
     requests: list[bytes] = field(default_factory=list)
     connections: int = 0
     port: int = 0
@@ -47,7 +47,7 @@ class Hostile:
         try:
             while (request := await _request(reader)) is not None:
                 self.requests.append(request)
-                for step in self.answer(len(self.requests) - 1):
+                for step in self.response(len(self.requests) - 1):
                     if step is None:
                         return
                     if isinstance(step, float):
@@ -62,8 +62,8 @@ class Hostile:
 
 
 @asynccontextmanager
-async def hostile(answer: Callable[[int], Script]) -> AsyncIterator[Hostile]:
-    host = Hostile(answer)
+async def hostile(response: Callable[[int], Script]) -> AsyncIterator[Hostile]:
+    host = Hostile(response)
     server = await asyncio.start_server(host.serve, "127.0.0.1", 0)
     host.port = server.sockets[0].getsockname()[1]
     try:

@@ -1,4 +1,4 @@
-"""The lag: what the probe sees, and when the client says that it could not keep up."""
+"""Client delay: what the probe measures, and when the client says that it could not keep up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from headway.perf.bench.client_delay import INTERVAL, TOLERABLE, ClientDelay, ClientDelayProbe
 
 
-def lag(**changed: float) -> ClientDelay:
+def client_delay(**changed: float) -> ClientDelay:
     easy = {
         "late_p99": 0.001,
         "late_max": 0.002,
@@ -23,8 +23,8 @@ def lag(**changed: float) -> ClientDelay:
 
 
 def test_a_client_that_kept_up_says_nothing() -> None:
-    assert lag().warning is None
-    assert lag(late_max=5.0, wake_max=5.0).warning is None, "one stall is no verdict"
+    assert client_delay().warning is None
+    assert client_delay(late_max=5.0, wake_max=5.0).warning is None, "one stall is no reason"
 
 
 @pytest.mark.parametrize(
@@ -36,14 +36,14 @@ def test_a_client_that_kept_up_says_nothing() -> None:
     ],
 )
 def test_a_client_that_could_not_keep_up_says_why(changed: dict[str, float], said: str) -> None:
-    warning = lag(**changed).warning
+    warning = client_delay(**changed).warning
     assert warning is not None
     assert said in warning
 
 
 def test_many_at_once_may_take_a_share_of_a_long_run_to_leave() -> None:
-    assert lag(late_p99=0.2, duration=60.0).warning is None
-    assert lag(late_p99=0.2, duration=10.0).warning is not None
+    assert client_delay(late_p99=0.2, duration=60.0).warning is None
+    assert client_delay(late_p99=0.2, duration=10.0).warning is not None
 
 
 def test_the_probe_sees_a_blocked_event_loop() -> None:
@@ -52,7 +52,7 @@ def test_the_probe_sees_a_blocked_event_loop() -> None:
             for _ in range(5):
                 await asyncio.sleep(2 * INTERVAL)
                 time.sleep(4 * TOLERABLE)
-        return probe.lag([], 1.0)
+        return probe.result([], 1.0)
 
     seen = asyncio.run(main())
     assert seen.wake_max > TOLERABLE
@@ -66,7 +66,7 @@ def test_the_probe_counts_processor_time_and_sleeping_is_none() -> None:
             end = time.thread_time() + work
             while time.thread_time() < end:
                 pass
-        return probe.lag([0.0, 0.5], 2.0)
+        return probe.result([0.0, 0.5], 2.0)
 
     seen = asyncio.run(main(0.1))
     assert 0.05 <= seen.busy < 0.5

@@ -1,4 +1,4 @@
-"""The engine target over the fake engine: lengths, times, faults, and who is still listening."""
+"""The engine load client over the fake engine: lengths, times, faults, subscriptions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from headway.perf.workload.workload import WorkloadRequest
 from tests.client.fake_engine import COMMAND, POISON, STOPPER
 from tests.client.support import until
 from tests.llm.support import engine_client, serve_fake, write_prepared
-from tests.perf.bench.fakes import job, workload
+from tests.perf.bench.fakes import request, workload
 
 
 @asynccontextmanager
@@ -26,29 +26,29 @@ async def running(
 ) -> AsyncIterator[tuple[AsyncLLM, EngineLoadClient]]:
     serve_fake(monkeypatch, write_prepared(folder, **script))
     async with await AsyncLLM.start(EngineConfig(), command=COMMAND) as llm:
-        with EngineLoadClient(llm) as target:
-            yield llm, target
+        with EngineLoadClient(llm) as client:
+            yield llm, client
 
 
 def prompt(each: WorkloadRequest) -> list[int]:
     return [10 + n for n in range(each.prompt_tokens)]
 
 
-def test_answers_have_the_lengths_that_jobs_ask_for(
+def test_answers_have_the_lengths_that_requests_ask_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
-        async with running(tmp_path, monkeypatch) as (llm, target):
-            jobs = [job(output=n) for n in (1, 2, 9, 30)]
-            driven = await run_load(target, workload(*jobs), tokens=prompt)
-            assert [record.output_tokens for record in driven.records] == [1, 2, 9, 30]
-            assert [len(record.itls) for record in driven.records] == [0, 1, 8, 29]
-            assert all(record.outcome == "ok" for record in driven.records)
-            for record in driven.records:
+        async with running(tmp_path, monkeypatch) as (llm, client):
+            requests = [request(output=n) for n in (1, 2, 9, 30)]
+            load_result = await run_load(client, workload(*requests), tokens=prompt)
+            assert [record.output_tokens for record in load_result.records] == [1, 2, 9, 30]
+            assert [len(record.itls) for record in load_result.records] == [0, 1, 8, 29]
+            assert all(record.outcome == "ok" for record in load_result.records)
+            for record in load_result.records:
                 assert record.ttft is not None
                 assert record.latency is not None
-                assert 0 < record.ttft <= record.latency <= driven.duration
-            assert target.heard == 42
+                assert 0 < record.ttft <= record.latency <= load_result.duration
+            assert client.tokens_received == 42
             assert engine_client(llm).live == 0
 
     asyncio.run(main())
@@ -58,12 +58,12 @@ def test_the_pieces_of_one_step_have_one_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
-        async with running(tmp_path, monkeypatch, step_seconds=0.002) as (_, target):
-            answers = await asyncio.gather(
-                target.ask(job(output=5), prompt(job()), id="a"),
-                target.ask(job(output=5), prompt(job()), id="b"),
+        async with running(tmp_path, monkeypatch, step_seconds=0.002) as (_, client):
+            responses = await asyncio.gather(
+                client.send(request(output=5), prompt(request()), request_id="a"),
+                client.send(request(output=5), prompt(request()), request_id="b"),
             )
-            shared = set(answers[0].times) & set(answers[1].times)
+            shared = set(responses[0].times) & set(responses[1].times)
             assert len(shared) >= 4
 
     asyncio.run(main())
@@ -73,21 +73,21 @@ def test_an_early_end_is_an_answer_like_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
-        async with running(tmp_path, monkeypatch) as (_, target):
-            answer = await target.ask(job(1, 3, cap=20), [STOPPER], id="a")
-            assert (answer.outcome, sum(answer.counts)) == ("ok", 3)
+        async with running(tmp_path, monkeypatch) as (_, client):
+            response = await client.send(request(1, 3, cap=20), [STOPPER], request_id="a")
+            assert (response.outcome, sum(response.counts)) == ("ok", 3)
 
     asyncio.run(main())
 
 
 def test_faults_are_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        async with running(tmp_path, monkeypatch) as (llm, target):
-            answer = await target.ask(job(1, 8), [POISON], id="a")
-            assert answer.outcome == "error"
-            assert "died repeatedly" in answer.error
+        async with running(tmp_path, monkeypatch) as (llm, client):
+            response = await client.send(request(1, 8), [POISON], request_id="a")
+            assert response.outcome == "error"
+            assert "died repeatedly" in response.error
             await llm.close()
-            closed = await target.ask(job(1, 8), [5], id="b")
+            closed = await client.send(request(1, 8), [5], request_id="b")
             assert (closed.outcome, closed.error) == ("error", "the engine is closed")
 
     asyncio.run(main())
@@ -97,13 +97,13 @@ def test_an_engine_that_is_closed_ends_what_was_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
-        async with running(tmp_path, monkeypatch) as (llm, target):
-            asked = asyncio.create_task(target.ask(job(1, 1500), [5], id="a"))
-            await until(lambda: target.heard > 2)
+        async with running(tmp_path, monkeypatch) as (llm, client):
+            asked = asyncio.create_task(client.send(request(1, 1500), [5], request_id="a"))
+            await until(lambda: client.tokens_received > 2)
             await llm.close()
-            answer = await asked
-            assert (answer.outcome, answer.error) == ("error", "the request ended with abort")
-            assert len(answer.times) == len(answer.counts) > 2
+            response = await asked
+            assert (response.outcome, response.error) == ("error", "the request ended with abort")
+            assert len(response.times) == len(response.counts) > 2
 
     asyncio.run(main())
 
@@ -112,19 +112,19 @@ def test_cancelling_frees_the_engine_and_closing_stops_listening(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
-        async with running(tmp_path, monkeypatch) as (llm, target):
-            asked = asyncio.create_task(target.ask(job(1, 1500), [5], id="a"))
-            await until(lambda: target.heard > 2)
+        async with running(tmp_path, monkeypatch) as (llm, client):
+            asked = asyncio.create_task(client.send(request(1, 1500), [5], request_id="a"))
+            await until(lambda: client.tokens_received > 2)
             asked.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asked
             assert engine_client(llm).live == 0
-            again = await target.ask(job(1, 4), [5], id="c")
+            again = await client.send(request(1, 4), [5], request_id="c")
             assert sum(again.counts) == 4
             other = EngineLoadClient(llm)
             other.close()
-            await target.ask(job(1, 4), [5], id="d")
-            assert other.heard == 0
+            await client.send(request(1, 4), [5], request_id="d")
+            assert other.tokens_received == 0
 
     asyncio.run(main())
 
@@ -134,10 +134,12 @@ def test_real_answers_end_where_they_should_though_the_engine_is_not_told() -> N
     async def main() -> None:
         config = EngineConfig(max_model_len=256, kv_cache_memory=64 * 2**20)
         async with await AsyncLLM.start(config) as llm:
-            with EngineLoadClient(llm) as target:
-                jobs = [job(6, n, cap=60) for n in (1, 2, 17)]
-                driven = await run_load(target, workload(*jobs, job(6, 5), job(6, 400)))
-                records = driven.records
+            with EngineLoadClient(llm) as client:
+                requests = [request(6, n, cap=60) for n in (1, 2, 17)]
+                load_result = await run_load(
+                    client, workload(*requests, request(6, 5), request(6, 400))
+                )
+                records = load_result.records
                 assert [record.output_tokens for record in records] == [1, 2, 17, 5, 0]
                 assert [record.outcome for record in records] == ["ok"] * 4 + ["error"]
                 assert "exceed the context" in records[-1].error

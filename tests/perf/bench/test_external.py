@@ -1,4 +1,4 @@
-"""Transformers in a process of its own: the program, and whoever talks to it."""
+"""Transformers in a process of its own: the program, and the side that talks to it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ import pytest
 
 from headway import machine
 from headway.errors import EngineError
-from headway.perf.bench import external as outside
-from headway.perf.bench import transformers_baseline
-from headway.perf.bench.external import TransformersProcess, order_for, transformers_version
+from headway.perf.bench import external, transformers_baseline
+from headway.perf.bench.external import TransformersProcess, load_message, transformers_version
 from headway.perf.bench.padded import BatchTimes
 from headway.perf.bench.transformers_baseline import Stamps, padded, serve
 
@@ -40,7 +39,7 @@ for line in sys.stdin:
 ORDER = {"folder": "/nowhere", "gguf": None, "dtype": "float32", "device": "cpu"}
 
 
-def ask(behave: str, prompts: Sequence[Sequence[int]], tokens: int) -> BatchTimes:
+def send(behave: str, prompts: Sequence[Sequence[int]], tokens: int) -> BatchTimes:
     async def main() -> BatchTimes:
         command = (sys.executable, "-c", FAKE, behave)
         process = await TransformersProcess.start(ORDER, command=command)
@@ -54,7 +53,7 @@ def ask(behave: str, prompts: Sequence[Sequence[int]], tokens: int) -> BatchTime
 
 
 def test_all_rows_of_a_batch_have_the_times_of_its_steps() -> None:
-    assert ask("well", [[1, 2], [3]], 3) == BatchTimes(rows=([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]))
+    assert send("well", [[1, 2], [3]], 3) == BatchTimes(rows=([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]))
 
 
 @pytest.mark.parametrize(
@@ -62,12 +61,12 @@ def test_all_rows_of_a_batch_have_the_times_of_its_steps() -> None:
     [("short", "2 tokens, not 3"), ("dies", "exit code 3): Killed: not enough memory")],
 )
 def test_what_goes_wrong_with_a_batch_is_in_its_answer(behave: str, says: str) -> None:
-    assert says in ask(behave, [[1]], 3).error
+    assert says in send(behave, [[1]], 3).error
 
 
 def test_a_model_that_cannot_be_loaded_or_a_program_that_is_not_there_is_an_error() -> None:
     with pytest.raises(EngineError, match="no such model"):
-        ask("unloadable", [[1]], 1)
+        send("unloadable", [[1]], 1)
     with pytest.raises(EngineError, match="cannot start"):
         asyncio.run(TransformersProcess.start(ORDER, command=("/no/such/program",)))
 
@@ -80,7 +79,7 @@ def test_an_order_names_the_file_and_a_fast_format(
     file.write_bytes(b"not read here")
     monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: False)
     monkeypatch.setattr(machine, "has_bfloat16", lambda: True)
-    order = order_for(str(file), dtype=None, device="auto")
+    order = load_message(str(file), dtype=None, device="auto")
     assert order == {
         "folder": str(tmp_path),
         "gguf": "model.gguf",
@@ -88,16 +87,16 @@ def test_an_order_names_the_file_and_a_fast_format(
         "device": "cpu",
     }
     monkeypatch.setattr(machine, "has_bfloat16", lambda: False)
-    assert order_for(str(file), dtype=None, device="auto")["dtype"] == "float32"
-    assert order_for(str(file), dtype="float16", device="cuda")["device"] == "cuda"
+    assert load_message(str(file), dtype=None, device="auto")["dtype"] == "float32"
+    assert load_message(str(file), dtype="float16", device="cuda")["device"] == "cuda"
     monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: True)
-    assert order_for(str(file), dtype=None, device="auto")["device"] == "cuda"
-    assert order_for(str(file), dtype=None, device="cpu")["dtype"] == "float32"
+    assert load_message(str(file), dtype=None, device="auto")["device"] == "cuda"
+    assert load_message(str(file), dtype=None, device="cpu")["dtype"] == "float32"
 
 
 def test_a_missing_library_is_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
     assert transformers_version() is not None
-    monkeypatch.setattr(outside, "find_spec", lambda name: None)
+    monkeypatch.setattr(external, "find_spec", lambda name: None)
     assert transformers_version() is None
 
 
@@ -129,9 +128,9 @@ def test_an_error_is_an_answer_and_the_program_goes_on(monkeypatch: pytest.Monke
     monkeypatch.setattr(transformers_baseline, "load", lambda order: Model())
     monkeypatch.setattr(transformers_baseline, "generate", generate)
     orders = [ORDER, {"prompts": [[1]], "tokens": 0}, {"prompts": [[1]], "tokens": 2}]
-    answers = io.StringIO()
-    serve(io.StringIO("".join(json.dumps(order) + "\n" for order in orders)), answers)
-    ready, failed, done = map(json.loads, answers.getvalue().splitlines())
+    responses = io.StringIO()
+    serve(io.StringIO("".join(json.dumps(order) + "\n" for order in orders)), responses)
+    ready, failed, done = map(json.loads, responses.getvalue().splitlines())
     assert ready == {"ready": True, "dtype": "torch.float32"}
     assert failed == {"error": "ValueError: nothing to do"}
     assert done == {"times": [0.0, 0.0], "tokens": [[1]]}
@@ -144,7 +143,7 @@ def test_the_default_model_from_its_gguf_file_gives_the_tokens_that_are_known() 
     )[:2]
 
     async def main() -> tuple[list[list[int]], BatchTimes]:
-        order = order_for("smollm2-135m-instruct", dtype="float32", device="cpu")
+        order = load_message("smollm2-135m-instruct", dtype="float32", device="cpu")
         process = await TransformersProcess.start(order)
         try:
             prompts = [case["tokens"] for case in golden]

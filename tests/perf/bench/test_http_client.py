@@ -1,4 +1,4 @@
-"""The HTTP target against our own server, and against one that does what it likes."""
+"""The HTTP load client against our own server, and against one that breaks the protocol."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 
 from headway.config import ServerConfig
 from headway.errors import InvalidRequest
-from headway.perf.bench.http_client import CHAT, Asking, HttpLoadClient
+from headway.perf.bench.http_client import CHAT, HttpLoadClient, RequestBuilder
 from headway.perf.bench.http_connection import Address
 from headway.perf.bench.run_load import STOP_TOKEN, ClientResponse, run_load
 from headway.perf.workload.workload import WorkloadRequest
-from tests.perf.bench.fakes import job, workload
+from tests.perf.bench.fakes import request, workload
 from tests.perf.bench.hostile import END, HEAD, Script, chunk, event, hostile, whole
 from tests.server.conftest import Running, serving
 
@@ -35,14 +35,16 @@ def letters(each: WorkloadRequest) -> list[int]:
 
 
 def asked(script: Script, count: int = 1, timeout: float = 30.0) -> list[ClientResponse]:
-    """The answers to jobs sent one after the other to a server that always does the same."""
+    """The responses to requests sent one after the other to a server that always does the same."""
 
     async def main() -> list[ClientResponse]:
         async with hostile(lambda _: script) as host:
-            target = HttpLoadClient(host.address, Asking(model="m"), timeout=timeout)
-            answers = [await target.ask(job(), [1, 2, 3, 4], id="a") for _ in range(count)]
-            target.close()
-            return answers
+            client = HttpLoadClient(host.address, RequestBuilder(model="m"), timeout=timeout)
+            responses = [
+                await client.send(request(), [1, 2, 3, 4], request_id="a") for _ in range(count)
+            ]
+            client.close()
+            return responses
 
     return asyncio.run(main())
 
@@ -50,18 +52,18 @@ def asked(script: Script, count: int = 1, timeout: float = 30.0) -> list[ClientR
 @pytest.mark.parametrize("token_ids", [True, False])
 def test_our_server_gives_answers_of_the_asked_lengths(server: Running, token_ids: bool) -> None:
     async def main() -> None:
-        target = HttpLoadClient(
-            Address.parse(server.url), Asking(model="alphabet", token_ids=token_ids)
+        client = HttpLoadClient(
+            Address.parse(server.url), RequestBuilder(model="alphabet", token_ids=token_ids)
         )
-        jobs = [job(3 + n, n + 1) for n in range(20)]
-        driven = await run_load(target, workload(*jobs), max_concurrency=4, tokens=letters)
-        target.close()
-        assert {record.error for record in driven.records} == {""}
-        assert [record.output_tokens for record in driven.records] == list(range(1, 21))
-        assert [len(record.itls) for record in driven.records] == list(range(20))
-        assert [record.prompt_tokens for record in driven.records] == list(range(3, 23))
-        assert all(record.cached_tokens == 2 for record in driven.records)
-        assert target.heard == 210
+        requests = [request(3 + n, n + 1) for n in range(20)]
+        load_result = await run_load(client, workload(*requests), max_concurrency=4, tokens=letters)
+        client.close()
+        assert {record.error for record in load_result.records} == {""}
+        assert [record.output_tokens for record in load_result.records] == list(range(1, 21))
+        assert [len(record.itls) for record in load_result.records] == list(range(20))
+        assert [record.prompt_tokens for record in load_result.records] == list(range(3, 23))
+        assert all(record.cached_tokens == 2 for record in load_result.records)
+        assert client.tokens_received == 210
 
     asyncio.run(main())
     server.until_idle()
@@ -69,13 +71,15 @@ def test_our_server_gives_answers_of_the_asked_lengths(server: Running, token_id
 
 def test_our_server_chats(server: Running) -> None:
     async def main() -> None:
-        target = HttpLoadClient(Address.parse(server.url), Asking(model="alphabet", endpoint=CHAT))
-        answer = await target.ask(job(6, 9), [1, 2, 3, 4, 5, 6], id="a")
-        target.close()
-        assert (answer.outcome, answer.error) == ("ok", "")
-        assert (len(answer.times), answer.output_tokens) == (9, 9)
-        assert answer.prompt_tokens is not None
-        assert answer.prompt_tokens > 6
+        client = HttpLoadClient(
+            Address.parse(server.url), RequestBuilder(model="alphabet", endpoint=CHAT)
+        )
+        response = await client.send(request(6, 9), [1, 2, 3, 4, 5, 6], request_id="a")
+        client.close()
+        assert (response.outcome, response.error) == ("ok", "")
+        assert (len(response.times), response.output_tokens) == (9, 9)
+        assert response.prompt_tokens is not None
+        assert response.prompt_tokens > 6
 
     asyncio.run(main())
     server.until_idle()
@@ -86,19 +90,19 @@ def test_a_full_server_refuses_and_a_closed_port_is_an_error() -> None:
         server.hold()
 
         async def main() -> None:
-            target = HttpLoadClient(Address.parse(server.url), Asking(model="alphabet"))
-            first = asyncio.create_task(target.ask(job(), letters(job()), id="a"))
+            client = HttpLoadClient(Address.parse(server.url), RequestBuilder(model="alphabet"))
+            first = asyncio.create_task(client.send(request(), letters(request()), request_id="a"))
             await asyncio.to_thread(server.until, lambda: server.state.requests == 1)
-            second = await target.ask(job(), letters(job()), id="b")
+            second = await client.send(request(), letters(request()), request_id="b")
             assert second.outcome == "refused"
             assert second.error.startswith("429: ")
             server.go_on()
             assert (await first).outcome == "ok"
-            wrong = HttpLoadClient(Address.parse(server.url), Asking(model="other"))
-            third = await wrong.ask(job(), letters(job()), id="c")
+            wrong = HttpLoadClient(Address.parse(server.url), RequestBuilder(model="other"))
+            third = await wrong.send(request(), letters(request()), request_id="c")
             assert third.outcome == "error"
             assert third.error.startswith("404: ")
-            target.close()
+            client.close()
             wrong.close()
 
         asyncio.run(main())
@@ -108,8 +112,8 @@ def test_cancelling_lets_the_server_go(server: Running) -> None:
     server.hold()
 
     async def main() -> None:
-        target = HttpLoadClient(Address.parse(server.url), Asking(model="alphabet"))
-        under_way = asyncio.create_task(target.ask(job(), letters(job()), id="a"))
+        client = HttpLoadClient(Address.parse(server.url), RequestBuilder(model="alphabet"))
+        under_way = asyncio.create_task(client.send(request(), letters(request()), request_id="a"))
         await asyncio.to_thread(server.until, lambda: server.state.requests == 1)
         under_way.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -123,13 +127,13 @@ def test_cancelling_lets_the_server_go(server: Running) -> None:
 def test_connections_are_kept_and_one_that_was_closed_is_no_failure() -> None:
     async def main() -> None:
         async with hostile(lambda n: [*GOOD, None] if n == 2 else GOOD) as host:
-            target = HttpLoadClient(host.address, Asking(model="m"))
+            client = HttpLoadClient(host.address, RequestBuilder(model="m"))
             for number in range(5):
-                answer = await target.ask(job(), [1], id=str(number))
-                assert (answer.outcome, answer.error) == ("ok", "")
+                response = await client.send(request(), [1], request_id=str(number))
+                assert (response.outcome, response.error) == ("ok", "")
             assert host.connections == 2
             assert len(host.requests) == 5
-            target.close()
+            client.close()
 
     asyncio.run(main())
 
@@ -154,28 +158,28 @@ def test_connections_are_kept_and_one_that_was_closed_is_no_failure() -> None:
 def test_a_hostile_server_gives_errors_and_never_an_exception(
     script: Script, error: str, pieces: int
 ) -> None:
-    for answer in asked(script, 2, timeout=1.0 if "1 s" in error else 30.0):
-        assert answer.outcome == "error"
-        assert error in answer.error
-        assert len(answer.times) == len(answer.counts) == pieces
+    for response in asked(script, 2, timeout=1.0 if "1 s" in error else 30.0):
+        assert response.outcome == "error"
+        assert error in response.error
+        assert len(response.times) == len(response.counts) == pieces
 
 
 def test_a_body_of_unknown_length_ends_with_the_connection() -> None:
     head = b"HTTP/1.1 200 OK\r\n\r\n"
     plain = f"data: {TOKEN}\n\ndata: {LAST}\n\n".encode()
-    for answer in asked([b"HTTP/1.1 100 Continue\r\n\r\n" + head, plain, None], 2):
-        assert (answer.outcome, answer.error) == ("ok", "")
-        assert list(answer.counts) == [1]
+    for response in asked([b"HTTP/1.1 100 Continue\r\n\r\n" + head, plain, None], 2):
+        assert (response.outcome, response.error) == ("ok", "")
+        assert list(response.counts) == [1]
 
 
-def test_nobody_there_is_an_error_that_names_the_place() -> None:
+def test_no_server_there_is_an_error_that_names_the_place() -> None:
     async def main() -> None:
         async with hostile(lambda _: GOOD) as host:
             address = host.address
-        target = HttpLoadClient(address, Asking(model="m"))
-        answer = await target.ask(job(), [1], id="a")
-        assert answer.outcome == "error"
-        assert f"cannot connect to {address.at}" in answer.error
+        client = HttpLoadClient(address, RequestBuilder(model="m"))
+        response = await client.send(request(), [1], request_id="a")
+        assert response.outcome == "error"
+        assert f"cannot connect to {address.at}" in response.error
 
     asyncio.run(main())
 
@@ -183,14 +187,14 @@ def test_nobody_there_is_an_error_that_names_the_place() -> None:
 def test_times_are_those_at_which_pieces_came() -> None:
     script: Script = [HEAD, event(TOKEN), 0.1, event(TOKEN) + event(TOKEN), 0.1, event(LAST), END]
     before = time.perf_counter()
-    (answer,) = asked(script)
-    first, second, third = answer.times
+    (response,) = asked(script)
+    first, second, third = response.times
     assert before < first < second == third < time.perf_counter()
     assert second - first >= 0.09
 
 
 def test_a_request_says_what_forces_its_length() -> None:
-    body = json.loads(Asking(model="m", token_ids=True).body(job(2, 5), [8, 9]))
+    body = json.loads(RequestBuilder(model="m", token_ids=True).body(request(2, 5), [8, 9]))
     assert body == {
         "model": "m",
         "prompt": [8, 9],
@@ -201,7 +205,7 @@ def test_a_request_says_what_forces_its_length() -> None:
         "stream_options": {"include_usage": True},
         "return_token_ids": True,
     }
-    hidden = json.loads(Asking(model="m").body(job(2, 5, cap=50), [8, 9]))
+    hidden = json.loads(RequestBuilder(model="m").body(request(2, 5, cap=50), [8, 9]))
     assert (hidden["max_tokens"], hidden["min_tokens"]) == (50, 4)
     assert hidden["stop_token_ids"] == [STOP_TOKEN]
     assert hidden["logit_bias"] == {str(STOP_TOKEN): 100.0}
@@ -210,37 +214,39 @@ def test_a_request_says_what_forces_its_length() -> None:
 
 def test_extra_fields_add_replace_and_remove() -> None:
     extra = {"ignore_eos": None, "temperature": 1.0, "priority": 3}
-    body = json.loads(Asking(model="m", extra=extra).body(job(), [1]))
+    body = json.loads(RequestBuilder(model="m", extra=extra).body(request(), [1]))
     assert "ignore_eos" not in body
     assert (body["temperature"], body["priority"]) == (1.0, 3)
 
 
 def test_text_has_a_word_for_every_token() -> None:
-    text = json.loads(Asking(model="m", prompts="text").body(job(), [1, 2, 1, 400]))["prompt"]
+    text = json.loads(RequestBuilder(model="m", prompts="text").body(request(), [1, 2, 1, 400]))[
+        "prompt"
+    ]
     words = text.split(" ")
     assert len(words) == 4
     assert words[0] == words[2] != words[1]
-    chat = json.loads(Asking(model="m", endpoint=CHAT).body(job(), [1, 2, 1, 400]))
+    chat = json.loads(RequestBuilder(model="m", endpoint=CHAT).body(request(), [1, 2, 1, 400]))
     assert chat["messages"] == [{"role": "user", "content": text}]
 
 
 def test_an_endpoint_is_a_path() -> None:
     with pytest.raises(InvalidRequest, match="--endpoint"):
-        Asking(model="m", endpoint="v1/completions")
+        RequestBuilder(model="m", endpoint="v1/completions")
 
 
 def test_headers_go_along_and_cannot_hide_others() -> None:
     async def main() -> None:
         async with hostile(lambda _: GOOD) as host:
             headers = {"Authorization": "Bearer secret"}
-            target = HttpLoadClient(host.address, Asking(model="m"), headers=headers)
-            await target.ask(job(), [1], id="a")
-            target.close()
+            client = HttpLoadClient(host.address, RequestBuilder(model="m"), headers=headers)
+            await client.send(request(), [1], request_id="a")
+            client.close()
             assert b"\r\nAuthorization: Bearer secret\r\n" in host.requests[0]
             assert f"\r\nHost: {host.address.at}\r\n".encode() in host.requests[0]
             for bad in ({"a": "b\r\nc: d"}, {"a b": "c"}, {"": "c"}, {"a:": "c"}):
                 with pytest.raises(InvalidRequest):
-                    HttpLoadClient(host.address, Asking(model="m"), headers=bad)
+                    HttpLoadClient(host.address, RequestBuilder(model="m"), headers=bad)
 
     asyncio.run(main())
 

@@ -1,4 +1,4 @@
-"""One memory budget: the seats and blocks that each system makes of it."""
+"""One memory budget: the slots and blocks that each system makes of it."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from hypothesis import strategies as st
 
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
-from headway.perf.bench.groups import RunGroup, config_for, kv_blocks, make_groups, seats_of
+from headway.perf.bench.groups import RunGroup, config_for, kv_blocks, make_groups, slots_of
 from headway.perf.bench.scenario import Scenario, ScenarioLoad, System
 
-AUTO = System(name="whole", policy="static", seats="auto")
+AUTO = System(name="whole", policy="static", slots="auto")
 PAGED = System(name="paged", policy="continuous")
 
 
-def group(cap: int, *, prompt: int = 64, seats: int | None = None) -> RunGroup:
-    load = ScenarioLoad(name="w", requests=2, prompt=prompt, output=1, cap=cap, seats=seats)
+def group(cap: int, *, prompt: int = 64, slots: int | None = None) -> RunGroup:
+    load = ScenarioLoad(name="w", requests=2, prompt=prompt, output=1, cap=cap, slots=slots)
     return make_groups(load, seed=0, reached={})[0]
 
 
-@pytest.mark.parametrize(("cap", "seats"), [(8, 24), (32, 18), (128, 9), (384, 4)])
-def test_whole_sequences_have_the_seats_of_the_published_experiment_in_small(
-    cap: int, seats: int
+@pytest.mark.parametrize(("cap", "slots"), [(8, 24), (32, 18), (128, 9), (384, 4)])
+def test_whole_sequences_have_the_slots_of_the_published_experiment_in_small(
+    cap: int, slots: int
 ) -> None:
-    assert seats_of(AUTO, group(cap), 1792) == seats
+    assert slots_of(AUTO, group(cap), 1792) == slots
 
 
-def test_seats_are_given_worked_out_or_unbounded() -> None:
-    assert seats_of(PAGED, group(8), 1792) is None
-    assert seats_of(System(name="s", policy="static", seats=5), group(8), 1792) == 5
-    assert seats_of(AUTO, group(8, seats=7), 1792) == 7
+def test_slots_are_given_derived_or_unbounded() -> None:
+    assert slots_of(PAGED, group(8), 1792) is None
+    assert slots_of(System(name="s", policy="static", slots=5), group(8), 1792) == 5
+    assert slots_of(AUTO, group(8, slots=7), 1792) == 7
 
 
 def test_a_budget_below_one_sequence_is_an_error() -> None:
@@ -49,15 +49,15 @@ def test_a_budget_below_one_sequence_is_an_error() -> None:
     cap=st.integers(1, 32),
     size=st.sampled_from([8, 16, 32]),
 )
-def test_rounding_to_blocks_takes_no_seat_away_and_gives_none(
+def test_rounding_to_blocks_takes_no_slot_away_and_gives_none(
     budget: int, prompt: int, cap: int, size: int
 ) -> None:
     there = group(cap, prompt=prompt)
     row = -(-(prompt + cap) // size)
-    seats = seats_of(AUTO, there, budget)
+    slots = slots_of(AUTO, there, budget)
     blocks = kv_blocks(AUTO, there, budget, size)
-    assert seats == budget // (prompt + cap)
-    assert blocks >= seats * row
+    assert slots == budget // (prompt + cap)
+    assert blocks >= slots * row
     assert blocks >= budget // size
     if row <= budget // size:
         assert kv_blocks(PAGED, there, budget, size) == budget // size
@@ -67,7 +67,7 @@ def scenario(**changes: Any) -> Scenario:
     given: dict[str, Any] = {
         "title": "t",
         "kv_tokens": 1792,
-        "engine": EngineConfig(block_size=16, threads=1, dynamic_wait=0.2),
+        "engine": EngineConfig(block_size=16, threads=1, policy_options={"dynamic_wait": 0.2}),
         "model": "somebody's",
         "systems": (AUTO, PAGED),
         "workloads": (ScenarioLoad(name="w", requests=1),),
@@ -82,21 +82,24 @@ def test_settings_follow_the_system_and_the_group() -> None:
     assert config.max_model_len == 448
     assert config.kv_cache_memory == 112 * 1000
     assert config.kv_reservation == "on-demand"
-    assert config.dynamic_wait == 0.2
+    assert config.policy_options == {"dynamic_wait": 0.2}
     assert config.record == "steps.jsonl"
     assert not config.enable_prefix_caching
 
 
 def test_without_a_budget_memory_is_the_engines_own_choice() -> None:
     free = scenario(kv_tokens=None, systems=(PAGED,))
-    reserving = System(name="r", policy="dynamic", kv_reservation="full", dynamic_wait=1.5, seats=3)
+    waiting = {"dynamic_wait": 1.5}
+    reserving = System(
+        name="r", policy="dynamic", kv_reservation="full", policy_options=waiting, slots=3
+    )
     config = config_for(free, reserving, group(8), block_bytes=None, record=None)
     assert config.kv_cache_memory is None
     assert (config.max_num_seqs, config.kv_reservation) == (3, "full")
-    assert config.dynamic_wait == 1.5
+    assert config.policy_options == waiting
 
 
-def test_seats_that_were_given_for_auto_have_memory_for_whole_rows() -> None:
-    # The published seats do not all follow from one budget.
-    config = config_for(scenario(), AUTO, group(8, seats=3), block_bytes=10, record=None)
+def test_slots_that_were_given_for_auto_have_memory_for_whole_rows() -> None:
+    # The published slots do not all follow from one budget.
+    config = config_for(scenario(), AUTO, group(8, slots=3), block_bytes=10, record=None)
     assert config.kv_cache_memory == 3 * 5 * 10

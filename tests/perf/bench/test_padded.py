@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.perf.bench.padded import BatchTimes, OnTarget, drive_padded
+from headway.perf.bench.padded import BatchTimes, ClientBatchGenerator, run_padded_load
 from headway.perf.bench.run_load import ClientResponse
 from headway.perf.workload.workload import WorkloadRequest
-from tests.perf.bench.fakes import job, workload
+from tests.perf.bench.fakes import request, workload
 
 
 @dataclass
-class Computer:
+class Generator:
     """Token k of every row is there after k hundredths of a second, or so it says."""
 
     error: str = ""
@@ -35,11 +35,16 @@ class Computer:
 
 
 def test_a_batch_is_as_long_as_its_longest_and_all_answers_come_with_its_end() -> None:
-    computer = Computer()
-    work = workload(job(output=2), job(output=9), job(output=4), job(output=1))
-    came = asyncio.run(drive_padded(computer, work, seats=3))
-    assert computer.batches == [(3, 9), (1, 1)]
-    assert [record.id for record in came.records] == ["job-1", "job-2", "job-3", "job-4"]
+    generator = Generator()
+    work = workload(request(output=2), request(output=9), request(output=4), request(output=1))
+    came = asyncio.run(run_padded_load(generator, work, slots=3))
+    assert generator.batches == [(3, 9), (1, 1)]
+    assert [record.id for record in came.records] == [
+        "request-1",
+        "request-2",
+        "request-3",
+        "request-4",
+    ]
     # Wanted tokens alone count.
     assert [record.output_tokens for record in came.records] == [2, 9, 4, 1]
     first, second, third, last = (record.latency or 0.0 for record in came.records)
@@ -50,7 +55,9 @@ def test_a_batch_is_as_long_as_its_longest_and_all_answers_come_with_its_end() -
 
 def test_a_row_sits_until_its_own_last_token_and_is_padding_from_then_on() -> None:
     came = asyncio.run(
-        drive_padded(Computer(), workload(job(output=2), job(output=9), job(output=3)), seats=2)
+        run_padded_load(
+            Generator(), workload(request(output=2), request(output=9), request(output=3)), slots=2
+        )
     )
     one, two, three = came.bars
     assert (one.slot, two.slot, three.slot) == (0, 1, 0)
@@ -59,16 +66,19 @@ def test_a_row_sits_until_its_own_last_token_and_is_padding_from_then_on() -> No
     )
     assert two.end - two.begin == pytest.approx(0.09)
     assert three.begin >= 0.02
-    assert one.request == "job-1"
+    assert one.request == "request-1"
 
 
-def test_whoever_comes_while_a_batch_runs_departs_with_the_next() -> None:
-    computer = Computer()
+def test_requests_that_arrive_while_a_batch_runs_go_with_the_next() -> None:
+    generator = Generator()
     work = workload(
-        job(output=1), job(output=2, at=0.001), job(output=3, at=0.002), job(output=4, at=0.2)
+        request(output=1),
+        request(output=2, at=0.001),
+        request(output=3, at=0.002),
+        request(output=4, at=0.2),
     )
-    came = asyncio.run(drive_padded(computer, work, seats=8))
-    assert computer.batches == [(1, 1), (2, 3), (1, 4)]
+    came = asyncio.run(run_padded_load(generator, work, slots=8))
+    assert generator.batches == [(1, 1), (2, 3), (1, 4)]
     assert [record.due for record in came.records] == [0.0, 0.001, 0.002, 0.2]
     # Waiting for the batch before counts: users do not see batches.
     assert (came.records[1].latency or 0.0) >= 0.03
@@ -77,7 +87,7 @@ def test_whoever_comes_while_a_batch_runs_departs_with_the_next() -> None:
 
 def test_a_batch_that_fails_is_an_error_of_each_of_its_requests() -> None:
     came = asyncio.run(
-        drive_padded(Computer(error="out of memory"), workload(job(), job()), seats=2)
+        run_padded_load(Generator(error="out of memory"), workload(request(), request()), slots=2)
     )
     assert [record.outcome for record in came.records] == ["error", "error"]
     assert {record.error for record in came.records} == {"out of memory"}
@@ -86,33 +96,35 @@ def test_a_batch_that_fails_is_an_error_of_each_of_its_requests() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(outputs=st.lists(st.integers(1, 5), min_size=1, max_size=9), seats=st.integers(1, 4))
-def test_batches_take_everybody_once_and_in_order(outputs: list[int], seats: int) -> None:
-    class Instant(Computer):
+@given(outputs=st.lists(st.integers(1, 5), min_size=1, max_size=9), slots=st.integers(1, 4))
+def test_batches_take_every_request_once_and_in_order(outputs: list[int], slots: int) -> None:
+    class Instant(Generator):
         async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> BatchTimes:
             self.batches.append((len(prompts), tokens))
             return BatchTimes(rows=tuple([0.0] * tokens for _ in prompts))
 
-    computer = Instant()
-    work = workload(*(job(prompt=4 + n, output=output) for n, output in enumerate(outputs)))
-    came = asyncio.run(drive_padded(computer, work, seats=seats))
-    parts = [outputs[start : start + seats] for start in range(0, len(outputs), seats)]
-    assert computer.batches == [(len(part), max(part)) for part in parts]
+    generator = Instant()
+    work = workload(*(request(prompt=4 + n, output=output) for n, output in enumerate(outputs)))
+    came = asyncio.run(run_padded_load(generator, work, slots=slots))
+    parts = [outputs[start : start + slots] for start in range(0, len(outputs), slots)]
+    assert generator.batches == [(len(part), max(part)) for part in parts]
     assert [record.output_tokens for record in came.records] == outputs
-    assert [bar.slot for bar in came.bars] == [n % seats for n in range(len(outputs))]
+    assert [bar.slot for bar in came.bars] == [n % slots for n in range(len(outputs))]
 
 
 @dataclass
 class Pieces:
-    """A target that answers in pieces of two tokens, one of them too few if `short`."""
+    """A client that answers in pieces of two tokens, one of them too few if `short`."""
 
     short: bool = False
     outcome: str = "ok"
     asked: list[tuple[str, int, int]] = field(default_factory=list)
 
-    async def ask(self, job: WorkloadRequest, tokens: Sequence[int], *, id: str) -> ClientResponse:  # noqa: A002
-        self.asked.append((id, len(tokens), job.output))
-        counts = [2] * (job.output // 2) + [1] * (job.output % 2)
+    async def send(
+        self, request: WorkloadRequest, tokens: Sequence[int], *, request_id: str
+    ) -> ClientResponse:
+        self.asked.append((request_id, len(tokens), request.output))
+        counts = [2] * (request.output // 2) + [1] * (request.output % 2)
         if self.short:
             counts.pop()
         times = list(itertools.accumulate(1.0 for _ in counts))
@@ -121,23 +133,23 @@ class Pieces:
         return ClientResponse(times=times, counts=counts)
 
 
-def test_a_target_computes_a_batch_as_requests_of_one_length() -> None:
-    target = Pieces()
-    computer = OnTarget(target)
-    times = asyncio.run(computer.run([[1, 2, 3], [4]], 3))
-    assert target.asked == [("batch-1-1", 3, 3), ("batch-1-2", 1, 3)]
+def test_a_load_client_generates_a_batch_as_requests_of_one_length() -> None:
+    client = Pieces()
+    generator = ClientBatchGenerator(client)
+    times = asyncio.run(generator.run([[1, 2, 3], [4]], 3))
+    assert client.asked == [("batch-1-1", 3, 3), ("batch-1-2", 1, 3)]
     # Two tokens came with the first piece, at one time.
     [row, other] = times.rows
     assert len(row) == len(other) == 3
     assert row[0] == row[1] == row[2] - 1.0
-    asyncio.run(computer.run([[1]], 1))
-    assert target.asked[-1][0] == "batch-2-1"
+    asyncio.run(generator.run([[1]], 1))
+    assert client.asked[-1][0] == "batch-2-1"
 
 
 @pytest.mark.parametrize(
-    ("target", "says"), [(Pieces(short=True), "2 tokens"), (Pieces(outcome="error"), "no memory")]
+    ("client", "says"), [(Pieces(short=True), "2 tokens"), (Pieces(outcome="error"), "no memory")]
 )
-def test_a_row_that_fails_or_is_short_fails_its_batch(target: Pieces, says: str) -> None:
-    times = asyncio.run(OnTarget(target).run([[1, 2]], 3))
+def test_a_row_that_fails_or_is_short_fails_its_batch(client: Pieces, says: str) -> None:
+    times = asyncio.run(ClientBatchGenerator(client).run([[1, 2]], 3))
     assert says in times.error
     assert times.rows == ()

@@ -13,10 +13,9 @@ from headway.perf.bench import policies
 from headway.perf.bench.groups import RunGroup
 from headway.perf.bench.policies import PolicyComparison, compare
 from headway.perf.bench.scenario import Scenario, ScenarioLoad, System
-from headway.perf.bench.systems import SystemResult, run_of, warm, without_pace
+from headway.perf.bench.systems import SystemResult, run_of, without_itls
 from headway.perf.records import RequestRecord, summarize
 from headway.perf.report.run import Report
-from tests.perf.bench.fakes import job, workload
 
 
 @dataclass
@@ -57,7 +56,7 @@ class Measuring:
                 outcome="error" if failing else "ok",
                 error="connection lost" if failing else "",
             )
-            for number, each in enumerate(group.workload.jobs)
+            for number, each in enumerate(group.workload.requests)
         )
         run = run_of(system, group, records, duration, settings={"number": number})
         return SystemResult(run=run, warning=self.warning)
@@ -84,12 +83,12 @@ def run(
 
     monkeypatch.setattr(policies, "measure_block", measure_block)
     told: list[str] = []
-    return asyncio.run(compare(given, tell=told.append, **options)), told
+    return asyncio.run(compare(given, log=told.append, **options)), told
 
 
-A = System(name="a", policy="static", seats=2)
+A = System(name="a", policy="static", slots=2)
 B = System(name="b", policy="continuous")
-C = System(name="c", outside="url", url="http://localhost:1", repeats=1)
+C = System(name="c", external="url", url="http://localhost:1", repeats=1)
 
 
 def test_repeats_are_interleaved_and_each_round_starts_with_another(
@@ -102,7 +101,7 @@ def test_repeats_are_interleaved_and_each_round_starts_with_another(
     # The median run: second of three by throughput, in the scenario's order.
     assert [run.summary["duration"] for run in (first, second, third)] == [2.0, 5.0, 4.0]
     assert (first.settings["runs"], third.settings["runs"]) == (3, 1)
-    assert [run.kind for run in (first, second, third)] == ["engine", "engine", "outside"]
+    assert [run.kind for run in (first, second, third)] == ["engine", "engine", "external"]
     assert first.summary["total_token_throughput"] == pytest.approx(4 * 15 / 2.0)
     assert len(told) == 7
     assert "burst | a | run 1 of 3" in told[0]
@@ -130,7 +129,7 @@ def test_loads_are_shares_of_the_fastest_engine(monkeypatch: pytest.MonkeyPatch)
         monkeypatch,
         measuring,
         scenario(A, B, C, workloads=loads),
-        keep=lambda report: kept.append(len(report.runs)),
+        on_report=lambda report: kept.append(len(report.runs)),
         about={"Commit": "abc"},
     )
     # b answered 4 requests in a second; c was faster, but is not this engine.
@@ -164,7 +163,7 @@ def test_transformers_that_is_not_installed_is_a_note_and_no_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(policies, "transformers_version", lambda: None)
-    padded = System(name="naive", outside="transformers", seats=2)
+    padded = System(name="naive", external="transformers", slots=2)
     comparison, _ = run(monkeypatch, Measuring({"a": [1.0]}), scenario(padded, A))
     assert [run.system for run in comparison.report.runs] == ["a"]
     assert comparison.failures == ()
@@ -193,10 +192,10 @@ def test_transformers_is_loaded_once_and_ended(monkeypatch: pytest.MonkeyPatch) 
 
     measuring = Measuring({"naive": [1.0], "one by one": [1.0]})
     monkeypatch.setattr(policies, "TransformersProcess", Process)
-    monkeypatch.setattr(policies, "order_for", lambda model, *, dtype, device: f"{dtype} {device}")
+    monkeypatch.setattr(policies, "load_message", lambda _, *, dtype, device: f"{dtype} {device}")
     monkeypatch.setattr(policies, "measure_transformers", measure)
     systems = [
-        System(name=name, outside="transformers", seats=2) for name in ("naive", "one by one")
+        System(name=name, external="transformers", slots=2) for name in ("naive", "one by one")
     ]
     comparison, _ = run(monkeypatch, measuring, scenario(*systems, repeats=1))
     assert happened == ["start None auto", "naive", "one by one", "close"]
@@ -221,22 +220,16 @@ def test_loads_of_what_did_not_run_are_an_error_that_keeps_the_rest(
             monkeypatch,
             Measuring({"c": [1.0]}),
             scenario(C, workloads=loads),
-            keep=kept.append,
+            on_report=kept.append,
         )
     assert [run.system for run in kept[0].runs] == ["c"]
 
 
-def test_a_warm_up_is_short_and_at_once() -> None:
-    first = warm(workload(job(output=3, cap=9, at=1.0), job(output=90), job()), 2)
-    assert [(each.output, each.cap, each.at) for each in first.jobs] == [(3, 3, 0.0), (8, 8, 0.0)]
-    assert warm(workload(job()), 0).jobs == ()
-
-
-def test_an_answer_in_one_piece_has_no_pace() -> None:
+def test_an_answer_in_one_piece_has_no_inter_token_latencies() -> None:
     record = RequestRecord(
         id="a", due=0, sent=0, prompt_tokens=1, output_tokens=3, ttft=1.0, latency=1.0, itls=(0.5,)
     )
     whole = summarize([record], duration=1.0)
-    left_out = set(whole) - set(without_pace(whole))
+    left_out = set(whole) - set(without_itls(whole))
     assert {"p50_itl_ms", "mean_tpot_ms", "largest_gap_ms"} <= left_out
-    assert {"p50_ttft_ms", "output_throughput", "p99_e2el_ms"} <= set(without_pace(whole))
+    assert {"p50_ttft_ms", "output_throughput", "p99_e2el_ms"} <= set(without_itls(whole))

@@ -33,26 +33,30 @@ def limits(seqs: int, tokens: int, length: int) -> Limits:
 def test_no_probe_is_more_than_the_engine_can_hold(seqs: int, length: int, room: int) -> None:
     seeds: list[int] = []
     for workload in probe_workloads(limits(seqs, 512, length), room):
-        assert workload.jobs
-        assert all(1 <= job.output == job.cap for job in workload.jobs)
-        assert all(job.prompt_tokens + job.output <= length for job in workload.jobs)
-        if len(workload.jobs) > 1:
+        assert workload.requests
+        assert all(1 <= request.output == request.cap for request in workload.requests)
+        assert all(
+            request.prompt_tokens + request.output <= length for request in workload.requests
+        )
+        if len(workload.requests) > 1:
             assert workload.prompt_tokens + workload.output_tokens <= room
-        assert [job.at for job in workload.jobs] == sorted(job.at for job in workload.jobs)
-        seeds += [segment.seed for job in workload.jobs for segment in job.segments]
+        assert [request.at for request in workload.requests] == sorted(
+            request.at for request in workload.requests
+        )
+        seeds += [segment.seed for request in workload.requests for segment in request.segments]
     assert len(seeds) == len(set(seeds))
 
 
-def test_probes_reach_from_one_stream_to_all_seats_and_from_short_to_long() -> None:
+def test_probes_reach_from_one_stream_to_all_slots_and_from_short_to_long() -> None:
     workloads = list(probe_workloads(limits(256, 512, 8192), 10**6))
-    widths = {len(workload.jobs) for workload in workloads}
+    widths = {len(workload.requests) for workload in workloads}
     assert {1, 2, 4, 64, 256} & widths >= {1, 2, 4, 256}
     # No two neighbours are more than a third apart, so that no width is far from a probe.
     ordered = sorted(widths)
     assert all(high <= low * 4 / 3 + 1 for low, high in pairwise(ordered))
-    longest = max(job.prompt_tokens for workload in workloads for job in workload.jobs)
+    longest = max(request.prompt_tokens for workload in workloads for request in workload.requests)
     assert longest == 6000
-    assert any(workload.jobs[-1].at > 0 for workload in workloads)
+    assert any(workload.requests[-1].at > 0 for workload in workloads)
     assert workloads == list(probe_workloads(limits(256, 512, 8192), 10**6))
 
 
@@ -91,7 +95,7 @@ def test_a_profile_of_the_real_model() -> None:
     found = asyncio.run(probe(EngineConfig(max_num_seqs=8), seconds=2.0))
     assert found.fit is not None
     assert found.fit.steps > 50
-    assert found.limits.max_num_seqs == 8
+    assert found.scheduler.limits.max_num_seqs == 8
     assert min(found.coefficients) >= 0.0
     assert found.machine.bandwidth > 1e8
 

@@ -8,12 +8,12 @@ import pytest
 
 from headway.perf.bench.client_delay import ClientDelay
 from headway.perf.bench.result import (
-    Wanted,
-    complaints,
+    ResultOptions,
     details,
     document,
     figures,
     grouped_errors,
+    problems,
     table,
 )
 from headway.perf.bench.run_load import LoadResult
@@ -23,7 +23,7 @@ from headway.types.objectives import parse_objectives
 
 def record(number: int, **fields: object) -> RequestRecord:
     values: dict[str, object] = {
-        "id": f"job-{number}",
+        "id": f"request-{number}",
         "due": 0.0,
         "sent": 0.5,
         "prompt_tokens": 10,
@@ -36,17 +36,17 @@ def record(number: int, **fields: object) -> RequestRecord:
     return RequestRecord(**(values | fields))  # type: ignore[arg-type]
 
 
-def driven(*records: RequestRecord, wake: float = 0.001) -> LoadResult:
-    lag = ClientDelay(
+def load_result(*records: RequestRecord, wake: float = 0.001) -> LoadResult:
+    client_delay = ClientDelay(
         late_p99=0.002, late_max=0.003, wake_p99=wake, wake_max=wake, busy=0.25, duration=10.0
     )
-    return LoadResult(records=records, duration=10.0, lag=lag)
+    return LoadResult(records=records, duration=10.0, client_delay=client_delay)
 
 
 REFUSED = record(
     3, outcome="refused", error="429: full", ttft=None, latency=None, output_tokens=0, itls=()
 )
-WANTED = Wanted(
+WANTED = ResultOptions(
     objectives=parse_objectives("ttft_p50=150ms,e2el=1ms"),
     metrics=("ttft", "e2el"),
     percentiles=(25.0, 99.9),
@@ -54,7 +54,7 @@ WANTED = Wanted(
 
 
 def test_the_table_has_the_familiar_lines() -> None:
-    run = driven(record(1), record(2), REFUSED)
+    run = load_result(record(1), record(2), REFUSED)
     lines = table("A run", run, figures(run, WANTED), WANTED).splitlines()
     shown = {" ".join(line.split()) for line in lines}
     assert {
@@ -66,7 +66,7 @@ def test_the_table_has_the_familiar_lines() -> None:
         "Request throughput (req/s): 0.20",
         "Output token throughput (tok/s): 1.00",
         "Total token throughput (tok/s): 3.00",
-        "Share of requests turned away: 33.33%",
+        "Share of requests refused: 33.33%",
         "Attainment over offered requests: 0.00%",
         "Mean TTFT (ms): 150.00",
         "P25 TTFT (ms): 125.00",
@@ -80,23 +80,23 @@ def test_the_table_has_the_familiar_lines() -> None:
 
 
 def test_nothing_measured_is_nothing_shown() -> None:
-    run = driven(REFUSED)
+    run = load_result(REFUSED)
     shown = table("A run", run, figures(run, WANTED), WANTED)
     assert "TTFT (ms)" not in shown
     assert "nan" not in shown.lower()
-    empty = driven()
+    empty = load_result()
     assert "Successful requests:" in table("A run", empty, figures(empty, WANTED), WANTED)
 
 
 def test_tokens_from_the_cache_are_shown_where_there_were_any() -> None:
-    run = driven(record(1, cached_tokens=7))
+    run = load_result(record(1, cached_tokens=7))
     assert "from a prefix cache" in table("A run", run, figures(run, WANTED), WANTED)
-    none = driven(record(1))
+    none = load_result(record(1))
     assert "prefix cache" not in table("A run", none, figures(none, WANTED), WANTED)
 
 
 def test_the_file_has_the_familiar_names() -> None:
-    run = driven(record(1), record(2), REFUSED)
+    run = load_result(record(1), record(2), REFUSED)
     content = document(run, figures(run, WANTED), WANTED, about={"model_id": "m"})
     content |= details(run)
     assert json.loads(json.dumps(content, allow_nan=False)) == content
@@ -114,9 +114,9 @@ def test_the_file_has_the_familiar_names() -> None:
     assert content["client_warning"] is None
 
 
-def test_complaints_are_grouped_and_the_client_is_not_spared() -> None:
-    assert complaints(driven(record(1))) == []
-    lines = complaints(driven(REFUSED, REFUSED, record(1), wake=1.0), 3)
+def test_problems_are_grouped_and_the_client_is_not_spared() -> None:
+    assert problems(load_result(record(1))) == []
+    lines = problems(load_result(REFUSED, REFUSED, record(1), wake=1.0), 3)
     assert lines[0] == "2 x 429: full"
     assert lines[1] == "3 answers were not as long as asked"
     assert lines[2].startswith("warning: the client could not keep up")

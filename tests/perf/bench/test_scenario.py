@@ -17,7 +17,7 @@ title: two policies
 kv_tokens: 1792
 engine: {block_size: 16}
 systems:
-- {name: padded, policy: static, padded: true, seats: auto}
+- {name: padded, policy: static, padded: true, slots: auto}
 - {name: continuous, policy: continuous}
 workloads:
 - &burst {name: burst, requests: 5, prompt: 64, output: "exponential:3:4", cap: 8}
@@ -29,7 +29,7 @@ def test_a_file_becomes_a_scenario() -> None:
     scenario = parse_scenario(GOOD)
     assert scenario.engine.block_size == 16
     assert [system.name for system in scenario.systems] == ["padded", "continuous"]
-    assert scenario.systems[0].seats == AUTO
+    assert scenario.systems[0].slots == AUTO
     burst, stream = scenario.workloads
     assert (burst.requests, burst.prompt, burst.cap, burst.loads) == (5, 64, 8, ())
     assert (stream.of, stream.loads) == ("burst", (0.5, 1.0))
@@ -37,26 +37,33 @@ def test_a_file_becomes_a_scenario() -> None:
     assert scenario.taking_part(burst) == scenario.systems
 
 
+def test_keys_of_earlier_versions_are_read() -> None:
+    text = GOOD.replace("policy: continuous", "external: transformers, slots: 2")
+    old = text.replace("slots:", "seats:").replace("external:", "outside:")
+    assert old != text
+    assert parse_scenario(old) == parse_scenario(text)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "field", "says"),
     [
         ("title:", "titel:", "titel", "unknown key"),
-        ("seats: auto", "seat: auto", "seat", "unknown key"),
-        ("seats: auto", "seats: all", "systems[0].seats", "all"),
-        ("seats: auto", "seats: 0", "seats", "at least 1"),
-        ("seats: auto", "dtype: int8", "dtype", "no dtype"),
-        ("policy: static, padded: true, seats: auto", "seats: 2", "policy", "outside"),
-        ("padded: true, seats: auto", "padded: true", "seats", "need seats"),
-        ("policy: continuous", "outside: url", "url", "missing"),
-        ("policy: continuous", "outside: transformers", "seats", "need seats"),
-        ("policy: continuous", "outside: url, url: x, padded: true", "padded", "no padded"),
+        ("slots: auto", "slot: auto", "systems[0].slot", "unknown key"),
+        ("slots: auto", "slots: all", "systems[0].slots", "all"),
+        ("slots: auto", "slots: 0", "slots", "at least 1"),
+        ("slots: auto", "dtype: int8", "dtype", "no dtype"),
+        ("policy: static, padded: true, slots: auto", "slots: 2", "policy", "external"),
+        ("padded: true, slots: auto", "padded: true", "slots", "need slots"),
+        ("policy: continuous", "external: url", "url", "missing"),
+        ("policy: continuous", "external: transformers", "slots", "need slots"),
+        ("policy: continuous", "external: url, url: x, padded: true", "padded", "no padded"),
         ("policy: continuous", "policy: cleverest", "systems[1].policy", "cleverest"),
         ("block_size: 16", "block_size: 15", "block_size", "16"),
         ("block_size: 16", "policy: static", "policy", "cannot be set here"),
         ("kv_tokens: 1792", "kv_tokens: 0", "kv_tokens", "at least 1"),
         ("kv_tokens: 1792", "repeats: 3", "workloads", "need kv_tokens"),
         ("kv_tokens: 1792", "kv_tokens: 9\nprice_per_hour: -1", "price_per_hour", "negative"),
-        ("requests: 5, ", "", "workloads[0]", "requests"),
+        ("requests: 5, ", "", "workloads[0].requests", "missing"),
         ("requests: 5", "requests: 0", "requests", "at least 1"),
         ("loads: [0.5, 1]", "loads: [0.5, 0]", "loads", "more than 0"),
         ("of: burst, ", "", "loads", "shares of"),
@@ -93,7 +100,7 @@ def test_scenarios_that_ship_are_read_and_their_groups_made() -> None:
             groups = make_groups(load, seed=scenario.seed, reached=reached)
             assert len(groups) == max(1, len(load.loads), len(load.rates))
             for group in groups:
-                assert len(group.workload.jobs) == load.requests
+                assert len(group.workload.requests) == load.requests
                 assert group.longest <= (scenario.kv_tokens or group.longest)
 
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.perf.bench.sse_reader import MAX_COMPLAINT, MAX_LINE, SSEReader
+from headway.perf.bench.sse_reader import MAX_ERROR_BODY, MAX_LINE, SSEReader
 
 
 class Counter:
-    heard = 0
+    tokens_received = 0
 
 
 def read(*bodies: bytes, status: int = 200) -> SSEReader:
@@ -42,7 +42,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def test_pieces_with_token_ids_count_exactly() -> None:
-    answer = read(
+    response = read(
         text("a", token_ids=[7], prompt_token_ids=[1, 2, 3]),
         text("", token_ids=[8, 9]),
         text("", token_ids=[]),
@@ -56,49 +56,51 @@ def test_pieces_with_token_ids_count_exactly() -> None:
             },
         )
         + DONE,
-    ).answer()
-    assert list(answer.times) == [1.0, 2.0, 4.0]
-    assert list(answer.counts) == [1, 2, 1]
-    assert (answer.outcome, answer.error) == ("ok", "")
-    assert (answer.prompt_tokens, answer.output_tokens, answer.cached_tokens) == (3, 4, 2)
+    ).response()
+    assert list(response.times) == [1.0, 2.0, 4.0]
+    assert list(response.counts) == [1, 2, 1]
+    assert (response.outcome, response.error) == ("ok", "")
+    assert (response.prompt_tokens, response.output_tokens, response.cached_tokens) == (3, 4, 2)
 
 
 def test_pieces_without_token_ids_count_one_each_but_the_end_none() -> None:
-    answer = read(text("a"), text(""), text("b"), text("", finish_reason="length"), DONE).answer()
-    assert list(answer.times) == [1.0, 2.0, 3.0]
-    assert list(answer.counts) == [1, 1, 1]
-    assert answer.output_tokens is None
-    last = read(text("a"), text("b", finish_reason="length")).answer()
+    response = read(
+        text("a"), text(""), text("b"), text("", finish_reason="length"), DONE
+    ).response()
+    assert list(response.times) == [1.0, 2.0, 3.0]
+    assert list(response.counts) == [1, 1, 1]
+    assert response.output_tokens is None
+    last = read(text("a"), text("b", finish_reason="length")).response()
     assert list(last.counts) == [1, 1]
 
 
 def test_a_chat_begins_with_a_role_and_ends_with_nothing() -> None:
-    answer = read(
+    response = read(
         delta(role="assistant", content=""),
         delta(content="Hi"),
         delta(reasoning_content="hm"),
         delta(content=""),
         delta(content=None, finish_reason="stop"),
         DONE,
-    ).answer()
-    assert list(answer.times) == [2.0, 3.0, 4.0]
-    assert answer.outcome == "ok"
+    ).response()
+    assert list(response.times) == [2.0, 3.0, 4.0]
+    assert response.outcome == "ok"
 
 
 def test_a_role_beside_the_first_word_is_a_token() -> None:
-    answer = read(delta(role="assistant", content="Hi", finish_reason="stop")).answer()
-    assert list(answer.counts) == [1]
+    response = read(delta(role="assistant", content="Hi", finish_reason="stop")).response()
+    assert list(response.counts) == [1]
 
 
 def test_comments_line_ends_and_other_fields_are_no_matter() -> None:
-    answer = read(
+    response = read(
         b": ping\r\n\r\n",
         b"event: message\r\n" + text("a").replace(b"\n\n", b"\r\n\r\n"),
         text("b", finish_reason="stop").replace(b"data: ", b"data:"),
         DONE.replace(b"\n\n", b"\r\n\r\n"),
-    ).answer()
-    assert list(answer.times) == [2.0, 3.0]
-    assert answer.outcome == "ok"
+    ).response()
+    assert list(response.times) == [2.0, 3.0]
+    assert response.outcome == "ok"
 
 
 @given(cuts=st.lists(st.integers(1, 400), max_size=12))
@@ -110,10 +112,10 @@ def test_however_the_stream_is_cut_the_tokens_are_the_same(cuts: list[int]) -> N
     parts = [
         stream[a:b] for a, b in zip([0, *places], [*places, len(stream)], strict=True) if a < b
     ]
-    answer = read(*parts).answer()
-    assert sum(answer.counts) == 5
-    assert answer.outcome == "ok"
-    assert list(answer.times) == sorted(answer.times)
+    response = read(*parts).response()
+    assert sum(response.counts) == 5
+    assert response.outcome == "ok"
+    assert list(response.times) == sorted(response.times)
 
 
 @pytest.mark.parametrize(
@@ -132,15 +134,15 @@ def test_however_the_stream_is_cut_the_tokens_are_the_same(cuts: list[int]) -> N
     ],
 )
 def test_bad_streams_are_errors_that_say_why(bodies: tuple[bytes, ...], error: str) -> None:
-    answer = read(*bodies).answer()
-    assert answer.outcome == "error"
-    assert error in answer.error
+    response = read(*bodies).response()
+    assert response.outcome == "error"
+    assert error in response.error
 
 
 def test_a_broken_connection_is_an_error_with_what_came_before() -> None:
-    answer = read(text("a"), text("b")).answer("connection lost: reset")
-    assert (answer.outcome, answer.error) == ("error", "connection lost: reset")
-    assert list(answer.times) == [1.0, 2.0]
+    response = read(text("a"), text("b")).response("connection lost: reset")
+    assert (response.outcome, response.error) == ("error", "connection lost: reset")
+    assert list(response.times) == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(
@@ -158,16 +160,16 @@ def test_a_broken_connection_is_an_error_with_what_came_before() -> None:
 def test_other_statuses_are_refusals_or_errors(
     status: int, body: bytes, outcome: str, error: str
 ) -> None:
-    answer = read(body, status=status).answer()
-    assert (answer.outcome, answer.error) == (outcome, error)
-    assert not answer.times
+    response = read(body, status=status).response()
+    assert (response.outcome, response.error) == (outcome, error)
+    assert not response.times
 
 
-def test_neither_a_long_line_nor_a_long_complaint_fills_the_memory() -> None:
+def test_neither_a_long_line_nor_a_long_error_fills_the_memory() -> None:
     reading = read(status=500)
     for _ in range(10):
-        reading.body(b"x" * MAX_COMPLAINT, 1.0)
-    assert len(reading.answer().error) < 1000
+        reading.body(b"x" * MAX_ERROR_BODY, 1.0)
+    assert len(reading.response().error) < 1000
     endless = read()
     endless.body(b"x" * MAX_LINE, 1.0)
     with pytest.raises(ValueError, match="line"):
@@ -180,4 +182,4 @@ def test_tokens_are_counted_over_all_answers() -> None:
         reading = SSEReader(counter)
         reading.head(200)
         reading.body(text("a", token_ids=[1, 2]), 1.0)
-    assert counter.heard == 6
+    assert counter.tokens_received == 6

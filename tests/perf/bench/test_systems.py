@@ -13,20 +13,20 @@ from headway.perf.bench.external import TransformersProcess
 from headway.perf.bench.groups import RunGroup
 from headway.perf.bench.padded import BatchTimes
 from headway.perf.bench.scenario import Scenario, ScenarioLoad, System
-from headway.perf.bench.systems import fresh, measure_transformers, measure_url
-from headway.perf.workload.tokens import vocabulary_tokens
-from headway.perf.workload.workload import Segment, WorkloadRequest
+from headway.perf.bench.systems import measure_transformers, measure_url
+from headway.perf.workload.synthetic import with_other_prompts
+from headway.perf.workload.workload import Segment, WorkloadRequest, vocabulary_tokens
 from headway.types.objectives import parse_objectives
-from tests.perf.bench.fakes import job, workload
+from tests.perf.bench.fakes import request, workload
 from tests.server.conftest import serving
 
 
-def group(*jobs: WorkloadRequest, slo: str = "e2el=10min") -> RunGroup:
+def group(*requests: WorkloadRequest, slo: str = "e2el=10min") -> RunGroup:
     return RunGroup(
         name="burst",
-        workload=workload(*jobs),
+        workload=workload(*requests),
         rate=None,
-        coefficient_of_variation=0.5,
+        length_cv=0.5,
         objectives=parse_objectives(slo),
     )
 
@@ -41,15 +41,15 @@ def scenario(system: System, *, warmup: int = 2) -> Scenario:
 
 
 def test_a_server_answers_the_group_with_prompts_it_has_never_seen() -> None:
-    jobs = [job(4 + n, 2 + n) for n in range(3)]
+    requests = [request(4 + n, 2 + n) for n in range(3)]
     with serving() as server:
-        system = System(name="theirs", outside="url", url=server.url)
+        system = System(name="theirs", external="url", url=server.url)
         measured = [
-            asyncio.run(measure_url(scenario(system), system, group(*jobs))) for _ in range(2)
+            asyncio.run(measure_url(scenario(system), system, group(*requests))) for _ in range(2)
         ]
         asked = [prompt for prompt, *_ in server.llm.asked]
     for one in measured:
-        assert (one.run.kind, one.run.system, one.run.group) == ("outside", "theirs", "burst")
+        assert (one.run.kind, one.run.system, one.run.group) == ("external", "theirs", "burst")
         assert [record.output_tokens for record in one.run.records] == [2, 3, 4]
         assert one.run.summary["completed"] == 3
         assert one.run.summary["attainment"] == 1.0
@@ -62,10 +62,10 @@ def test_a_server_answers_the_group_with_prompts_it_has_never_seen() -> None:
 
 
 def test_no_server_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headway.perf.bench.systems.URL_PATIENCE", 0.1)
-    system = System(name="theirs", outside="url", url="http://127.0.0.1:9")
+    monkeypatch.setattr("headway.perf.bench.systems.URL_TIMEOUT", 0.1)
+    system = System(name="theirs", external="url", url="http://127.0.0.1:9")
     with pytest.raises(HeadwayError, match="no server"):
-        asyncio.run(measure_url(scenario(system), system, group(job())))
+        asyncio.run(measure_url(scenario(system), system, group(request())))
 
 
 class Process:
@@ -85,20 +85,20 @@ class Process:
 
 def test_transformers_warms_up_and_runs_padded_batches() -> None:
     process = Process()
-    system = System(name="naive", outside="transformers", seats=2)
-    jobs = [job(output=3), job(output=30), job(output=12)]
+    system = System(name="naive", external="transformers", slots=2)
+    requests = [request(output=3), request(output=30), request(output=12)]
     measured = asyncio.run(
         measure_transformers(
-            scenario(system), system, group(*jobs), cast(TransformersProcess, process)
+            scenario(system), system, group(*requests), cast(TransformersProcess, process)
         )
     )
     # The warm-up is cut to eight tokens.
     assert process.batches == [(2, 8), (2, 30), (1, 12)]
     run = measured.run
-    assert run.kind == "outside"
-    assert run.settings == {"seats": 2, "dtype": "bfloat16"}
+    assert run.kind == "external"
+    assert run.settings == {"slots": 2, "dtype": "bfloat16"}
     assert run.slots == 2
-    assert [bar.request for bar in run.bars] == ["job-1", "job-2", "job-3"]
+    assert [bar.request for bar in run.bars] == ["request-1", "request-2", "request-3"]
     assert run.summary["total_output_tokens"] == 45
     assert "p50_itl_ms" not in run.summary
     # Row one is padding for 27 of 30 tokens, and nobody sat beside row three.
@@ -108,17 +108,22 @@ def test_transformers_warms_up_and_runs_padded_batches() -> None:
 
 def test_fresh_prompts_keep_lengths_times_and_what_is_shared() -> None:
     shared = Segment(7, 3)
-    jobs = [
+    requests = [
         WorkloadRequest(segments=(shared, Segment(seed, 4)), output=2, cap=5, at=float(seed))
         for seed in (1, 2)
     ]
-    one, other = fresh(workload(*jobs), 1), fresh(workload(*jobs), 2)
+    one, other = (
+        with_other_prompts(workload(*requests), 1),
+        with_other_prompts(workload(*requests), 2),
+    )
     for changed in (one, other):
-        first, second = changed.jobs
+        first, second = changed.requests
         assert first.segments[0] == second.segments[0]
         assert first.segments[1] != second.segments[1]
-        assert [(each.prompt_tokens, each.output, each.cap, each.at) for each in changed.jobs] == [
+        assert [
+            (each.prompt_tokens, each.output, each.cap, each.at) for each in changed.requests
+        ] == [
             (7, 2, 5, 1.0),
             (7, 2, 5, 2.0),
         ]
-    assert vocabulary_tokens(one.jobs[0])[:3] != vocabulary_tokens(other.jobs[0])[:3]
+    assert vocabulary_tokens(one.requests[0])[:3] != vocabulary_tokens(other.requests[0])[:3]

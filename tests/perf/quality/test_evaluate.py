@@ -1,4 +1,4 @@
-"""The quality gate around the comparing program: texts, candidates, verdicts, and failures."""
+"""The quality gate around the comparing program: texts, candidates, reports, and failures."""
 
 from __future__ import annotations
 
@@ -44,29 +44,29 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(tmp_path / "m.gguf")
 
 
-def test_a_verdict_is_made_of_the_sums(model: str, tmp_path: Path) -> None:
+def test_a_report_is_made_of_the_sums(model: str, tmp_path: Path) -> None:
     said: list[tuple[int, int]] = []
-    verdict = evaluate(
+    report = evaluate(
         EngineConfig(model=model, threads=3),
         least_tokens=300,
-        watch=lambda *counts: said.append(counts),
+        on_progress=lambda *counts: said.append(counts),
         command=(sys.executable, "-c", FAKE, str(tmp_path / "names")),
     )
     assert (tmp_path / "names").read_text().split() == [f"{form}-{cache}" for form, cache in ROWS]
-    assert verdict.tokens == 3 * 128
-    assert verdict.perplexity == pytest.approx(2.718281828**2)
-    assert [(row.form, row.kv_cache) for row in verdict.forms] == list(ROWS[1:])
-    assert verdict.forms[0].perplexity == pytest.approx(0.0010005, rel=1e-4)
-    assert verdict.forms[1].divergence == pytest.approx(0.2)
-    assert verdict.forms[2].agreement == pytest.approx((384 - 3) / 384)
+    assert report.tokens == 3 * 128
+    assert report.perplexity == pytest.approx(2.718281828**2)
+    assert [(row.form, row.kv_cache) for row in report.forms] == list(ROWS[1:])
+    assert report.forms[0].perplexity == pytest.approx(0.0010005, rel=1e-4)
+    assert report.forms[1].divergence == pytest.approx(0.2)
+    assert report.forms[2].agreement == pytest.approx((384 - 3) / 384)
     assert said == [(1, 3), (2, 3), (3, 3)]
-    assert find_quality_report(verdict.digest) == verdict
-    lines = list(quality_table(verdict))
-    assert len(lines) == 2 + len(verdict.forms)
+    assert find_quality_report(report.digest) == report
+    lines = list(quality_table(report))
+    assert len(lines) == 2 + len(report.forms)
     assert "+0.10%" in lines[2]
 
 
-def test_a_program_that_fails_leaves_no_verdict(model: str) -> None:
+def test_a_program_that_fails_leaves_no_report(model: str) -> None:
     config = EngineConfig(model=model)
     for code, reason in (
         ("raise SystemExit(7)", "exit code 7"),

@@ -12,7 +12,7 @@ import pytest
 
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
-from headway.perf.quality.comparison import QualityCandidate, QualityComparison, QualityProgress
+from headway.perf.quality.evaluate import QualityCandidate, QualityComparison, QualityProgress
 from headway.perf.quality.program import compare, measure
 from tests.runner.conftest import Tiny
 

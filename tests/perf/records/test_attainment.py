@@ -10,7 +10,7 @@ from headway.perf.records import RequestRecord, meets, objectives_met
 from headway.types.objectives import parse_objectives
 from tests.perf.records.records import answered, broken, refused
 
-# An answer whose first token comes after 0.5 s, its pace 0.1 s a token, its end at 0.9 s.
+# An answer whose first token comes after 0.5 s, 0.1 s a token after it, its end at 0.9 s.
 USUAL = answered()
 
 
@@ -35,7 +35,7 @@ def test_a_request_is_held_to_the_longest_of_several_bounds() -> None:
     assert meets(USUAL, parse_objectives("ttft_p50=100ms,ttft_p99=1s"))
 
 
-def test_one_token_has_no_pace_to_miss() -> None:
+def test_one_token_has_no_tpot_to_miss() -> None:
     assert meets(answered(gaps=()), parse_objectives("tpot=1ms,itl=1ms"))
 
 
@@ -79,9 +79,9 @@ def test_counted_gaps_take_the_place_of_those_of_the_records() -> None:
     assert (tail.value, tail.met) == (2.0, False)
 
 
-def test_answers_of_one_token_leave_pace_unmeasured() -> None:
-    (pace,) = objectives_met([answered(gaps=())], parse_objectives("tpot=1s"))
-    assert (pace.value, pace.met) == (None, False)
+def test_answers_of_one_token_leave_tpot_unmeasured() -> None:
+    (tpot,) = objectives_met([answered(gaps=())], parse_objectives("tpot=1s"))
+    assert (tpot.value, tpot.met) == (None, False)
 
 
 @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=20), st.floats(0.01, 10))

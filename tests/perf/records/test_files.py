@@ -57,14 +57,23 @@ def test_a_record_is_a_line_without_its_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("{", "not JSON"),
-        ("[1]", "not an object"),
-        ('{"id": "a", "due": 0, "sent": 0}', "'prompt_tokens' is missing"),
-        ('{"id": "a", "due": 0, "sent": 0, "prompt_tokens": 1, "x": 1}', "unknown field 'x'"),
-        ('{"id": "a", "due": 0, "sent": 0, "prompt_tokens": true}', "'prompt_tokens' is of the"),
-        ('{"id": "a", "due": NaN, "sent": 0, "prompt_tokens": 1}', "'due' is of the wrong kind"),
-        ('{"id": "a", "due": 0, "sent": 0, "prompt_tokens": 1, "itls": [""]}', "'itls' is of"),
-        ('{"id": "a", "due": 0, "sent": 0, "prompt_tokens": 1, "outcome": "fine"}', "'outcome'"),
+        ("{", "truncated"),
+        ("[1]", "expected `object`"),
+        ('{"id": "a", "due": 0, "sent": 0}', "prompt_tokens: missing"),
+        ('{"id": "a", "due": 0, "sent": 0, "prompt_tokens": 1, "x": 1}', "x: unknown key"),
+        (
+            '{"id": "a", "due": 0, "sent": 0, "prompt_tokens": true}',
+            "prompt_tokens: expected",
+        ),
+        ('{"id": "a", "due": NaN, "sent": 0, "prompt_tokens": 1}', "malformed"),
+        (
+            '{"id": "a", "due": 0, "sent": 0, "prompt_tokens": 1, "itls": [""]}',
+            r"itls\[0\]: ",
+        ),
+        (
+            '{"id": "a", "due": 0, "sent": 0, "prompt_tokens": 1, "outcome": "fine"}',
+            "outcome: ",
+        ),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, reason: str) -> None:
@@ -81,5 +90,5 @@ def test_files_that_cannot_be_used_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="cannot write"):
         write_records(tmp_path / "none" / "records.jsonl", [])
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InvalidRequest, match="UTF-8"):
+    with pytest.raises(InvalidRequest, match="line 1: JSON is malformed"):
         read_records(tmp_path / "binary")

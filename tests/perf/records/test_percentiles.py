@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.perf.records import percentile, weighted_percentile
+from headway.perf.records import percentile
 from headway.perf.records.attainment import of_counts, of_values
 
 VALUES = st.lists(st.integers(-1000, 1000), min_size=1, max_size=60)
@@ -24,7 +24,7 @@ def test_percentiles_are_numpys(values: list[int], p: float) -> None:
 
 @given(VALUES, SHARES)
 def test_counted_values_give_what_the_values_give(values: list[int], p: float) -> None:
-    assert weighted_percentile(Counter(values), p) == percentile(values, p)
+    assert of_counts(Counter(values)).percentile(p) == percentile(values, p)
 
 
 @given(VALUES)
@@ -36,7 +36,7 @@ def test_mean_and_deviation_are_numpys(values: list[int]) -> None:
 
 
 def test_values_that_never_occur_do_not_count() -> None:
-    assert weighted_percentile({1: 0, 5: 2, 9: 0}, 100) == 5
+    assert of_counts({1: 0, 5: 2, 9: 0}).percentile(100) == 5
 
 
 def test_an_infinite_value_counts_from_the_place_where_it_stands() -> None:

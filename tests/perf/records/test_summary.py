@@ -67,7 +67,7 @@ def test_the_largest_gap_is_that_of_any_request() -> None:
     assert summarize([answered(), broken()], duration=1.0)["largest_gap_ms"] == 2000
 
 
-def test_the_clients_lag_is_how_late_it_sent() -> None:
+def test_the_clients_delay_is_how_late_it_sent() -> None:
     records = [answered(due=1.0, sent=1.0), answered(due=1.0, sent=1.25)]
     figures = summarize(records, duration=1.0)
     assert figures["client_lag_max_ms"] == 250

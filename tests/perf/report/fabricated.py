@@ -16,13 +16,15 @@ STEP, SEQUENCE, PROMPT = 0.020, 0.001, 0.030
 
 
 def report(*, requests: int = 96, seed: int = 7) -> Report:
-    """Three spreads of lengths, all at once, and three rates."""
+    """Three variations of lengths, all at once, and three rates."""
     runs: list[Run] = []
-    for cap, spread in ((8, 0.31), (128, 0.93), (384, 0.99)):
+    for cap, length_cv in ((8, 0.31), (128, 0.93), (384, 0.99)):
         lengths = drawn(requests, cap, Random(seed))
-        for system, kind, seats in SYSTEMS:
+        for system, kind, slots in SYSTEMS:
             runs.append(
-                run_of(system, kind, seats, lengths, [0.0] * requests, f"cap {cap}", spread, None)
+                run_of(
+                    system, kind, slots, lengths, [0.0] * requests, f"cap {cap}", length_cv, None
+                )
             )
     for rate in (1.0, 2.0, 4.0):
         random = Random(seed + 1)
@@ -31,9 +33,9 @@ def report(*, requests: int = 96, seed: int = 7) -> Report:
         for _ in range(requests):
             now += random.expovariate(rate)
             arrivals.append(now)
-        for system, kind, seats in SYSTEMS[1:]:
+        for system, kind, slots in SYSTEMS[1:]:
             runs.append(
-                run_of(system, kind, seats, lengths, arrivals, f"{rate:g} requests/s", 0.93, rate)
+                run_of(system, kind, slots, lengths, arrivals, f"{rate:g} requests/s", 0.93, rate)
             )
     return build_report(
         title="Ways to form batches, side by side",
@@ -74,15 +76,15 @@ def drawn(count: int, cap: int, random: Random) -> list[int]:
 def run_of(
     system: str,
     kind: str,
-    seats: int,
+    slots: int,
     lengths: Sequence[int],
     arrivals: Sequence[float],
     group: str,
-    spread: float | None,
+    length_cv: float | None,
     rate: float | None,
 ) -> Run:
     slow = 4.0 if "transformers" in system else 1.0
-    bars, ends = played(kind, seats, lengths, arrivals, slow)
+    bars, ends = played(kind, slots, lengths, arrivals, slow)
     ordered = sorted(bars, key=lambda bar: int(bar.request))
     records = tuple(
         RequestRecord(
@@ -100,25 +102,25 @@ def run_of(
     return Run(
         system=system,
         group=group,
-        kind="outside" if slow > 1 else "engine",
-        settings={"policy": kind, "max_num_seqs": seats, "kv_reservation": "on-demand"},
-        spread=spread,
+        kind="external" if slow > 1 else "engine",
+        settings={"policy": kind, "max_num_seqs": slots, "kv_reservation": "on-demand"},
+        length_cv=length_cv,
         rate=rate,
         summary=summary(records, duration),
         records=records,
-        slots=seats,
+        slots=slots,
         bars=bars,
-        idle_share=idle_share_of(bars, seats),
-        percent_of_limit=None if slow > 1 else 9.0 + 2.0 * seats,
+        idle_share=idle_share_of(bars, slots),
+        percent_of_limit=None if slow > 1 else 9.0 + 2.0 * slots,
     )
 
 
 def played(
-    kind: str, seats: int, lengths: Sequence[int], arrivals: Sequence[float], slow: float
+    kind: str, slots: int, lengths: Sequence[int], arrivals: Sequence[float], slow: float
 ) -> tuple[tuple[Bar, ...], dict[int, float]]:
     """Bars, and when each answer was whole for its caller: where padded, with the group's last."""
     waiting = sorted(range(len(lengths)), key=lambda index: arrivals[index])
-    free = list(range(seats))
+    free = list(range(slots))
     aboard: dict[int, list[float]] = {}  # request -> slot, begin, first, left
     group: list[int] = []
     bars: list[Bar] = []
@@ -128,17 +130,17 @@ def played(
         if not aboard and arrivals[waiting[0]] > now:
             now = arrivals[waiting[0]]
         began = now
-        boarded = 0
+        admitted = 0
         if kind == "continuous" or not aboard:
             group = group if aboard else []
-            most = 2 if aboard else seats
-            while waiting and free and arrivals[waiting[0]] <= began and boarded < most:
+            most = 2 if aboard else slots
+            while waiting and free and arrivals[waiting[0]] <= began and admitted < most:
                 index = waiting.pop(0)
                 aboard[index] = [free.pop(0), began, -1.0, lengths[index]]
                 group.append(index)
-                boarded += 1
+                admitted += 1
         rows = len(group) if kind == "padded" else len(aboard)
-        now += slow * (STEP + SEQUENCE * rows + PROMPT * boarded)
+        now += slow * (STEP + SEQUENCE * rows + PROMPT * admitted)
         for index, state in list(aboard.items()):
             if state[2] < 0:
                 state[2] = now

@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from headway.recording.format import EngineLine, Recording, RequestLine, SliceLine, StepLine
 from headway.steptime.shape import ModelSizes, PeakRates
 from headway.types import Limits
+from headway.types.engine import Hardware, SchedulerConfig
 
 SIZES = ModelSizes(
     name="tiny",
-    token_ops=2e6,
-    token_bytes=1e6,
-    row_ops=1e5,
-    row_bytes=1e5,
-    pair_ops=256,
-    position_bytes=128,
+    flops_per_token=2e6,
+    layer_bytes=1e6,
+    lm_head_flops=1e5,
+    lm_head_bytes=1e5,
+    attention_flops_per_pair=256,
+    kv_bytes_per_position=128,
     full_layers=2,
 )
-MACHINE = PeakRates(device="by hand", arithmetic=1e11, bandwidth=1e9)
+MACHINE = PeakRates(device="by hand", flops_per_second=1e11, bandwidth=1e9)
 
 
 def recording(
@@ -27,23 +28,18 @@ def recording(
     """Requests are named in the order in which they were added."""
     engine = EngineLine(
         model="tiny",
-        device="cpu",
-        dtype="float32",
-        kv_cache_dtype="float32",
-        backend="reference",
-        threads=1,
-        policy="continuous",
-        dynamic_wait=0.0,
-        prefix_caching=False,
-        kv_reservation="on-demand",
-        limits=Limits(
-            max_num_seqs=8,
-            max_num_batched_tokens=64,
-            max_num_partial_prefills=1,
-            max_model_len=128,
+        hardware=Hardware(device="cpu", dtype="float32", kv_cache_dtype="float32"),
+        scheduler=SchedulerConfig(
+            limits=Limits(
+                max_num_seqs=8,
+                max_num_batched_tokens=64,
+                max_num_partial_prefills=1,
+                max_model_len=128,
+            ),
+            num_blocks=16,
+            block_size=8,
+            prefix_caching=False,
         ),
-        num_blocks=16,
-        block_size=8,
         sizes=SIZES,
         machine=machine,
     )

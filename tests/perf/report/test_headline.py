@@ -76,8 +76,8 @@ def test_nothing_to_say() -> None:
     assert headline(_report(Run(system="x", group="g"))) is None
 
 
-def test_an_outside_system_never_leads_where_there_is_one_of_ours() -> None:
-    runs = [_run("theirs", 500.0, kind="outside"), _run("ours", 100.0)]
+def test_an_external_system_never_leads_where_there_is_one_of_ours() -> None:
+    runs = [_run("theirs", 500.0, kind="external"), _run("ours", 100.0)]
     leader = leader_of(runs)
     assert leader is not None
     assert leader.system == "ours"
@@ -108,9 +108,9 @@ def test_idle_slots_are_compared_with_the_worst() -> None:
     assert idle.detail.startswith("transformers, padded: ")
 
 
-def test_where_the_first_is_from_outside_our_own_are_compared_too() -> None:
+def test_where_the_first_is_external_our_own_are_compared_too() -> None:
     ours = [_run("static", 50.0), _run("continuous", 200.0)]
-    found = headline(_report(_run("theirs", 10.0, kind="outside"), *ours))
+    found = headline(_report(_run("theirs", 10.0, kind="external"), *ours))
     assert found is not None
     ((name, gain),) = found.beside
     assert name == "static"

@@ -34,7 +34,7 @@ RUN = Run(
     group="cap 8",
     kind="simulated",
     settings={"policy": "continuous", "max_num_seqs": 8},
-    spread=0.5,
+    length_cv=0.5,
     rate=2.0,
     summary={"completed": 1, "output_throughput": 12.5},
     records=(RECORD, RequestRecord(id="r2", due=1.0, sent=1.0, prompt_tokens=1, outcome="refused")),
@@ -52,6 +52,13 @@ def test_all_but_the_times_between_tokens_comes_back(tmp_path: Path) -> None:
     found = read_report(tmp_path / "report.json")
     without = (replace(RECORD, itls=()), RUN.records[1])
     assert found == replace(SMALL, runs=(replace(RUN, records=without),))
+
+
+def test_a_report_of_an_earlier_version_is_read() -> None:
+    external = replace(SMALL, runs=(replace(RUN, kind="external", records=()),))
+    old = dumps(external).replace('"external"', '"outside"')
+    assert '"spread":0.5' in old
+    assert loads(old) == external
 
 
 def test_a_long_report_is_stable() -> None:
@@ -72,7 +79,7 @@ def test_an_empty_report() -> None:
 def test_any_words_and_figures_come_back(
     words: str, number: float | None, summary: dict[str, float]
 ) -> None:
-    run = Run(system=words, group=words, summary=summary, spread=number, idle_share=number)
+    run = Run(system=words, group=words, summary=summary, length_cv=number, idle_share=number)
     one = Report(title=words, about={words: words}, runs=(run,), notes=(words,))
     assert loads(dumps(one)) == one
 
@@ -95,7 +102,7 @@ def _damaged(change: str, value: Any) -> str:
         ("version", 2, "version 2"),
         ("title", 3, "title"),
         ("runs", {}, "runs"),
-        ("runs.0.kind", "measured", "kind 'measured'"),
+        ("runs.0.kind", "measured", r"runs\[0\].kind: .*'measured'"),
         ("runs.0.spread", "wide", "spread"),
         ("runs.0.slots", True, "slots"),
         ("runs.0.records.ttft", [0.1], "columns differ"),
@@ -119,7 +126,7 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="cannot read"):
         read_report(tmp_path / "missing.json")
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InvalidRequest, match="UTF-8"):
+    with pytest.raises(InvalidRequest, match="malformed"):
         read_report(tmp_path / "bytes.json")
     with pytest.raises(InvalidRequest, match="cannot write"):
         write_report(tmp_path / "no" / "folder.json", SMALL)

@@ -58,13 +58,13 @@ def test_the_page_is_whole_and_needs_nothing_else() -> None:
 def test_every_section_is_there() -> None:
     text = render(report())
     for title in (
-        "Who sat in the batch",
-        "What came of it",
+        "Slots of the batch",
+        "Results",
         "Idle slots",
         "Percent of the machine&#39;s limit",
         "Cost of a million output tokens",
-        "Throughput by spread of lengths",
-        "What the spread of lengths does",
+        "Throughput by variation of lengths",
+        "What the variation of lengths does",
         "How long an answer takes",
         "TTFT p99 over load",
         "ITL p50 over load",
@@ -106,7 +106,7 @@ def test_what_comes_from_outside_is_escaped() -> None:
         (),
         (Run(system="x", group="g"),),
         (Run(system="x", group="g", summary={"output_throughput": 0.0}),),
-        (Run(system="x", group="g", rate=1.0, spread=0.0, bars=(Bar(0, 0.0, 0.0, 0.0, "r"),)),),
+        (Run(system="x", group="g", rate=1.0, length_cv=0.0, bars=(Bar(0, 0.0, 0.0, 0.0, "r"),)),),
     ],
 )
 def test_a_report_of_next_to_nothing_is_a_page(runs: tuple[Run, ...]) -> None:

@@ -69,7 +69,7 @@ def test_a_preempted_one_leaves_and_has_a_second_bar() -> None:
     ]
 
 
-def test_a_return_to_an_earlier_position_is_a_preemption_even_if_nobody_says_so() -> None:
+def test_a_return_to_an_earlier_position_is_a_preemption_even_if_not_recorded_as_one() -> None:
     found = recording([step(1, [prefill(1)]), step(2, [prefill(1, tokens=5)])])
     assert len(bars_of(found)[1]) == 2
 
@@ -99,7 +99,7 @@ def test_nothing_recorded() -> None:
     assert percent_of_limit(found) is None
 
 
-def test_idle_share_is_what_nobody_used_of_all_slots() -> None:
+def test_idle_share_is_the_unused_time_of_all_slots() -> None:
     # Two slots for three seconds; one is used for three, the other for one.
     found = recording([step(1, [prefill(1), prefill(2)]), *_alone(range(2, 4))])
     assert idle_share(found, 2) == pytest.approx(2 / 6)
@@ -133,7 +133,7 @@ def test_no_percent_where_the_machine_was_never_measured() -> None:
 
 @st.composite
 def _runs(draw: st.DrawFn) -> list[StepLine]:
-    """Any boarding and leaving: each step some leave, some board, the others decode."""
+    """Any arrivals and ends: each step some sequences end, some start, the others decode."""
     steps: list[StepLine] = []
     aboard: dict[int, int] = {}
     next_seq, left = 1, list[int]()

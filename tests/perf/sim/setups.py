@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -14,11 +15,12 @@ from headway.steptime.model import Residuals
 from headway.steptime.profiles import Profile
 from headway.steptime.shape import ModelSizes, PeakRates
 from headway.types import Limits
+from headway.types.engine import Hardware, PolicyConfig, SchedulerConfig
 
-SECOND = Features(*[0.0] * 10)._replace(fixed=1000.0)
+SECOND = replace(Features(*[0.0] * 10), fixed=1000.0)
 """Every step takes a second."""
-UNEVEN = Features(*[0.0] * 10)._replace(
-    fixed=512.0, arithmetic=1.0, decode_cache=1.0, prefill_attention=1.0
+UNEVEN = replace(
+    Features(*[0.0] * 10), fixed=512.0, compute=1.0, decode_cache=1.0, prefill_attention=1.0
 )
 """Steps take longer with tokens and contexts, in powers of two, so that sums are exact."""
 
@@ -26,12 +28,12 @@ UNEVEN = Features(*[0.0] * 10)._replace(
 def sizes_of(window: int | None = None) -> ModelSizes:
     return ModelSizes(
         name="toy",
-        token_ops=1.0,
-        token_bytes=0.0,
-        row_ops=0.0,
-        row_bytes=0.0,
-        pair_ops=1.0,
-        position_bytes=1.0,
+        flops_per_token=1.0,
+        layer_bytes=0.0,
+        lm_head_flops=0.0,
+        lm_head_bytes=0.0,
+        attention_flops_per_pair=1.0,
+        kv_bytes_per_position=1.0,
         full_layers=2,
         window_layers=1 if window else 0,
         window=window,
@@ -46,19 +48,21 @@ def profile_of(
 ) -> Profile:
     return Profile(
         model="toy",
-        dtype="float32",
-        kv_cache_dtype="float32",
-        device="abacus",
-        threads=1,
+        hardware=Hardware(device="abacus", dtype="float32", kv_cache_dtype="float32", threads=1),
+        scheduler=scheduler_config(),
         sizes=sizes_of(window),
-        machine=PeakRates(device="abacus", arithmetic=256.0, bandwidth=1024.0),
+        machine=PeakRates(device="abacus", flops_per_second=256.0, bandwidth=1024.0),
         coefficients=coefficients,
         residuals=residuals or Residuals(),
         fit=None,
-        limits=limits_of(),
-        block_size=4,
-        num_blocks=64,
     )
+
+
+def scheduler_config(policy: PolicyName = "continuous", **changes: Any) -> SchedulerConfig:
+    config = SchedulerConfig(
+        policy=PolicyConfig(name=policy), limits=limits_of(), num_blocks=64, block_size=4
+    )
+    return replace(config, **changes)
 
 
 def limits_of(*, seqs: int = 8, tokens: int = 64, partial: int = 1) -> Limits:
@@ -70,14 +74,17 @@ def limits_of(*, seqs: int = 8, tokens: int = 64, partial: int = 1) -> Limits:
     )
 
 
-def setup_of(policy: PolicyName = "continuous", **changes: object) -> Setup:
-    setup = Setup(
-        profile=profile_of(), limits=limits_of(), num_blocks=64, block_size=4, policy=policy
-    )
-    return replace(setup, **changes)  # type: ignore[arg-type]
+def setup_of(policy: PolicyName = "continuous", **changes: Any) -> Setup:
+    """Of the changes some are the scheduler's, others the fleet's."""
+    fleet = {name: changes.pop(name) for name in _FLEET & changes.keys()}
+    setup = Setup(profile=profile_of(), scheduler=scheduler_config(policy, **changes))
+    return replace(setup, **fleet)
 
 
-def job_of(
+_FLEET = {field.name for field in fields(Setup)}
+
+
+def request_of(
     prompt: int = 3, output: int = 4, *, cap: int | None = None, at: float = 0.0, seed: int = 0
 ) -> WorkloadRequest:
     return WorkloadRequest(
@@ -85,19 +92,19 @@ def job_of(
     )
 
 
-def workload_of(*jobs: WorkloadRequest) -> Workload:
-    return Workload(name="by hand", jobs=jobs)
+def workload_of(*requests: WorkloadRequest) -> Workload:
+    return Workload(name="by hand", requests=requests)
 
 
 @st.composite
 def workloads(draw: st.DrawFn) -> Workload:
     """A few requests with shared beginnings; many end before their cap."""
-    jobs = []
+    requests = []
     for index in range(draw(st.integers(1, 12))):
         shared = draw(st.sampled_from([(), (Segment(1, 8),), (Segment(1, 8), Segment(2, 5))]))
         own = Segment(100 + draw(st.integers(0, 3)) + 10 * index, draw(st.integers(1, 12)))
         output = draw(st.integers(1, 24))
-        jobs.append(
+        requests.append(
             WorkloadRequest(
                 segments=(*shared, own),
                 output=output,
@@ -105,4 +112,4 @@ def workloads(draw: st.DrawFn) -> Workload:
                 at=draw(st.integers(0, 60)) / 4,
             )
         )
-    return Workload(name="random", jobs=tuple(sorted(jobs, key=lambda job: job.at)))
+    return Workload(name="random", requests=tuple(sorted(requests, key=lambda request: request.at)))

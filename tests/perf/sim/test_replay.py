@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from headway.errors import InvalidRequest
 from headway.perf.sim.predict import measured, predict, recorded_workload
 from headway.perf.sim.replay import replay
 from headway.recording.format import Recording
+from headway.types.engine import PolicyConfig
 from tests.perf.sim.setups import profile_of
 from tests.recording.engine import recorded_house
 from tests.scheduling.house import EngineHarness, limits_of, request_of
@@ -36,8 +38,7 @@ def recorded(scene: Scene, policy: PolicyName) -> Recording:
             house.abort(scene.aborts[step])
         house.step()
     house.drain()
-    engine = replace(memory.recording.engine, policy=policy, dynamic_wait=3.0)
-    return replace(memory.recording, engine=engine)
+    return memory.recording
 
 
 @every_policy
@@ -64,10 +65,15 @@ def _ask(house: EngineHarness, lengths: tuple[int, ...]) -> None:
         house.step()
 
 
+def _changed(recording: Recording, **changes: Any) -> Recording:
+    """The recording with another scheduler in its header."""
+    scheduler = replace(recording.engine.scheduler, **changes)
+    return replace(recording, engine=replace(recording.engine, scheduler=scheduler))
+
+
 def test_another_scheduler_than_the_recorded_one_is_found_out() -> None:
     recording = a_recording()
-    narrower = replace(recording.engine, limits=limits_of(seqs=1))
-    outcome = replay(replace(recording, engine=narrower))
+    outcome = replay(_changed(recording, limits=limits_of(seqs=1)))
     assert not outcome.identical
     assert outcome.steps < outcome.recorded
     assert outcome.difference is not None
@@ -102,31 +108,35 @@ def test_what_was_still_running_when_the_recording_ends_is_left_out() -> None:
 def test_a_policy_that_there_is_not_is_refused() -> None:
     recording = a_recording()
     with pytest.raises(InvalidRequest, match="oracle"):
-        replay(replace(recording, engine=replace(recording.engine, policy="oracle")))
+        replay(_changed(recording, policy=PolicyConfig(name="oracle")))
+    with pytest.raises(InvalidRequest, match="static has no 'wait'"):
+        replay(_changed(recording, policy=PolicyConfig(name="static", options={"wait": 1.0})))
 
 
 def test_the_recorded_workload_keeps_lengths_times_and_shared_beginnings() -> None:
     recording = a_recording()
-    jobs = recorded_workload(recording).jobs
-    assert [job.output for job in jobs] == [3, 9, 5]
-    assert [job.prompt_tokens for job in jobs] == [17, 18, 19]
-    assert len({job.segments[:4] for job in jobs}) == 1, "four blocks of 16 equal tokens"
-    assert len({job.segments[4:] for job in jobs}) == 3
+    requests = recorded_workload(recording).requests
+    assert [request.output for request in requests] == [3, 9, 5]
+    assert [request.prompt_tokens for request in requests] == [17, 18, 19]
+    assert len({request.segments[:4] for request in requests}) == 1, (
+        "four blocks of 16 equal tokens"
+    )
+    assert len({request.segments[4:] for request in requests}) == 3
 
 
 def test_an_answer_that_stopped_may_be_longer_as_far_as_the_scheduler_knows() -> None:
     house, memory = recorded_house()
     house.add(request_of(prompt=(1, 2, 3), max_tokens=40, stop=tuple(range(25))))
     house.drain()
-    (job,) = recorded_workload(memory.recording).jobs
-    assert job.cap == 40
-    assert 1 <= job.output < 40
+    (request,) = recorded_workload(memory.recording).requests
+    assert request.cap == 40
+    assert 1 <= request.output < 40
 
 
-def test_a_run_whose_steps_take_what_the_profile_says_is_foretold_exactly() -> None:
+def test_a_run_whose_steps_take_what_the_profile_says_is_predicted_exactly() -> None:
     recording = a_recording()
     # On the recorded clock every step is over a second and a quarter after it began.
-    coefficients = profile_of().coefficients._replace(fixed=1250.0)
+    coefficients = replace(profile_of().coefficients, fixed=1250.0)
     steps = [replace(s, at=1.25 * n, cycle=1.25) for n, s in enumerate(recording.steps)]
     requests = [
         replace(line, arrival=1.25 * (line.step - 1) - (0.5 if line.step > 1 else 0.0))

@@ -44,7 +44,7 @@ def test_dimensions_give_the_published_number_of_parameters(name: str) -> None:
 @pytest.mark.parametrize("name", device_names())
 def test_every_device_runs_a_small_model(name: str) -> None:
     profile = roofline_profile(known_device(name), known_model("smollm2-135m"))
-    assert profile.limits.max_model_len == 8192
+    assert profile.scheduler.limits.max_model_len == 8192
     assert Profile.from_json(profile.to_json()) == profile
 
 
@@ -64,21 +64,21 @@ def test_the_cache_has_what_the_weights_leave() -> None:
     device, model = known_device("a100-40gb"), known_model("opt-13b")
     profile = roofline_profile(device, model)
     room = MEMORY_SHARE * 40e9 - 2 * model.architecture.parameters
-    tokens = profile.num_blocks * profile.block_size
+    tokens = profile.scheduler.num_blocks * profile.scheduler.block_size
     # 40 layers of keys and values, 5120 wide, two bytes each.
-    assert tokens == pytest.approx(room / (2 * 40 * 5120 * 2), abs=profile.block_size)
+    assert tokens == pytest.approx(room / (2 * 40 * 5120 * 2), abs=profile.scheduler.block_size)
     less = roofline_profile(device, model, kv_cache_memory=10**9)
-    assert less.num_blocks < profile.num_blocks
+    assert less.scheduler.num_blocks < profile.scheduler.num_blocks
 
 
 def test_fewer_bits_make_room_and_speed() -> None:
     device, model = known_device("h100"), known_model("llama-3.1-8b")
     wide, narrow = (roofline_profile(device, model, dtype=dtype) for dtype in ("bfloat16", "int4"))
-    assert narrow.num_blocks > wide.num_blocks
+    assert narrow.scheduler.num_blocks > wide.scheduler.num_blocks
     shape = StepShape(tokens=1, sequences=1, rows=1, decodes=1, decode_context=1)
     assert narrow.step_times().predict(shape) < wide.step_times().predict(shape) / 1.5
     # Four bits are unpacked to compute, so that they compute no faster.
-    assert narrow.machine.arithmetic == wide.machine.arithmetic
+    assert narrow.machine.flops_per_second == wide.machine.flops_per_second
 
 
 def test_what_does_not_fit_is_said_with_the_fix() -> None:

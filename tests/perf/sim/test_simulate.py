@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from headway.config import PolicyName
 from headway.perf.sim.fleet import ROUTERS, RouterName
-from headway.perf.sim.simulate import Setup, Simulated, shares_beginnings, simulate
+from headway.perf.sim.simulate import Setup, Simulated, shares_prefixes, simulate
 from headway.perf.workload.workload import Workload
 from headway.steptime.model import Residuals
 from headway.steptime.profiles import Profile
 from tests.perf.sim.setups import (
     UNEVEN,
-    job_of,
     limits_of,
     profile_of,
+    request_of,
     setup_of,
     workload_of,
     workloads,
@@ -30,7 +30,7 @@ SPREAD = Residuals(decode=(0.5, 1.0, 2.0), mixed=(1.0, 1.5), prefill=(0.75, 1.25
 
 
 def test_a_request_alone_gets_a_token_a_second() -> None:
-    outcome = simulate(workload_of(job_of(prompt=3, output=4, at=2.0)), setup_of())
+    outcome = simulate(workload_of(request_of(prompt=3, output=4, at=2.0)), setup_of())
     (record,) = outcome.records
     assert (record.ttft, record.latency, record.output_tokens) == (1.0, 4.0, 4)
     assert (record.sent, record.outcome, record.largest_gap) == (2.0, "ok", 1.0)
@@ -40,30 +40,30 @@ def test_a_request_alone_gets_a_token_a_second() -> None:
 
 
 def test_an_arrival_during_a_step_waits_for_its_end() -> None:
-    early, late = job_of(output=4), job_of(output=2, at=1.5, seed=1)
+    early, late = request_of(output=4), request_of(output=2, at=1.5, seed=1)
     records = simulate(workload_of(early, late), setup_of()).records
     assert records[1].ttft == 1.5
     assert records[1].latency == 2.5
 
 
 def test_static_makes_the_late_wait_for_the_slowest() -> None:
-    jobs = [job_of(output=6), job_of(output=2, at=0.5, seed=1)]
+    requests = [request_of(output=6), request_of(output=2, at=0.5, seed=1)]
     late = {
-        policy: simulate(workload_of(*jobs), setup_of(policy)).records[1].ttft
+        policy: simulate(workload_of(*requests), setup_of(policy)).records[1].ttft
         for policy in ("static", "continuous")
     }
     assert late == {"static": 6.5, "continuous": 1.5}
 
 
 def test_the_length_of_an_answer_is_known_to_the_runner_alone() -> None:
-    outcome = simulate(workload_of(job_of(output=3, cap=50)), setup_of())
+    outcome = simulate(workload_of(request_of(output=3, cap=50)), setup_of())
     assert outcome.records[0].output_tokens == 3
     assert outcome.duration == 3.0
 
 
 def test_what_can_never_fit_is_refused_and_the_others_go_on() -> None:
     records = simulate(
-        workload_of(job_of(prompt=300), job_of(prompt=3, seed=1)), setup_of()
+        workload_of(request_of(prompt=300), request_of(prompt=3, seed=1)), setup_of()
     ).records
     assert records[0].outcome == "refused"
     assert "context" in records[0].error
@@ -72,15 +72,15 @@ def test_what_can_never_fit_is_refused_and_the_others_go_on() -> None:
 
 
 def test_a_shared_prefix_is_cached_where_caching_is_on() -> None:
-    jobs = [job_of(prompt=9, output=1), job_of(prompt=9, output=1, at=5.0)]
+    requests = [request_of(prompt=9, output=1), request_of(prompt=9, output=1, at=5.0)]
     for caching, expected in ((True, 8), (False, 0)):
-        outcome = simulate(workload_of(*jobs), setup_of(prefix_caching=caching))
+        outcome = simulate(workload_of(*requests), setup_of(prefix_caching=caching))
         assert [record.cached_tokens for record in outcome.records] == [0, expected]
 
 
 def test_bars_and_idle_share_of_a_static_batch() -> None:
-    jobs = [job_of(output=1), job_of(output=4, seed=1)]
-    outcome = simulate(workload_of(*jobs), setup_of("static"), keep_bars=True)
+    requests = [request_of(output=1), request_of(output=4, seed=1)]
+    outcome = simulate(workload_of(*requests), setup_of("static"), keep_bars=True)
     bars = {
         bar.request: (bar.slot, bar.begin, bar.first, bar.end) for bar in outcome.replicas[0].bars
     }
@@ -90,16 +90,16 @@ def test_bars_and_idle_share_of_a_static_batch() -> None:
 
 def test_a_preempted_sequence_has_two_bars() -> None:
     # After eight short answers the long ones that follow come as a surprise.
-    jobs = [job_of(prompt=4, output=2 if n < 8 else 40, cap=60, seed=n) for n in range(16)]
-    outcome = simulate(workload_of(*jobs), setup_of(num_blocks=40), keep_bars=True)
+    requests = [request_of(prompt=4, output=2 if n < 8 else 40, cap=60, seed=n) for n in range(16)]
+    outcome = simulate(workload_of(*requests), setup_of(num_blocks=40), keep_bars=True)
     replica = outcome.replicas[0]
     assert replica.preemptions > 0
-    assert len(replica.bars) == len(jobs) + replica.preemptions
+    assert len(replica.bars) == len(requests) + replica.preemptions
     assert sum(bar.end - bar.begin for bar in replica.bars) == pytest.approx(replica.slot_seconds)
 
 
 def test_percent_of_limit_is_ideal_over_busy() -> None:
-    outcome = simulate(workload_of(job_of(prompt=4, output=1)), setup_of())
+    outcome = simulate(workload_of(request_of(prompt=4, output=1)), setup_of())
     # 4 tokens of one operation, 10 pairs over 2 layers: 24 operations at 256 a second.
     assert outcome.percent_of_limit == pytest.approx(100 * 24 / 256)
 
@@ -107,7 +107,7 @@ def test_percent_of_limit_is_ideal_over_busy() -> None:
 def compared(workload: Workload, setup: Setup, seed: int = 0) -> tuple[Simulated, Simulated]:
     return (
         simulate(workload, setup, seed=seed, keep_bars=True),
-        simulate(workload, setup, seed=seed, keep_bars=True, skipping=False),
+        simulate(workload, setup, seed=seed, keep_bars=True, fast_forward=False),
     )
 
 
@@ -115,7 +115,7 @@ def compared(workload: Workload, setup: Setup, seed: int = 0) -> tuple[Simulated
 @settings(max_examples=40, deadline=None)
 @given(
     workload=workloads(),
-    seats=st.integers(1, 6),
+    slots=st.integers(1, 6),
     blocks=st.integers(12, 40),
     caching=st.booleans(),
     profile=st.builds(
@@ -130,7 +130,7 @@ def compared(workload: Workload, setup: Setup, seed: int = 0) -> tuple[Simulated
 def test_skipping_is_stepping(
     policy: PolicyName,
     workload: Workload,
-    seats: int,
+    slots: int,
     blocks: int,
     caching: bool,
     profile: Profile,
@@ -140,7 +140,7 @@ def test_skipping_is_stepping(
     setup = setup_of(
         policy,
         profile=profile,
-        limits=limits_of(seqs=seats, tokens=16),
+        limits=limits_of(seqs=slots, tokens=16),
         num_blocks=blocks,
         prefix_caching=caching,
         replicas=fleet[0],
@@ -162,13 +162,13 @@ def test_every_answer_comes_whole_wherever_it_was_sent(
     workload: Workload, replicas: int, router: RouterName
 ) -> None:
     outcome = simulate(workload, setup_of(replicas=replicas, router=router))
-    for record, job in zip(outcome.records, workload.jobs, strict=True):
-        assert record.output_tokens == job.output
+    for record, request in zip(outcome.records, workload.requests, strict=True):
+        assert record.output_tokens == request.output
         assert record.latency is not None
         assert record.ttft is not None
         assert record.ttft >= 1.0
-        assert record.latency >= record.ttft + job.output - 1
-    assert sum(outcome.gaps.values()) == sum(job.output - 1 for job in workload.jobs)
+        assert record.latency >= record.ttft + request.output - 1
+    assert sum(outcome.gaps.values()) == sum(request.output - 1 for request in workload.requests)
 
 
 @settings(max_examples=60, deadline=None)
@@ -176,23 +176,23 @@ def test_every_answer_comes_whole_wherever_it_was_sent(
     outputs=st.lists(st.tuples(st.integers(1, 24), st.integers(0, 20)), min_size=8, max_size=24),
     blocks=st.integers(12, 40),
 )
-def test_caching_prefixes_that_nobody_shares_is_only_seen_in_preemptions(
+def test_caching_prefixes_that_are_not_shared_is_only_seen_in_preemptions(
     outputs: list[tuple[int, int]], blocks: int
 ) -> None:
-    jobs = [
-        job_of(prompt=5 + n % 9, output=output, cap=output + more, at=n / 4, seed=n)
+    requests = [
+        request_of(prompt=5 + n % 9, output=output, cap=output + more, at=n / 4, seed=n)
         for n, (output, more) in enumerate(outputs)
     ]
-    alone, setup = workload_of(*jobs), setup_of(num_blocks=blocks)
+    alone, setup = workload_of(*requests), setup_of(num_blocks=blocks)
     # Another request, refused at the end, begins as the first does: so blocks are named.
-    shared = workload_of(*jobs, job_of(prompt=300, at=99.0, seed=0))
-    assert not shares_beginnings(alone)
-    assert shares_beginnings(shared)
+    shared = workload_of(*requests, request_of(prompt=300, at=99.0, seed=0))
+    assert not shares_prefixes(alone)
+    assert shares_prefixes(shared)
     assert simulate(alone, setup).records == simulate(shared, setup).records[:-1]
 
 
 def test_the_same_seed_gives_the_same_and_another_does_not() -> None:
-    workload = workload_of(*(job_of(output=9, at=n / 2, seed=n) for n in range(5)))
+    workload = workload_of(*(request_of(output=9, at=n / 2, seed=n) for n in range(5)))
     setup = setup_of(profile=profile_of(UNEVEN, residuals=SPREAD))
     assert simulate(workload, setup, seed=1) == simulate(workload, setup, seed=1)
     assert simulate(workload, setup, seed=1).records != simulate(workload, setup, seed=2).records

@@ -17,8 +17,8 @@ from headway.perf.workload.workload import LONGEST
 
 def draws(text: str, count: int = 4000) -> list[int]:
     random = Random(7)
-    law = parse_lengths(text)
-    return [law(random) for _ in range(count)]
+    distribution = parse_lengths(text)
+    return [distribution(random) for _ in range(count)]
 
 
 @pytest.mark.parametrize("text", ["64", "fixed:64", " FIXED:64 "])
@@ -89,7 +89,7 @@ def test_lengths_keep_their_bounds_and_repeat_with_the_seed(text: str, seed: int
     [
         ("", "invalid literal"),
         ("many", "invalid literal"),
-        ("zipf:3", "no law 'zipf'"),
+        ("zipf:3", "no distribution 'zipf'"),
         ("0", "lengths are from 1"),
         ("fixed:1:2", "fixed does not take 2 numbers"),
         ("uniform:5", "uniform does not take 1 numbers"),
@@ -112,8 +112,8 @@ def test_anything_else_is_an_error_that_names_the_field(text: str, reason: str) 
     assert "lognormal:MEDIAN:SIGMA" in caught.value.message
 
 
-def test_the_published_experiment_is_a_law() -> None:
+def test_the_published_experiment_is_a_distribution() -> None:
     random = Random(0)
-    law = exponential(128, 1536)
-    lengths = [law(random) for _ in range(20_000)]
+    distribution = exponential(128, 1536)
+    lengths = [distribution(random) for _ in range(20_000)]
     assert fmean(lengths) == pytest.approx(128.5, rel=0.03)

@@ -1,4 +1,4 @@
-"""Synthetic workloads: what the laws say, shared prefixes, caps, and independent chance."""
+"""Synthetic workloads: lengths as distributed, shared prefixes, caps, independent streams."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pytest
 from headway.errors import InvalidRequest
 from headway.perf.workload import Workload, distinct_tokens, parse_lengths, rearrive, synthesize
 from headway.perf.workload.arrivals import at_once, gamma, poisson
-from headway.perf.workload.synthetic import coefficient_of_variation
+from headway.perf.workload.synthetic import length_cv, warm_up
+from tests.perf.bench.fakes import request, workload
 
 
 def made(**changes: Any) -> Workload:
     settings: dict[str, Any] = {
-        "requests": 50,
+        "num_requests": 50,
         "prompt": parse_lengths("uniform:5:20"),
         "output": parse_lengths("exponential:30:100"),
         "arrivals": poisson(2),
@@ -30,37 +31,48 @@ def test_the_same_seed_makes_the_same_workload() -> None:
 
 def test_lengths_do_not_change_with_the_arrivals() -> None:
     one, other = made(), made(arrivals=gamma(9, 0.5), output=parse_lengths("5"))
-    assert [job.prompt_tokens for job in one.jobs] == [job.prompt_tokens for job in other.jobs]
-    assert [job.at for job in one.jobs] != [job.at for job in other.jobs]
+    assert [request.prompt_tokens for request in one.requests] == [
+        request.prompt_tokens for request in other.requests
+    ]
+    assert [request.at for request in one.requests] != [request.at for request in other.requests]
 
 
 def test_without_a_cap_lengths_are_known_ahead() -> None:
-    assert all(job.cap == job.output for job in made().jobs)
+    assert all(request.cap == request.output for request in made().requests)
 
 
-def test_a_cap_is_every_jobs_and_cuts_longer_outputs() -> None:
+def test_a_cap_is_every_requests_and_cuts_longer_outputs() -> None:
     free, capped = made(), made(cap=40)
-    assert max(job.output for job in free.jobs) > 40
-    assert {job.cap for job in capped.jobs} == {40}
-    assert [job.output for job in capped.jobs] == [min(job.output, 40) for job in free.jobs]
+    assert max(request.output for request in free.requests) > 40
+    assert {request.cap for request in capped.requests} == {40}
+    assert [request.output for request in capped.requests] == [
+        min(request.output, 40) for request in free.requests
+    ]
 
 
 def test_prompts_share_nothing_unless_asked_to() -> None:
-    tokens = [set(distinct_tokens(job)) for job in made().jobs]
+    tokens = [set(distinct_tokens(request)) for request in made().requests]
     assert sum(map(len, tokens)) == len(set().union(*tokens))
 
 
 def test_shared_prefixes_come_first_and_are_as_many_as_asked() -> None:
     workload = made(prefix_tokens=7, prefixes=3)
-    heads = {job.segments[0] for job in workload.jobs}
+    heads = {request.segments[0] for request in workload.requests}
     assert {segment.length for segment in heads} == {7}
-    assert len({distinct_tokens(job)[:7] for job in workload.jobs}) == len(heads) == 3
-    assert len({job.segments[1].seed for job in workload.jobs} - {s.seed for s in heads}) == 50
+    assert len({distinct_tokens(request)[:7] for request in workload.requests}) == len(heads) == 3
+    assert (
+        len({request.segments[1].seed for request in workload.requests} - {s.seed for s in heads})
+        == 50
+    )
 
 
 def test_workloads_of_different_seeds_share_no_prompt() -> None:
     one, other = (
-        {segment.seed for job in made(seed=seed, prefix_tokens=4).jobs for segment in job.segments}
+        {
+            segment.seed
+            for request in made(seed=seed, prefix_tokens=4).requests
+            for segment in request.segments
+        }
         for seed in (1, 2)
     )
     assert not one & other
@@ -74,22 +86,22 @@ def test_the_name_tells_sizes() -> None:
 def test_other_arrivals_leave_all_else() -> None:
     workload = made()
     moved = rearrive(workload, at_once)
-    assert {job.at for job in moved.jobs} == {0}
+    assert {request.at for request in moved.requests} == {0}
     assert rearrive(moved, poisson(2), seed=1) == workload
 
 
-def test_spread_is_deviation_over_mean() -> None:
-    assert coefficient_of_variation(made(output=parse_lengths("9"))) == 0
+def test_length_cv_is_deviation_over_mean() -> None:
+    assert length_cv(made(output=parse_lengths("9"))) == 0
     # Of 1 and 3 at even odds: deviation 1, mean 2.
-    law = iter([1, 3] * 25)
-    assert coefficient_of_variation(made(output=lambda _random: next(law))) == 0.5
+    lengths = iter([1, 3] * 25)
+    assert length_cv(made(output=lambda _random: next(lengths))) == 0.5
 
 
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"requests": 0}, "requests"),
-        ({"requests": 10**9}, "requests"),
+        ({"num_requests": 0}, "num_requests"),
+        ({"num_requests": 10**9}, "num_requests"),
         ({"prefix_tokens": -1}, "prefix_tokens"),
         ({"prefixes": 0}, "prefixes"),
         ({"cap": 0}, "cap"),
@@ -99,3 +111,22 @@ def test_sizes_out_of_bounds_are_named(changes: dict[str, int], field: str) -> N
     with pytest.raises(InvalidRequest) as caught:
         made(**changes)
     assert caught.value.field == field
+
+
+def test_warm_ups_repeat_the_workload_at_once_with_other_prompts() -> None:
+    requests = [request(3, at=1.0), request(5, at=2.0)]
+    warm = warm_up(workload(*requests), 5)
+    assert [each.prompt_tokens for each in warm.requests] == [3, 5, 3, 5, 3]
+    assert {each.at for each in warm.requests} == {0.0}
+    assert not {each.segments for each in warm.requests} & {each.segments for each in requests}
+    assert warm_up(workload(), 5).requests == ()
+    assert [each.output for each in warm.requests[:2]] == [each.output for each in requests]
+
+
+def test_a_warm_up_with_shorter_answers_tells_their_length() -> None:
+    first = warm_up(workload(request(output=3, cap=9, at=1.0), request(output=90)), 2, max_output=8)
+    assert [(each.output, each.cap, each.at) for each in first.requests] == [
+        (3, 3, 0.0),
+        (8, 8, 0.0),
+    ]
+    assert warm_up(workload(request()), 0).requests == ()

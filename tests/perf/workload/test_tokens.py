@@ -6,45 +6,44 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.perf.workload import Segment, WorkloadRequest, distinct_tokens, vocabulary_tokens
-from headway.perf.workload.tokens import first_seed
-from headway.perf.workload.workload import LONGEST
+from headway.perf.workload.workload import LONGEST, first_seed
 
 SEGMENTS = st.builds(Segment, st.integers(0, 2**42 - 1), st.integers(1, 50))
 
 
-def job(*segments: Segment) -> WorkloadRequest:
+def request(*segments: Segment) -> WorkloadRequest:
     return WorkloadRequest(segments=segments, output=1, cap=1)
 
 
 @given(st.lists(SEGMENTS, min_size=1, max_size=5))
 def test_tokens_are_those_of_the_segments_in_order(segments: list[Segment]) -> None:
-    whole = job(*segments)
+    whole = request(*segments)
     for tokens in (vocabulary_tokens, distinct_tokens):
-        parts = [token for segment in segments for token in tokens(job(segment))]
+        parts = [token for segment in segments for token in tokens(request(segment))]
         assert list(tokens(whole)) == parts
         assert len(parts) == whole.prompt_tokens
 
 
 @given(SEGMENTS, SEGMENTS)
 def test_only_equal_seeds_share_distinct_tokens(one: Segment, other: Segment) -> None:
-    shared = set(distinct_tokens(job(one))) & set(distinct_tokens(job(other)))
+    shared = set(distinct_tokens(request(one))) & set(distinct_tokens(request(other)))
     assert bool(shared) is (one.seed == other.seed)
 
 
 def test_distinct_tokens_fit_in_62_bits() -> None:
-    last = distinct_tokens(job(Segment(2**42 - 1, LONGEST)))
+    last = distinct_tokens(request(Segment(2**42 - 1, LONGEST)))
     assert len(set(last)) == LONGEST
     assert 0 <= min(last) <= max(last) < 2**62
 
 
 def test_vocabulary_tokens_are_within_bounds_and_spread_over_them() -> None:
-    tokens = vocabulary_tokens(job(Segment(3, 5000)), low=10, high=14)
+    tokens = vocabulary_tokens(request(Segment(3, 5000)), low=10, high=14)
     assert set(tokens) == {10, 11, 12, 13}
     assert all(tokens.count(token) > 1000 for token in set(tokens))
 
 
 def test_vocabulary_tokens_are_the_same_on_every_machine() -> None:
-    assert vocabulary_tokens(job(Segment(1, 4))) == [20137, 28310, 3191, 26292]
+    assert vocabulary_tokens(request(Segment(1, 4))) == [20137, 28310, 3191, 26292]
 
 
 def test_another_seed_begins_elsewhere() -> None:

@@ -48,15 +48,18 @@ def blocks(tmp_path: Path) -> Path:
     return _file(tmp_path, "mooncake.jsonl", MOONCAKE)
 
 
-def test_azure_rows_are_jobs_in_the_order_of_their_times(azure: Path) -> None:
+def test_azure_rows_are_requests_in_the_order_of_their_times(azure: Path) -> None:
     workload = read_trace(azure)
     assert workload.name == "azure"
-    assert [(job.at, job.prompt_tokens, job.output, job.cap) for job in workload.jobs] == [
+    assert [
+        (request.at, request.prompt_tokens, request.output, request.cap)
+        for request in workload.requests
+    ] == [
         (0.0, 374, 44, 44),
         (0.5, 1, 1, 1),
         (1.5, 396, 109, 109),
     ]
-    assert len({job.segments[0].seed for job in workload.jobs}) == 3
+    assert len({request.segments[0].seed for request in workload.requests}) == 3
 
 
 @pytest.mark.parametrize(
@@ -71,11 +74,11 @@ def test_azure_rows_are_jobs_in_the_order_of_their_times(azure: Path) -> None:
 def test_azure_files_as_other_programs_write_them(tmp_path: Path, text: str) -> None:
     path = tmp_path / "azure.csv"
     path.write_bytes(text.encode())
-    assert [job.at for job in read_trace(path).jobs] == [0.0, 0.5, 1.5]
+    assert [request.at for request in read_trace(path).requests] == [0.0, 0.5, 1.5]
 
 
 def test_mooncake_blocks_are_segments_that_requests_share(blocks: Path) -> None:
-    first, second = read_trace(blocks).jobs
+    first, second = read_trace(blocks).requests
     assert (first.at, second.at) == (0.0, 2.0)
     assert [segment.length for segment in first.segments] == [512, 512, 76]
     assert (first.output, second.output) == (50, 30)
@@ -83,7 +86,7 @@ def test_mooncake_blocks_are_segments_that_requests_share(blocks: Path) -> None:
 
 
 def test_scaled_lengths_keep_what_is_shared(blocks: Path) -> None:
-    first, second = read_trace(blocks, length_scale=1 / 64).jobs
+    first, second = read_trace(blocks, length_scale=1 / 64).requests
     assert [segment.length for segment in first.segments] == [8, 8, 1]
     assert distinct_tokens(first)[:16] == distinct_tokens(second)
     assert (first.output, second.output) == (1, 1)
@@ -91,31 +94,34 @@ def test_scaled_lengths_keep_what_is_shared(blocks: Path) -> None:
 
 def test_a_scaled_rate_scales_the_times(azure: Path) -> None:
     workload = read_trace(azure, rate_scale=2, length_scale=0.5)
-    assert [job.at for job in workload.jobs] == [0.0, 0.25, 0.75]
+    assert [request.at for request in workload.requests] == [0.0, 0.25, 0.75]
     assert workload.name == "azure, lengths x 0.5, rate x 2"
 
 
-def test_a_cap_is_every_jobs_and_cuts_longer_outputs(azure: Path) -> None:
-    jobs = read_trace(azure, cap=50).jobs
-    assert [(job.output, job.cap) for job in jobs] == [(44, 50), (1, 50), (50, 50)]
+def test_a_cap_is_every_requests_and_cuts_longer_outputs(azure: Path) -> None:
+    requests = read_trace(azure, cap=50).requests
+    assert [(request.output, request.cap) for request in requests] == [(44, 50), (1, 50), (50, 50)]
 
 
 def test_fewer_requests_are_the_beginning(azure: Path) -> None:
-    assert [job.prompt_tokens for job in read_trace(azure, requests=2).jobs] == [374, 396]
+    assert [request.prompt_tokens for request in read_trace(azure, num_requests=2).requests] == [
+        374,
+        396,
+    ]
 
 
 def test_more_requests_repeat_the_trace_later_and_with_other_prompts(blocks: Path) -> None:
-    jobs = read_trace(blocks, requests=5).jobs
+    requests = read_trace(blocks, num_requests=5).requests
     # Two requests 2 s apart: each time round takes 4 s.
-    assert [job.at for job in jobs] == [0.0, 2.0, 4.0, 6.0, 8.0]
-    assert jobs[2].prompt_tokens == jobs[0].prompt_tokens
-    assert not set(distinct_tokens(jobs[0])) & set(distinct_tokens(jobs[2]))
-    assert distinct_tokens(jobs[2])[:1024] == distinct_tokens(jobs[3])
+    assert [request.at for request in requests] == [0.0, 2.0, 4.0, 6.0, 8.0]
+    assert requests[2].prompt_tokens == requests[0].prompt_tokens
+    assert not set(distinct_tokens(requests[0])) & set(distinct_tokens(requests[2]))
+    assert distinct_tokens(requests[2])[:1024] == distinct_tokens(requests[3])
 
 
 def test_another_seed_makes_other_prompts_with_the_same_in_common(blocks: Path) -> None:
-    first, second = read_trace(blocks, seed=3).jobs
-    assert not set(distinct_tokens(first)) & set(distinct_tokens(read_trace(blocks).jobs[0]))
+    first, second = read_trace(blocks, seed=3).requests
+    assert not set(distinct_tokens(first)) & set(distinct_tokens(read_trace(blocks).requests[0]))
     assert distinct_tokens(first)[:1024] == distinct_tokens(second)
 
 
@@ -131,17 +137,17 @@ JOBS = st.builds(
 
 @given(st.text(max_size=10), st.lists(JOBS, min_size=1, max_size=5))
 def test_what_is_kept_is_read_as_it_was(
-    tmp_path_factory: pytest.TempPathFactory, name: str, jobs: list[WorkloadRequest]
+    tmp_path_factory: pytest.TempPathFactory, name: str, requests: list[WorkloadRequest]
 ) -> None:
     path = tmp_path_factory.mktemp("kept") / "workload.jsonl"
-    workload = Workload(name=name, jobs=tuple(jobs))
+    workload = Workload(name=name, requests=tuple(requests))
     write_workload(path, workload)
     assert read_trace(path) == workload
 
 
 def test_a_synthetic_workload_is_replayed_as_it_was(tmp_path: Path) -> None:
     workload = synthesize(
-        requests=20,
+        num_requests=20,
         prompt=lambda random: random.randint(1, 9),
         output=lambda random: random.randint(1, 9),
         arrivals=poisson(3),
@@ -174,8 +180,8 @@ MISSING = '{"timestamp": 0, "input_length": 5, "output_length": 5}'
         (MOONCAKE + mooncake(0, 5, 5, [-1]), "line 3: a hash id"),
         (MOONCAKE + mooncake(-1, 5, 5, [1]), "line 3: timestamp"),
         (MOONCAKE + mooncake(0, 5, 5, [1]).replace("5,", "NaN,"), "line 3: input_length"),
-        (HEADER.replace("1,", "2,"), "line 1: version 2"),
-        (HEADER + "[]\n", "line 2: a job has the fields"),
+        (HEADER.replace("1,", "2,"), "line 1 has version 2"),
+        (HEADER + "[]\n", "line 2: .*`object`"),
         (HEADER + '{"at":-1,"output":1,"cap":1,"segments":[[0,1]]}\n', "line 2: at is"),
         (HEADER + '{"at":0,"output":2,"cap":1,"segments":[[0,1]]}\n', "line 2: output 2 is more"),
         (HEADER + '{"at":0,"output":1,"cap":1,"segments":[]}\n', "line 2: segments"),
@@ -196,7 +202,7 @@ def test_files_that_cannot_be_used_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="cannot read"):
         read_trace(tmp_path / "none.csv")
     with pytest.raises(InvalidRequest, match="cannot write"):
-        write_workload(tmp_path / "none" / "x", Workload(name="", jobs=()))
+        write_workload(tmp_path / "none" / "x", Workload(name="", requests=()))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidRequest, match="UTF-8"):
         read_trace(tmp_path / "binary")
@@ -214,7 +220,7 @@ def test_lines_and_files_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("requests", 0),
+        ("num_requests", 0),
         ("length_scale", 0.0),
         ("rate_scale", float("inf")),
         ("cap", 0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headway.config import PolicyName
-from headway.scheduling import Idle
+from headway.scheduling.stats import Idle
 from tests.scheduling.house import EngineHarness, limits_of, make_house, request_of
 
 

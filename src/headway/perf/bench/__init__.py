@@ -1,1 +1,1 @@
-"""Measuring servers, engines and other systems with workloads."""
+"""Load on servers, engines and external systems, and what their clients measured."""

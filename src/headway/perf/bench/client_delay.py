@@ -1,7 +1,7 @@
 """Whether the load generator itself kept up, for a slow client makes a fast server look slow.
 
 Two things are watched: how late requests were sent, and how late the event loop woke for a timer
-that should ring every few milliseconds, which is also how late it may have read a token. Beside
+that should fire every few milliseconds, which is also how late it may have read a token. Beside
 them stands the processor time that the client took, for it often shares the cores with the server.
 """
 
@@ -12,12 +12,11 @@ import time
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 
 from headway.perf.records import percentile
 
 INTERVAL = 0.02
-"""Seconds between two rings of the probe."""
+"""Seconds between two timers of the probe."""
 TOLERABLE = 0.025
 """Seconds of delay at the 99th percentile from which on figures are not to be trusted."""
 TOLERABLE_SHARE = 0.01
@@ -42,7 +41,7 @@ class ClientDelay:
 
     @property
     def warning(self) -> str | None:
-        """What to tell whoever reads the figures; None if the client kept up."""
+        """A sentence for the reader of the figures; None if the client kept up."""
         reasons = []
         if self.wake_p99 > TOLERABLE:
             reasons.append(f"its event loop woke up to {self.wake_p99 * 1e3:.0f} ms late (p99)")
@@ -59,7 +58,7 @@ class ClientDelay:
 
 
 class ClientDelayProbe:
-    """Measures the event loop it is entered on (`with Probe() as probe`) until it is left."""
+    """Measures the event loop that it is entered on, with `with`, until it is left."""
 
     def __init__(self) -> None:
         self._delays = array("d")
@@ -69,21 +68,16 @@ class ClientDelayProbe:
     def __enter__(self) -> ClientDelayProbe:
         self._loop = asyncio.get_running_loop()
         self._cpu = time.thread_time()
-        self._set()
+        self._arm()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._cpu = time.thread_time() - self._cpu
 
-    def lag(self, late: Sequence[float], duration: float) -> ClientDelay:
-        """The verdict, once left; `late` is how late each request was sent."""
+    def result(self, late: Sequence[float], duration: float) -> ClientDelay:
+        """What was measured, once left; `late` is how late each request was sent, in seconds."""
         return ClientDelay(
             late_p99=percentile(late, 99) if late else 0.0,
             late_max=max(late, default=0.0),
@@ -93,11 +87,11 @@ class ClientDelayProbe:
             duration=duration,
         )
 
-    def _set(self) -> None:
+    def _arm(self) -> None:
         # The loop's own clock stands still within a turn, on uvloop at least.
         due = time.perf_counter() + INTERVAL
-        self._timer = self._loop.call_later(INTERVAL, self._ring, due)
+        self._timer = self._loop.call_later(INTERVAL, self._fire, due)
 
-    def _ring(self, due: float) -> None:
+    def _fire(self, due: float) -> None:
         self._delays.append(max(0.0, time.perf_counter() - due))
-        self._set()
+        self._arm()

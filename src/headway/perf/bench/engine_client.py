@@ -1,8 +1,8 @@
-"""An engine in this machine as a target: no server and no text between the load and the engine.
+"""A load client for an engine on this machine: no server and no text in between.
 
-Requests go to the engine client in token ids, with nothing left to resolve, and all news of a step
-are read in one pass, which stamps them with one time. So the load generator costs about as little
-as can be beside the engine that it measures.
+Requests go to the engine client in token ids, with nothing left to resolve, and all events of a
+step are read in one pass, which stamps them with one time. So the load generator costs about as
+little as can be beside the engine that it measures.
 """
 
 from __future__ import annotations
@@ -11,68 +11,64 @@ import asyncio
 import time
 from array import array
 from collections.abc import Sequence
-from types import TracebackType
 
 from headway.errors import HeadwayError
 from headway.llm import AsyncLLM
-from headway.perf.bench.run_load import ClientResponse, Ending
+from headway.perf.bench.run_load import ClientResponse, OutputLength
 from headway.perf.workload.workload import WorkloadRequest
 from headway.types import Request, ResolvedSampling, TokenEvent
 from headway.wire import EngineStats
 
 
 class EngineLoadClient:
-    """Sends jobs to the engine of an `AsyncLLM`. Use `with`, or `close` it."""
+    """Sends requests to the engine of an `AsyncLLM`. Use `with`, or `close` it."""
 
     def __init__(self, llm: AsyncLLM) -> None:
-        self.heard = 0
+        self.tokens_received = 0
         """Tokens that came so far, of all requests."""
         self._client = llm.client
-        self._waiting: dict[str, _Reading] = {}
-        self._leave = llm.client.subscribe(self._listen)
+        self._waiting: dict[str, _PendingResponse] = {}
+        self._unsubscribe = llm.client.subscribe(self._listen)
 
     def __enter__(self) -> EngineLoadClient:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Stop listening to the engine, which goes on."""
-        self._leave()
+        self._unsubscribe()
 
-    async def ask(self, job: WorkloadRequest, tokens: Sequence[int], *, id: str) -> ClientResponse:  # noqa: A002
-        """See `Target`. The engine knows the request by `id`."""
-        reading = _Reading()
-        self._waiting[id] = reading
+    async def send(
+        self, request: WorkloadRequest, tokens: Sequence[int], *, request_id: str
+    ) -> ClientResponse:
+        """See `LoadClient`. The engine knows it by `request_id`."""
+        pending = _PendingResponse()
+        self._waiting[request_id] = pending
         try:
-            stream = self._client.submit(_request(job, tokens, id))
+            stream = self._client.submit(_request(request, tokens, request_id))
         except HeadwayError as error:
-            del self._waiting[id]
+            del self._waiting[request_id]
             return ClientResponse(outcome="error", error=error.message)
         try:
-            await reading.done
+            await pending.done
         finally:
-            # Nobody reads the stream itself: what it kept for a reader goes with it.
-            self._waiting.pop(id, None)
+            # The stream itself is never read: cancelling it frees what it kept for a reader.
+            self._waiting.pop(request_id, None)
             stream.cancel()
-        return reading.answer()
+        return pending.response()
 
     def _listen(self, events: Sequence[TokenEvent], stats: EngineStats, now: float) -> None:  # noqa: ARG002
         clock = time.perf_counter()
         for event in events:
-            reading = self._waiting.get(event.id)
-            if reading is not None:
-                self.heard += len(event.tokens)
-                reading.read(event, clock)
+            pending = self._waiting.get(event.id)
+            if pending is not None:
+                self.tokens_received += len(event.tokens)
+                pending.add(event, clock)
 
 
-class _Reading:
+class _PendingResponse:
     """What came so far for one request."""
 
     __slots__ = ("_cached", "_counts", "_last", "_times", "done")
@@ -84,7 +80,7 @@ class _Reading:
         self._cached = 0
         self._last: TokenEvent | None = None
 
-    def read(self, event: TokenEvent, clock: float) -> None:
+    def add(self, event: TokenEvent, clock: float) -> None:
         if event.tokens:
             self._times.append(clock)
             self._counts.append(len(event.tokens))
@@ -94,7 +90,7 @@ class _Reading:
             self._last = event
             self.done.set_result(None)
 
-    def answer(self) -> ClientResponse:
+    def response(self) -> ClientResponse:
         last = self._last
         assert last is not None, "asked for after the end"
         good = last.finish in ("stop", "length")
@@ -107,8 +103,8 @@ class _Reading:
         )
 
 
-def _request(job: WorkloadRequest, tokens: Sequence[int], name: str) -> Request:
-    ending = Ending.of(job)
+def _request(request: WorkloadRequest, tokens: Sequence[int], name: str) -> Request:
+    ending = OutputLength.of(request)
     stops = () if ending.stop is None else (ending.stop,)
     return Request(
         id=name,

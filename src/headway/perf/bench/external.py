@@ -1,7 +1,7 @@
-"""Transformers beside this engine: a process of its own that computes padded batches.
+"""Transformers as an external system: a process of its own that generates padded batches.
 
-The model is the same file that this engine prepared its own from. Knows nothing of transformers but
-that it is installed, and imports none of it.
+The model is the same file that this engine prepared its own from. Nothing of transformers is
+imported here: the process runs `transformers_baseline`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def transformers_version() -> str | None:
         return None
 
 
-def order_for(model: str, *, dtype: str | None, device: str) -> dict[str, Any]:
-    """What the program must know to load a model: where its files are, and how to compute.
+def load_message(model: str, *, dtype: str | None, device: str) -> dict[str, Any]:
+    """What the program needs to load a model: where its files are, device and number format.
 
     `device` "auto" is a GPU where there is one, as for this engine. Raises `ModelNotFound`.
     """
@@ -56,36 +56,34 @@ def order_for(model: str, *, dtype: str | None, device: str) -> dict[str, Any]:
 class TransformersProcess:
     """A loaded model in another process. Obtain one with `start`, and `close` it."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, dtype: str, complaints: IO[bytes]
-    ) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, dtype: str, stderr: IO[bytes]) -> None:
         self.dtype = dtype
         self._process = process
-        self._complaints = complaints
+        self._stderr = stderr
 
     @classmethod
     async def start(
-        cls, order: dict[str, Any], *, command: Sequence[str] = PROGRAM
+        cls, message: dict[str, Any], *, command: Sequence[str] = PROGRAM
     ) -> TransformersProcess:
         """Start the program and wait until the model is loaded; raises `EngineError` if it fails.
 
         `command` replaces the program (tests do that).
         """
-        complaints = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=complaints,
+                stderr=stderr,
                 limit=_LONGEST_LINE,
             )
         except OSError as error:
-            complaints.close()
+            stderr.close()
             raise EngineError(f"cannot start {command[0]}: {error}") from error
-        started = cls(process, str(order["dtype"]), complaints)
+        started = cls(process, str(message["dtype"]), stderr)
         try:
-            await started._ask(order)
+            await started._send(message)
         except BaseException:
             await started.close()
             raise
@@ -94,18 +92,20 @@ class TransformersProcess:
     async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> BatchTimes:
         """One padded batch; see `headway.perf.bench.padded`."""
         try:
-            answer = await self._ask({"prompts": [list(row) for row in prompts], "tokens": tokens})
+            response = await self._send(
+                {"prompts": [list(row) for row in prompts], "tokens": tokens}
+            )
         except HeadwayError as error:
             return BatchTimes(error=error.message)
-        times = [float(at) for at in answer["times"]]
+        times = [float(at) for at in response["times"]]
         if len(times) != tokens:
             return BatchTimes(error=f"transformers generated {len(times)} tokens, not {tokens}")
         return BatchTimes(rows=(times,) * len(prompts))
 
     async def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
         """The tokens of a batch; raises `EngineError`."""
-        answer = await self._ask({"prompts": [list(row) for row in prompts], "tokens": tokens})
-        rows: list[list[int]] = answer["tokens"]
+        response = await self._send({"prompts": [list(row) for row in prompts], "tokens": tokens})
+        rows: list[list[int]] = response["tokens"]
         return rows
 
     async def close(self) -> None:
@@ -117,30 +117,30 @@ class TransformersProcess:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
-        self._complaints.close()
+        self._stderr.close()
 
-    async def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
+    async def _send(self, message: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         line = b""
         try:
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
             await self._process.stdin.drain()
             line = await self._process.stdout.readline()
         except (BrokenPipeError, ConnectionResetError):
-            pass  # it has ended, as an empty line says too
+            pass  # the process has ended; an empty line means the same
         if not line:
             code = await self._process.wait()
             raise EngineError(
-                f"the transformers process ended (exit code {code}): {self._last_words()}"
+                f"the transformers process ended (exit code {code}): {self._last_error_line()}"
             )
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise EngineError(f"transformers: {answer['error']}")
-        return answer
+        response: dict[str, Any] = json.loads(line)
+        if "error" in response:
+            raise EngineError(f"transformers: {response['error']}")
+        return response
 
-    def _last_words(self) -> str:
+    def _last_error_line(self) -> str:
         """The last line that the process wrote to standard error."""
-        self._complaints.seek(0)
-        lines = self._complaints.read().decode(errors="replace").split("\n")
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

@@ -1,11 +1,8 @@
-"""One memory budget for all systems, and what each of them makes of it.
+"""Run groups: the requests that several systems of a scenario get alike, under one memory budget.
 
-A budget is tokens of KV cache. Without paging it holds whole sequences, prompt and all that the
-caller allows, so it bounds the seats; with paging it holds whatever is there.
-
-From a scenario's workloads to groups: requests that several systems get alike.
-
-A workload with several rates is several groups of the same jobs, which arrive at other times.
+A workload with several rates is several groups of the same requests, which arrive at other times.
+The budget is tokens of KV cache. Without paging it holds whole sequences, prompt and all that the
+caller allows, so it bounds the slots; with paging it holds the tokens that there are.
 """
 
 from __future__ import annotations
@@ -20,43 +17,43 @@ from headway.llm import AsyncLLM
 from headway.perf.bench.scenario import AUTO, Scenario, ScenarioLoad, System
 from headway.perf.workload.arrivals import at_once, gamma
 from headway.perf.workload.lengths import parse_lengths
-from headway.perf.workload.synthetic import coefficient_of_variation, rearrive, synthesize
+from headway.perf.workload.synthetic import length_cv, rearrive, synthesize
 from headway.perf.workload.traces import read_trace
 from headway.perf.workload.workload import Workload
 from headway.types.objectives import Objective, parse_objectives
 
 
-def seats_of(system: System, group: RunGroup, kv_tokens: int | None) -> int | None:
-    """Seats of a system for a group; None where nothing but memory bounds them.
+def slots_of(system: System, group: RunGroup, kv_tokens: int | None) -> int | None:
+    """Slots of a system for a group; None where nothing but memory bounds them.
 
     Raises `InvalidRequest` where the budget does not hold a single sequence.
     """
-    if system.seats != AUTO:
-        return system.seats
-    if group.seats is not None:
-        return group.seats
+    if system.slots != AUTO:
+        return system.slots
+    if group.slots is not None:
+        return group.slots
     assert kv_tokens is not None, "the scenario saw to it"
-    seats = kv_tokens // group.longest
-    if not seats:
+    slots = kv_tokens // group.longest
+    if not slots:
         raise InvalidRequest(
             f"kv_tokens: {kv_tokens} hold no sequence of {group.longest} tokens, as workload "
             f"{group.name!r} allows",
             field="kv_tokens",
         )
-    return seats
+    return slots
 
 
 def kv_blocks(system: System, group: RunGroup, kv_tokens: int, block_size: int) -> int:
     """Blocks that hold the budget.
 
-    Seats that were worked out stand for rows in one piece, which need no whole blocks: so that
-    rounding to blocks takes no seat away, such a system gets whole blocks for each of them.
+    Slots that were derived from the budget stand for contiguous rows, which need no whole blocks:
+    so that rounding to blocks takes no slot away, such a system gets whole blocks for each of them.
     """
     row = -(-group.longest // block_size)
     blocks = kv_tokens // block_size
-    seats = seats_of(system, group, kv_tokens)
-    if system.seats == AUTO and seats is not None:
-        return seats * row if group.seats is not None else max(blocks, seats * row)
+    slots = slots_of(system, group, kv_tokens)
+    if system.slots == AUTO and slots is not None:
+        return slots * row if group.slots is not None else max(blocks, slots * row)
     if blocks < row:
         raise InvalidRequest(
             f"kv_tokens: {kv_tokens} hold no sequence of {group.longest} tokens, as workload "
@@ -78,22 +75,21 @@ def config_for(
 
     `block_bytes` is what a block takes, as `measure_block` finds it; None without a budget.
     """
-    assert system.policy is not None, "what is outside has no settings here"
+    assert system.policy is not None, "external systems have no settings here"
     memory = None
     if scenario.kv_tokens is not None and block_bytes is not None:
         size = scenario.engine.block_size
         memory = kv_blocks(system, group, scenario.kv_tokens, size) * block_bytes
-    wait = scenario.engine.dynamic_wait if system.dynamic_wait is None else system.dynamic_wait
     return replace(
         scenario.engine,
         model=scenario.model,
         policy=system.policy,
-        dynamic_wait=wait,
-        max_num_seqs=seats_of(system, group, scenario.kv_tokens),
+        policy_options={**scenario.engine.policy_options, **system.policy_options},
+        max_num_seqs=slots_of(system, group, scenario.kv_tokens),
         max_model_len=group.longest,
         kv_cache_memory=memory,
         kv_reservation=system.kv_reservation,
-        # Prompts differ; what a cache would find are those of the run before.
+        # Prompts differ: a cache would find only those of the run before.
         enable_prefix_caching=False,
         record=record,
     )
@@ -106,7 +102,7 @@ async def measure_block(config: EngineConfig) -> int:
     )
     async with await AsyncLLM.start(small) as llm:
         info = llm.client.info
-        return info.kv_bytes // info.num_blocks
+        return info.kv_bytes // info.scheduler.num_blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,16 +113,16 @@ class RunGroup:
     workload: Workload
     rate: float | None
     """Requests a second; None: all at once, or as a trace has it."""
-    coefficient_of_variation: float
-    """Standard deviation of the output lengths over their mean."""
+    length_cv: float | None
+    """Coefficient of variation of the output lengths."""
     objectives: tuple[Objective, ...] = ()
-    seats: int | None = None
-    """What "auto" seats are here; None: worked out from the budget."""
+    slots: int | None = None
+    """What "auto" slots are here; None: derived from the budget."""
 
     @property
     def longest(self) -> int:
         """Tokens of the longest sequence that its callers allow."""
-        return max(job.prompt_tokens + job.cap for job in self.workload.jobs)
+        return max(request.prompt_tokens + request.cap for request in self.workload.requests)
 
 
 def make_groups(load: ScenarioLoad, *, seed: int, reached: Mapping[str, float]) -> list[RunGroup]:
@@ -137,13 +133,13 @@ def make_groups(load: ScenarioLoad, *, seed: int, reached: Mapping[str, float]) 
     if load.trace is not None:
         workload = read_trace(
             Path(load.trace),
-            requests=load.requests,
+            num_requests=load.requests,
             length_scale=load.length_scale,
             rate_scale=load.rate_scale,
         )
         return [_group(load, load.name, workload, None)]
     workload = synthesize(
-        requests=load.requests,
+        num_requests=load.requests,
         prompt=parse_lengths(str(load.prompt), field="prompt"),
         output=parse_lengths(str(load.output), field="output"),
         arrivals=at_once,
@@ -174,7 +170,7 @@ def _group(load: ScenarioLoad, name: str, workload: Workload, rate: float | None
         name=name,
         workload=workload,
         rate=rate,
-        coefficient_of_variation=coefficient_of_variation(workload),
+        length_cv=length_cv(workload),
         objectives=parse_objectives(load.slo, field="slo") if load.slo else (),
-        seats=load.seats,
+        slots=load.slots,
     )

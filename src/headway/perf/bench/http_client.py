@@ -1,14 +1,12 @@
-"""Prompts as text, for servers and endpoints that take no token ids.
+"""A load client for a server behind a URL: anything that speaks OpenAI's API, ours or another's.
 
-Every token becomes a common short word, most of which are one token to most tokenizers, so that the
-text has about as many tokens as asked; equal tokens are equal words, so shared beginnings stay
-shared. How many there really were, servers say themselves.
+Answers have exactly the asked lengths, by fields that vLLM's server and ours know: see
+`OutputLength`. Others may get extra fields, which are put over these; where a server counts
+tokens in another way than one a piece, what it reports at the end stands.
 
-A server behind a URL as a target: anything that speaks OpenAI's API, ours or another's.
-
-Answers have exactly the asked lengths, by fields that vLLM's server and ours know: see `Ending`.
-Servers that know them not may be told otherwise by extra fields, which are put over these, and
-where they count tokens in another way than one a piece, what they report at the end stands.
+Endpoints that take no token ids get text. Every token becomes a common short word, most of which
+are one token to most tokenizers, so that the text has about as many tokens as asked; equal tokens
+are equal words, so shared prefixes stay shared. The server says how many tokens there really were.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ import msgspec
 
 from headway.errors import InvalidRequest
 from headway.perf.bench.http_connection import Address, ConnectionBroken, HttpConnections
-from headway.perf.bench.run_load import ClientResponse, Ending
+from headway.perf.bench.run_load import ClientResponse, OutputLength
 from headway.perf.bench.sse_reader import SSEReader
 from headway.perf.workload.workload import WorkloadRequest
 
@@ -49,15 +47,15 @@ def as_words(tokens: Sequence[int]) -> str:
 
 COMPLETIONS = "/v1/completions"
 CHAT = "/v1/chat/completions"
-PATIENCE = 6 * 3600.0
-"""Seconds after which an answer is given up, unless told otherwise."""
+REQUEST_TIMEOUT = 6 * 3600.0
+"""Seconds after which an answer is given up, by default."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
-    """How a server is asked."""
+class RequestBuilder:
+    """Makes the body of a completion request."""
 
     model: str
     endpoint: str = COMPLETIONS
@@ -79,9 +77,9 @@ class Asking:
     def chats(self) -> bool:
         return self.endpoint.rstrip("/").endswith("/chat/completions")
 
-    def body(self, job: WorkloadRequest, tokens: Sequence[int]) -> bytes:
-        """The request for a job, as JSON."""
-        ending = Ending.of(job)
+    def body(self, request: WorkloadRequest, tokens: Sequence[int]) -> bytes:
+        """The request as JSON."""
+        ending = OutputLength.of(request)
         fields: dict[str, Any] = {
             "model": self.model,
             "max_tokens": ending.max_tokens,
@@ -105,31 +103,37 @@ class Asking:
 
 
 class HttpLoadClient:
-    """Sends jobs to a server. Use on one event loop; `close` it."""
+    """Sends requests to a server. Use on one event loop; `close` it."""
 
     def __init__(
         self,
         address: Address,
-        asking: Asking,
+        builder: RequestBuilder,
         *,
         headers: Mapping[str, str] | None = None,
-        timeout: float = PATIENCE,
+        timeout: float = REQUEST_TIMEOUT,
     ) -> None:
         """`headers` go with every request; an answer takes `timeout` seconds at most."""
-        self.heard = 0
-        """Tokens that came so far, of all requests, as far as pieces tell."""
-        self._asking = asking
+        self.tokens_received = 0
+        """Tokens that came so far, of all requests, as counted by pieces."""
+        self._builder = builder
         self._connections = HttpConnections(address, headers=headers or {}, timeout=timeout)
 
-    async def ask(self, job: WorkloadRequest, tokens: Sequence[int], *, id: str) -> ClientResponse:  # noqa: A002, ARG002
-        """See `Target`. The server makes an id of its own."""
-        reading = SSEReader(self)
-        body = self._asking.body(job, tokens)
+    async def send(
+        self,
+        request: WorkloadRequest,
+        tokens: Sequence[int],
+        *,
+        request_id: str,  # noqa: ARG002
+    ) -> ClientResponse:
+        """See `LoadClient`. The server makes an id of its own."""
+        reader = SSEReader(self)
+        body = self._builder.body(request, tokens)
         try:
-            await self._connections.post(self._asking.endpoint, body, reading)
+            await self._connections.post(self._builder.endpoint, body, reader)
         except ConnectionBroken as broken:
-            return reading.answer(str(broken))
-        return reading.answer()
+            return reader.response(str(broken))
+        return reader.response()
 
     def close(self) -> None:
         self._connections.close()

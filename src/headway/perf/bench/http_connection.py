@@ -1,11 +1,9 @@
-"""Where a server is: a base URL, taken apart and checked once.
-
-HTTP/1.1 for a load generator: connections that cost next to nothing per piece of an answer.
+"""HTTP/1.1 for a load generator: connections that cost next to nothing per piece of an answer.
 
 The load generator shares its cores with the server that it measures, so what it spends on a token
-is missing there. Here a read from the socket goes through one C parser straight to whoever collects
-the answer, stamped with one time, with no task woken in between; a request is one write. Only what
-talking to a model server needs is known: no redirects, no compression, no proxies.
+is missing there. Here a read from the socket goes through one C parser straight to the reader of
+the response, stamped with one time, with no task woken in between; a request is one write. Only
+what talking to a model server needs is known: no redirects, no compression, no proxies.
 """
 
 from __future__ import annotations
@@ -88,7 +86,7 @@ CONNECT_TIMEOUT = 30.0
 
 
 class ConnectionBroken(Exception):
-    """An exchange that did not come to its end; the text says why."""
+    """An exchange that did not complete; the text says why."""
 
     def __init__(self, message: str, *, untouched: bool = False) -> None:
         super().__init__(message)
@@ -96,8 +94,8 @@ class ConnectionBroken(Exception):
         """The server had sent nothing."""
 
 
-class Reader(Protocol):
-    """Hears an answer as it comes. What it raises as `ValueError` breaks the exchange off."""
+class ResponseReader(Protocol):
+    """Reads a response as it comes. A `ValueError` that it raises breaks the exchange off."""
 
     def head(self, status: int) -> None: ...
 
@@ -114,19 +112,19 @@ class HttpConnection(asyncio.Protocol):
         """It is open, and the next exchange may begin."""
         self._transport: asyncio.WriteTransport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._reader: Reader | None = None
+        self._reader: ResponseReader | None = None
         self._done: asyncio.Future[None] | None = None
         self._clock = 0.0
-        self._heard = False
-        self._measured = False
+        self._received = False
+        self._has_length = False
         """The head says where the body ends."""
-        self._whole = False
+        self._until_close = False
 
-    async def exchange(self, request: bytes, reader: Reader) -> None:
+    async def exchange(self, request: bytes, reader: ResponseReader) -> None:
         """Send a request and read its answer to the end; raises `ConnectionBroken`."""
         assert self.usable, "the exchange before has ended and the connection is open"
         assert self._transport is not None, "it was open once"
-        self.usable = self._heard = self._measured = self._whole = False
+        self.usable = self._received = self._has_length = self._until_close = False
         self._reader = reader
         self._done = asyncio.get_running_loop().create_future()
         self._transport.write(request)
@@ -155,7 +153,7 @@ class HttpConnection(asyncio.Protocol):
         if self._done is None:
             self.close()
             return
-        self._heard = True
+        self._received = True
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, ValueError) as error:
@@ -165,27 +163,27 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.usable = False
-        if self._whole:
+        if self._until_close:
             self._end(None)
             return
         why = "the server closed the connection" if exc is None else f"connection lost: {exc}"
-        self._end(ConnectionBroken(why, untouched=not self._heard))
+        self._end(ConnectionBroken(why, untouched=not self._received))
 
     # What the parser calls:
 
     def on_message_begin(self) -> None:
-        self._measured = self._whole = False
+        self._has_length = self._until_close = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         lowered = name.lower()
         chunked = lowered == b"transfer-encoding" and b"chunked" in value.lower()
-        self._measured = self._measured or chunked or lowered == b"content-length"
+        self._has_length = self._has_length or chunked or lowered == b"content-length"
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status >= 200 and self._reader is not None:
             # A body of unknown length ends with the connection.
-            self._whole = not self._measured
+            self._until_close = not self._has_length
             self._reader.head(status)
 
     def on_body(self, body: bytes) -> None:
@@ -221,11 +219,11 @@ class HttpConnections:
         self._tls = ssl.create_default_context() if address.secure else None
         self._fixed = _lines({"Host": address.name, "Accept-Encoding": "identity"} | dict(headers))
 
-    async def get(self, path: str, reader: Reader) -> None:
+    async def get(self, path: str, reader: ResponseReader) -> None:
         """Ask for what is at a path below the base URL; raises `ConnectionBroken`."""
         await self._send(b"GET", path, b"", reader)
 
-    async def post(self, path: str, body: bytes, reader: Reader) -> None:
+    async def post(self, path: str, body: bytes, reader: ResponseReader) -> None:
         """Send JSON to a path below the base URL; raises `ConnectionBroken`."""
         await self._send(b"POST", path, body, reader)
 
@@ -233,7 +231,7 @@ class HttpConnections:
         while self._idle:
             self._idle.pop().close()
 
-    async def _send(self, method: bytes, path: str, body: bytes, reader: Reader) -> None:
+    async def _send(self, method: bytes, path: str, body: bytes, reader: ResponseReader) -> None:
         target = (self.address.prefix + path).encode("ascii")
         sized = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
         head = b"%b %b HTTP/1.1\r\n%b" % (method, target, self._fixed)
@@ -244,7 +242,7 @@ class HttpConnections:
         except TimeoutError as error:
             raise ConnectionBroken(f"no end after {self._timeout:g} s") from error
 
-    async def _exchange(self, request: bytes, reader: Reader) -> None:
+    async def _exchange(self, request: bytes, reader: ResponseReader) -> None:
         while (connection := self._kept()) is not None:
             try:
                 await connection.exchange(request, reader)

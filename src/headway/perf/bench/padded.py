@@ -1,9 +1,9 @@
 """Static batching with padding: how a model is served by a loop around a `generate` function.
 
-Requests go in batches. Every row of a batch generates until the batch's slowest is done, and all
-answers are there when the batch ends; a request that comes in the meantime waits for the next one.
-What a row generates beyond its own length is padding, and nobody's answer. Whatever computes a
-batch stands behind one method: this engine, or another program.
+Requests go in batches. Every row of a batch generates until the batch's longest is done, and all
+answers are delivered when the batch ends; a request that arrives in the meantime waits for the next
+one. What a row generates beyond its own length is padding. A `BatchGenerator` computes a batch:
+this engine, or another program.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from typing import Protocol
 from headway.perf.bench.run_load import LoadClient
 from headway.perf.records.record import RequestRecord
 from headway.perf.report.run import Bar
-from headway.perf.workload.tokens import vocabulary_tokens
-from headway.perf.workload.workload import Segment, Workload, WorkloadRequest
+from headway.perf.workload.workload import Segment, Workload, WorkloadRequest, vocabulary_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +30,7 @@ class BatchTimes:
     """Why the batch failed, if it did."""
 
 
-class Computes(Protocol):
+class BatchGenerator(Protocol):
     """Generates for all rows of a batch at once."""
 
     async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> BatchTimes:
@@ -41,7 +40,7 @@ class Computes(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaddedRun:
-    """What came of a workload, and where its rows sat."""
+    """The result of a workload, and the slots of its rows."""
 
     records: tuple[RequestRecord, ...]
     duration: float
@@ -50,30 +49,30 @@ class PaddedRun:
     padding, which counts as idle."""
 
 
-async def drive_padded(
-    computer: Computes,
+async def run_padded_load(
+    generator: BatchGenerator,
     workload: Workload,
     *,
-    seats: int,
+    slots: int,
     tokens: Callable[[WorkloadRequest], Sequence[int]] = vocabulary_tokens,
-    label: str = "job",
+    label: str = "request",
 ) -> PaddedRun:
-    """Serve a workload in batches of at most `seats`, by arrival: whoever is there departs."""
-    prompts = [tokens(job) for job in workload.jobs]
-    jobs = workload.jobs
+    """Serve a workload in batches of at most `slots`: whatever has arrived when one can start."""
+    prompts = [tokens(request) for request in workload.requests]
+    requests = workload.requests
     records: list[RequestRecord] = []
     bars: list[Bar] = []
     start = time.perf_counter()
     now = 0.0
-    while len(records) < len(jobs):
+    while len(records) < len(requests):
         first = len(records)
-        await asyncio.sleep(max(0.0, jobs[first].at - now))
+        await asyncio.sleep(max(0.0, requests[first].at - now))
         now = time.perf_counter() - start
         last = first + 1
-        while last < min(len(jobs), first + seats) and jobs[last].at <= now:
+        while last < min(len(requests), first + slots) and requests[last].at <= now:
             last += 1
-        batch = jobs[first:last]
-        times = await computer.run(prompts[first:last], max(job.output for job in batch))
+        batch = requests[first:last]
+        times = await generator.run(prompts[first:last], max(request.output for request in batch))
         began, now = now, time.perf_counter() - start
         names = [f"{label}-{number}" for number in range(first + 1, last + 1)]
         records += _records(batch, names, now, times.error)
@@ -84,20 +83,18 @@ async def drive_padded(
 def _records(
     batch: Sequence[WorkloadRequest], names: Sequence[str], end: float, error: str
 ) -> list[RequestRecord]:
-    """Answers that came as a whole: the first token is there when the last one is."""
+    """Answers that come in one piece: the first token arrives with the last."""
     return [
         RequestRecord(
             id=name,
-            due=job.at,
-            sent=job.at,
-            prompt_tokens=job.prompt_tokens,
-            output_tokens=0 if error else job.output,
-            ttft=None if error else end - job.at,
-            latency=None if error else end - job.at,
+            due=request.at,
+            sent=request.at,
+            prompt_tokens=request.prompt_tokens,
+            output_tokens=0 if error else request.output,
             outcome="error" if error else "ok",
             error=error,
-        )
-        for job, name in zip(batch, names, strict=True)
+        ).with_times(() if error else (end,), sent=request.at)
+        for request, name in zip(batch, names, strict=True)
     ]
 
 
@@ -108,42 +105,42 @@ def _bars(
     rows: Sequence[Sequence[float]],
 ) -> list[Bar]:
     return [
-        Bar(slot, began, began + row[0], began + row[job.output - 1], name)
-        for slot, (job, name, row) in enumerate(zip(batch, names, rows, strict=False))
+        Bar(slot, began, began + row[0], began + row[request.output - 1], name)
+        for slot, (request, name, row) in enumerate(zip(batch, names, rows, strict=False))
     ]
 
 
-class OnTarget:
-    """A batch computed by a target that answers many requests at a time, such as this engine."""
+class ClientBatchGenerator:
+    """A batch generated through a load client: every row is a request of its own."""
 
-    def __init__(self, target: LoadClient) -> None:
-        self._target = target
+    def __init__(self, client: LoadClient) -> None:
+        self._client = client
         self._batches = 0
 
     async def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> BatchTimes:
         self._batches += 1
         start = time.perf_counter()
         # Made in one turn of the event loop, so that they reach the engine together.
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(
-                self._target.ask(
+                self._client.send(
                     WorkloadRequest(segments=(Segment(0, len(prompt)),), output=tokens, cap=tokens),
                     prompt,
-                    id=f"batch-{self._batches}-{row}",
+                    request_id=f"batch-{self._batches}-{row}",
                 )
                 for row, prompt in enumerate(prompts, 1)
             )
         )
-        failed = next((answer for answer in answers if answer.outcome != "ok"), None)
+        failed = next((response for response in responses if response.outcome != "ok"), None)
         if failed is not None:
             return BatchTimes(error=failed.error or failed.outcome)
         rows = tuple(
             [
                 at - start
-                for at, count in zip(answer.times, answer.counts, strict=True)
+                for at, count in zip(response.times, response.counts, strict=True)
                 for _ in range(count)
             ]
-            for answer in answers
+            for response in responses
         )
         short = next((row for row in rows if len(row) != tokens), None)
         if short is not None:

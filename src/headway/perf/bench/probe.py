@@ -1,8 +1,8 @@
-"""Probes an engine: runs requests that make it take steps of all kinds, and fits their times.
+"""Probes: requests that make an engine take steps of all kinds, and a profile fitted to them.
 
 The steps are those of real service (a client that sends, an engine that batches), so the model
 learns whole cycles: one stream and many, short contexts and long, prompts whole, in chunks and
-beside decodes. Which steps come about is the engine's business; here are only the workloads.
+beside decodes. Which steps there are, the engine decides; here are only the workloads.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from headway.errors import EngineError
 from headway.llm import AsyncLLM
 from headway.perf.bench.engine_client import EngineLoadClient
 from headway.perf.bench.run_load import run_load
-from headway.perf.workload.tokens import vocabulary_tokens
-from headway.perf.workload.workload import Segment, Workload, WorkloadRequest
+from headway.perf.workload.workload import Segment, Workload, WorkloadRequest, vocabulary_tokens
 from headway.recording.fitting import fit_recordings
 from headway.recording.reader import read_recordings
 from headway.steptime.profiles import Profile
@@ -40,15 +39,15 @@ _SPEED = 200.0
 """Tokens/s that are expected before anything was seen."""
 _LARGEST_ID = 30_000
 
-Watch = Callable[[str], object]
-"""Told the name of each workload before it runs."""
+OnWorkload = Callable[[str], object]
+"""Called with the name of each workload before it runs."""
 
 
 async def probe(
     config: EngineConfig,
     *,
     seconds: float = SECONDS,
-    watch: Watch = lambda _: None,
+    on_workload: OnWorkload = lambda _: None,
     command: Sequence[str] | None = None,
 ) -> Profile:
     """The profile of the engine that these settings give; `command` replaces its program.
@@ -62,40 +61,40 @@ async def probe(
         asked = replace(config, policy="continuous", record=str(path))
         llm = await AsyncLLM.start(asked, command=command)
         try:
-            await run_probes(llm, seconds, watch)
+            await run_probes(llm, seconds, on_workload)
         finally:
             await llm.close()
         return fit_recordings(read_recordings(path))
 
 
-async def run_probes(llm: AsyncLLM, seconds: float, watch: Watch) -> None:
+async def run_probes(llm: AsyncLLM, seconds: float, on_workload: OnWorkload) -> None:
     """Run the workloads on a started engine; raises `EngineError` where one of them fails."""
     info = llm.client.info
     high = max(2, min(llm.model_config.vocab_size, _LARGEST_ID))
     tokens = partial(vocabulary_tokens, low=min(100, high // 2), high=high)
-    room = info.num_blocks * info.block_size
+    room = info.scheduler.num_blocks * info.scheduler.block_size
     end, speed = time.monotonic() + seconds, _SPEED
-    with EngineLoadClient(llm) as target:
-        for number, workload in enumerate(probe_workloads(info.limits, room)):
+    with EngineLoadClient(llm) as client:
+        for number, workload in enumerate(probe_workloads(info.scheduler.limits, room)):
             size = workload.prompt_tokens + workload.output_tokens
             if number and size / speed > end - time.monotonic():
                 continue
-            watch(workload.name)
-            driven = await run_load(target, workload, tokens=tokens, label=f"probe-{number}")
-            failed = [record.error for record in driven.records if record.outcome != "ok"]
+            on_workload(workload.name)
+            result = await run_load(client, workload, tokens=tokens, label=f"probe-{number}")
+            failed = [record.error for record in result.records if record.outcome != "ok"]
             if failed:
                 raise EngineError(f"a probe of {workload.name} failed: {failed[0]}")
             if number:  # the first one warms up
-                speed = size / max(driven.duration, 1e-6)
+                speed = size / max(result.duration, 1e-6)
 
 
 def probe_workloads(limits: Limits, room: int, *, seed: int = 0) -> Iterator[Workload]:
-    """What to run, in an order in which every beginning is worth having.
+    """The workloads, in an order in which they may be cut short anywhere.
 
     No request is longer than the limits allow, and no workload needs more than `room` tokens of KV
     cache.
     """
-    make = _Maker(limits, room, seed)
+    make = _WorkloadMaker(limits, room, seed)
     yield make("a first stream", [(50, 20)])
     widths = _widths(limits.max_num_seqs)
     # From far apart to close together, so that little time still spans the range.
@@ -109,12 +108,12 @@ def probe_workloads(limits: Limits, room: int, *, seed: int = 0) -> Iterator[Wor
             for length in _LENGTHS:
                 yield make(f"one stream after {length} tokens", [(length, _LONG_ENOUGH)])
         if width == coarse[-1]:
-            yield from _crowds(make)
+            yield from _concurrent(make)
     for length in _LONG:
         yield make(f"one stream after {length} tokens", [(length, _LONG_ENOUGH)])
 
 
-def _crowds(make: _Maker) -> Iterator[Workload]:
+def _concurrent(make: _WorkloadMaker) -> Iterator[Workload]:
     """Prompts that come while others decode, and many streams with long contexts."""
     for streams, output, gap in ((6, 100, 0.1), (24, 60, 0.2)):
         late = [(make.pick((20, 60, 150, 350)), _LONG_ENOUGH) for _ in range(12)]
@@ -124,7 +123,7 @@ def _crowds(make: _Maker) -> Iterator[Workload]:
         yield make(f"{width} streams after {length} tokens", [(length, _LONG_ENOUGH)] * width)
 
 
-class _Maker:
+class _WorkloadMaker:
     """Makes workloads that an engine can hold; its segments are all different."""
 
     def __init__(self, limits: Limits, room: int, seed: int) -> None:
@@ -139,23 +138,23 @@ class _Maker:
     def __call__(
         self, name: str, sizes: Sequence[tuple[int, int]], *, first: int = 0, gap: float = 0.0
     ) -> Workload:
-        """Jobs of (prompt, output) tokens, as many as have room.
+        """Requests of (prompt, output) tokens, as many as have room.
 
         The `first` ones come at once and the others `gap` seconds apart.
         """
-        jobs: list[WorkloadRequest] = []
+        requests: list[WorkloadRequest] = []
         left = self._room
         for number, (prompt, output) in enumerate(sizes):
             output = max(1, min(output, self._longest - 1))  # noqa: PLW2901
             prompt = max(1, min(prompt, self._longest - output))  # noqa: PLW2901
             left -= prompt + output + 1
-            if left < 0 and jobs:
+            if left < 0 and requests:
                 break
             self._segments += 1
             at = max(0, number + 1 - first) * gap
             segment = Segment(seed=self._segments, length=prompt)
-            jobs.append(WorkloadRequest(segments=(segment,), output=output, cap=output, at=at))
-        return Workload(name=name, jobs=tuple(jobs))
+            requests.append(WorkloadRequest(segments=(segment,), output=output, cap=output, at=at))
+        return Workload(name=name, requests=tuple(requests))
 
 
 def _widths(most: int) -> list[int]:

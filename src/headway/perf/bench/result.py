@@ -1,7 +1,7 @@
-"""A run as text for the terminal and as a mapping for a file.
+"""The result of a load as text for the terminal and as JSON for a file.
 
-Both have the layout and the names that vLLM's benchmark made familiar, so that tools and eyes find
-what they look for; figures of ours stand beside them.
+Both have the layout and the names of vLLM's benchmark, so that people and tools find what they look
+for; figures of ours stand beside them.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _VOLUME = (
     ("total_token_throughput", "Total token throughput (tok/s):", ".2f"),
     ("max_concurrent_requests", "Peak concurrent requests:", "d"),
     ("largest_gap_ms", "Largest gap in an answer (ms):", ".2f"),
-    ("shed_share", "Share of requests turned away:", ".2%"),
+    ("shed_share", "Share of requests refused:", ".2%"),
     ("attainment", "Attainment over offered requests:", ".2%"),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which figures are asked for."""
+class ResultOptions:
+    """The figures that are shown and written."""
 
     objectives: tuple[Objective, ...] = ()
     metrics: tuple[str, ...] = ("ttft", "tpot", "itl")
@@ -52,49 +52,51 @@ class Wanted:
     percentiles: tuple[float, ...] = (99.0,)
 
 
-def figures(driven: LoadResult, wanted: Wanted) -> dict[str, float]:
+def figures(result: LoadResult, options: ResultOptions) -> dict[str, float]:
     """All figures of a run; see `headway.perf.records.summarize`."""
-    chosen = sorted({*PERCENTILES, *wanted.percentiles})
+    chosen = sorted({*PERCENTILES, *options.percentiles})
     found = summarize(
-        driven.records,
-        duration=driven.duration,
-        objectives=wanted.objectives,
+        result.records,
+        duration=result.duration,
+        objectives=options.objectives,
         percentiles=chosen,
     )
-    whole = [record for record in driven.records if record.outcome == "ok"]
+    whole = [record for record in result.records if record.outcome == "ok"]
     found["cached_input_tokens"] = sum(record.cached_tokens for record in whole)
-    found["client_wake_p99_ms"] = driven.lag.wake_p99 * 1e3
-    found["client_wake_max_ms"] = driven.lag.wake_max * 1e3
-    found["client_busy_share"] = driven.lag.busy
+    found["client_wake_p99_ms"] = result.client_delay.wake_p99 * 1e3
+    found["client_wake_max_ms"] = result.client_delay.wake_max * 1e3
+    found["client_busy_share"] = result.client_delay.busy
     return found
 
 
-def table(title: str, driven: LoadResult, found: Mapping[str, float], wanted: Wanted) -> str:
+def table(
+    title: str, result: LoadResult, found: Mapping[str, float], options: ResultOptions
+) -> str:
     """The summary for the terminal."""
     lines = [f" {title} ".center(WIDTH, "=")]
     for name, label, form in _VOLUME:
         if name in found and (found[name] or name not in ("cached_input_tokens", "shed_share")):
             value = round(found[name]) if form == "d" else found[name]
             lines.append(_row(label, format(value, form)))
-    for metric in wanted.metrics:
-        lines += _latency(metric, found, wanted.percentiles)
-    lines += _objectives(driven, wanted)
+    for metric in options.metrics:
+        lines += _latency(metric, found, options.percentiles)
+    lines += _objectives(result, options)
     lines.append(" Client ".center(WIDTH, "-"))
-    lag = driven.lag
-    lines.append(_row("P99 lag of sending (ms):", f"{lag.late_p99 * 1e3:.2f}"))
-    lines.append(_row("P99 lag of the event loop (ms):", f"{lag.wake_p99 * 1e3:.2f}"))
-    lines.append(_row("Share of a core used:", f"{lag.busy:.1%}"))
+    client_delay = result.client_delay
+    lines.append(_row("P99 delay of sending (ms):", f"{client_delay.late_p99 * 1e3:.2f}"))
+    lines.append(_row("P99 delay of the event loop (ms):", f"{client_delay.wake_p99 * 1e3:.2f}"))
+    lines.append(_row("Share of a core used:", f"{client_delay.busy:.1%}"))
     lines.append("=" * WIDTH)
     return "\n".join(lines)
 
 
-def complaints(driven: LoadResult, other_lengths: int = 0) -> list[str]:
-    """What went wrong, each in a line: errors by how often they came, then doubts."""
-    lines = grouped_errors(record.error for record in driven.records if record.outcome != "ok")
+def problems(result: LoadResult, other_lengths: int = 0) -> list[str]:
+    """What went wrong, a line each: errors by how often they came, then warnings."""
+    lines = grouped_errors(record.error for record in result.records if record.outcome != "ok")
     if other_lengths:
         lines.append(f"{other_lengths} answers were not as long as asked")
-    if driven.lag.warning is not None:
-        lines.append(f"warning: {driven.lag.warning}")
+    if result.client_delay.warning is not None:
+        lines.append(f"warning: {result.client_delay.warning}")
     return lines
 
 
@@ -107,28 +109,32 @@ def grouped_errors(errors: Iterable[str], most: int = 10) -> list[str]:
 
 
 def document(
-    driven: LoadResult, found: Mapping[str, float], wanted: Wanted, *, about: Mapping[str, Any]
+    result: LoadResult,
+    found: Mapping[str, float],
+    options: ResultOptions,
+    *,
+    about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What is kept as JSON: `about` first, then all figures, then how objectives fared."""
-    content: dict[str, Any] = {**about, "num_prompts": len(driven.records)}
+    """The JSON of a result: `about` first, then all figures, then the objectives' results."""
+    content: dict[str, Any] = {**about, "num_prompts": len(result.records)}
     whole = ("completed", "failed", "max_concurrent_requests")
     counts = {name for name in found if name in whole or name.endswith("_tokens")}
     content |= {name: round(v) if name in counts else v for name, v in found.items()}
-    if wanted.objectives:
+    if options.objectives:
         content["objectives"] = {
             str(met.objective): {
                 "met": met.met,
                 "value_ms": None if met.value is None else met.value * 1e3,
             }
-            for met in objectives_met(driven.records, wanted.objectives)
+            for met in objectives_met(result.records, options.objectives)
         }
-    content["client_warning"] = driven.lag.warning
+    content["client_warning"] = result.client_delay.warning
     return content
 
 
-def details(driven: LoadResult) -> dict[str, Any]:
-    """Each request's own figures, as lists in the order of the jobs."""
-    records = driven.records
+def details(result: LoadResult) -> dict[str, Any]:
+    """Each request's own figures, as lists in the order of the requests."""
+    records = result.records
     return {
         "input_lens": [record.prompt_tokens for record in records],
         "output_lens": [record.output_tokens for record in records],
@@ -152,11 +158,11 @@ def _latency(metric: str, found: Mapping[str, float], percentiles: Sequence[floa
     return lines + [_row(f"P{p:g} {short} (ms):", f"{value:.2f}") for p, value in tails.items()]
 
 
-def _objectives(driven: LoadResult, wanted: Wanted) -> list[str]:
-    if not wanted.objectives:
+def _objectives(result: LoadResult, options: ResultOptions) -> list[str]:
+    if not options.objectives:
         return []
     lines = [" Objectives ".center(WIDTH, "-")]
-    for met in objectives_met(driven.records, wanted.objectives):
+    for met in objectives_met(result.records, options.objectives):
         value = "-" if met.value is None else f"{met.value * 1e3:.1f} ms"
         lines.append(_row(f"{met.objective}:", f"{value}, {'met' if met.met else 'missed'}"))
     return lines

@@ -1,19 +1,13 @@
-"""What the load generator sends its jobs to: something with one method.
+"""The load generator: sends a workload's requests at their times and makes a record of each.
 
-A server behind a URL and an engine in this process are both targets, and so is anything that a
-comparison wants to put beside them. A target tells when tokens came; what that means as latencies
-is worked out elsewhere, once for all.
+It sends through a `LoadClient`, something with one method: a server behind a URL, an engine in this
+process, or whatever else is to be compared. A client says when tokens came; latencies are worked
+out here, once for all.
 
-Drives a workload against a target: every job at its time, and a record of each.
-
-An open loop sends jobs when they are due, whatever has become of the others. With a bound on
-concurrency a job also waits for a place, and is due when it gets one; jobs that are all due at the
-start make a closed loop of that. Latencies count from sending, so waiting here is in none of them.
-
-A line on the terminal that moves while a workload runs: done, running, failed, tokens a second.
-
-It is drawn twice a second whatever happens, so it costs nothing per token. Nothing is drawn where
-standard error is no terminal.
+An open loop sends requests when they are due, whatever has become of the others. With a bound on
+concurrency a request also waits for a place, and is due when it gets one; requests that are all due
+at the start make a closed loop of that. Latencies count from sending, so waiting here is in none of
+them.
 """
 
 from __future__ import annotations
@@ -23,16 +17,13 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import sub
-from types import TracebackType
 from typing import Protocol
 
 from tqdm import tqdm
 
 from headway.perf.bench.client_delay import ClientDelay, ClientDelayProbe
 from headway.perf.records.record import Outcome, RequestRecord
-from headway.perf.workload.tokens import vocabulary_tokens
-from headway.perf.workload.workload import Workload, WorkloadRequest
+from headway.perf.workload.workload import Workload, WorkloadRequest, vocabulary_tokens
 
 STOP_TOKEN = 5
 """Ends a request by itself, forced to come; any token that models have would do."""
@@ -40,7 +31,7 @@ STOP_TOKEN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientResponse:
-    """What came back for one job."""
+    """What came back for one request."""
 
     times: Sequence[float] = ()
     """When each piece with tokens came, in seconds of `time.perf_counter`."""
@@ -50,32 +41,34 @@ class ClientResponse:
     error: str = ""
     """Why, where the outcome is not "ok"."""
     cached_tokens: int = 0
-    """Prompt tokens from the target's prefix cache, where it says so."""
+    """Prompt tokens from the server's prefix cache, where it says so."""
     output_tokens: int | None = None
-    """All tokens as the target itself counted them; None where `counts` is the best there is."""
+    """All tokens as the server itself counted them; None where `counts` is the best there is."""
     prompt_tokens: int | None = None
-    """Likewise of the prompt; None where the job's own length stands."""
+    """Likewise of the prompt; None where the request's own length stands."""
 
 
 class LoadClient(Protocol):
-    """Answers jobs, many at a time."""
+    """Sends requests to something that answers them, many at a time."""
 
-    async def ask(self, job: WorkloadRequest, tokens: Sequence[int], *, id: str) -> ClientResponse:  # noqa: A002
-        """Have the job done with `tokens` as its prompt, exactly as long as the job says.
+    async def send(
+        self, request: WorkloadRequest, tokens: Sequence[int], *, request_id: str
+    ) -> ClientResponse:
+        """Send a request with `tokens` as its prompt, asking for exactly its output length.
 
-        Returns when nothing more will come. Whatever goes wrong on the target's side is an answer
+        Returns when nothing more will come. Whatever goes wrong on the server's side is a response
         with another outcome than "ok", never an exception.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How sampling must be set so that an answer has exactly its job's length.
+class OutputLength:
+    """How sampling must be set so that an answer has exactly its request's length.
 
-    A job whose cap is its length ends at `max_tokens`. One that may be longer ends by itself: from
-    token `output` on the stop token is allowed, and its bias then makes it the likeliest. So the
-    server cannot know the length before, as with real requests.
+    A request whose cap is its length ends at `max_tokens`. One that may be longer ends by itself:
+    from token `output` on the stop token is allowed, and its bias then makes it the likeliest. So
+    the server cannot know the length before, as with real requests.
     """
 
     max_tokens: int
@@ -84,18 +77,18 @@ class Ending:
     bias: float = 100.0
 
     @classmethod
-    def of(cls, job: WorkloadRequest) -> Ending:
-        if job.cap <= job.output:
-            return cls(max_tokens=job.output)
-        return cls(max_tokens=job.cap, min_tokens=job.output - 1, stop=STOP_TOKEN)
+    def of(cls, request: WorkloadRequest) -> OutputLength:
+        if request.cap <= request.output:
+            return cls(max_tokens=request.output)
+        return cls(max_tokens=request.cap, min_tokens=request.output - 1, stop=STOP_TOKEN)
 
 
 class LoadObserver(Protocol):
-    """Hears what happens while it happens, such as a progress display."""
+    """Is told what happens while it happens, such as a progress display."""
 
     def sent(self) -> None: ...
 
-    def ended(self, answer: ClientResponse) -> None: ...
+    def ended(self, response: ClientResponse) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,113 +96,105 @@ class LoadResult:
     """What came of a workload."""
 
     records: tuple[RequestRecord, ...]
-    """In the order of the jobs."""
+    """In the order of the requests."""
     duration: float
     """Seconds from the start to the end of the last answer."""
-    lag: ClientDelay
+    client_delay: ClientDelay
 
 
 async def run_load(
-    target: LoadClient,
+    client: LoadClient,
     workload: Workload,
     *,
     max_concurrency: int | None = None,
-    watch: LoadObserver | None = None,
+    observer: LoadObserver | None = None,
     tokens: Callable[[WorkloadRequest], Sequence[int]] = vocabulary_tokens,
-    label: str = "job",
+    label: str = "request",
 ) -> LoadResult:
-    """Send all jobs and wait for their answers. Prompts are made before the clock starts.
+    """Send all requests and wait for their answers. Prompts are made before the clock starts.
 
-    Ids of requests are `label` and a number from 1. Cancelling it cancels what is under way.
+    Ids of requests are `label` and a number from 1. Cancelling it cancels what is in flight.
     """
     # Eight bytes a token: lists of integers would take 36, and a long trace has millions.
-    prompts = [array("q", tokens(job)) for job in workload.jobs]
+    prompts = [array("q", tokens(request)) for request in workload.requests]
     names = [f"{label}-{number}" for number in range(1, len(prompts) + 1)]
-    run = _Run(target, watch)
+    run = _Run(client, observer)
     if max_concurrency is not None:
         run.bound(min(max_concurrency, len(prompts)))
     with ClientDelayProbe() as probe:
         run.start = time.perf_counter()
         async with asyncio.TaskGroup() as group:
-            for name, job, prompt in zip(names, workload.jobs, prompts, strict=True):
-                due = await run.turn(job.at)
-                group.create_task(run.one(name, job, prompt, due))
+            for name, request, prompt in zip(names, workload.requests, prompts, strict=True):
+                due = await run.turn(request.at)
+                group.create_task(run.one(name, request, prompt, due))
         duration = time.perf_counter() - run.start
     records = tuple(run.records[name] for name in names)
     late = [max(0.0, record.sent - record.due) for record in records]
-    return LoadResult(records=records, duration=duration, lag=probe.lag(late, duration))
+    return LoadResult(records=records, duration=duration, client_delay=probe.result(late, duration))
 
 
 class _Run:
-    """One workload under way."""
+    """One workload while it runs."""
 
-    def __init__(self, target: LoadClient, watch: LoadObserver | None) -> None:
+    def __init__(self, client: LoadClient, observer: LoadObserver | None) -> None:
         self.start = 0.0
         self.records: dict[str, RequestRecord] = {}
-        self._target = target
-        self._watch = watch
-        self._places: asyncio.Queue[float] | None = None
+        self._client = client
+        self._observer = observer
+        self._free_at: asyncio.Queue[float] | None = None
 
     def bound(self, places: int) -> None:
-        """Have no more than so many requests under way."""
+        """Have no more than so many requests in flight."""
         # Each place is the time since when it is free, in seconds after the start.
-        self._places = asyncio.Queue()
+        self._free_at = asyncio.Queue()
         for _ in range(places):
-            self._places.put_nowait(0.0)
+            self._free_at.put_nowait(0.0)
 
     async def turn(self, at: float) -> float:
-        """Wait until a job may be sent; when it was due, in seconds after the start."""
+        """Wait until a request may be sent; returns when it was due, in seconds after the start."""
         ahead = self.start + at - time.perf_counter()
         if ahead > 0:
             await asyncio.sleep(ahead)
-        return at if self._places is None else max(at, await self._places.get())
+        return at if self._free_at is None else max(at, await self._free_at.get())
 
-    async def one(self, name: str, job: WorkloadRequest, prompt: array[int], due: float) -> None:
+    async def one(
+        self, name: str, request: WorkloadRequest, prompt: array[int], due: float
+    ) -> None:
         sent = time.perf_counter()
-        if self._watch is not None:
-            self._watch.sent()
-        answer = await self._target.ask(job, prompt.tolist(), id=name)
-        if self._places is not None:
-            self._places.put_nowait(time.perf_counter() - self.start)
-        if self._watch is not None:
-            self._watch.ended(answer)
+        if self._observer is not None:
+            self._observer.sent()
+        response = await self._client.send(request, prompt.tolist(), request_id=name)
+        if self._free_at is not None:
+            self._free_at.put_nowait(time.perf_counter() - self.start)
+        if self._observer is not None:
+            self._observer.ended(response)
         self.records[name] = record_of(
-            answer, job, name=name, due=due, sent=sent - self.start, clock=sent
+            response, request, name=name, due=due, sent=sent - self.start, clock=sent
         )
 
 
 def record_of(
-    answer: ClientResponse,
-    job: WorkloadRequest,
+    response: ClientResponse,
+    request: WorkloadRequest,
     *,
     name: str,
     due: float,
     sent: float,
     clock: float,
 ) -> RequestRecord:
-    """The record of an answer to a job that was sent when `time.perf_counter` said `clock`.
-
-    As vLLM's client has it: time to first token and latency end at the first and the last piece
-    that brought tokens, and inter-token latencies are the times between pieces.
-    """
-    times = answer.times
-    gaps = tuple(map(sub, times[1:], times))
-    counted = answer.output_tokens
-    asked = answer.prompt_tokens
-    return RequestRecord(
+    """The record of a request that was sent when `time.perf_counter` said `clock`."""
+    generated, prompt = response.output_tokens, response.prompt_tokens
+    record = RequestRecord(
         id=name,
         due=due,
         sent=sent,
-        prompt_tokens=job.prompt_tokens if asked is None else asked,
-        output_tokens=sum(answer.counts) if counted is None else counted,
-        ttft=times[0] - clock if times else None,
-        latency=times[-1] - clock if times else None,
-        largest_gap=max(gaps, default=0.0),
-        itls=gaps,
-        cached_tokens=answer.cached_tokens,
-        outcome=answer.outcome,
-        error=answer.error,
+        prompt_tokens=request.prompt_tokens if prompt is None else prompt,
+        output_tokens=sum(response.counts) if generated is None else generated,
+        cached_tokens=response.cached_tokens,
+        outcome=response.outcome,
+        error=response.error,
     )
+    return record.with_times(response.times, sent=clock)
 
 
 INTERVAL = 0.5
@@ -217,7 +202,11 @@ INTERVAL = 0.5
 
 
 class Progress:
-    """A `LoadObserver` of `headway.perf.bench.run_load`; use `with`, on an event loop."""
+    """A line on the terminal: done, running, failed, tokens a second. Use `with`, on an event loop.
+
+    A `LoadObserver` that is drawn twice a second whatever happens, so it costs nothing per token;
+    nothing is drawn where standard error is no terminal.
+    """
 
     def __init__(self, total: int, *, tokens: Callable[[], int], show: bool = True) -> None:
         """`tokens` says how many tokens came so far, of all requests."""
@@ -231,9 +220,9 @@ class Progress:
     def sent(self) -> None:
         self._begun += 1
 
-    def ended(self, answer: ClientResponse) -> None:
+    def ended(self, response: ClientResponse) -> None:
         self._done += 1
-        self._failed += answer.outcome != "ok"
+        self._failed += response.outcome != "ok"
 
     def text(self) -> str:
         """What is said beside the bar; tokens a second are those since it was said last."""
@@ -248,12 +237,7 @@ class Progress:
             self._tick()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._bar.close()

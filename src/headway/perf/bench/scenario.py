@@ -1,39 +1,40 @@
-"""What is compared with what: a scenario of systems, workloads and the memory they all get.
+"""A scenario: the systems that are compared, the workloads, and the memory that all of them get.
 
 Plain data with its rules; `scenario_file` reads it from YAML. A system is one way of serving: a
-policy of this engine, or somebody else's program beside it. Knows nothing of how any of them runs.
+policy of this engine, or an external program beside it. Knows nothing of how any of them runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from headway.config import DEFAULT_MODEL, EngineConfig, KVReservation, PolicyName
+from headway.config import DEFAULT_MODEL, EngineConfig, KVReservation, PolicyName, PolicyOption
 from headway.errors import InvalidRequest
 
-Outside = Literal["transformers", "url"]
-Seats = int | Literal["auto"]
+ExternalKind = Literal["transformers", "url"]
+SlotCount = int | Literal["auto"]
 AUTO: Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
-    """One way of serving. Which fields may be given depends on `outside`."""
+    """One way of serving. Which fields may be given depends on `external`."""
 
     name: str
     policy: PolicyName | None = None
-    """Of this engine; None for what is outside."""
+    """Of this engine; None for an external system."""
     padded: bool = False
-    """Requests go in batches of `seats`, all as long as the batch's longest, and answers are there
+    """Requests go in batches of `slots`, all as long as the batch's longest, and answers are there
     when the batch ends: a loop around an engine that knows nothing of requests."""
-    seats: Seats | None = None
+    slots: SlotCount | None = None
     """Most sequences at once. "auto": as many whole sequences as the budget holds, which is how
     memory was given out before paging. None: as many as memory and the engine's own bound allow."""
     kv_reservation: KVReservation = "on-demand"
-    dynamic_wait: float | None = None
-    outside: Outside | None = None
+    policy_options: Mapping[str, PolicyOption] = field(default_factory=dict)
+    """Parameters of the policy, by the names of their flags ("dynamic_wait")."""
+    external: ExternalKind | None = None
     dtype: str | None = None
     """Of transformers' weights; None: what this machine multiplies fastest."""
     url: str | None = None
@@ -43,41 +44,42 @@ class System:
     """Instead of the workload's and the scenario's."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.seats, int):
-            _at_least("seats", self.seats, 1, self.name)
+        if isinstance(self.slots, int):
+            _at_least("slots", self.slots, 1, self.name)
         if self.repeats is not None:
             _at_least("repeats", self.repeats, 1, self.name)
         allowed = {
-            None: {"policy", "padded", "seats", "kv_reservation", "dynamic_wait"},
-            "transformers": {"seats", "dtype"},
+            None: {"policy", "padded", "slots", "kv_reservation", "policy_options"},
+            "transformers": {"slots", "dtype"},
             "url": {"url", "model"},
-        }[self.outside]
-        for key in ("policy", "padded", "seats", "kv_reservation", "dynamic_wait", "dtype", "url"):
-            if key not in allowed and getattr(self, key) != _DEFAULTS[key]:
-                kind = self.outside or "this engine's own"
+        }[self.external]
+        for key, default in _DEFAULTS.items():
+            if key not in allowed and getattr(self, key) != default:
+                kind = self.external or "this engine's own"
                 raise InvalidRequest(f"system {self.name!r}: {kind} has no {key}", field=key)
         self._check_whole()
 
     def _check_whole(self) -> None:
-        if self.outside is None and self.policy is None:
+        if self.external is None and self.policy is None:
             raise InvalidRequest(
-                f"system {self.name!r}: give a policy, or say what is outside", field="policy"
+                f"system {self.name!r}: give a policy, or say which external system it is",
+                field="policy",
             )
-        if self.outside == "url" and not self.url:
+        if self.external == "url" and not self.url:
             raise InvalidRequest(f"system {self.name!r}: url is missing", field="url")
-        if (self.padded or self.outside == "transformers") and self.seats is None:
+        if (self.padded or self.external == "transformers") and self.slots is None:
             raise InvalidRequest(
-                f"system {self.name!r}: padded batches need seats, a number or 'auto'",
-                field="seats",
+                f"system {self.name!r}: padded batches need slots, a number or 'auto'",
+                field="slots",
             )
 
 
-_DEFAULTS = {
+_DEFAULTS: dict[str, object] = {
     "policy": None,
     "padded": False,
-    "seats": None,
+    "slots": None,
     "kv_reservation": "on-demand",
-    "dynamic_wait": None,
+    "policy_options": {},
     "dtype": None,
     "url": None,
 }
@@ -90,10 +92,10 @@ class ScenarioLoad:
     name: str
     requests: int
     prompt: str | int = 128
-    """A law of lengths, as `headway.perf.workload.lengths` reads it."""
+    """A length distribution, as `headway.perf.workload.lengths` reads it."""
     output: str | int = 128
     cap: int | None = None
-    """What every caller allows; None: exactly what is generated, so that the length is known."""
+    """Most tokens that callers allow; None: exactly what is generated, so the length is known."""
     rates: tuple[float, ...] = ()
     """Requests a second, a group for each; none: all at once."""
     loads: tuple[float, ...] = ()
@@ -109,8 +111,8 @@ class ScenarioLoad:
     rate_scale: float = 1.0
     slo: str | None = None
     """Objectives, such as "ttft_p99=1s,tpot_p99=50ms"."""
-    seats: int | None = None
-    """What "auto" is to be here instead of what is worked out."""
+    slots: int | None = None
+    """What "auto" is here instead of what follows from the budget."""
     systems: tuple[str, ...] | None = None
     """Names of those that take part; None: all."""
     repeats: int | None = None
@@ -141,7 +143,7 @@ class ScenarioLoad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """Everything that one comparison consists of."""
+    """All settings of one comparison."""
 
     title: str
     about: str = ""
@@ -191,9 +193,9 @@ class Scenario:
             if load.of is not None and load.of not in before:
                 yield f"workload {load.name!r}: no workload {load.of!r} stands before it"
             before.add(load.name)
-            autos = any(system.seats == AUTO for system in self.taking_part(load))
-            if autos and self.kv_tokens is None and load.seats is None:
-                yield f"workload {load.name!r}: seats 'auto' need kv_tokens"
+            autos = any(system.slots == AUTO for system in self.taking_part(load))
+            if autos and self.kv_tokens is None and load.slots is None:
+                yield f"workload {load.name!r}: slots 'auto' need kv_tokens"
 
 
 def _at_least(key: str, value: int, low: int, name: str = "") -> None:

@@ -1,28 +1,28 @@
 """Scenarios from YAML files: strict, so that a misspelt key is an error and not a default.
 
-Those that ship with the package are found by name, all others by path.
+Those that ship with the package are found by name, all others by path. Keys of earlier versions
+are read as what they are called now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import yaml
 
-from headway.config import EngineConfig
+from headway.codec import convert
 from headway.errors import InvalidRequest
-from headway.perf.bench.scenario import Scenario, ScenarioLoad, System
+from headway.perf.bench.scenario import Scenario
+from headway.scheduling.policy import PARAMETERS, split_options
 
 DEFAULT = "policies"
 OURS = (
     "model",
     "policy",
-    "dynamic_wait",
+    "policy_options",
+    *PARAMETERS,
     "max_num_seqs",
     "max_model_len",
     "kv_cache_memory",
@@ -30,7 +30,9 @@ OURS = (
     "enable_prefix_caching",
     "record",
 )
-"""Settings of the engine that a scenario has its own words for, or that must be what they are."""
+"""Settings of the engine that a scenario has its own keys for, or that must be what they are."""
+_RENAMED = {"seats": "slots", "outside": "external"}
+"""Keys of systems and workloads, as files of earlier versions call them."""
 
 
 def scenario_names() -> tuple[str, ...]:
@@ -72,47 +74,33 @@ def parse_scenario(text: str, *, name: str = "scenario") -> Scenario:
         raise InvalidRequest(f"{name} is not valid YAML: {error}", field="scenario") from error
     if not isinstance(content, dict):
         raise InvalidRequest(f"{name} must hold a mapping", field="scenario")
-    _check_keys(content, Scenario, name)
-    for key, kind in (("systems", System), ("workloads", ScenarioLoad)):
-        for number, entry in enumerate(_list(content, key, name)):
-            _check_keys(entry, kind, f"{name}: {key}[{number}]")
-    engine = content.get("engine", {})
-    _check_keys(engine, EngineConfig, f"{name}: engine", without=OURS)
+    engine = content.get("engine")
+    for key in engine.keys() & OURS if isinstance(engine, dict) else ():
+        raise InvalidRequest(f"{name}: engine: {key} cannot be set here", field=key)
+    for key in ("systems", "workloads"):
+        if isinstance(content.get(key), list):
+            content[key] = [_renamed(entry) for entry in content[key]]
+    if isinstance(systems := content.get("systems"), list):
+        content["systems"] = [_with_options(system) for system in systems]
     try:
-        return msgspec.convert(content, Scenario)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"{name}: {error}", field=_place(str(error))) from error
+        return convert(Scenario, content, name)
     except InvalidRequest as error:
-        raise InvalidRequest(f"{name}: {error.message}", field=error.field) from error
+        message = error.message if error.message.startswith(name) else f"{name}: {error.message}"
+        raise InvalidRequest(message, field=error.field) from error
 
 
-def _list(content: Mapping[str, Any], key: str, name: str) -> list[Any]:
-    found = content.get(key)
-    if not isinstance(found, list) or not found:
-        raise InvalidRequest(f"{name}: {key} must be a list with at least one entry", field=key)
-    return found
+def _renamed(entry: object) -> object:
+    if not isinstance(entry, dict):
+        return entry
+    return {_RENAMED.get(key, key): value for key, value in entry.items()}
 
 
-def _check_keys(
-    found: object, kind: type[Any], where: str, *, without: tuple[str, ...] = ()
-) -> None:
-    if not isinstance(found, dict):
-        raise InvalidRequest(f"{where} must be a mapping", field=where)
-    known = {each.name for each in fields(kind)} - set(without)
-    for key in found:
-        if key in without:
-            raise InvalidRequest(f"{where}: {key} cannot be set here", field=str(key))
-        if key not in known:
-            raise InvalidRequest(
-                f"{where}: unknown key {key!r}; there are {', '.join(sorted(known))}",
-                field=str(key),
-            )
-
-
-def _place(message: str) -> str | None:
-    """The path in a message of msgspec's, such as "... - at `$.systems[0].seats`"."""
-    _, found, path = message.rpartition("at `$.")
-    return path.rstrip("`") if found else None
+def _with_options(system: object) -> object:
+    """A system of which the policies' parameters are in the field that holds them."""
+    if not isinstance(system, dict):
+        return system
+    own, options = split_options(system)
+    return {**own, "policy_options": options} if options else own
 
 
 def _with_traces(scenario: Scenario, folder: Path) -> Scenario:

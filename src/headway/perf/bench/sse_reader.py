@@ -1,4 +1,4 @@
-"""An answer of a server as it streams in: when tokens came, how many, how it ended.
+"""A streamed response (server-sent events): when tokens came, how many, how it ended.
 
 This runs for every token of every request, beside the server that is measured, so of each event
 only the fields that count are decoded, by msgspec, and texts are looked at but not kept.
@@ -16,10 +16,10 @@ from headway.perf.records.record import Outcome
 
 MAX_LINE = 16 * 2**20
 """Bytes; an event that is longer is none."""
-MAX_COMPLAINT = 8192
+MAX_ERROR_BODY = 8192
 """Bytes of an error's body that are read."""
 REFUSALS = (429, 503)
-"""Statuses of a server that turns a request away because it has no room."""
+"""Statuses of a server that refuses a request because it has no room."""
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -52,22 +52,31 @@ class _Chunk(msgspec.Struct, gc=False):
     error: Any = None
 
 
-class SSEAnswer(Protocol):
-    """Whoever counts tokens over all requests."""
+class TokenCounter(Protocol):
+    """Counts tokens over all requests."""
 
-    heard: int
+    tokens_received: int
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
 
 
 class SSEReader:
-    """Reads one streamed answer; a `Reader` of `headway.perf.bench.http_connection`."""
+    """Reads one streamed response; a `ResponseReader` of `headway.perf.bench.http_connection`."""
 
-    __slots__ = ("_counts", "_error", "_finished", "_heard", "_rest", "_status", "_times", "_usage")
+    __slots__ = (
+        "_counter",
+        "_counts",
+        "_error",
+        "_finished",
+        "_rest",
+        "_status",
+        "_times",
+        "_usage",
+    )
 
-    def __init__(self, heard: SSEAnswer) -> None:
-        self._heard = heard
+    def __init__(self, counter: TokenCounter) -> None:
+        self._counter = counter
         self._times = array("d")
         self._counts = array("L")
         self._status = 0
@@ -81,7 +90,7 @@ class SSEReader:
 
     def body(self, data: bytes, clock: float) -> None:
         if self._status != 200:
-            self._rest = (self._rest + data)[:MAX_COMPLAINT]
+            self._rest = (self._rest + data)[:MAX_ERROR_BODY]
             return
         if self._rest:
             data, self._rest = self._rest + data, b""
@@ -94,9 +103,9 @@ class SSEReader:
             if line.startswith(b"data:"):
                 self._event(line[5:], clock)
 
-    def answer(self, broken: str | None = None) -> ClientResponse:
-        """What came; `broken` says why nothing more will, where that was no end."""
-        outcome, error = self._verdict(broken)
+    def response(self, broken: str | None = None) -> ClientResponse:
+        """What came; `broken` says why the connection broke, if it did."""
+        outcome, error = self._outcome(broken)
         usage = self._usage
         counted = None if usage is None else usage.completion_tokens
         details = None if usage is None else usage.prompt_tokens_details
@@ -128,16 +137,16 @@ class SSEReader:
             if choice.finish_reason is not None:
                 self._finished = True
             ids = choice.token_ids
-            count += _guess(choice) if ids is None else len(ids)
+            count += _estimated_tokens(choice) if ids is None else len(ids)
         if count:
             self._times.append(clock)
             self._counts.append(count)
-            self._heard.heard += count
+            self._counter.tokens_received += count
 
-    def _verdict(self, broken: str | None) -> tuple[Outcome, str]:
+    def _outcome(self, broken: str | None) -> tuple[Outcome, str]:
         if self._status not in (0, 200):
             refused = self._status in REFUSALS
-            return "refused" if refused else "error", f"{self._status}: {_complaint(self._rest)}"
+            return "refused" if refused else "error", f"{self._status}: {_error_text(self._rest)}"
         if self._error is not None:
             return "error", self._error
         if broken is not None:
@@ -149,8 +158,8 @@ class SSEReader:
         return "ok", ""
 
 
-def _guess(choice: _Choice) -> int:
-    """Tokens in a piece of a server that does not say: one, unless it is only a beginning or end.
+def _estimated_tokens(choice: _Choice) -> int:
+    """Tokens in a piece that has no ids: one, unless it only begins or ends the answer.
 
     A piece without text may be a token that is no whole letter yet.
     """
@@ -162,7 +171,7 @@ def _guess(choice: _Choice) -> int:
     return 0 if delta.role is not None or choice.finish_reason is not None else 1
 
 
-def _complaint(body: bytes) -> str:
+def _error_text(body: bytes) -> str:
     try:
         content = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

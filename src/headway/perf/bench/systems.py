@@ -1,14 +1,17 @@
 """One system on one group of requests, measured: from settings to a `Run`.
 
-Every run gets a fresh engine, answers a few requests that do not count, and then the group. What
-users saw comes from whoever asked, and what happened inside from the engine's own recording.
+Every run gets a new engine, which answers a few warm-up requests and then the group. What users saw
+comes from the load client; slots, and how near the engine was to its limits, come from the engine's
+own recording. That also has the warm-up's requests, which are told apart by their ids.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,25 +19,81 @@ from headway.errors import EngineError
 from headway.llm import AsyncLLM
 from headway.perf.bench.engine_client import EngineLoadClient
 from headway.perf.bench.external import TransformersProcess
-from headway.perf.bench.groups import RunGroup, config_for, seats_of
+from headway.perf.bench.groups import RunGroup, config_for, slots_of
 from headway.perf.bench.http_connection import Address
-from headway.perf.bench.in_process import recorded, run_in_process
-from headway.perf.bench.padded import Computes, OnTarget, PaddedRun, drive_padded
+from headway.perf.bench.padded import (
+    BatchGenerator,
+    ClientBatchGenerator,
+    run_padded_load,
+)
 from headway.perf.bench.run_load import run_load
 from headway.perf.bench.scenario import Scenario, System
-from headway.perf.bench.serve import ServeLoad as ServerLoad
-from headway.perf.bench.serve import load_server
+from headway.perf.bench.serve import ServeLoad, load_server
 from headway.perf.records import RequestRecord, summarize
 from headway.perf.report.run import Run
-from headway.perf.report.slots import idle_share_of, percent_of_limit
-from headway.perf.workload.workload import Segment, Workload
+from headway.perf.report.slots import bars_of, idle_share_of, percent_of_limit
+from headway.perf.workload.synthetic import warm_up, with_other_prompts
+from headway.recording.format import Recording
+from headway.recording.reader import read_recordings
 from headway.wire import EngineInfo
 
-WARM_TOKENS = 8
-"""Most tokens of an answer that does not count."""
-URL_PATIENCE = 10.0
+RECORDING_TIMEOUT = 5.0
+"""Seconds that an engine gets to write the end of its recording."""
+
+
+async def wait_for_recording(path: Path, label: str, count: int) -> Recording:
+    """The part of the recording at `path` about the requests whose ids start with `label`.
+
+    Waits until the engine, which has nothing else to do, has written all of them; raises
+    `EngineError` if it does not.
+    """
+    deadline = time.monotonic() + RECORDING_TIMEOUT
+    while True:
+        found = select_requests(read_recordings(path)[-1], label)
+        # The last step is written when it is certain that nothing follows.
+        ends = max((request.end_step for request in found.requests), default=0)
+        if len(found.requests) == count and (not found.steps or found.steps[-1].step >= ends):
+            return found
+        if time.monotonic() > deadline:
+            raise EngineError(
+                f"the engine recorded {len(found.requests)} of {count} requests that ended"
+            )
+        await asyncio.sleep(0.05)
+
+
+def select_requests(recording: Recording, label: str) -> Recording:
+    """The requests whose ids start with `label`, and the steps from the first of them on."""
+    requests = tuple(request for request in recording.requests if request.id.startswith(label))
+    first = min((request.step for request in requests if request.seq), default=None)
+    steps = () if first is None else tuple(s for s in recording.steps if s.step >= first)
+    return Recording(engine=recording.engine, requests=requests, steps=steps)
+
+
+def with_recording(run: Run, recording: Recording) -> Run:
+    """The run with slots, bars on the clock of its records, and shares, as they were recorded."""
+    slots, bars = bars_of(recording, _origin(recording, run.records))
+    return replace(
+        run,
+        slots=slots,
+        bars=bars,
+        idle_share=idle_share_of(bars, slots),
+        percent_of_limit=percent_of_limit(recording),
+    )
+
+
+def _origin(recording: Recording, records: Sequence[RequestRecord]) -> float | None:
+    """The records' zero on the engine's clock: the first request left and arrived together."""
+    if not recording.requests or not records:
+        return None
+    arrival = min(request.arrival for request in recording.requests)
+    return arrival - min(record.sent for record in records)
+
+
+WARM_UP_OUTPUT = 8
+"""Most tokens of an answer to a warm-up request."""
+URL_TIMEOUT = 10.0
 """Seconds that a server gets to answer a first request."""
-_PACE = ("_tpot_ms", "_itl_ms", "largest_gap_ms")
+_ITL_FIGURES = ("_tpot_ms", "_itl_ms", "largest_gap_ms")
 """Ends of the names of figures that an answer in one piece does not have."""
 
 Settings = Mapping[str, str | int | float]
@@ -42,13 +101,13 @@ Settings = Mapping[str, str | int | float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemResult:
-    """A run, and what else is to be said of it."""
+    """A run, a warning about it, and what the engine chose."""
 
     run: Run
     warning: str | None = None
     """Why its figures are not to be trusted, if so."""
     info: EngineInfo | None = None
-    """What the engine chose, where it was ours."""
+    """The engine's own settings, where it was ours."""
 
 
 async def measure_engine(
@@ -69,12 +128,12 @@ async def measure_engine(
     settings = dict(measured.run.settings) | {
         "policy": config.policy,
         "kv_reservation": config.kv_reservation,
-        "kv_blocks": info.num_blocks,
-        "block_size": info.block_size,
-        "dtype": info.dtype,
-        "kv_cache_dtype": info.kv_cache_dtype,
-        "backend": info.backend,
-        "threads": info.threads,
+        "kv_blocks": info.scheduler.num_blocks,
+        "block_size": info.scheduler.block_size,
+        "dtype": info.hardware.dtype,
+        "kv_cache_dtype": info.hardware.kv_cache_dtype,
+        "backend": info.hardware.backend,
+        "threads": info.hardware.threads,
         "preemptions": stats.preemptions,
     }
     return replace(measured, run=replace(measured.run, settings=settings), info=info)
@@ -83,10 +142,10 @@ async def measure_engine(
 async def measure_transformers(
     scenario: Scenario, system: System, group: RunGroup, process: TransformersProcess
 ) -> SystemResult:
-    """Plain transformers in padded batches; one by one, where there is one seat."""
-    warming = warm(group.workload, scenario.warmup)
-    seats = _seats(system, group, scenario)
-    await drive_padded(process, warming, seats=seats)
+    """Plain transformers in padded batches; one by one, where there is one slot."""
+    warming = warm_up(group.workload, scenario.warmup, max_output=WARM_UP_OUTPUT)
+    slots = _slots(system, group, scenario)
+    await run_padded_load(process, warming, slots=slots)
     measured = await _padded(scenario, system, group, process)
     settings = dict(measured.run.settings) | {"dtype": process.dtype}
     return replace(measured, run=replace(measured.run, settings=settings))
@@ -94,46 +153,24 @@ async def measure_transformers(
 
 async def measure_url(scenario: Scenario, system: System, group: RunGroup) -> SystemResult:
     """A server that runs already, whatever it is; raises `HeadwayError` where there is none."""
-    assert system.url is not None, "the scenario saw to it"
+    assert system.url is not None, "checked by the scenario"
     address = Address.parse(system.url)
-    loaded = await load_server(
-        ServerLoad(
-            workload=fresh(group.workload, secrets.randbits(32)),
+    served = await load_server(
+        ServeLoad(
+            workload=with_other_prompts(group.workload, secrets.randbits(32)),
             address=address,
             model=system.model,
             warmups=scenario.warmup,
-            ready_timeout=URL_PATIENCE,
+            ready_timeout=URL_TIMEOUT,
             progress=False,
         )
     )
-    came, warning = loaded.driven, loaded.driven.lag.warning
-    if loaded.other_lengths:
-        warning = f"{loaded.other_lengths} answers were not as long as asked"
-    settings = {"url": address.url, "model": loaded.model}
-    run = run_of(system, group, came.records, came.duration, settings=settings)
+    result, warning = served.load_result, served.load_result.client_delay.warning
+    if served.other_lengths:
+        warning = f"{served.other_lengths} answers were not as long as asked"
+    settings = {"url": address.url, "model": served.model}
+    run = run_of(system, group, result.records, result.duration, settings=settings)
     return SystemResult(run=run, warning=warning)
-
-
-def fresh(workload: Workload, nonce: int) -> Workload:
-    """The same workload with other tokens: a server may remember prompts from the run before."""
-    jobs = tuple(
-        replace(
-            job,
-            segments=tuple(Segment(each.seed ^ (nonce << 8), each.length) for each in job.segments),
-        )
-        for job in workload.jobs
-    )
-    return replace(workload, jobs=jobs)
-
-
-def warm(workload: Workload, requests: int) -> Workload:
-    """The first few jobs, cut short and all at once."""
-    jobs = tuple(
-        replace(job, output=tokens, cap=tokens, at=0.0)
-        for job in workload.jobs[:requests]
-        for tokens in (min(job.output, WARM_TOKENS),)
-    )
-    return Workload(name="warm-up", jobs=jobs)
 
 
 def run_of(
@@ -144,68 +181,65 @@ def run_of(
     *,
     settings: Settings,
 ) -> Run:
-    """What records say; slots and bars are added by whoever knows of them."""
+    """The run that records give; slots and bars are added where they are known."""
     return Run(
         system=system.name,
         group=group.name,
-        kind="engine" if system.outside is None else "outside",
+        kind="engine" if system.external is None else "external",
         settings=settings,
-        spread=group.coefficient_of_variation,
+        length_cv=group.length_cv,
         rate=group.rate,
         summary=summarize(records, duration=duration, objectives=group.objectives),
         records=records,
     )
 
 
-def without_pace(summary: Mapping[str, float]) -> dict[str, float]:
-    """A summary of answers that came in one piece: it has no times between tokens."""
-    return {name: value for name, value in summary.items() if not name.endswith(_PACE)}
+def without_itls(summary: Mapping[str, float]) -> dict[str, float]:
+    """A summary of answers that came in one piece: they have no times between tokens."""
+    return {name: value for name, value in summary.items() if not name.endswith(_ITL_FIGURES)}
 
 
 async def _on_engine(
     scenario: Scenario, system: System, group: RunGroup, llm: AsyncLLM, record: Path
 ) -> SystemResult:
-    count = len(group.workload.jobs)
-    with EngineLoadClient(llm) as target:
-        await run_load(target, warm(group.workload, scenario.warmup), label="warm")
+    count = len(group.workload.requests)
+    with EngineLoadClient(llm) as client:
+        await run_load(
+            client,
+            warm_up(group.workload, scenario.warmup, max_output=WARM_UP_OUTPUT),
+            label="warm-up",
+        )
         if system.padded:
-            measured = await _padded(scenario, system, group, OnTarget(target))
-            recording = await recorded(record, "batch-", count)
+            measured = await _padded(scenario, system, group, ClientBatchGenerator(client))
+            recording = await wait_for_recording(record, "batch-", count)
             limit = percent_of_limit(recording)
             return replace(measured, run=replace(measured.run, percent_of_limit=limit))
-        came = await run_load(target, group.workload)
-    seats = seats_of(system, group, scenario.kv_tokens)
-    settings: Settings = {} if seats is None else {"seats": seats}
-    run = run_of(system, group, came.records, came.duration, settings=settings)
-    inside = run_in_process(await recorded(record, "job-", count), came.records)
-    run = replace(
-        run,
-        slots=inside.slots,
-        bars=inside.bars,
-        idle_share=inside.idle_share,
-        percent_of_limit=inside.percent_of_limit,
-    )
-    return SystemResult(run=run, warning=came.lag.warning)
+        result = await run_load(client, group.workload)
+    slots = slots_of(system, group, scenario.kv_tokens)
+    settings: Settings = {} if slots is None else {"slots": slots}
+    run = run_of(system, group, result.records, result.duration, settings=settings)
+    run = with_recording(run, await wait_for_recording(record, "request-", count))
+    return SystemResult(run=run, warning=result.client_delay.warning)
 
 
 async def _padded(
-    scenario: Scenario, system: System, group: RunGroup, computer: Computes
+    scenario: Scenario, system: System, group: RunGroup, generator: BatchGenerator
 ) -> SystemResult:
-    seats = _seats(system, group, scenario)
-    came: PaddedRun = await drive_padded(computer, group.workload, seats=seats)
-    run = run_of(system, group, came.records, came.duration, settings={"seats": seats})
-    slots = min(seats, len(group.workload.jobs))
+    slots = _slots(system, group, scenario)
+    result = await run_padded_load(generator, group.workload, slots=slots)
+    run = run_of(system, group, result.records, result.duration, settings={"slots": slots})
+    used = min(slots, len(group.workload.requests))
     run = replace(
         run,
-        summary=without_pace(run.summary),
-        slots=slots,
-        bars=came.bars,
-        idle_share=idle_share_of(came.bars, slots),
+        summary=without_itls(run.summary),
+        slots=used,
+        bars=result.bars,
+        idle_share=idle_share_of(result.bars, used),
     )
     return SystemResult(run=run)
 
 
-def _seats(system: System, group: RunGroup, scenario: Scenario) -> int:
-    seats = seats_of(system, group, scenario.kv_tokens)
-    assert seats is not None, "padded batches have seats: the scenario saw to it"
-    return seats
+def _slots(system: System, group: RunGroup, scenario: Scenario) -> int:
+    slots = slots_of(system, group, scenario.kv_tokens)
+    assert slots is not None, "padded batches have slots: checked by the scenario"
+    return slots

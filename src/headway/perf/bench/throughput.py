@@ -1,6 +1,6 @@
-"""Loads an engine in this process, without a server: a workload as it comes, or one batch again.
+"""Load on an engine without a server: workloads one after the other, or one batch again and again.
 
-What a server costs is thus left out, and the difference to a served run is what it costs.
+The difference to the same workload on a server is what serving costs.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from headway.errors import InvalidRequest
 from headway.llm import AsyncLLM
 from headway.perf.bench.engine_client import EngineLoadClient
 from headway.perf.bench.run_load import LoadResult, Progress, run_load
-from headway.perf.bench.serve import warm_up
-from headway.perf.workload.tokens import vocabulary_tokens
-from headway.perf.workload.workload import Segment, Workload, WorkloadRequest
+from headway.perf.workload.synthetic import warm_up
+from headway.perf.workload.workload import Segment, Workload, WorkloadRequest, vocabulary_tokens
 from headway.wire import EngineInfo
 
 MAX_TOKEN = 30_000
@@ -24,10 +23,10 @@ MAX_TOKEN = 30_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
+class EngineRunResult:
     """Workloads that an engine ran, one after the other."""
 
-    driven: tuple[LoadResult, ...]
+    results: tuple[LoadResult, ...]
     info: EngineInfo
     preemptions: int
 
@@ -40,40 +39,40 @@ async def run_workloads(
     max_concurrency: int | None = None,
     progress: bool = True,
     command: Sequence[str] | None = None,
-) -> Ran:
+) -> EngineRunResult:
     """Start an engine, warm it up with so many requests, and run the workloads in turn.
 
-    `command` replaces the engine program. Raises `InvalidRequest` for a job that cannot fit.
+    `command` replaces the engine program. Raises `InvalidRequest` for a request that cannot fit.
     """
     async with await AsyncLLM.start(config, progress=progress, command=command) as llm:
         for workload in workloads:
             check_fit(workload, llm.max_model_len)
         high = min(MAX_TOKEN, llm.model_config.vocab_size)
-        ask = partial(
+        load = partial(
             run_load,
             max_concurrency=max_concurrency,
             tokens=partial(vocabulary_tokens, high=high),
         )
-        total = sum(len(workload.jobs) for workload in workloads)
-        with EngineLoadClient(llm) as target:
+        total = sum(len(workload.requests) for workload in workloads)
+        with EngineLoadClient(llm) as client:
             if warmups and total:
-                await ask(target, warm_up(workloads[0], warmups), label="warm-up")
+                await load(client, warm_up(workloads[0], warmups), label="warm-up")
             before = llm.client.stats.preemptions
-            with Progress(total, tokens=lambda: target.heard, show=progress) as watch:
-                driven = [
-                    await ask(target, workload, watch=watch, label=f"run-{number}")
+            with Progress(total, tokens=lambda: client.tokens_received, show=progress) as observer:
+                results = [
+                    await load(client, workload, observer=observer, label=f"run-{number}")
                     for number, workload in enumerate(workloads, 1)
                 ]
-        return Ran(
-            driven=tuple(driven),
+        return EngineRunResult(
+            results=tuple(results),
             info=llm.client.info,
             preemptions=llm.client.stats.preemptions - before,
         )
 
 
 def check_fit(workload: Workload, max_model_len: int) -> None:
-    """Raise `InvalidRequest` for a job that is longer than the longest sequence."""
-    longest = max((job.prompt_tokens + job.cap for job in workload.jobs), default=0)
+    """Raise `InvalidRequest` for a request that is longer than the longest sequence."""
+    longest = max((request.prompt_tokens + request.cap for request in workload.requests), default=0)
     if longest > max_model_len:
         raise InvalidRequest(
             f"a prompt and its most tokens come to {longest}, but the longest sequence has "
@@ -89,7 +88,7 @@ def batches(*, size: int, prompt: int, output: int, count: int) -> tuple[Workloa
     return tuple(
         Workload(
             name=f"{size} x {prompt}+{output}",
-            jobs=tuple(
+            requests=tuple(
                 replace(one, segments=(Segment(number * size + row, prompt),))
                 for row in range(size)
             ),

@@ -46,19 +46,19 @@ def padded(prompts: Sequence[Sequence[int]]) -> dict[str, list[list[int]]]:
     }
 
 
-def load(order: dict[str, Any]) -> Any:
-    """The model that an order describes: a folder, the GGUF file in it or null, dtype, device."""
+def load(message: dict[str, Any]) -> Any:
+    """The model that a message describes: a folder, the GGUF file in it or null, dtype, device."""
     import transformers
 
     library: Any = transformers
     library.utils.logging.set_verbosity_error()
     library.utils.logging.disable_progress_bar()
-    options: dict[str, Any] = {"dtype": order["dtype"], "local_files_only": True}
-    if order["gguf"] is not None:
-        options["gguf_file"] = order["gguf"]
-    if order["device"] != "cpu":
-        options["device_map"] = order["device"]
-    return library.AutoModelForCausalLM.from_pretrained(order["folder"], **options).eval()
+    options: dict[str, Any] = {"dtype": message["dtype"], "local_files_only": True}
+    if message["gguf"] is not None:
+        options["gguf_file"] = message["gguf"]
+    if message["device"] != "cpu":
+        options["device_map"] = message["device"]
+    return library.AutoModelForCausalLM.from_pretrained(message["folder"], **options).eval()
 
 
 def generate(model: Any, prompts: Sequence[Sequence[int]], tokens: int) -> dict[str, Any]:
@@ -84,29 +84,29 @@ def generate(model: Any, prompts: Sequence[Sequence[int]], tokens: int) -> dict[
     }
 
 
-def serve(orders: TextIO, answers: TextIO) -> None:
+def serve(messages: TextIO, responses: TextIO) -> None:
     """Answer lines until there are no more."""
     model: Any = None
-    for line in orders:
-        order = json.loads(line)
+    for line in messages:
+        message = json.loads(line)
         try:
             if model is None:
-                model = load(order)
+                model = load(message)
                 reply: dict[str, Any] = {"ready": True, "dtype": str(model.dtype)}
             else:
-                reply = generate(model, order["prompts"], order["tokens"])
-        except Exception as error:  # whatever a model or its loading dislikes, in words
+                reply = generate(model, message["prompts"], message["tokens"])
+        except Exception as error:  # of any kind: the other side gets its text
             reply = {"error": f"{type(error).__name__}: {error}"}
-        answers.write(json.dumps(reply) + "\n")
-        answers.flush()
+        responses.write(json.dumps(reply) + "\n")
+        responses.flush()
 
 
 def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    # What libraries print is no answer.
-    answers = os.fdopen(os.dup(1), "w")
+    # Standard output is for responses alone: what libraries print goes to standard error.
+    responses = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    serve(sys.stdin, answers)
+    serve(sys.stdin, responses)
 
 
 if __name__ == "__main__":

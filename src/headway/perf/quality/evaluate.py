@@ -1,10 +1,11 @@
-"""The quality gate: every form of a model against its float32, on real text.
+"""The quality gate: every weight format of a model against its float32, on real text.
 
 The text is the reference manual that comes with Python itself (`pydoc_data.topics`), so it is
-everywhere and nobody chose it for a model's sake. Contexts of 512 tokens are taken at equal
-distances from it, and every token of them is scored. The forms run on the native kernels, in a
-process of their own (see `headway.perf.quality.program`); here are only texts, folders and
-verdicts.
+everywhere and was chosen for no model's sake. Contexts of 512 tokens are taken at equal
+distances from it, and every token of them is scored. The formats run on the native kernels in a
+process of their own, `headway.perf.quality.program`: a `QualityComparison` goes to its standard
+input as JSON, `QualityProgress` comes back from its standard output. So this module, which prepares
+the models, takes the contexts and keeps the report, needs no runner.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pydoc_data.topics import topics
 
 import msgspec
@@ -24,13 +25,55 @@ from headway.checkpoint.packing import WeightFormat
 from headway.checkpoint.quality_reports import MeasuredQuality, QualityReport, keep_quality_report
 from headway.config import EngineConfig, KVCacheDtype
 from headway.errors import EngineError, InvalidRequest
-from headway.perf.quality.comparison import (
-    QualityCandidate,
-    QualityComparison,
-    QualityProgress,
-    Totals,
-)
 from headway.text import Tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityCandidate:
+    """A prepared model's folder, and the settings to run it with."""
+
+    prepared: str
+    config: EngineConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityComparison:
+    """What to compare: the first candidate is the reference for all."""
+
+    candidates: tuple[QualityCandidate, ...]
+    contexts: tuple[tuple[int, ...], ...]
+    """Tokens; each but the first of a context is to be predicted from those before it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Sums of one candidate, over all tokens scored so far."""
+
+    loss: float = 0.0
+    """Negative log-likelihood of the tokens, in nats."""
+    divergence: float = 0.0
+    """Kullback-Leibler divergence from the first candidate's distributions, in nats."""
+    agreement: int = 0
+    """Tokens at which both give the same next token the highest probability."""
+
+    def plus(self, other: Totals) -> Totals:
+        return Totals(
+            loss=self.loss + other.loss,
+            divergence=self.divergence + other.divergence,
+            agreement=self.agreement + other.agreement,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityProgress:
+    """The state after some contexts; one is written after each, the last one is the result."""
+
+    contexts: int
+    tokens: int
+    totals: tuple[Totals, ...]
+    error: str = ""
+    """Why the comparison ended early, if it did."""
+
 
 CONTEXT = 512
 LEAST_TOKENS = 10_000
@@ -43,23 +86,23 @@ ROWS: tuple[tuple[WeightFormat, KVCacheDtype], ...] = (
     ("int4", "bfloat16"),
     ("int4", "int8"),
 )
-"""Forms and KV caches that are measured; the first is what the others are measured by."""
+"""Weight formats and KV caches that are measured; the first is the reference for the others."""
 COMMAND = (sys.executable, "-m", "headway.perf.quality.program")
 
-Watch = Callable[[int, int], object]
-"""Told how many contexts of how many are done."""
+OnProgress = Callable[[int, int], object]
+"""Called with how many contexts of how many are done."""
 
 
 def evaluate(
     config: EngineConfig,
     *,
     least_tokens: int = LEAST_TOKENS,
-    watch: Watch = lambda *_: None,
+    on_progress: OnProgress = lambda *_: None,
     command: Sequence[str] = COMMAND,
 ) -> QualityReport:
-    """Measure all forms of the model that the settings name, and keep the verdict in the cache.
+    """Measure all formats of the model that the settings name; keeps the report in the cache.
 
-    Prepares the model in every native form first. Takes some minutes for small models. Raises
+    Prepares the model in every native format first. Takes some minutes for small models. Raises
     `HeadwayError` where the model cannot be had or the native kernels cannot run.
     """
     if not native.available():
@@ -81,9 +124,9 @@ def evaluate(
     comparison = QualityComparison(
         candidates=tuple(candidate for _, candidate in candidates), contexts=contexts
     )
-    verdict = _verdict(source, first.config.name, _run(comparison, watch, command))
-    keep_quality_report(verdict)
-    return verdict
+    report = _report(source, first.config.name, _run(comparison, on_progress, command))
+    keep_quality_report(report)
+    return report
 
 
 def take_contexts(
@@ -105,15 +148,15 @@ def take_contexts(
 
 
 def _candidate(
-    config: EngineConfig, source: Source, form: WeightFormat, kv_cache: KVCacheDtype
+    config: EngineConfig, source: Source, weight_format: WeightFormat, kv_cache: KVCacheDtype
 ) -> tuple[Prepared, QualityCandidate]:
-    prepared = prepare(source, dtype=native_storage(form))
+    prepared = prepare(source, dtype=native_storage(weight_format))
     length = min(CONTEXT, prepared.config.max_position)
     settings = replace(
         config,
         backend="native",
         device="cpu",
-        dtype=form,
+        dtype=weight_format,
         kv_cache_dtype=kv_cache,
         max_model_len=length,
         max_num_seqs=1,
@@ -122,8 +165,10 @@ def _candidate(
     return prepared, QualityCandidate(prepared=str(prepared.folder), config=settings)
 
 
-def _run(comparison: QualityComparison, watch: Watch, command: Sequence[str]) -> QualityProgress:
-    """Run the comparing program to its end; returns its last report."""
+def _run(
+    comparison: QualityComparison, on_progress: OnProgress, command: Sequence[str]
+) -> QualityProgress:
+    """Run the program to its end; returns its last progress."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -133,7 +178,7 @@ def _run(comparison: QualityComparison, watch: Watch, command: Sequence[str]) ->
             report = None
             for line in process.stdout:
                 report = msgspec.json.decode(line, type=QualityProgress)
-                watch(report.contexts, len(comparison.contexts))
+                on_progress(report.contexts, len(comparison.contexts))
         except BaseException:
             process.kill()
             raise
@@ -144,7 +189,7 @@ def _run(comparison: QualityComparison, watch: Watch, command: Sequence[str]) ->
     return report
 
 
-def _verdict(source: Source, model: str, report: QualityProgress) -> QualityReport:
+def _report(source: Source, model: str, report: QualityProgress) -> QualityReport:
     base = report.totals[0]
     return QualityReport(
         digest=source.digest,

@@ -1,9 +1,9 @@
-"""Compares runners token by token: how far the forms of one model are from its first one.
+"""Compares weight formats of one model token by token: how far their logits are from the first's.
 
-A program of its own (`python -m headway.perf.quality.program`): it reads a `QualityComparison` as
-JSON from standard input, lets every candidate score the same contexts, and writes a
-`QualityProgress` as a line of JSON after each. Candidates compute as engines do, in steps of part
-of a context. Scores never leave this process, only sums do. Knows neither texts nor verdicts.
+A program of its own (`python -m headway.perf.quality.program`), which `evaluate` starts: it reads a
+`QualityComparison` as JSON from standard input, runs the same contexts through every candidate, and
+writes a `QualityProgress` as a line of JSON after each. Candidates compute as engines do, in steps
+of part of a context. Logits never leave this process, only sums do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from headway.errors import HeadwayError, InvalidRequest
 from headway.ops import Floats
-from headway.perf.quality.comparison import (
+from headway.perf.quality.evaluate import (
     QualityCandidate,
     QualityComparison,
     QualityProgress,
@@ -29,7 +29,7 @@ from headway.runner.native import NativeRunner
 from headway.types import NewSequence, ResolvedSampling, Slice, StepPlan
 
 STEP_TOKENS = 128
-"""Tokens of one step: their scores take 134 MB with a vocabulary of 262,144."""
+"""Tokens of one step: their logits take 134 MB with a vocabulary of 262,144."""
 _ROWS_AT_ONCE = 16
 
 
@@ -39,27 +39,27 @@ class Scorer:
     def __init__(self, candidate: QualityCandidate) -> None:
         loaded = build_runner(candidate.config, Path(candidate.prepared))
         if not isinstance(loaded.runner, NativeRunner):
-            raise InvalidRequest("only the native backend tells all scores", field="backend")
+            raise InvalidRequest("only the native backend gives all logits", field="backend")
         self._runner = loaded.runner
         self._blocks = tuple(range(-(-loaded.limits.max_model_len // loaded.block_size)))
         self._seq = 0
         self._tokens: Sequence[int] = ()
 
     def begin(self, tokens: Sequence[int]) -> None:
-        """Take up a new context."""
+        """Start a new context."""
         self._tokens = tokens
         self._seq += 1
-        entry = NewSequence(
+        sequence = NewSequence(
             seq=self._seq,
             tokens=tokens,
             prompt_len=len(tokens),
             sampling=ResolvedSampling(max_tokens=1, seed=0),
         )
         ended = [self._seq - 1] if self._seq > 1 else []
-        self._runner.submit(StepPlan(step=0, slices=[], entries=[entry], ended=ended)).result()
+        self._runner.submit(StepPlan(step=0, slices=[], entries=[sequence], ended=ended)).result()
 
-    def scores(self, start: int, stop: int) -> Floats:
-        """Raw scores [stop - start, vocabulary] of the tokens that follow these; in order."""
+    def logits(self, start: int, stop: int) -> Floats:
+        """Logits [stop - start, vocabulary] after each of these tokens; call in order."""
         part = Slice(
             seq=self._seq,
             start=start,
@@ -72,23 +72,23 @@ class Scorer:
 
 
 def compare(comparison: QualityComparison) -> Iterator[QualityProgress]:
-    """A report after each context; raises `HeadwayError` where a candidate cannot be run."""
+    """The progress after each context; raises `HeadwayError` where a candidate cannot be run."""
     scorers = [Scorer(candidate) for candidate in comparison.candidates]
     totals = [Totals() for _ in scorers]
     tokens = 0
     for done, context in enumerate(comparison.contexts):
-        for each in _context(scorers, context):
-            totals = [old.plus(new) for old, new in zip(totals, each, strict=True)]
+        for part in _context(scorers, context):
+            totals = [old.plus(new) for old, new in zip(totals, part, strict=True)]
         tokens += len(context) - 1
         yield QualityProgress(contexts=done + 1, tokens=tokens, totals=tuple(totals))
 
 
-def measure(base: Floats, scores: Floats, targets: Ints) -> Totals:
-    """Compare raw scores [rows, vocabulary] with the first candidate's, given the true tokens."""
+def measure(base: Floats, logits: Floats, targets: Ints) -> Totals:
+    """Compare logits [rows, vocabulary] with the first candidate's, given the true next tokens."""
     found = Totals()
-    for start in range(0, len(scores), _ROWS_AT_ONCE):
+    for start in range(0, len(logits), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
-        expected, ours = _log_probabilities(base[part]), _log_probabilities(scores[part])
+        expected, ours = _log_probabilities(base[part]), _log_probabilities(logits[part])
         wanted = ours[np.arange(len(ours)), targets[part]]
         same = expected.argmax(axis=1) == ours.argmax(axis=1)
         difference = expected - ours
@@ -106,8 +106,8 @@ def measure(base: Floats, scores: Floats, targets: Ints) -> Totals:
 def main() -> int:
     try:
         comparison = msgspec.json.decode(sys.stdin.buffer.read(), type=QualityComparison)
-        for report in compare(comparison):
-            _write(report)
+        for progress in compare(comparison):
+            _write(progress)
     except HeadwayError as error:
         _write(QualityProgress(contexts=0, tokens=0, totals=(), error=error.message))
         return 1
@@ -122,22 +122,22 @@ def _context(scorers: Sequence[Scorer], context: Sequence[int]) -> Iterator[list
     for start in range(0, len(known), STEP_TOKENS):
         stop = min(start + STEP_TOKENS, len(known))
         wanted = targets[start:stop]
-        base = scorers[0].scores(start, stop)
+        base = scorers[0].logits(start, stop)
         yield [
             measure(base, base, wanted),
-            *(measure(base, scorer.scores(start, stop), wanted) for scorer in scorers[1:]),
+            *(measure(base, scorer.logits(start, stop), wanted) for scorer in scorers[1:]),
         ]
 
 
-def _log_probabilities(scores: Floats) -> Floats:
+def _log_probabilities(logits: Floats) -> Floats:
     """Log-softmax of each row."""
-    shifted: Floats = scores - scores.max(axis=1, keepdims=True)
+    shifted: Floats = logits - logits.max(axis=1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return shifted
 
 
-def _write(report: QualityProgress) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
+def _write(progress: QualityProgress) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(progress) + b"\n")
     sys.stdout.buffer.flush()
 
 

@@ -1,17 +1,16 @@
-"""What came of requests: records, percentiles, attainment. Knows no client, engine or clock."""
+"""Results of requests: records, percentiles, attainment. Knows no client, engine or clock."""
 
 from headway.perf.records.attainment import (
-    Met,
+    ObjectiveResult,
     meets,
     objectives_met,
     percentile,
-    weighted_percentile,
 )
 from headway.perf.records.record import Outcome, RequestRecord, read_records, write_records
 from headway.perf.records.summary import summarize
 
 __all__ = [
-    "Met",
+    "ObjectiveResult",
     "Outcome",
     "RequestRecord",
     "meets",
@@ -19,6 +18,5 @@ __all__ = [
     "percentile",
     "read_records",
     "summarize",
-    "weighted_percentile",
     "write_records",
 ]

@@ -1,12 +1,9 @@
-"""Percentiles with linear interpolation between neighbours, as numpy's default has them.
+"""Percentiles, and attainment: which requests met the objectives, and which objectives were met.
 
-Of a list of values, or of values counted: a simulation of a hundred thousand requests has too many
-inter-token times to keep. Infinite values are allowed: a request that never ended took forever.
-
-Which requests met the objectives, and which objectives were met.
-
-Everything counts over the requests that were *offered*: one that was refused or failed took
-forever, so that turning requests away improves nothing here.
+Percentiles interpolate linearly between neighbours, as numpy's default does, over a list of values
+or over values with counts: a simulation of a hundred thousand requests has too many inter-token
+times to keep. Attainment counts over the requests that were *offered*: one that was refused or
+failed took forever (an infinite time), so that turning requests away improves nothing here.
 """
 
 from __future__ import annotations
@@ -81,14 +78,9 @@ def percentile(values: Iterable[float], p: float) -> float:
     return of_values(values).percentile(p)
 
 
-def weighted_percentile(counts: Mapping[int, int] | Mapping[float, int], p: float) -> float:
-    """The `p`th percentile of values that occur so many times; `ValueError` if there are none."""
-    return of_counts(counts).percentile(p)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Met:
-    """How one objective fared."""
+class ObjectiveResult:
+    """One objective: the value that was measured, and whether it was met."""
 
     objective: Objective
     value: float | None
@@ -133,13 +125,13 @@ def objectives_met(
     objectives: Iterable[Objective],
     *,
     gaps: Mapping[int, int] | None = None,
-) -> tuple[Met, ...]:
+) -> tuple[ObjectiveResult, ...]:
     """Each objective's time at its percentile, over the offered requests, and whether it is met.
 
     An ITL with a percentile is over all gaps of whole answers instead (`gaps`, in microseconds and
     how many, where they were counted elsewhere); without one it is every request's largest gap.
     """
-    return tuple(_fared(objective, records, gaps) for objective in objectives)
+    return tuple(_result(objective, records, gaps) for objective in objectives)
 
 
 def gap_distribution(
@@ -151,9 +143,9 @@ def gap_distribution(
     return of_values(gap for record in records if record.outcome == "ok" for gap in record.itls)
 
 
-def _fared(
+def _result(
     objective: Objective, records: Sequence[RequestRecord], gaps: Mapping[int, int] | None
-) -> Met:
+) -> ObjectiveResult:
     if objective.metric == "itl" and objective.percentile is not None:
         times = gap_distribution(records, gaps)
     else:
@@ -163,10 +155,10 @@ def _fared(
             if not _inapplicable(record, objective.metric)
         )
     if not times.count:
-        return Met(objective=objective, value=None, met=False)
+        return ObjectiveResult(objective=objective, value=None, met=False)
     share = 100.0 if objective.percentile is None else objective.percentile
     value = times.percentile(share)
-    return Met(
+    return ObjectiveResult(
         objective=objective,
         value=value if math.isfinite(value) else None,
         met=value <= objective.seconds,
@@ -174,5 +166,5 @@ def _fared(
 
 
 def _inapplicable(record: RequestRecord, metric: Metric) -> bool:
-    """A whole answer of one token says nothing of the pace."""
+    """A complete answer of one token has neither TPOT nor ITL."""
     return record.outcome == "ok" and metric in ("tpot", "itl") and record.output_tokens < 2

@@ -1,41 +1,35 @@
-"""What became of one request, as whoever sent it saw it.
+"""The record of one request, as its client saw it: times, tokens, outcome. Times are seconds.
 
 The same record comes from a client of a server, from an engine in this process and from a
-simulation, so that all reports are made alike. Times are seconds.
-
-Records as JSON Lines: one request a line, fields named as in `RequestRecord`.
-
-Fields at their defaults are left out. Reading is strict, so that a file from elsewhere is not
-mistaken for one of ours: an unknown field, a missing one or one of the wrong kind is an error that
-names the line.
+simulation, so that all reports are made alike. As a file records are JSON Lines, one request a
+line; fields at their defaults are left out.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import MISSING, Field, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from operator import sub
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
-from headway.errors import InvalidRequest
+from headway.codec import Count, decode, encode, read_bytes, replacing
 
 Outcome = Literal["ok", "refused", "error"]
-"""Whole answer; turned away before its first token (429, 503); anything else."""
+"""A complete answer; refused before its first token (429, 503); anything else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
-    """One request. `ttft` and `latency` count from `sent`; `due` tells how far the client lags."""
+    """One request. `ttft` and `latency` count from `sent`; `sent - due` is the client's delay."""
 
     id: str
     due: float
     """When it was to be sent, after the start of the measurement."""
     sent: float
     """When it was, after the start of the measurement."""
-    prompt_tokens: int
-    output_tokens: int = 0
+    prompt_tokens: Count
+    output_tokens: Count = 0
     """Those that came."""
     ttft: float | None = None
     """To the first token; None if none came."""
@@ -45,7 +39,7 @@ class RequestRecord:
     """Longest time between two pieces of the answer."""
     itls: tuple[float, ...] = ()
     """Times between pieces; empty where they were counted elsewhere or there was one piece."""
-    cached_tokens: int = 0
+    cached_tokens: Count = 0
     """Prompt tokens that the server found in its prefix cache, where it says so."""
     outcome: Outcome = "ok"
     error: str = ""
@@ -57,93 +51,35 @@ class RequestRecord:
             return None
         return (self.latency - self.ttft) / (self.output_tokens - 1)
 
+    def with_times(self, times: Sequence[float], *, sent: float) -> RequestRecord:
+        """The record with the latencies that follow from when pieces of the answer came.
 
-_FIELDS: tuple[Field[Any], ...] = fields(RequestRecord)
+        `times` and `sent` are seconds on one clock. As vLLM's client has it: time to first token
+        and latency end at the first and the last piece that brought tokens, and inter-token
+        latencies are the times between pieces.
+        """
+        if not times:
+            return self
+        itls = tuple(map(sub, times[1:], times))
+        return replace(
+            self,
+            ttft=times[0] - sent,
+            latency=times[-1] - sent,
+            largest_gap=max(itls, default=0.0),
+            itls=itls,
+        )
 
 
 def write_records(path: str | Path, records: Iterable[RequestRecord]) -> None:
     """Writes a file anew; raises `InvalidRequest` where it cannot be written."""
-    try:
-        with Path(path).open("w", encoding="utf-8") as file:
-            file.writelines(_line(record) for record in records)
-    except OSError as error:
-        raise InvalidRequest(f"cannot write {path}: {error.strerror}", field=str(path)) from error
+    with replacing(path) as file:
+        file.writelines(encode(record, terse=True) + b"\n" for record in records)
 
 
 def read_records(path: str | Path) -> tuple[RequestRecord, ...]:
     """All records of a file; raises `InvalidRequest` naming the line at fault."""
-    records = []
-    try:
-        with Path(path).open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    records.append(_record(line, f"{path}, line {number}"))
-    except OSError as error:
-        raise InvalidRequest(f"cannot read {path}: {error.strerror}", field=str(path)) from error
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{path} is not text in UTF-8", field=str(path)) from error
-    return tuple(records)
-
-
-def _line(record: RequestRecord) -> str:
-    values = {field.name: getattr(record, field.name) for field in _FIELDS}
-    told = {
-        field.name: values[field.name]
-        for field in _FIELDS
-        if field.default is MISSING or values[field.name] != field.default
-    }
-    return json.dumps(told, allow_nan=False) + "\n"
-
-
-def _record(line: str, where: str) -> RequestRecord:
-    try:
-        values = json.loads(line)
-    except ValueError as error:
-        raise InvalidRequest(f"{where}: not JSON", field=where) from error
-    if not isinstance(values, dict):
-        raise InvalidRequest(f"{where}: not an object", field=where)
-    unknown = values.keys() - {field.name for field in _FIELDS}
-    if unknown:
-        raise InvalidRequest(f"{where}: unknown field {min(unknown)!r}", field=where)
-    for field in _FIELDS:
-        if field.name not in values:
-            if field.default is MISSING:
-                raise InvalidRequest(f"{where}: {field.name!r} is missing", field=where)
-            continue
-        if not _CHECKS[field.name](values[field.name]):
-            raise InvalidRequest(f"{where}: {field.name!r} is of the wrong kind", field=where)
-    if "itls" in values:
-        values["itls"] = tuple(values["itls"])
-    return RequestRecord(**values)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_time_or_none(value: object) -> bool:
-    return value is None or _is_time(value)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-_CHECKS: dict[str, Callable[[object], bool]] = {
-    "id": _is_text,
-    "due": _is_time,
-    "sent": _is_time,
-    "prompt_tokens": _is_count,
-    "output_tokens": _is_count,
-    "ttft": _is_time_or_none,
-    "latency": _is_time_or_none,
-    "largest_gap": _is_time,
-    "itls": lambda value: isinstance(value, list) and all(map(_is_time, value)),
-    "cached_tokens": _is_count,
-    "outcome": lambda value: value in get_args(Outcome),
-    "error": _is_text,
-}
+    return tuple(
+        decode(RequestRecord, line, f"{path}, line {number}")
+        for number, line in enumerate(read_bytes(path).split(b"\n"), 1)
+        if line.strip()
+    )

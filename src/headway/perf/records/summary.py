@@ -1,6 +1,6 @@
 """All records of one run as figures, under the names that vLLM's benchmark gives them.
 
-Latencies and throughput are those of whole answers. Our own figures beside them count every
+Latencies and throughput are those of complete answers. Our own figures beside them count every
 request that was offered, so that dropping requests improves none. A figure that cannot be had is
 left out, and never zero or NaN.
 """
@@ -33,30 +33,30 @@ def summarize(
     shares are of 1. `request_goodput`, `attainment` and `on_time_output_throughput` need
     `objectives`.
     """
-    whole = [record for record in records if record.outcome == "ok"]
+    completed = [record for record in records if record.outcome == "ok"]
     return {
-        **_volume(records, whole, duration),
+        **_volume(records, completed, duration),
         **(_on_time(records, objectives, duration) if objectives else {}),
-        **dict(_latencies(whole, gaps, percentiles)),
+        **dict(_latencies(completed, gaps, percentiles)),
         **_offered(records),
     }
 
 
 def _volume(
-    records: Sequence[RequestRecord], whole: Sequence[RequestRecord], duration: float
+    records: Sequence[RequestRecord], completed: Sequence[RequestRecord], duration: float
 ) -> dict[str, float]:
-    read = sum(record.prompt_tokens for record in whole)
-    written = sum(record.output_tokens for record in whole)
+    read = sum(record.prompt_tokens for record in completed)
+    written = sum(record.output_tokens for record in completed)
     figures: dict[str, float] = {
-        "completed": len(whole),
-        "failed": len(records) - len(whole),
+        "completed": len(completed),
+        "failed": len(records) - len(completed),
         "duration": duration,
         "total_input_tokens": read,
         "total_output_tokens": written,
-        "max_concurrent_requests": _most_at_once(records),
+        "max_concurrent_requests": _peak_concurrency(records),
     }
     if duration >= SHORTEST_RUN:
-        figures["request_throughput"] = len(whole) / duration
+        figures["request_throughput"] = len(completed) / duration
         figures["output_throughput"] = written / duration
         figures["total_token_throughput"] = (read + written) / duration
     return figures
@@ -77,13 +77,15 @@ def _on_time(
 
 
 def _latencies(
-    whole: Sequence[RequestRecord], gaps: Mapping[int, int] | None, percentiles: Sequence[float]
+    completed: Sequence[RequestRecord],
+    gaps: Mapping[int, int] | None,
+    percentiles: Sequence[float],
 ) -> Iterator[tuple[str, float]]:
     times = {
-        "ttft": _known(record.ttft for record in whole),
-        "tpot": _known(record.tpot for record in whole),
-        "itl": gap_distribution(whole, gaps),
-        "e2el": _known(record.latency for record in whole),
+        "ttft": _known(record.ttft for record in completed),
+        "tpot": _known(record.tpot for record in completed),
+        "itl": gap_distribution(completed, gaps),
+        "e2el": _known(record.latency for record in completed),
     }
     for metric, distribution in times.items():
         if not distribution.count:
@@ -98,13 +100,13 @@ def _latencies(
 def _offered(records: Sequence[RequestRecord]) -> dict[str, float]:
     if not records:
         return {}
-    lag = of_values(record.sent - record.due for record in records)
+    delay = of_values(record.sent - record.due for record in records)
     refused = sum(record.outcome == "refused" for record in records)
     return {
         "shed_share": refused / len(records),
         "largest_gap_ms": max(record.largest_gap for record in records) * 1000,
-        "client_lag_p99_ms": lag.percentile(99) * 1000,
-        "client_lag_max_ms": lag.percentile(100) * 1000,
+        "client_lag_p99_ms": delay.percentile(99) * 1000,
+        "client_lag_max_ms": delay.percentile(100) * 1000,
     }
 
 
@@ -112,8 +114,8 @@ def _known(values: Iterable[float | None]) -> Distribution:
     return of_values(value for value in values if value is not None)
 
 
-def _most_at_once(records: Sequence[RequestRecord]) -> int:
-    """Most requests of which something came that were under way together."""
+def _peak_concurrency(records: Sequence[RequestRecord]) -> int:
+    """Most requests with an answer that were in flight together."""
     changes = sorted(
         change
         for record in records

@@ -1,12 +1,14 @@
-"""The figures of a run that people read: their names, where they stand, and how they are written.
+"""The figures of a run that people read: their names, their order, how they are written.
 
-One list for the terminal and the page, so that both say the same. A figure that a run does not
-have is left out, never shown as zero.
+One list for the terminal and the page, so that both say the same. A figure that a run does not have
+is left out, never shown as zero. In the terminal a report is a table for each group, systems down,
+figures across, with ratios to the group's first system beside throughput and median latency: plain
+text without escapes, which can be piped and pasted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -76,7 +78,7 @@ IDLE = Figure(
     label="idle slots",
     unit="share",
     of=lambda run: run.idle_share,
-    means="of all slots over the run's time, the share in which no request sat",
+    means="of all slots over the run's time, the share in which no request ran",
 )
 LIMIT = Figure(
     label="of limit",
@@ -107,12 +109,12 @@ FIGURES: tuple[Figure, ...] = (
         more_is_better=True,
         means="share of all offered requests that met every objective",
     ),
-    Figure(label="turned away", unit="share", of=_summary("shed_share"), brief=False),
+    Figure(label="refused", unit="share", of=_summary("shed_share"), brief=False),
     IDLE,
     LIMIT,
     COST,
     Figure(
-        label="in all",
+        label="total",
         unit="tokens/s",
         of=_summary("total_token_throughput"),
         brief=False,
@@ -132,7 +134,7 @@ FIGURES: tuple[Figure, ...] = (
         unit="ms",
         of=_summary("largest_gap_ms"),
         brief=False,
-        means="longest time that anybody waited for the next piece of an answer",
+        means="longest time that a client waited for the next piece of an answer",
     ),
     Figure(label="failed", unit="count", of=_summary("failed"), brief=False),
     Figure(label="time", unit="s", of=_summary("duration"), brief=False),
@@ -163,13 +165,13 @@ _WRITTEN: Mapping[Unit, Callable[[float], str]] = MappingProxyType(
 def present(runs: Iterable[Run], *, brief: bool) -> tuple[Figure, ...]:
     """The figures that at least one of the runs has, zeros that mean nothing left out."""
     runs = tuple(runs)
-    quiet = ("turned away", "failed")
+    hidden_at_zero = ("refused", "failed")
     return tuple(
         figure
         for figure in FIGURES
         if (figure.brief or not brief)
         and any(figure.of(run) is not None for run in runs)
-        and (figure.label not in quiet or any(figure.of(run) for run in runs))
+        and (figure.label not in hidden_at_zero or any(figure.of(run) for run in runs))
     )
 
 
@@ -216,10 +218,64 @@ def heading(name: str, runs: Iterable[Run]) -> str:
     """The group's name, and what is known of its load."""
     parts = [name]
     for run in runs:
-        if run.spread is not None:
-            varied = f"lengths vary by {100.0 * run.spread:.0f} %"
-            parts.append(varied if run.spread >= 0.005 else "equal lengths")
+        if run.length_cv is not None:
+            varied = f"lengths vary by {100.0 * run.length_cv:.0f} %"
+            parts.append(varied if run.length_cv >= 0.005 else "equal lengths")
         if run.rate is not None and f"{run.rate:g} requests/s" not in name:
             parts.append(f"{run.rate:.3g} requests/s")
         break
     return " · ".join(parts)
+
+
+_GAP = "  "
+_COMPARED = (THROUGHPUT, LATENCY)
+
+
+def tables(report: Report) -> str:
+    """All groups' tables, with the title before and the notes after; ends with a line break."""
+    parts = [report.title]
+    for name, runs in groups(report).items():
+        parts.append(f"{heading(name, runs)}\n{table(runs)}")
+    if report.notes:
+        parts.append("\n".join(f"- {note}" for note in report.notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def table(runs: Sequence[Run], *, brief: bool = True) -> str:
+    """One group's table; `brief` leaves out what a terminal has no room for."""
+    columns = present(runs, brief=brief)
+    rows = list(_headings(columns, alone=len(runs) == 1))
+    rows += [_row(run, runs, columns) for run in runs]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    lines = [_line(row, widths) for row in rows]
+    rule = "-" * max(map(len, lines))
+    return "\n".join([*lines[:2], rule, *lines[2:]])
+
+
+def _headings(columns: Sequence[Figure], *, alone: bool) -> tuple[list[str], list[str]]:
+    """Two lines, so that figures stand close together."""
+    above, below = [""], ["system"]
+    for figure in columns:
+        first, _, second = figure.label.partition(" ")
+        above.append(first)
+        below.append(figure.unit if figure.unit in ("tokens/s", "requests/s") else second)
+        if figure in _COMPARED and not alone:
+            above.append("")
+            below.append("")
+    return above, below
+
+
+def _row(run: Run, runs: Sequence[Run], columns: Sequence[Figure]) -> list[str]:
+    cells = [run.system]
+    for figure in columns:
+        value = figure.of(run)
+        cells.append(shown(value, figure.unit))
+        if figure in _COMPARED and len(runs) > 1:
+            cells.append(ratio(value, figure.of(runs[0])))
+    return cells
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first = cells[0].ljust(widths[0])
+    rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+    return _GAP.join([first, *rest]).rstrip()

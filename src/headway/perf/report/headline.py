@@ -51,8 +51,7 @@ class Headline:
     """The sentence in parts: words, and the system that they name or nothing."""
     changes: tuple[Change, ...]
     beside: tuple[tuple[str, str], ...] = ()
-    """Where the first system is from outside: each of ours, and the leader's throughput over
-    its."""
+    """Where the first system is external: each of ours, and the leader's throughput over its."""
 
     @property
     def sentence(self) -> str:
@@ -74,7 +73,7 @@ def headline(report: Report) -> Headline | None:
         base=base.system,
         pieces=_pieces(leader, runs),
         changes=tuple(_changes(leader, runs)),
-        beside=tuple(_beside(leader, runs)) if base.kind == "outside" else (),
+        beside=tuple(_beside(leader, runs)) if base.kind == "external" else (),
     )
 
 
@@ -85,7 +84,7 @@ def leader_of(runs: Sequence[Run]) -> Run | None:
     that answers soonest leads.
     """
     known = [run for run in runs if THROUGHPUT.of(run) is not None]
-    own = [run for run in known if run.kind != "outside"] or known
+    own = [run for run in known if run.kind != "external"] or known
     best = max((THROUGHPUT.of(run) or 0.0 for run in own), default=0.0)
     level = [run for run in own if (THROUGHPUT.of(run) or 0.0) * _LEVEL >= best]
     if len(level) > 1 and all(run.rate is not None and LATENCY.of(run) for run in level):
@@ -153,7 +152,7 @@ def _changes(leader: Run, runs: Sequence[Run]) -> list[Change]:
         (LIMIT, "of the machine's limit", base),
         (COST, "per million tokens", base),
     ):
-        # Under a light load slots are idle because nobody asks: that tells nothing of a system.
+        # Under a light load slots are idle for lack of requests: that tells nothing of a system.
         if figure.of(leader) is not None and (figure is not IDLE or leader.rate is None):
             changes.append(_change(figure, label, leader, other))
     return changes

@@ -1,7 +1,7 @@
 """A report as one self-contained page: no scripts, no network, readable on paper and a telephone.
 
-Chooses what is shown and in which order; the drawings come from `charts`, the markup and the
-colours from `page.html` and `page.css`, which escape everything that they are given.
+Chooses what is shown and in which order; the drawings come from `curves`, `plot` and `slot_chart`,
+the markup and the colours from `page.html` and `page.css`, which escape what they are given.
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from headway.errors import InvalidRequest
-from headway.perf.report.charts.curves import (
+from headway.codec import write_bytes
+from headway.perf.report.curves import (
     BarList,
     bar_list,
     frontier,
-    gain_over_spread,
+    gain_over_cv,
     latency_cdf,
     over_load,
 )
-from headway.perf.report.charts.occupancy import ROW, SlotChart, slot_chart
-from headway.perf.report.charts.plot import SIZE, Plot, tones
 from headway.perf.report.figures import (
     COST,
     FIGURES,
@@ -39,7 +37,9 @@ from headway.perf.report.figures import (
     shown,
 )
 from headway.perf.report.headline import Headline, headline
+from headway.perf.report.plot import SIZE, Plot, tones
 from headway.perf.report.run import Report, Run
+from headway.perf.report.slot_chart import ROW, SlotChart, slot_chart
 
 Shown = TypeVar("Shown")
 
@@ -69,11 +69,7 @@ class _Plots:
 
 def write_page(path: str | Path, report: Report) -> None:
     """Writes the page, or replaces it. Raises `InvalidRequest` where it cannot be written."""
-    text = render(report)
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InvalidRequest(f"cannot write {path}: {error.strerror}", field="html") from error
+    write_bytes(path, render(report).encode())
 
 
 def render(report: Report) -> str:
@@ -154,9 +150,9 @@ def _plots(
     loads = [over_load(figure, runs, colour) for figure in (TTFT, TTFT_P99, ITL, ITL_P99)]
     sections = (
         (
-            "What the spread of lengths does",
+            "What the variation of lengths does",
             "",
-            [gain_over_spread(list(by_group.values()), colour)],
+            [gain_over_cv(list(by_group.values()), colour)],
         ),
         (
             "How long an answer takes",

@@ -1,11 +1,8 @@
-"""What a report is made of: runs of one workload each, comparable within a group.
+"""The data of a report: runs of one workload each, comparable within a group.
 
-Measured, simulated and outside systems' runs are the same thing here. Plain data that is written as
-JSON and drawn as a page.
-
-From single runs to a report: prices, and what a reader must know of the machine.
-
-Knows neither how runs were made nor how they are shown.
+Runs of this engine, of external systems and of the simulator are the same thing here: plain data,
+written as JSON and drawn as a page. `build_report` adds prices, `about_this_machine` what a reader
+must know of the machine. Knows neither how runs were made nor how they are shown.
 """
 
 from __future__ import annotations
@@ -17,14 +14,16 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, NamedTuple
 
+from headway.codec import KEY
 from headway.machine import cores, instruction_sets, processor, total_memory
 from headway.perf.records.record import RequestRecord
 
-Kind = Literal["engine", "outside", "simulated"]
+Kind = Literal["engine", "external", "simulated"]
+"""This engine, another system, or the simulator."""
 
 
 class Bar(NamedTuple):
-    """One request's stay in one slot of the batch: seconds since the run's start."""
+    """One request's time in one slot of the batch: seconds since the run's start."""
 
     slot: int
     begin: float
@@ -44,8 +43,8 @@ class Run:
     """Runs of one group had the same requests; such as "cap 128" or "4 requests/s"."""
     kind: Kind = "engine"
     settings: Mapping[str, str | int | float] = field(default_factory=dict)
-    spread: float | None = None
-    """The group's spread of output lengths: its standard deviation over its mean."""
+    length_cv: float | None = field(default=None, metadata={KEY: "spread"})
+    """The group's coefficient of variation of output lengths: standard deviation over mean."""
     rate: float | None = None
     """Requests offered a second; None where all came at once."""
     summary: Mapping[str, float] = field(default_factory=dict)
@@ -55,7 +54,7 @@ class Run:
     """Slots of the batch."""
     bars: tuple[Bar, ...] = ()
     idle_share: float | None = None
-    """Of all slots over the run's time, the share in which no request sat."""
+    """Of all slots over the run's time, the share in which no request ran."""
     percent_of_limit: float | None = None
     """Time that the machine's limits allow at best, over the time that was taken; in percent."""
     cost_per_million: float | None = None

@@ -1,8 +1,9 @@
-"""Who sat in which slot of the batch, and how much of the batch nobody used.
+"""Which request ran in which slot of the batch when, and which share of the slots was idle.
 
-A recording tells step by step who computed. Here that becomes one bar for every stay on board, in
-the lowest slot that was free, so that a person sees the holes that a policy leaves. Knows nothing
-of policies: whoever has left has left, and the hole stays until somebody boards.
+A recording says step by step which sequences computed. Here that becomes a bar for each time that a
+sequence ran without a break, in the lowest slot that was free, so that one sees the idle slots that
+a policy leaves. Knows nothing of policies: a slot is idle from the end of one sequence to the start
+of the next.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from headway.steptime.features import roofline_seconds
 from headway.steptime.shape import StepShape, shape_of
 from headway.types import Slice
 
-# A stay ends where the next step begins; written times are rounded.
+# A span ends where the next step begins; written times are rounded.
 _ROUNDING = 5e-6
 
 
 @dataclass(slots=True)
-class _Stay:
+class _Span:
     seq: int
     begin: float
     end: float
@@ -33,69 +34,69 @@ class _Stay:
 
 
 def bars_of(recording: Recording, origin: float | None = None) -> tuple[int, tuple[Bar, ...]]:
-    """Slots of the batch, and a bar for each stay in one of them, by begin.
+    """Slots of the batch, and a bar for each span of a sequence in one of them, by begin.
 
-    Times count from `origin` (seconds on the recording's clock; None: the first step). A stay
+    Times count from `origin` (seconds on the recording's clock; None: the first step). A span
     lasts from a sequence's first slice to the end of its last one; one that was preempted has a
-    bar for each time that it was on board. There are as many slots as were ever taken at once,
-    those included that the policy held empty for a batch that had departed.
+    bar for each time that it ran. There are as many slots as were ever taken at once, those
+    included that the policy held empty for a batch that had started.
     """
     steps = recording.steps
     if origin is None:
         origin = steps[0].at if steps else 0.0
     names = {request.seq: request.id for request in recording.requests}
-    stays = _stays(steps)
+    spans = _spans(steps)
     bars = []
     slots = max((len(step.slices) + step.idle_slots for step in steps), default=0)
-    for slot, stay in _seated(stays):
+    for slot, span in _with_slots(spans):
         slots = max(slots, slot + 1)
-        first = stay.end if stay.first is None else stay.first
-        name = names.get(stay.seq, str(stay.seq))
-        bars.append(Bar(slot, stay.begin - origin, first - origin, stay.end - origin, name))
+        first = span.end if span.first is None else span.first
+        name = names.get(span.seq, str(span.seq))
+        bars.append(Bar(slot, span.begin - origin, first - origin, span.end - origin, name))
     return slots, tuple(bars)
 
 
-def _stays(steps: Iterable[StepLine]) -> list[_Stay]:
-    """All stays on board, by begin."""
-    aboard: dict[int, _Stay] = {}
-    stays: list[_Stay] = []
+def _spans(steps: Iterable[StepLine]) -> list[_Span]:
+    """All spans, by begin."""
+    open_spans: dict[int, _Span] = {}
+    spans: list[_Span] = []
     for step in steps:
         for seq in step.ended:
-            aboard.pop(seq, None)
+            open_spans.pop(seq, None)
         done = step.at + step.cycle
         for part in step.slices:
-            stay = aboard.get(part.seq)
+            span = open_spans.get(part.seq)
             # Starting over at an earlier position is a return after a preemption.
-            if stay is None or part.start < stay.computed:
-                stay = _Stay(part.seq, step.at, done, 0)
-                aboard[part.seq] = stay
-                stays.append(stay)
-            stay.end = done
-            stay.computed = part.start + part.tokens
-            if part.sample and stay.first is None:
-                stay.first = done
-    return stays
+            if span is None or part.start < span.computed:
+                span = _Span(part.seq, step.at, done, 0)
+                open_spans[part.seq] = span
+                spans.append(span)
+            span.end = done
+            span.computed = part.start + part.tokens
+            if part.sample and span.first is None:
+                span.first = done
+    return spans
 
 
-def _seated(stays: Iterable[_Stay]) -> Iterable[tuple[int, _Stay]]:
-    """Each stay with the lowest slot that was free when it began."""
+def _with_slots(spans: Iterable[_Span]) -> Iterable[tuple[int, _Span]]:
+    """Each span with the lowest slot that was free when it began."""
     free: list[int] = []
     busy: list[tuple[float, int]] = []
     slots = 0
-    for stay in stays:
-        while busy and busy[0][0] <= stay.begin + _ROUNDING:
+    for span in spans:
+        while busy and busy[0][0] <= span.begin + _ROUNDING:
             heappush(free, heappop(busy)[1])
         if not free:
             free.append(slots)
             slots += 1
             heapify(free)
         slot = heappop(free)
-        heappush(busy, (stay.end, slot))
-        yield slot, stay
+        heappush(busy, (span.end, slot))
+        yield slot, span
 
 
 def idle_share(recording: Recording, slots: int) -> float | None:
-    """Of so many slots over the recording's time, the share in which no request sat (0 to 1).
+    """Of so many slots over the recording's time, the share in which no request ran (0 to 1).
 
     The time runs from the first step to the end of the last one. None without any step.
     """

@@ -1,1 +1,1 @@
-"""The shipped engine under a virtual clock, on a runner that draws step times from a profile."""
+"""The simulator: the shipped engine under a virtual clock, with step times from a profile."""

@@ -1,8 +1,8 @@
-"""How much is enough: the batch, the number of machines or the rate at which objectives still hold.
+"""Capacity planning: the batch, the number of replicas or the rate at which objectives still hold.
 
 Every candidate is a whole simulation, so what is found has queueing, bursts and preemptions in it.
-More machines, or fewer requests a second, are taken never to make things worse: so one searches by
-doubling and halving, and says what was tried.
+More replicas, or fewer requests a second, are taken never to make things worse: the search doubles
+and halves, and reports what was tried.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 
 from headway.errors import InvalidRequest
-from headway.perf.records.attainment import Met, objectives_met
+from headway.perf.records.attainment import ObjectiveResult, objectives_met
 from headway.perf.records.summary import summarize
 from headway.perf.sim.simulate import Setup, simulate
+from headway.perf.workload.synthetic import at_rate
 from headway.perf.workload.workload import Workload
 from headway.types.objectives import Objective
 
@@ -32,19 +33,19 @@ _FARTHEST = 2.0**16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapacityCandidate:
-    """One setup and how it fared."""
+    """One setup and its result."""
 
     setup: Setup
     rate_scale: float
     """How many times as fast as the workload's own times the requests came."""
     summary: dict[str, float]
-    objectives: tuple[Met, ...]
+    objectives: tuple[ObjectiveResult, ...]
     slots: int
     """The most slots of a batch that were ever taken."""
 
     @property
     def attains(self) -> bool:
-        """Nobody was refused, and every objective was met."""
+        """No request was refused, and every objective was met."""
         return not self.summary["failed"] and all(met.met for met in self.objectives)
 
     @property
@@ -53,13 +54,13 @@ class CapacityCandidate:
         return self.summary.get("attainment", 0.0)
 
     @property
-    def merit(self) -> tuple[bool, float, float]:
+    def rank(self) -> tuple[bool, float, float]:
         """Of equal machines the larger is better: attains, attainment, lower median latency."""
         return (self.attains, self.attainment, -self.summary.get("median_e2el_ms", 0.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class SearchResult:
     """What a search found, and everything that it tried, in that order."""
 
     best: CapacityCandidate | None
@@ -67,7 +68,7 @@ class Found:
     tried: tuple[CapacityCandidate, ...]
 
 
-class Search:
+class CapacitySearch:
     """Simulates candidates of one workload; each only once."""
 
     def __init__(
@@ -77,33 +78,37 @@ class Search:
         *,
         seed: int = 0,
         residuals: bool = True,
-        tell: Callable[[CapacityCandidate], None] = lambda _: None,
+        on_candidate: Callable[[CapacityCandidate], None] = lambda _: None,
     ) -> None:
-        """`tell` hears of every candidate as soon as it is known. Raises `InvalidRequest` for a
-        search without objectives, or without requests."""
+        """`on_candidate` is called with every candidate as soon as it was simulated.
+
+        Raises `InvalidRequest` for a search without objectives, or without requests.
+        """
         if not objectives:
             raise InvalidRequest(
                 "what is to hold must be said: give objectives, such as "
                 "--slo ttft_p99=1s,tpot_p99=50ms",
                 field="--slo",
             )
-        if not workload.jobs:
+        if not workload.requests:
             raise InvalidRequest("the workload has no requests", field="--num-prompts")
         self._workload = workload
         self._objectives = tuple(objectives)
         self._seed = seed
         self._residuals = residuals
-        self._tell = tell
+        self._on_candidate = on_candidate
         self._known: dict[tuple[int, int, int, float], CapacityCandidate] = {}
 
-    def batch(self, setup: Setup, widths: Seq[int] = WIDTHS, budgets: Seq[int] = BUDGETS) -> Found:
+    def batch(
+        self, setup: Setup, widths: Seq[int] = WIDTHS, budgets: Seq[int] = BUDGETS
+    ) -> SearchResult:
         """The best width and token budget for this fleet."""
-        best = max(self._batches(setup, widths, budgets), key=lambda candidate: candidate.merit)
-        return Found(best=best if best.attains else None, tried=self._tried())
+        best = max(self._batches(setup, widths, budgets), key=lambda candidate: candidate.rank)
+        return SearchResult(best=best if best.attains else None, tried=self._tried())
 
     def replicas(
         self, setup: Setup, widths: Seq[int] = WIDTHS, budgets: Seq[int] = BUDGETS
-    ) -> Found:
+    ) -> SearchResult:
         """The smallest fleet in which some batch attains, with its best batch."""
 
         def attains(count: int) -> bool:
@@ -117,17 +122,17 @@ class Search:
         below, enough = 0, 1
         while not attains(enough):
             below, enough = enough, 2 * enough
-            if enough > min(MOST_REPLICAS, 2 * len(self._workload.jobs)):
-                return Found(best=None, tried=self._tried())
+            if enough > min(MOST_REPLICAS, 2 * len(self._workload.requests)):
+                return SearchResult(best=None, tried=self._tried())
         while enough - below > 1:
             middle = (below + enough) // 2
             below, enough = (below, middle) if attains(middle) else (middle, enough)
         fleet = replace(setup, replicas=enough)
-        return Found(best=self.batch(fleet, widths, budgets).best, tried=self._tried())
+        return SearchResult(best=self.batch(fleet, widths, budgets).best, tried=self._tried())
 
-    def rate(self, setup: Setup) -> Found:
+    def rate(self, setup: Setup) -> SearchResult:
         """The highest rate, as a multiple of the workload's own, at which this setup attains."""
-        if not any(job.at > 0 for job in self._workload.jobs):
+        if not any(request.at > 0 for request in self._workload.requests):
             raise InvalidRequest(
                 "all requests come at once, so there is no rate to find: give --request-rate",
                 field="--request-rate",
@@ -142,15 +147,15 @@ class Search:
             while not self.candidate(setup, low := low / 2).attains:
                 high = low
                 if low < 1 / _FARTHEST:
-                    return Found(best=None, tried=self._tried())
+                    return SearchResult(best=None, tried=self._tried())
         while high / low > FINEST:
             middle = (low * high) ** 0.5
             low, high = (middle, high) if self.candidate(setup, middle).attains else (low, middle)
-        return Found(best=self.candidate(setup, low), tried=self._tried())
+        return SearchResult(best=self.candidate(setup, low), tried=self._tried())
 
     def candidate(self, setup: Setup, rate_scale: float = 1.0) -> CapacityCandidate:
-        """What becomes of the workload in this setup."""
-        limits = setup.limits
+        """The result of the workload in this setup."""
+        limits = setup.scheduler.limits
         key = (setup.replicas, limits.max_num_seqs, limits.max_num_batched_tokens, rate_scale)
         if key not in self._known:
             outcome = simulate(
@@ -171,7 +176,7 @@ class Search:
                 objectives=objectives_met(outcome.records, self._objectives, gaps=outcome.gaps),
                 slots=max(replica.slots for replica in outcome.replicas),
             )
-            self._tell(self._known[key])
+            self._on_candidate(self._known[key])
         return self._known[key]
 
     def _batches(
@@ -183,7 +188,7 @@ class Search:
             for width in sorted(widths):
                 candidate = self.candidate(_batch(setup, width, budget))
                 yield candidate
-                if candidate.slots < width and setup.policy != "dynamic":
+                if candidate.slots < width and setup.scheduler.policy.name != "dynamic":
                     break  # its batch was never full, so a wider one is the same
 
     def _hopeless(self, given: CapacityCandidate, width: int, budget: int) -> bool:
@@ -198,14 +203,7 @@ class Search:
         return tuple(self._known.values())
 
 
-def at_rate(workload: Workload, scale: float) -> Workload:
-    """The same requests, so many times as fast."""
-    if scale == 1.0:
-        return workload
-    jobs = tuple(replace(job, at=job.at / scale) for job in workload.jobs)
-    return Workload(name=f"{workload.name}, {scale:.3g} times as fast", jobs=jobs)
-
-
 def _batch(setup: Setup, width: int, budget: int) -> Setup:
-    limits = replace(setup.limits, max_num_seqs=width, max_num_batched_tokens=budget)
-    return replace(setup, limits=limits)
+    scheduler = setup.scheduler
+    limits = replace(scheduler.limits, max_num_seqs=width, max_num_batched_tokens=budget)
+    return replace(setup, scheduler=replace(scheduler, limits=limits))

@@ -1,7 +1,9 @@
-"""Several replicas behind a router, in the order of time.
+"""Replicas of the shipped engine under a virtual clock, behind a router, in the order of time.
 
-A router sees what a real one sees: which replica has how many requests and tokens under way when a
-request arrives, and where it sent similar ones before. It knows neither batches nor caches.
+A replica fast-forwards where nothing but decodes is certain to come; the result is the same as that
+of single steps. A router sees what a real one sees: how many requests and tokens each replica has
+in flight when a request arrives, and where it sent similar ones before. It knows neither batches
+nor caches.
 """
 
 from __future__ import annotations
@@ -13,9 +15,62 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, Protocol, get_args
 
-from headway.perf.sim.replica import Replica
-from headway.perf.sim.results import SimulatedAnswer
+from headway.engine.loop import Engine
+from headway.perf.sim.requests import SimulatedRequest, request_of
+from headway.perf.sim.runner import SimulatedRunner
 from headway.perf.workload.workload import Segment, WorkloadRequest
+from headway.scheduling.scheduler import Scheduler
+from headway.scheduling.stats import Idle
+
+
+class Replica:
+    """One engine. Use in the order of time: `run_until` an arrival, then `add` it."""
+
+    def __init__(
+        self,
+        *,
+        scheduler: Scheduler,
+        runner: SimulatedRunner,
+        fast_forward: bool = True,
+    ) -> None:
+        self.scheduler = scheduler
+        self.runner = runner
+        self.clock = clock = runner.clock
+        self._engine = Engine(scheduler=scheduler, runner=runner, clock=clock)
+        self._use_fast_forward = fast_forward
+
+    def add(self, request: SimulatedRequest) -> None:
+        """The request arrives. One that can never be served is refused: its `error` says why."""
+        for event in self._engine.add(request_of(request)):
+            request.error = event.error or "refused"
+
+    def run_until(self, until: float) -> None:
+        """All steps that begin before `until`; a step that is longer moves the clock beyond it."""
+        clock = self.clock
+        while self._engine.has_work and clock.seconds < until:
+            if self._use_fast_forward and self._fast_forward(until):
+                continue
+            outcome = self._engine.step()
+            if isinstance(outcome, Idle):
+                if outcome.until is None:
+                    break
+                clock.seconds = max(clock.seconds, min(outcome.until, until))
+        if until < float("inf"):
+            clock.seconds = max(clock.seconds, until)
+        elif self._engine.has_work:
+            raise RuntimeError("the engine is idle for good with requests left")
+
+    def _fast_forward(self, until: float) -> bool:
+        most = self.runner.steps_until_an_end()
+        ahead = self.scheduler.quiet_steps(self.clock.seconds, most)
+        if not ahead.steps:
+            return False
+        before = self.runner.counts.steps
+        tokens = self.runner.fast_forward(ahead.steps, until)
+        done = self.runner.counts.steps - before
+        self.scheduler.advance(ahead._replace(steps=done), tokens)
+        return True
+
 
 RouterName = Literal["round-robin", "least-requests", "least-tokens", "prefix-affine"]
 ROUTERS: tuple[RouterName, ...] = get_args(RouterName)
@@ -93,18 +148,18 @@ def make_router(name: RouterName) -> Router:
     return _MAKERS[name]()
 
 
-def run_fleet(replicas: Seq[Replica], router: Router, answers: Seq[SimulatedAnswer]) -> None:
+def run_fleet(replicas: Seq[Replica], router: Router, requests: Seq[SimulatedRequest]) -> None:
     """Let all requests arrive, in the order of their arrivals, and run until all have ended."""
     if len(replicas) == 1:
-        for answer in answers:
-            replicas[0].run_until(answer.arrival)
-            replicas[0].add(answer)
+        for request in requests:
+            replicas[0].run_until(request.arrival)
+            replicas[0].add(request)
         replicas[0].run_until(float("inf"))
         return
     loads = [ReplicaLoad() for _ in replicas]
-    ends: list[deque[SimulatedAnswer]] = [deque() for _ in replicas]
-    for answer in answers:
-        now = answer.arrival
+    ends: list[deque[SimulatedRequest]] = [deque() for _ in replicas]
+    for request in requests:
+        now = request.arrival
         for replica, load, past in zip(replicas, loads, ends, strict=True):
             replica.run_until(now)
             past.extend(replica.runner.ended)
@@ -112,14 +167,14 @@ def run_fleet(replicas: Seq[Replica], router: Router, answers: Seq[SimulatedAnsw
             # A step may be over only after this arrival: then its ends are not known yet.
             while past and past[0].last <= now:
                 _change(load, past.popleft(), -1)
-        chosen = router.choose(answer.job, loads)
-        replicas[chosen].add(answer)
-        if not answer.error:
-            _change(loads[chosen], answer, 1)
+        chosen = router.choose(request.spec, loads)
+        replicas[chosen].add(request)
+        if not request.error:
+            _change(loads[chosen], request, 1)
     for replica in replicas:
         replica.run_until(float("inf"))
 
 
-def _change(load: ReplicaLoad, answer: SimulatedAnswer, sign: int) -> None:
+def _change(load: ReplicaLoad, request: SimulatedRequest, sign: int) -> None:
     load.requests += sign
-    load.tokens += sign * (answer.prompt_tokens + answer.job.cap)
+    load.tokens += sign * (request.prompt_tokens + request.spec.cap)

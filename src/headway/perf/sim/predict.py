@@ -1,19 +1,16 @@
-"""A recorded run, foretold: the same arrivals through the simulator, beside what was measured.
+"""A recorded run, predicted: the same arrivals through the simulator, beside what was measured.
 
 Both sides are seen from the engine: a token comes when the step that gave it is over, so neither
-has the client's or the server's share. A prompt keeps the beginnings that it shared with others.
+has the client's or the server's share. Prompts keep the prefixes that they shared.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass, field, replace
 
-from headway.config import KVReservation
 from headway.perf.records.record import RequestRecord
-from headway.perf.sim.replay import recorded_policy
 from headway.perf.sim.simulate import Setup, Simulated, simulate
 from headway.perf.workload.workload import Segment, Workload, WorkloadRequest
 from headway.recording.format import Recording, RequestLine
@@ -25,17 +22,7 @@ _DIGESTS = 2**41
 
 def recorded_setup(recording: Recording, profile: Profile) -> Setup:
     """The engine that was recorded, with steps as long as the profile says."""
-    engine = recording.engine
-    return Setup(
-        profile=profile,
-        limits=engine.limits,
-        num_blocks=engine.num_blocks,
-        block_size=engine.block_size,
-        policy=recorded_policy(engine),
-        dynamic_wait=engine.dynamic_wait,
-        prefix_caching=engine.prefix_caching,
-        kv_reservation=cast(KVReservation, engine.kv_reservation),
-    )
+    return Setup(profile=profile, scheduler=recording.engine.scheduler)
 
 
 def recorded_workload(recording: Recording) -> Workload:
@@ -44,9 +31,9 @@ def recorded_workload(recording: Recording) -> Workload:
     start = min((line.arrival for line in lines), default=0.0)
     return Workload(
         name=f"recording of {recording.engine.model}",
-        jobs=tuple(
+        requests=tuple(
             WorkloadRequest(
-                segments=_segments(line, recording.engine.block_size),
+                segments=_segments(line, recording.engine.scheduler.block_size),
                 output=line.output_tokens - line.resumed,
                 cap=_cap(line),
                 at=line.arrival - start,
@@ -70,7 +57,7 @@ def predict(
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Tokens:
     times: list[float] = field(default_factory=list)
     """When each token came."""
     start: int | None = None
@@ -78,9 +65,9 @@ class _Seen:
 
 
 def measured(recording: Recording) -> tuple[tuple[RequestRecord, ...], float, Mapping[int, int]]:
-    """Records of the recorded run itself, its duration, and its times between tokens in whole
-    microseconds with how many there were."""
-    seen = {line.seq: _Seen() for line in recording.requests if line.seq}
+    """What was recorded: a record for each request, the duration in seconds, and how often each
+    time between tokens (whole microseconds) occurred."""
+    seen = {line.seq: _Tokens() for line in recording.requests if line.seq}
     for step in recording.steps:
         for piece in step.slices:
             if piece.seq in seen:
@@ -94,21 +81,16 @@ def measured(recording: Recording) -> tuple[tuple[RequestRecord, ...], float, Ma
     records = []
     for line in lines:
         one = seen[line.seq]
-        between = [later - sooner for sooner, later in zip(one.times, one.times[1:], strict=False)]
-        gaps.update(round(gap * 1e6) for gap in between)
-        records.append(
-            RequestRecord(
-                id=line.id,
-                due=line.arrival - start,
-                sent=line.arrival - start,
-                prompt_tokens=line.prompt_tokens + line.resumed,
-                output_tokens=len(one.times),
-                ttft=one.times[0] - line.arrival,
-                latency=one.times[-1] - line.arrival,
-                largest_gap=max(between, default=0.0),
-                cached_tokens=one.start or 0,
-            )
-        )
+        record = RequestRecord(
+            id=line.id,
+            due=line.arrival - start,
+            sent=line.arrival - start,
+            prompt_tokens=line.prompt_tokens + line.resumed,
+            output_tokens=len(one.times),
+            cached_tokens=one.start or 0,
+        ).with_times(one.times, sent=line.arrival)
+        gaps.update(round(gap * 1e6) for gap in record.itls)
+        records.append(replace(record, itls=()))
     end = max((seen[line.seq].times[-1] for line in lines), default=start)
     return tuple(records), end - start, gaps
 

@@ -1,4 +1,4 @@
-"""Replaying a recording: what was asked comes again at the same steps, and all plans must be equal.
+"""Replaying a recording: its requests come again at the same steps, and all plans must be equal.
 
 The shipped scheduler decides anew; only the arrivals, the lengths and the times are taken from the
 recording. So a difference means that the decision depends on something that was not recorded, or
@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import cast, get_args
 
-from headway.config import PolicyName
-from headway.errors import InvalidRequest
-from headway.recording.format import EngineLine, Recording, RequestLine, SliceLine, StepLine
+from headway.recording.format import Recording, RequestLine, SliceLine, StepLine
 from headway.recording.reader import recorded_tokens
-from headway.scheduling import Idle, Scheduler
-from headway.scheduling.block_pool import BlockPool
-from headway.scheduling.policy import make_policy
+from headway.scheduling.build import build_scheduler
+from headway.scheduling.scheduler import Scheduler
+from headway.scheduling.stats import Idle
 from headway.types import Request, ResolvedSampling, Sampled, StepPlan, StepResult
 
 _NEVER = -1
@@ -42,7 +39,7 @@ class Replayed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
+class _RecordedRequest:
     """A recorded request with its made-up tokens, prompt and generated."""
 
     line: RequestLine
@@ -77,17 +74,22 @@ class _Asked:
 
 
 def replay(recording: Recording) -> Replayed:
-    """Plan every recorded step anew; stops at the first difference."""
-    scheduler = recorded_scheduler(recording.engine)
-    asked = {
-        line.seq: _Asked(line=line, tokens=recorded_tokens(line, recording.engine.block_size))
+    """Plan every recorded step anew; stops at the first difference.
+
+    Raises `InvalidRequest` where there is no policy such as the recorded one.
+    """
+    scheduler = build_scheduler(recording.engine.scheduler)
+    requests = {
+        line.seq: _RecordedRequest(
+            line=line, tokens=recorded_tokens(line, recording.engine.scheduler.block_size)
+        )
         for line in recording.requests
         if line.seq
     }
-    added: defaultdict[int, list[_Asked]] = defaultdict(list)
-    aborted: defaultdict[int, list[_Asked]] = defaultdict(list)
-    for number in sorted(asked):
-        one = asked[number]
+    added: defaultdict[int, list[_RecordedRequest]] = defaultdict(list)
+    aborted: defaultdict[int, list[_RecordedRequest]] = defaultdict(list)
+    for number in sorted(requests):
+        one = requests[number]
         added[one.line.step].append(one)
         if one.line.finish == "abort":
             aborted[one.line.end_step + 1].append(one)
@@ -101,7 +103,7 @@ def replay(recording: Recording) -> Replayed:
         difference = _compare(plan, step)
         if difference is None and isinstance(plan, StepPlan):
             sampled = [
-                asked[piece.seq].sampled(piece.start + len(piece.tokens))
+                requests[piece.seq].sampled(piece.start + len(piece.tokens))
                 for piece in plan.slices
                 if piece.sample
             ]
@@ -111,27 +113,6 @@ def replay(recording: Recording) -> Replayed:
         if difference is not None:
             return Replayed(steps=count, recorded=len(recording.steps), difference=difference)
     return Replayed(steps=known, recorded=len(recording.steps), difference=None)
-
-
-def recorded_scheduler(engine: EngineLine) -> Scheduler:
-    """The scheduler of the engine that was recorded, new; `InvalidRequest` if we have none such."""
-    return Scheduler(
-        policy=make_policy(recorded_policy(engine), dynamic_wait=engine.dynamic_wait),
-        pool=BlockPool(num_blocks=engine.num_blocks, block_size=engine.block_size),
-        limits=engine.limits,
-        prefix_caching=engine.prefix_caching,
-        reserve_all=engine.kv_reservation == "full",
-    )
-
-
-def recorded_policy(engine: EngineLine) -> PolicyName:
-    names = get_args(PolicyName)
-    if engine.policy not in names:
-        raise InvalidRequest(
-            f"the recording has the policy {engine.policy!r}, which is none of {', '.join(names)}",
-            field="policy",
-        )
-    return cast(PolicyName, engine.policy)
 
 
 def _known_steps(recording: Recording) -> int:
@@ -151,14 +132,15 @@ def _known_steps(recording: Recording) -> int:
 
 def _compare(plan: StepPlan | Idle, step: StepLine) -> str | None:
     if isinstance(plan, Idle):
-        return f"step {step.step}: nothing was planned, recorded were {_told(step.slices)}"
+        return f"step {step.step}: nothing was planned, recorded were {_slices_text(step.slices)}"
     slices = tuple(
         [SliceLine(part.seq, part.start, len(part.tokens), part.sample) for part in plan.slices]
     )
     if plan.step != step.step:
         return f"step {step.step} is recorded where step {plan.step} was planned"
     if slices != step.slices:
-        return f"step {step.step}: planned were {_told(slices)}, recorded {_told(step.slices)}"
+        recorded = _slices_text(step.slices)
+        return f"step {step.step}: planned were {_slices_text(slices)}, recorded {recorded}"
     if tuple(plan.ended) != step.ended:
         return f"step {step.step}: {plan.ended} had left, recorded were {list(step.ended)}"
     return None
@@ -175,7 +157,7 @@ def _compare_counts(scheduler: Scheduler, step: StepLine) -> str | None:
     return None
 
 
-def _told(slices: Seq[SliceLine]) -> str:
+def _slices_text(slices: Seq[SliceLine]) -> str:
     """Such as "3 slices (1: 5+1, 2: 0+64, ...)", sequence and place and tokens of each."""
     shown = ", ".join(f"{part.seq}: {part.start}+{part.tokens}" for part in slices[:4])
     return f"{len(slices)} slices ({shown}{', ...' if len(slices) > 4 else ''})"

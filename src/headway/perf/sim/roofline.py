@@ -1,6 +1,6 @@
-"""Profiles of machines that nobody here owns: from published rates and a model's dimensions.
+"""Roofline profiles: a machine's published rates and a model's dimensions as a profile.
 
-Nothing is measured. A step takes what its arithmetic and its reading need at the published rates,
+Nothing is measured. A step takes what its FLOPs and its memory traffic need at the published rates,
 divided by the share of them that engines attain, and a fixed time; both are assumptions that stand
 beside the rates in `data/devices.json`. Good for comparing machines, batches and policies; for
 promises, measure (`headway profile`).
@@ -8,14 +8,14 @@ promises, measure (`headway profile`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
+from headway.codec import convert, decode, read_bytes
 from headway.errors import InvalidRequest
 from headway.steptime.architecture import Architecture, model_sizes
 from headway.steptime.features import FIXED, PER_SEQUENCE, Features
@@ -23,6 +23,9 @@ from headway.steptime.model import Residuals
 from headway.steptime.profiles import Profile
 from headway.steptime.shape import PeakRates
 from headway.types import Limits
+from headway.types.engine import Hardware, SchedulerConfig
+
+T = TypeVar("T")
 
 BITS: Mapping[str, float] = MappingProxyType(
     {
@@ -81,9 +84,7 @@ def model_names() -> tuple[str, ...]:
 
 def known_device(name: str) -> Device:
     """A device of the data file, or one in a JSON file of the same keys; `InvalidRequest` else."""
-    values = _entry("devices", name, field="--device")
-    _exactly(values, set(Device.__dataclass_fields__) - {"name"}, f"device {name}", "--device")
-    device = Device(name=Path(name).name.removesuffix(".json"), **values)
+    device = _entry("devices", Device, name, field="--device")
     for share in ("arithmetic", "bandwidth", "attention"):
         if not 0.0 < device.attainable.get(share, 0.0) <= 1.0:
             raise InvalidRequest(
@@ -99,18 +100,7 @@ def known_device(name: str) -> Device:
 
 def known_model(name: str) -> RooflineModel:
     """A model of the data file, or one in a JSON file of the same keys; `InvalidRequest` else."""
-    values = _entry("models", name, field="--model")
-    _exactly(values, {"title", "context", "architecture"}, f"model {name}", "--model")
-    try:
-        architecture = Architecture(**values["architecture"])
-    except TypeError as error:
-        raise InvalidRequest(f"model {name}: architecture: {error}", field="--model") from error
-    return RooflineModel(
-        name=Path(name).name.removesuffix(".json"),
-        title=values["title"],
-        context=values["context"],
-        architecture=architecture,
-    )
+    return _entry("models", RooflineModel, name, field="--model")
 
 
 def roofline_profile(
@@ -147,29 +137,32 @@ def roofline_profile(
         )
     return Profile(
         model=model.name,
-        dtype=dtype,
-        kv_cache_dtype=kv_cache_dtype,
-        device=device.name,
-        threads=0,
+        hardware=Hardware(
+            device=device.name,
+            dtype=dtype,
+            kv_cache_dtype=kv_cache_dtype,
+            backend="published rates",
+        ),
+        scheduler=SchedulerConfig(
+            limits=Limits(
+                max_num_seqs=MAX_NUM_SEQS,
+                max_num_batched_tokens=MAX_NUM_BATCHED_TOKENS,
+                max_num_partial_prefills=1,
+                max_model_len=min(model.context, num_blocks * block_size),
+            ),
+            num_blocks=num_blocks,
+            block_size=block_size,
+        ),
         sizes=sizes,
         machine=PeakRates(
             device=device.title,
-            arithmetic=device.rates.get(dtype, device.rates["bfloat16"]),
+            flops_per_second=device.rates.get(dtype, device.rates["bfloat16"]),
             bandwidth=device.bandwidth,
             dtype=dtype,
         ),
         coefficients=_coefficients(device),
         residuals=Residuals(),
         fit=None,
-        limits=Limits(
-            max_num_seqs=MAX_NUM_SEQS,
-            max_num_batched_tokens=MAX_NUM_BATCHED_TOKENS,
-            max_num_partial_prefills=1,
-            max_model_len=min(model.context, num_blocks * block_size),
-        ),
-        block_size=block_size,
-        num_blocks=num_blocks,
-        backend="published rates",
     )
 
 
@@ -178,13 +171,13 @@ def _coefficients(device: Device) -> Features:
     return Features(
         fixed=device.step_seconds / FIXED,
         sequences=device.sequence_seconds / PER_SEQUENCE,
-        arithmetic=1 / shares["arithmetic"],
-        reading=1 / shares["bandwidth"],
-        reading_alone=0.0,
+        compute=1 / shares["arithmetic"],
+        memory=1 / shares["bandwidth"],
+        memory_half_rate=0.0,
         decode_cache=1 / shares["bandwidth"],
         prefill_attention=1 / shares["attention"],
         prefill_cache=1 / shares["bandwidth"],
-        head=1 / shares["arithmetic"],
+        lm_head=1 / shares["arithmetic"],
         mixed=0.0,
     )
 
@@ -197,28 +190,18 @@ def _bits(dtype: str, field: str) -> float:
 
 def _data(kind: str) -> dict[str, dict[str, Any]]:
     text = resources.files("headway.perf.sim").joinpath(f"data/{kind}.json").read_text("utf-8")
-    found: dict[str, dict[str, Any]] = json.loads(text)[kind]
-    return found
+    return decode(dict[str, dict[str, Any]], text, kind)[kind]
 
 
-def _entry(kind: str, name: str, *, field: str) -> dict[str, Any]:
+def _entry(kind: str, made: type[T], name: str, *, field: str) -> T:
+    """The entry of that name in a data file, or the one in the JSON file of that path."""
     known = _data(kind)
-    if name.lower() in known:
-        return known[name.lower()]
-    if not name.endswith(".json"):
+    values = known.get(name.lower())
+    if values is None and not name.endswith(".json"):
         raise InvalidRequest(
             f"{name!r} is none of {', '.join(known)}, nor a JSON file", field=field
         )
-    try:
-        values = json.loads(Path(name).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidRequest(f"cannot read {name}: {error}", field=field) from error
-    if not isinstance(values, dict):
-        raise InvalidRequest(f"{name} must hold an object", field=field)
-    return values
-
-
-def _exactly(values: Mapping[str, object], keys: set[str], what: str, field: str) -> None:
-    for key in sorted(keys ^ set(values)):
-        problem = "is missing" if key in keys else "is not known"
-        raise InvalidRequest(f"{what}: the key {key!r} {problem}", field=field)
+    source = f"{kind.removesuffix('s')} {name}"
+    if values is None:
+        values = decode(dict[str, Any], read_bytes(name), source)
+    return convert(made, {**values, "name": Path(name).name.removesuffix(".json")}, source)

@@ -1,16 +1,10 @@
-"""How long simulated steps take: the step-time model, with the scatter that was measured around it.
+"""A runner that computes nothing: steps take the time that the step-time model gives them.
 
-One random number is drawn for every step, whether it was stepped or skipped, so that both ways give
-the same times.
+Durations scatter around the model's as the measured ones did. One random number is drawn for every
+step, whether it was made singly or in a fast-forward, so that both ways give the same times.
 
-Who sat where: a sequence takes the lowest free slot of the batch and keeps it until it leaves.
-
-Sums of time are always kept, single stays only where they are to be drawn.
-
-A runner that computes nothing: steps take the time that the step-time model gives them.
-
-It alone knows how long each answer will be; the scheduler learns it from a stop token, as from a
-real model. It notes when every token comes, since all that a client sees follows from that.
+The runner alone knows how long each answer will be; the scheduler learns it from a stop token, as
+from a real model. It notes when every token comes, since all that a client sees follows from that.
 """
 
 from __future__ import annotations
@@ -19,12 +13,10 @@ from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
-from heapq import heappop, heappush
 from random import Random
 
 from headway.clock import VirtualClock
-from headway.perf.report.run import Bar
-from headway.perf.sim.results import STOP, SimulatedAnswer
+from headway.perf.sim.requests import STOP, SimulatedRequest, Slots
 from headway.steptime.model import Residuals, StepTimeModel, regime
 from headway.steptime.shape import StepShape, shape_of
 from headway.types import NewSequence, Sampled, Slice, StepPlan, StepResult
@@ -85,36 +77,6 @@ def later(shape: StepShape, steps: int, near_growth: int) -> StepShape:
     )
 
 
-class Slots:
-    """The slots of one replica's batch."""
-
-    def __init__(self, *, keep_bars: bool) -> None:
-        self.bars: list[Bar] = []
-        self.seconds = 0.0
-        """Time that sequences spent in slots, summed."""
-        self.used = 0
-        """How many slots were ever taken."""
-        self._free: list[int] = []
-        self._keep = keep_bars
-
-    def board(self, answer: SimulatedAnswer, now: float) -> None:
-        if self._free:
-            answer.slot = heappop(self._free)
-        else:
-            answer.slot = self.used
-            self.used += 1
-        answer.boarded = now
-        answer.shown = None
-
-    def leave(self, answer: SimulatedAnswer, now: float) -> None:
-        self.seconds += now - answer.boarded
-        if self._keep:
-            first = now if answer.shown is None else answer.shown
-            self.bars.append(Bar(answer.slot, answer.boarded, first, now, str(answer.index)))
-        heappush(self._free, answer.slot)
-        answer.slot = -1
-
-
 MICROSECONDS = 1e6
 
 
@@ -140,18 +102,18 @@ class SimulatedCounts:
 
 
 class Preempted(Exception):
-    """A sequence lost its memory, in a simulation that supposed that nobody would."""
+    """A sequence was preempted, in a simulation that assumed that none would be."""
 
 
 class SimulatedRunner:
-    """`types.runner.Runner` of one replica. The seed of a request is its answer's index."""
+    """`types.runner.Runner` of one replica. A request's seed is its index in `requests`."""
 
     def __init__(
         self,
         *,
         clock: VirtualClock,
-        pace: StepTimeSampler,
-        answers: Seq[SimulatedAnswer],
+        step_times: StepTimeSampler,
+        requests: Seq[SimulatedRequest],
         gaps: Counter[int],
         slots: Slots,
         window: int | None = None,
@@ -161,51 +123,54 @@ class SimulatedRunner:
 
         Without `preemption`, one ends the simulation with `Preempted`.
         """
-        self.tally = SimulatedCounts()
+        self.counts = SimulatedCounts()
         self.slots = slots
-        self.ended: list[SimulatedAnswer] = []
-        """Answers that are whole, until somebody takes them."""
+        self.ended: list[SimulatedRequest] = []
+        """Requests whose answer is complete, until the fleet collects them."""
         self.clock = clock
-        self._pace = pace
-        self._answers = answers
+        self._step_times = step_times
+        self._requests = requests
         self._gaps = gaps
         self._window = window
         self._preemption = preemption
-        self._live: dict[int, SimulatedAnswer] = {}
+        self._live: dict[int, SimulatedRequest] = {}
         self._last_end = 0.0
 
     def submit(self, plan: StepPlan) -> Done:
         began = self.clock.seconds
         for number in plan.ended:
-            answer = self._live.pop(number, None)
-            if answer is not None:  # preempted: an answer that is whole has left already
+            request = self._live.pop(number, None)
+            if request is not None:  # preempted: a completed one has left already
                 if not self._preemption:
                     raise Preempted
-                self.slots.leave(answer, began)
+                self.slots.free(request, began)
         if plan.entries:
-            self._enter(plan.entries, plan.slices, began)
+            self._start(plan.entries, plan.slices, began)
         shape = shape_of(plan.slices, self._window)
-        seconds = self._pace.step(shape)
+        seconds = self._step_times.step(shape)
         self.clock.seconds = now = began + seconds
         sampled = self._sample(plan.slices, now)
         self._last_end = now
-        self._note(1, seconds, self._pace.model.ideal(shape))
+        self._note(1, seconds, self._step_times.model.ideal(shape))
         return Done(outcome=StepResult(step=plan.step, sampled=sampled, seconds=seconds))
 
     def steps_until_an_end(self) -> int:
-        """Decodes of everybody who was let in after which the first answer is whole."""
-        lefts = [answer.job.output - answer.generated for answer in self._live.values()]
+        """Decode steps of all running sequences after which the first of them is complete."""
+        lefts = [request.spec.output - request.generated for request in self._live.values()]
         return min(lefts, default=0)
 
-    def skip(self, steps: int, until: float) -> dict[int, list[int]]:
-        """Make quiet steps, as many of `steps` as begin before `until`; what each one sampled."""
+    def fast_forward(self, steps: int, until: float) -> dict[int, list[int]]:
+        """Decode all sequences `steps` times, or as often as steps begin before `until` (seconds).
+
+        Returns the tokens by sequence.
+        """
         live = self._live
         count = len(live)
-        contexts = [answer.prompt_tokens + answer.generated for answer in live.values()]
-        shape, growing, edge = self._decodes_of(contexts)
+        contexts = [request.prompt_tokens + request.generated for request in live.values()]
+        shape, growing, edge = self._decode_shape(contexts)
         before, now = self._last_end, self.clock.seconds
         began, first, largest, done = now, now, 0.0, 0
-        for seconds in self._pace.decodes(
+        for seconds in self._step_times.decodes(
             shape, min(steps, edge or steps), near_growth=growing, expected=until - now
         ):
             now += seconds
@@ -219,91 +184,93 @@ class SimulatedRunner:
             done += 1
             if now >= until:
                 break
-        tokens = {number: [answer.token] * done for number, answer in live.items()}
+        tokens = {number: [request.token] * done for number, request in live.items()}
         for number in self._settle(first, now, largest, done):
             tokens[number][-1] = self._finish(number, live[number], now)
         self.clock.seconds = self._last_end = now
-        model, last = self._pace.model, later(shape, done - 1, growing)
+        model, last = self._step_times.model, later(shape, done - 1, growing)
         # At the limits, a decode's time grows evenly with its context.
         ideal = done * (model.ideal(shape) + model.ideal(last)) / 2
         self._note(done, now - began, ideal)
         return tokens
 
-    def _enter(self, entries: Seq[NewSequence], slices: Seq[Slice], now: float) -> None:
+    def _start(self, entries: Seq[NewSequence], slices: Seq[Slice], now: float) -> None:
         starts = {piece.seq: piece.start for piece in slices}
         for entry in entries:
-            answer = self._answers[entry.sampling.seed]
-            if not answer.entered:
-                answer.entered = True
-                answer.cached_tokens = starts[entry.seq]
-            self._live[entry.seq] = answer
-            self.slots.board(answer, now)
+            request = self._requests[entry.sampling.seed]
+            if not request.started:
+                request.started = True
+                request.cached_tokens = starts[entry.seq]
+            self._live[entry.seq] = request
+            self.slots.take(request, now)
 
     def _sample(self, slices: Seq[Slice], now: float) -> list[Sampled]:
         live, before = self._live, self._last_end
-        usual = now - before
-        sampled, usuals = [], 0
+        since_last = now - before
+        sampled, regular = [], 0
         for piece in slices:
             if not piece.sample:
                 continue
             number = piece.seq
-            answer = live[number]
-            answer.generated += 1
-            if answer.last == before and answer.first is not None:
-                usuals += 1
-                answer.largest_gap = max(answer.largest_gap, usual)
-                answer.last = now
+            request = live[number]
+            request.generated += 1
+            if request.last == before and request.first is not None:
+                regular += 1
+                request.largest_gap = max(request.largest_gap, since_last)
+                request.last = now
             else:
-                self._first_in_a_while(answer, now)
-            token = answer.token
-            if answer.generated == answer.job.output:
-                token = self._finish(number, answer, now)
+                self._first_in_a_while(request, now)
+            token = request.token
+            if request.generated == request.spec.output:
+                token = self._finish(number, request, now)
             sampled.append(Sampled(seq=number, token=token))
-        if usuals:
-            self._gaps[round(usual * MICROSECONDS)] += usuals
+        if regular:
+            self._gaps[round(since_last * MICROSECONDS)] += regular
         return sampled
 
-    def _first_in_a_while(self, answer: SimulatedAnswer, now: float) -> None:
+    def _first_in_a_while(self, request: SimulatedRequest, now: float) -> None:
         """A token of an answer that got none in the step before."""
-        if answer.first is None:
-            answer.first = now
+        if request.first is None:
+            request.first = now
         else:
-            gap = now - answer.last
-            answer.largest_gap = max(answer.largest_gap, gap)
+            gap = now - request.last
+            request.largest_gap = max(request.largest_gap, gap)
             self._gaps[round(gap * MICROSECONDS)] += 1
-        if answer.shown is None:
-            answer.shown = now
-        answer.last = now
+        if request.slot_first_token is None:
+            request.slot_first_token = now
+        request.last = now
 
-    def _finish(self, number: int, answer: SimulatedAnswer, now: float) -> int:
-        """The answer is whole; the token that ends it."""
+    def _finish(self, number: int, request: SimulatedRequest, now: float) -> int:
+        """Complete a request; returns the token that ends it."""
         del self._live[number]
-        self.slots.leave(answer, now)
-        self.ended.append(answer)
-        return STOP if answer.job.cap > answer.job.output else answer.token
+        self.slots.free(request, now)
+        self.ended.append(request)
+        return STOP if request.spec.cap > request.spec.output else request.token
 
     def _settle(self, first: float, now: float, largest: float, steps: int) -> list[int]:
-        """Note for everybody the tokens of quiet steps, which ended from `first` to `now`; whose
-        answer is whole."""
-        before = self._last_end
-        usual, usuals = first - before, 0
-        whole = []
-        for number, answer in self._live.items():
-            if answer.last == before:
-                usuals += 1
-                answer.largest_gap = max(answer.largest_gap, usual, largest)
-            else:
-                self._first_in_a_while(answer, first)
-                answer.largest_gap = max(answer.largest_gap, largest)
-            answer.generated += steps
-            answer.last = now
-            if answer.generated == answer.job.output:
-                whole.append(number)
-        if usuals:
-            self._gaps[round(usual * MICROSECONDS)] += usuals
-        return whole
+        """Note the tokens of `steps` decode steps, which ended from `first` to `now`.
 
-    def _decodes_of(self, contexts: list[int]) -> tuple[StepShape, int, int]:
+        Returns the sequences that are complete.
+        """
+        before = self._last_end
+        since_last, regular = first - before, 0
+        completed = []
+        for number, request in self._live.items():
+            if request.last == before:
+                regular += 1
+                request.largest_gap = max(request.largest_gap, since_last, largest)
+            else:
+                self._first_in_a_while(request, first)
+                request.largest_gap = max(request.largest_gap, largest)
+            request.generated += steps
+            request.last = now
+            if request.generated == request.spec.output:
+                completed.append(number)
+        if regular:
+            self._gaps[round(since_last * MICROSECONDS)] += regular
+        return completed
+
+    def _decode_shape(self, contexts: list[int]) -> tuple[StepShape, int, int]:
         """The shape of a step that decodes all; how many contexts are within the sliding window
         (0 without one), and for how many steps that stays so (0: for good)."""
         count, window = len(contexts), self._window
@@ -323,6 +290,6 @@ class SimulatedRunner:
         return shape, growing, edge
 
     def _note(self, steps: int, seconds: float, ideal: float) -> None:
-        self.tally.steps += steps
-        self.tally.busy += seconds
-        self.tally.ideal += ideal
+        self.counts.steps += steps
+        self.counts.busy += seconds
+        self.counts.ideal += ideal

@@ -1,8 +1,7 @@
 """A workload through a simulated fleet: the records a client would have, and what each replica did.
 
-Same workload, same setup, same seed: the same answer, to the last bit.
-
-Simulations as runs of a report, like those that were measured.
+The same workload, setup and seed give the same result to the last bit. `run_of` makes it a run of
+a report, so that simulations stand beside what was measured.
 """
 
 from __future__ import annotations
@@ -13,25 +12,22 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 from random import Random
-from statistics import fmean, pstdev
 
 from headway.clock import VirtualClock
-from headway.config import KVReservation, PolicyName
 from headway.perf.records.record import RequestRecord
 from headway.perf.records.summary import summarize
 from headway.perf.report.run import Bar, Run
-from headway.perf.sim.fleet import RouterName, make_router, run_fleet
-from headway.perf.sim.replica import Replica
-from headway.perf.sim.results import SimulatedAnswer, record_of
-from headway.perf.sim.runner import Preempted, SimulatedRunner, Slots, StepTimeSampler
+from headway.perf.sim.fleet import Replica, RouterName, make_router, run_fleet
+from headway.perf.sim.requests import SimulatedRequest, Slots, record_of
+from headway.perf.sim.runner import Preempted, SimulatedRunner, StepTimeSampler
+from headway.perf.workload.synthetic import length_cv
 from headway.perf.workload.workload import Workload
-from headway.scheduling import Scheduler
-from headway.scheduling.block_pool import BlockPool
-from headway.scheduling.policy import make_policy
+from headway.scheduling.build import build_scheduler
 from headway.steptime.profiles import Profile
-from headway.types import Limits
+from headway.types.engine import SchedulerConfig
 from headway.types.objectives import Objective
 
 
@@ -40,13 +36,7 @@ class Setup:
     """A fleet of equal replicas. The profile says how fast each of them is."""
 
     profile: Profile
-    limits: Limits
-    num_blocks: int
-    block_size: int
-    policy: PolicyName = "continuous"
-    dynamic_wait: float = 0.05
-    prefix_caching: bool = True
-    kv_reservation: KVReservation = "on-demand"
+    scheduler: SchedulerConfig
     replicas: int = 1
     router: RouterName = "round-robin"
 
@@ -71,7 +61,7 @@ class ReplicaFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulated:
-    """What became of a workload."""
+    """What came of a workload."""
 
     records: tuple[RequestRecord, ...]
     """In the workload's order."""
@@ -89,12 +79,12 @@ class Simulated:
 
     @property
     def idle_share(self) -> float | None:
-        """Share of the time of all slots that were ever used in which nobody sat in them."""
+        """Share of the time of all slots that were ever used in which no sequence was in them."""
         slots = sum(replica.slots for replica in self.replicas)
         if not slots or not self.duration:
             return None
-        seated = sum(replica.slot_seconds for replica in self.replicas)
-        return 1 - seated / (slots * self.duration)
+        used = sum(replica.slot_seconds for replica in self.replicas)
+        return 1 - used / (slots * self.duration)
 
 
 def simulate(
@@ -104,85 +94,81 @@ def simulate(
     seed: int = 0,
     residuals: bool = True,
     keep_bars: bool = False,
-    skipping: bool = True,
+    fast_forward: bool = True,
 ) -> Simulated:
     """Run the workload. Without `residuals` every step takes exactly its predicted time.
 
-    `skipping` False makes every step one by one, which is much slower and gives the same.
+    `fast_forward` False makes every step one by one, which is much slower and gives the same.
     """
-    run = _Run(seed=seed, residuals=residuals, keep_bars=keep_bars, skipping=skipping)
-    if setup.prefix_caching and not shares_beginnings(workload):
-        # Only who is preempted could hit anything, which mostly is nobody, and naming all blocks
+    run = partial(
+        _simulate,
+        workload,
+        seed=seed,
+        residuals=residuals,
+        keep_bars=keep_bars,
+        fast_forward=fast_forward,
+    )
+    if setup.scheduler.prefix_caching and not shares_prefixes(workload):
+        # Only a preempted sequence could hit anything, mostly there is none, and hashing all blocks
         # would be half of the work.
         try:
-            return _simulate(workload, replace(setup, prefix_caching=False), run, preemption=False)
+            uncached = replace(setup, scheduler=replace(setup.scheduler, prefix_caching=False))
+            return run(uncached, preemption=False)
         except Preempted:
             pass
-    return _simulate(workload, setup, run, preemption=True)
+    return run(setup, preemption=True)
 
 
-def shares_beginnings(workload: Workload) -> bool:
-    """Whether any two prompts begin alike."""
-    return len({job.segments[0].seed for job in workload.jobs}) < len(workload.jobs)
+def shares_prefixes(workload: Workload) -> bool:
+    """Whether any two prompts begin with the same segment."""
+    return len({request.segments[0].seed for request in workload.requests}) < len(workload.requests)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
-    """Arguments of `simulate`."""
-
-    seed: int
-    residuals: bool
-    keep_bars: bool
-    skipping: bool
-
-
-def _simulate(workload: Workload, setup: Setup, run: _Run, *, preemption: bool) -> Simulated:
-    answers = [
-        SimulatedAnswer(index=index, job=job, arrival=job.at, prompt_tokens=job.prompt_tokens)
-        for index, job in enumerate(workload.jobs)
+def _simulate(
+    workload: Workload,
+    setup: Setup,
+    *,
+    seed: int,
+    residuals: bool,
+    keep_bars: bool,
+    fast_forward: bool,
+    preemption: bool,
+) -> Simulated:
+    requests = [
+        SimulatedRequest(index=index, spec=spec, arrival=spec.at, prompt_tokens=spec.prompt_tokens)
+        for index, spec in enumerate(workload.requests)
     ]
     gaps: Counter[int] = Counter()
     replicas = [
-        _make_replica(
-            setup,
+        Replica(
+            scheduler=build_scheduler(setup.scheduler),
             runner=_make_runner(
                 setup,
-                answers=answers,
+                requests=requests,
                 gaps=gaps,
-                random=Random(f"{run.seed} {number}") if run.residuals else None,  # noqa: S311
-                keep_bars=run.keep_bars,
+                random=Random(f"{seed} {number}") if residuals else None,  # noqa: S311
+                keep_bars=keep_bars,
                 preemption=preemption,
             ),
-            skipping=run.skipping,
+            fast_forward=fast_forward,
         )
         for number in range(setup.replicas)
     ]
     with _rarely_collecting():
-        run_fleet(replicas, make_router(setup.router), answers)
-        records = tuple([record_of(answer) for answer in answers])
+        run_fleet(replicas, make_router(setup.router), requests)
+        records = tuple([record_of(request) for request in requests])
     return Simulated(
         records=records,
-        duration=max((answer.last for answer in answers), default=0.0),
+        duration=max((request.last for request in requests), default=0.0),
         gaps=gaps,
         replicas=tuple(_figures(replica) for replica in replicas),
-    )
-
-
-def make_scheduler(setup: Setup) -> Scheduler:
-    """The shipped scheduler, as an engine with these settings would have it."""
-    return Scheduler(
-        policy=make_policy(setup.policy, dynamic_wait=setup.dynamic_wait),
-        pool=BlockPool(num_blocks=setup.num_blocks, block_size=setup.block_size),
-        limits=setup.limits,
-        prefix_caching=setup.prefix_caching,
-        reserve_all=setup.kv_reservation == "full",
     )
 
 
 def _make_runner(
     setup: Setup,
     *,
-    answers: list[SimulatedAnswer],
+    requests: list[SimulatedRequest],
     gaps: Counter[int],
     random: Random | None,
     keep_bars: bool,
@@ -191,12 +177,12 @@ def _make_runner(
     profile = setup.profile
     return SimulatedRunner(
         clock=VirtualClock(),
-        pace=StepTimeSampler(
+        step_times=StepTimeSampler(
             profile.step_times(),
             profile.residuals,
             random,
         ),
-        answers=answers,
+        requests=requests,
         gaps=gaps,
         slots=Slots(keep_bars=keep_bars),
         window=profile.sizes.window,
@@ -204,16 +190,12 @@ def _make_runner(
     )
 
 
-def _make_replica(setup: Setup, *, runner: SimulatedRunner, skipping: bool) -> Replica:
-    return Replica(scheduler=make_scheduler(setup), runner=runner, skipping=skipping)
-
-
 def _figures(replica: Replica) -> ReplicaFigures:
-    stats, tally, slots = replica.scheduler.stats(), replica.runner.tally, replica.runner.slots
+    stats, counts, slots = replica.scheduler.stats(), replica.runner.counts, replica.runner.slots
     return ReplicaFigures(
-        steps=tally.steps,
-        busy=tally.busy,
-        ideal=tally.ideal,
+        steps=counts.steps,
+        busy=counts.busy,
+        ideal=counts.ideal,
         slot_seconds=slots.seconds,
         slots=slots.used,
         preemptions=stats.preemptions,
@@ -235,7 +217,7 @@ def _rarely_collecting() -> Iterator[None]:
 
 
 MOST_BARS = 5000
-"""Requests of which every stay in the batch is kept for a chart."""
+"""Most requests of which every bar is kept for a slot chart."""
 
 
 def run_of(
@@ -253,7 +235,7 @@ def run_of(
         group=workload.name,
         kind="simulated",
         settings=settings_of(setup),
-        spread=spread_of(workload),
+        length_cv=length_cv(workload),
         rate=rate_of(workload),
         summary=summarize(
             outcome.records, duration=outcome.duration, objectives=objectives, gaps=outcome.gaps
@@ -267,26 +249,21 @@ def run_of(
 
 
 def settings_of(setup: Setup) -> dict[str, str | int | float]:
-    """What was set, for people."""
+    """The setup as a report shows it."""
+    scheduler = setup.scheduler
     settings: dict[str, str | int | float] = {
-        "policy": setup.policy,
-        "max_num_seqs": setup.limits.max_num_seqs,
-        "max_num_batched_tokens": setup.limits.max_num_batched_tokens,
-        "KV cache tokens": setup.num_blocks * setup.block_size,
-        "kv_reservation": setup.kv_reservation,
+        "policy": scheduler.policy.name,
+        "max_num_seqs": scheduler.limits.max_num_seqs,
+        "max_num_batched_tokens": scheduler.limits.max_num_batched_tokens,
+        "KV cache tokens": scheduler.num_blocks * scheduler.block_size,
+        "kv_reservation": scheduler.reservation,
     }
     if setup.replicas > 1:
         settings |= {"replicas": setup.replicas, "router": setup.router}
     return settings
 
 
-def spread_of(workload: Workload) -> float | None:
-    """Standard deviation of the output lengths over their mean."""
-    outputs = [job.output for job in workload.jobs]
-    return pstdev(outputs) / fmean(outputs) if outputs else None
-
-
 def rate_of(workload: Workload) -> float | None:
     """Requests offered a second; None where all come at once."""
-    last = workload.jobs[-1].at if workload.jobs else 0.0
-    return len(workload.jobs) / last if last > 0 else None
+    last = workload.requests[-1].at if workload.requests else 0.0
+    return len(workload.requests) / last if last > 0 else None

@@ -1,12 +1,9 @@
-"""Repeatable chance: one stream of numbers per seed and purpose.
+"""When requests arrive: endless streams of times, in seconds after the first request.
 
-Every purpose has a stream of its own, so that asking for other arrivals leaves the lengths as they
-were, and two systems are compared on the same requests.
-
-When requests arrive: endless streams of times, in seconds after the first request.
-
-Like a law of length, a way of arriving is a function of a random stream, so that the seed decides.
-Gamma gaps and ramps follow vLLM's benchmark, so that its flags mean the same here.
+Like a length distribution, an arrival process is a function of a random number generator. `rng`
+makes one per seed and purpose, so that other arrivals leave the lengths as they were and two
+systems are compared on the same requests. Gamma gaps and ramps follow vLLM's benchmark, so that its
+flags mean the same here.
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ from typing import Literal
 
 
 def rng(seed: int, purpose: str) -> Random:
-    """The stream for this purpose; the same on every machine and in every process."""
+    """The generator for this purpose; the same on every machine and in every process."""
     return Random(f"{seed} {purpose}")  # noqa: S311
 
 

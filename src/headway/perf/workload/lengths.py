@@ -1,8 +1,8 @@
-"""Laws of length: how many tokens prompts and answers have, as text and as functions.
+"""Length distributions: how many tokens prompts and answers have, as text and as functions.
 
-A law draws one length per call, at least 1 and at most `LONGEST`. Truncated laws are drawn as if
-whatever lies outside were drawn again, which leaves the shape inside as it was; a simple minimum
-would pile up answers at the cap.
+A distribution draws one length per call, at least 1 and at most `LONGEST`. A truncated one is drawn
+as if whatever lies outside were drawn again, which leaves the shape within as it was; a simple
+minimum would pile up answers at the cap.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ FORMS = (
 )
 
 _RAREST = 1e-3
-"""A log-normal law must have at least this share between 1 and its cap, or drawing takes forever"""
+"""Least share of a log-normal distribution from 1 to its cap: with less, drawing takes forever."""
 
 
 def parse_lengths(text: str, *, field: str = "length") -> LengthDistribution:
-    """A law from text, see `FORMS`; raises `InvalidRequest` with `field` for anything else."""
+    """A distribution from text, see `FORMS`; raises `InvalidRequest` with `field` otherwise."""
     kind, *parameters = text.strip().lower().split(":")
     try:
         if not parameters:
             return fixed(int(kind))
         if kind not in _KINDS:
-            raise ValueError(f"there is no law {kind!r}")
+            raise ValueError(f"there is no distribution {kind!r}")
         make, convert = _KINDS[kind]
         if len(parameters) not in (len(convert), len(convert) - (kind in _CAPPED)):
             raise ValueError(f"{kind} does not take {len(parameters)} numbers")
         return make(*(c(p) for c, p in zip(convert, parameters, strict=False)))
     except ValueError as error:
         raise InvalidRequest(
-            f"{field}: {text!r} is no law of length ({error}); write {FORMS}", field=field
+            f"{field}: {text!r} is no length distribution ({error}); write {FORMS}", field=field
         ) from error
 
 

@@ -1,30 +1,35 @@
-"""Workloads made up from laws: lengths, arrivals and shared prefixes, repeatable by a seed.
+"""Synthetic workloads: lengths, arrivals and shared prefixes drawn at random, repeatable by a seed.
 
 Two workloads with different seeds share no prompt, so that one does not hit what a server's prefix
-cache kept of the other.
+cache kept of the other. Here are also the variants of a workload: at other times, with other
+prompts, or the first few requests as a warm-up.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import islice
+from itertools import cycle, islice
+from statistics import fmean, pstdev
 
 from headway.errors import InvalidRequest
 from headway.perf.workload.arrivals import Arrivals, rng
 from headway.perf.workload.lengths import LengthDistribution
-from headway.perf.workload.tokens import first_seed
 from headway.perf.workload.workload import (
     LONGEST,
     MOST_REQUESTS,
     Segment,
     Workload,
     WorkloadRequest,
+    first_seed,
 )
+
+_WARM_UP_SEEDS = 1 << 40
+"""Added to the segment seeds of a warm-up, so that the measurement finds none of them cached."""
 
 
 def synthesize(
     *,
-    requests: int,
+    num_requests: int,
     prompt: LengthDistribution,
     output: LengthDistribution,
     arrivals: Arrivals,
@@ -33,23 +38,23 @@ def synthesize(
     cap: int | None = None,
     seed: int = 0,
 ) -> Workload:
-    """So many jobs.
+    """A workload of `num_requests` requests.
 
-    A prompt is `prefix_tokens` tokens that it shares with all jobs of the same prefix, one of
-    `prefixes` at random, and as many of its own as `prompt` says. `cap` is every job's `max_tokens`
-    and cuts longer outputs; None: each job's own output, so that its length is known ahead.
+    A prompt is `prefix_tokens` tokens shared with all requests that drew the same one of
+    `prefixes`, and as many of its own as `prompt` draws. `cap` is every request's `max_tokens` and
+    cuts longer outputs; None: each request's own output, so that its length is known ahead.
     """
-    _check(requests, prefix_tokens, prefixes, cap)
+    _check(num_requests, prefix_tokens, prefixes, cap)
     prompts, outputs = rng(seed, "prompt"), rng(seed, "output")
     chosen = rng(seed, "prefix")
     times = arrivals(rng(seed, "arrivals"))
     first = first_seed(seed)
-    jobs = []
-    for index, at in enumerate(islice(times, requests)):
+    requests = []
+    for index, at in enumerate(islice(times, num_requests)):
         own = Segment(first + prefixes + index, prompt(prompts))
         shared = Segment(first + chosen.randrange(prefixes), prefix_tokens)
         wanted = output(outputs)
-        jobs.append(
+        requests.append(
             WorkloadRequest(
                 segments=(shared, own) if prefix_tokens else (own,),
                 output=wanted if cap is None else min(wanted, cap),
@@ -57,36 +62,84 @@ def synthesize(
                 at=at,
             )
         )
-    return _named(tuple(jobs))
+    return _named(tuple(requests))
 
 
 def rearrive(workload: Workload, arrivals: Arrivals, *, seed: int = 0) -> Workload:
-    """The same jobs in the same order, at other times."""
+    """The same requests in the same order, at other times."""
     times = arrivals(rng(seed, "arrivals"))
-    jobs = tuple(replace(job, at=at) for job, at in zip(workload.jobs, times, strict=False))
-    return replace(workload, jobs=jobs)
+    requests = tuple(
+        replace(request, at=at) for request, at in zip(workload.requests, times, strict=False)
+    )
+    return replace(workload, requests=requests)
 
 
-def coefficient_of_variation(workload: Workload) -> float:
-    """Standard deviation of the jobs' output lengths over their mean."""
-    outputs = [job.output for job in workload.jobs]
-    mean = sum(outputs) / len(outputs)
-    return float((sum((tokens - mean) ** 2 for tokens in outputs) / len(outputs)) ** 0.5 / mean)
+def at_rate(workload: Workload, scale: float) -> Workload:
+    """The same requests, `scale` times as fast."""
+    if scale == 1.0:
+        return workload
+    requests = tuple(replace(request, at=request.at / scale) for request in workload.requests)
+    return Workload(name=f"{workload.name}, {scale:.3g} times as fast", requests=requests)
 
 
-def _named(jobs: tuple[WorkloadRequest, ...]) -> Workload:
-    anonymous = Workload(name="", jobs=jobs)
-    prompt = anonymous.prompt_tokens / len(jobs)
-    output = anonymous.output_tokens / len(jobs)
-    return replace(
-        anonymous,
-        name=f"{len(jobs)} requests, prompt {prompt:.0f} and output {output:.0f} on average",
+def with_other_prompts(workload: Workload, nonce: int) -> Workload:
+    """The same workload with other tokens: a server may remember the prompts of an earlier run."""
+    requests = tuple(
+        replace(
+            request,
+            segments=tuple(
+                Segment(each.seed ^ (nonce << 8), each.length) for each in request.segments
+            ),
+        )
+        for request in workload.requests
+    )
+    return replace(workload, requests=requests)
+
+
+def warm_up(workload: Workload, count: int, *, max_output: int | None = None) -> Workload:
+    """`count` requests like the first ones of a workload, all at once, with prompts of their own.
+
+    With `max_output` answers are cut to so many tokens, which the engine knows ahead.
+    """
+    return Workload(
+        name="warm-up",
+        requests=tuple(
+            _warm_up(request, max_output) for request in islice(cycle(workload.requests), count)
+        ),
     )
 
 
-def _check(requests: int, prefix_tokens: int, prefixes: int, cap: int | None) -> None:
+def _warm_up(request: WorkloadRequest, max_output: int | None) -> WorkloadRequest:
+    segments = tuple(Segment(each.seed + _WARM_UP_SEEDS, each.length) for each in request.segments)
+    request = replace(request, segments=segments, at=0.0)
+    if max_output is None:
+        return request
+    output = min(request.output, max_output)
+    return replace(request, output=output, cap=output)
+
+
+def length_cv(workload: Workload) -> float | None:
+    """Coefficient of variation of the output lengths: standard deviation over mean.
+
+    None without requests.
+    """
+    outputs = [request.output for request in workload.requests]
+    return pstdev(outputs) / fmean(outputs) if outputs else None
+
+
+def _named(requests: tuple[WorkloadRequest, ...]) -> Workload:
+    anonymous = Workload(name="", requests=requests)
+    prompt = anonymous.prompt_tokens / len(requests)
+    output = anonymous.output_tokens / len(requests)
+    return replace(
+        anonymous,
+        name=f"{len(requests)} requests, prompt {prompt:.0f} and output {output:.0f} on average",
+    )
+
+
+def _check(num_requests: int, prefix_tokens: int, prefixes: int, cap: int | None) -> None:
     for name, value, least, most in (
-        ("requests", requests, 1, MOST_REQUESTS),
+        ("num_requests", num_requests, 1, MOST_REQUESTS),
         ("prefix_tokens", prefix_tokens, 0, LONGEST),
         ("prefixes", prefixes, 1, MOST_REQUESTS),
         ("cap", 1 if cap is None else cap, 1, LONGEST),

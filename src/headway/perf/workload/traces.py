@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from headway.errors import InvalidRequest
-from headway.perf.workload.tokens import first_seed
 from headway.perf.workload.workload import (
-    HEADER,
+    FORMAT,
     LONGEST,
     MOST_REQUESTS,
     Segment,
     Workload,
     WorkloadRequest,
-    read_jobs,
+    first_seed,
     read_name,
+    read_requests,
     whole,
 )
 
@@ -40,7 +40,7 @@ _AZURE = ("timestamp", "contexttokens", "generatedtokens")
 def read_trace(
     path: str | Path,
     *,
-    requests: int | None = None,
+    num_requests: int | None = None,
     length_scale: float = 1.0,
     rate_scale: float = 1.0,
     cap: int | None = None,
@@ -48,40 +48,44 @@ def read_trace(
 ) -> Workload:
     """A trace's requests in the order of their times, the first one at 0.
 
-    `requests` takes so many from the beginning; more than there are repeat the trace, each time
+    `num_requests` takes so many from the beginning; more than there are repeat the trace, each time
     later and with prompts of its own. All lengths, those of shared blocks too, are multiplied by
     `length_scale` and are at least 1; `rate_scale` 2 sends the requests in half the time. `cap` is
-    every job's `max_tokens` and cuts longer outputs (None: what the file says, or the output
+    every request's `max_tokens` and cuts longer outputs (None: what the file says, or the output
     itself). Another `seed` makes other prompts with the same in common.
 
     Raises `InvalidRequest`, which names the line where one is at fault.
     """
-    _check(requests, length_scale, rate_scale, cap)
+    _check(num_requests, length_scale, rate_scale, cap)
     try:
         with Path(path).open(encoding="utf-8") as file:
-            name, jobs = _read(file, str(path), requests)
+            name, requests = _read(file, str(path), num_requests)
     except OSError as error:
         raise InvalidRequest(f"cannot read {path}: {error.strerror}", field=str(path)) from error
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"{path} is not text in UTF-8", field=str(path)) from error
-    jobs.sort(key=lambda job: job.at)
-    begin = jobs[0].at
+    requests.sort(key=lambda request: request.at)
+    begin = requests[0].at
     first = first_seed(seed)
-    scaled = [_scaled(job, length_scale, (job.at - begin) / rate_scale, cap, first) for job in jobs]
+    scaled = [
+        _scaled(request, length_scale, (request.at - begin) / rate_scale, cap, first)
+        for request in requests
+    ]
     notes = [f"lengths x {length_scale:g}"] if length_scale != 1 else []
     notes += [f"rate x {rate_scale:g}"] if rate_scale != 1 else []
     return Workload(
-        name=", ".join([name, *notes]), jobs=tuple(_repeated(scaled, requests or len(jobs)))
+        name=", ".join([name, *notes]),
+        requests=tuple(_repeated(scaled, num_requests or len(requests))),
     )
 
 
-def _read(file: TextIO, path: str, requests: int | None) -> tuple[str, list[WorkloadRequest]]:
-    """The workload's name, and at most so many jobs."""
+def _read(file: TextIO, path: str, num_requests: int | None) -> tuple[str, list[WorkloadRequest]]:
+    """The workload's name, and at most so many requests."""
     lines = _Lines(file, path)
     try:
         first = next(lines, "")
-        name, jobs = _told(first, lines, Path(path).stem)
-        found = list(islice(jobs, requests))
+        name, requests = _detect_format(first, lines, path)
+        found = list(islice(requests, num_requests))
     except UnicodeDecodeError:
         raise
     except (ValueError, OverflowError) as error:
@@ -92,16 +96,18 @@ def _read(file: TextIO, path: str, requests: int | None) -> tuple[str, list[Work
     return name, found
 
 
-def _told(first: str, lines: Iterator[str], stem: str) -> tuple[str, Iterator[WorkloadRequest]]:
-    """Which format it is by its first line: the workload's name, and its jobs as they are read."""
+def _detect_format(
+    first: str, lines: Iterator[str], path: str
+) -> tuple[str, Iterator[WorkloadRequest]]:
+    """By the first line: the workload's name, and its requests as they are read."""
     columns = tuple(cell.strip().lower() for cell in first.lstrip("\ufeff").split(","))
     if columns == _AZURE:
-        return stem, _azure(lines)
+        return Path(path).stem, _azure(lines)
     values = _object(first)
-    if HEADER in values:
-        return read_name(first), read_jobs(lines)
+    if FORMAT.key in values:
+        return read_name(first, f"{path}, line 1"), read_requests(lines)
     if {"timestamp", "input_length", "output_length"} <= values.keys():
-        return stem, _mooncake(first, lines)
+        return Path(path).stem, _mooncake(first, lines)
     raise ValueError(
         "neither a CSV file with the columns TIMESTAMP,ContextTokens,GeneratedTokens nor JSON "
         "Lines with timestamp, input_length and output_length nor a workload of our own"
@@ -128,12 +134,12 @@ def _azure(lines: Iterator[str]) -> Iterator[WorkloadRequest]:
 
 def _mooncake(first: str, lines: Iterator[str]) -> Iterator[WorkloadRequest]:
     """A line is a request; requests share the blocks of whose hash ids they share the first."""
-    yield _block_job(_object(first))
+    yield _mooncake_request(_object(first))
     for line in lines:
-        yield _block_job(_object(line))
+        yield _mooncake_request(_object(line))
 
 
-def _block_job(values: dict[str, Any]) -> WorkloadRequest:
+def _mooncake_request(values: dict[str, Any]) -> WorkloadRequest:
     at = values.get("timestamp")
     if not isinstance(at, int | float) or not math.isfinite(at) or at < 0:
         raise ValueError(f"timestamp is a number of milliseconds, not {at!r}")
@@ -155,12 +161,12 @@ def _block_job(values: dict[str, Any]) -> WorkloadRequest:
 
 
 def _scaled(
-    job: WorkloadRequest, scale: float, at: float, cap: int | None, first: int
+    request: WorkloadRequest, scale: float, at: float, cap: int | None, first: int
 ) -> WorkloadRequest:
-    output = _length(job.output, scale)
-    most = max(output, _length(job.cap, scale)) if cap is None else cap
+    output = _length(request.output, scale)
+    most = max(output, _length(request.cap, scale)) if cap is None else cap
     return WorkloadRequest(
-        segments=tuple(Segment(first + s.seed, _length(s.length, scale)) for s in job.segments),
+        segments=tuple(Segment(first + s.seed, _length(s.length, scale)) for s in request.segments),
         output=min(output, most),
         cap=most,
         at=at,
@@ -171,18 +177,18 @@ def _length(tokens: int, scale: float) -> int:
     return min(LONGEST, max(1, round(tokens * scale)))
 
 
-def _repeated(jobs: list[WorkloadRequest], requests: int) -> Iterator[WorkloadRequest]:
-    """So many jobs; each time round takes as long as the trace and one average gap."""
-    seeds = [segment.seed for job in jobs for segment in job.segments]
+def _repeated(requests: list[WorkloadRequest], num_requests: int) -> Iterator[WorkloadRequest]:
+    """So many requests; each time round takes as long as the trace and one average gap."""
+    seeds = [segment.seed for request in requests for segment in request.segments]
     span = max(seeds) - min(seeds) + 1
-    period = jobs[-1].at * len(jobs) / max(1, len(jobs) - 1)
-    for index in range(requests):
-        turn, place = divmod(index, len(jobs))
-        job = jobs[place]
+    period = requests[-1].at * len(requests) / max(1, len(requests) - 1)
+    for index in range(num_requests):
+        turn, place = divmod(index, len(requests))
+        request = requests[place]
         if turn:
-            again = tuple(Segment(s.seed + turn * span, s.length) for s in job.segments)
-            job = replace(job, segments=again, at=job.at + turn * period)
-        yield job
+            again = tuple(Segment(s.seed + turn * span, s.length) for s in request.segments)
+            request = replace(request, segments=again, at=request.at + turn * period)
+        yield request
 
 
 class _Lines:
@@ -218,10 +224,13 @@ def _object(line: str) -> dict[str, Any]:
     return values
 
 
-def _check(requests: int | None, length_scale: float, rate_scale: float, cap: int | None) -> None:
-    if requests is not None and not 1 <= requests <= MOST_REQUESTS:
+def _check(
+    num_requests: int | None, length_scale: float, rate_scale: float, cap: int | None
+) -> None:
+    if num_requests is not None and not 1 <= num_requests <= MOST_REQUESTS:
         raise InvalidRequest(
-            f"requests must be from 1 to {MOST_REQUESTS}, not {requests}", field="requests"
+            f"num_requests must be from 1 to {MOST_REQUESTS}, not {num_requests}",
+            field="num_requests",
         )
     for name, scale in (("length_scale", length_scale), ("rate_scale", rate_scale)):
         if not 0 < scale < math.inf:

@@ -1,30 +1,30 @@
-"""What is asked, and when: plain data that the load generator sends and the simulator replays.
+"""A workload: which requests to send, and when. Plain data for load generator and simulator.
 
 A prompt is not stored token by token. It is a chain of segments, each a seed and a length, and
-equal segments are equal tokens: that is all that batching and prefix caching can see of a text, and
-a trace of a hundred thousand long prompts stays small.
+equal segments are equal tokens, everywhere and always: that is all that batching and prefix caching
+can see of a text, and a trace of a hundred thousand long prompts stays small. Real models get ids
+that any vocabulary has; simulations ids that tell every segment apart and cost next to nothing.
 
-A workload kept as a file of our own: JSON Lines, the name first, then a job a line.
-
-So that any workload, made up or read, can be sent again exactly as it was. Reading is strict: an
-error names the line.
+As a file a workload is JSON Lines, its name first and then a request a line, so that it can be sent
+again exactly as it was.
 """
 
 from __future__ import annotations
 
-import json
-import math
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from random import Random
+from typing import NamedTuple
 
-from headway.errors import InvalidRequest
+from headway.codec import Format, decode_document, encode, parse, replacing, versioned
 
 LONGEST = 1 << 20
 """Most tokens of a prompt or an answer: far beyond any model, and a bound on mistakes."""
 MOST_REQUESTS = 5_000_000
-"""Most jobs of a workload."""
+"""Most requests of a workload."""
 
 
 class Segment(NamedTuple):
@@ -57,76 +57,67 @@ class WorkloadRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """Jobs in the order of their times, and what to call them."""
+    """Requests in the order of their times, and what to call them."""
 
     name: str
     """In a few words, such as "128 at once, output exponential(96)"."""
-    jobs: tuple[WorkloadRequest, ...]
+    requests: tuple[WorkloadRequest, ...]
 
     @property
     def prompt_tokens(self) -> int:
-        return sum(job.prompt_tokens for job in self.jobs)
+        return sum(request.prompt_tokens for request in self.requests)
 
     @property
     def output_tokens(self) -> int:
-        return sum(job.output for job in self.jobs)
+        return sum(request.output for request in self.requests)
 
 
-HEADER = "headway_workload"
-"""The key of the first line by which such a file is known."""
-_VERSION = 1
+FORMAT = Format(
+    what="a workload of Headway",
+    key="headway_workload",
+    version=1,
+    remedy="write it again with this version",
+)
+"""Of the first line, which has the name; each other line is a `WorkloadRequest`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Header:
+    name: str
 
 
 def write_workload(path: str | Path, workload: Workload) -> None:
     """Writes a file anew; raises `InvalidRequest` where it cannot be written."""
-    try:
-        with Path(path).open("w", encoding="utf-8") as file:
-            file.write(json.dumps({HEADER: _VERSION, "name": workload.name}) + "\n")
-            file.writelines(_line(job) for job in workload.jobs)
-    except OSError as error:
-        raise InvalidRequest(f"cannot write {path}: {error.strerror}", field=str(path)) from error
+    with replacing(path) as file:
+        file.write(encode(versioned(_Header(name=workload.name), FORMAT)) + b"\n")
+        file.writelines(encode(request) + b"\n" for request in workload.requests)
 
 
-def read_name(header: str) -> str:
-    """The workload's name from a file's first line; raises `ValueError` for another version."""
-    found = json.loads(header)
-    version, name = found.get(HEADER), found.get("name")
-    if version != _VERSION or not isinstance(name, str):
-        raise ValueError(f"version {version!r} of the format is not known")
-    return name
+def read_name(header: str, source: str) -> str:
+    """The workload's name from a file's first line; raises `InvalidRequest`."""
+    return decode_document(_Header, header, FORMAT, source).name
 
 
-def read_jobs(lines: Iterable[str]) -> Iterator[WorkloadRequest]:
-    """Jobs of the lines after the first; raises `ValueError` at the one at fault."""
+def read_requests(lines: Iterable[str]) -> Iterator[WorkloadRequest]:
+    """Requests of the lines after the first; raises `ValueError` at the one at fault."""
     for line in lines:
-        yield _job(json.loads(line))
+        request = parse(WorkloadRequest, line)
+        _check(request)
+        yield request
 
 
-def _line(job: WorkloadRequest) -> str:
-    values = {"at": job.at, "output": job.output, "cap": job.cap, "segments": job.segments}
-    return json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n"
-
-
-def _job(values: Any) -> WorkloadRequest:
-    if not isinstance(values, dict) or values.keys() != {"at", "output", "cap", "segments"}:
-        raise ValueError("a job has the fields at, output, cap and segments")
-    at, segments = values["at"], values["segments"]
-    if not isinstance(at, int | float) or not math.isfinite(at) or at < 0:
-        raise ValueError(f"at is a time in seconds, not {at!r}")
-    output, cap = whole(values["output"], "output", 1), whole(values["cap"], "cap", 1)
-    if output > cap:
-        raise ValueError(f"output {output} is more than cap {cap}")
-    if not isinstance(segments, list) or not segments:
+def _check(request: WorkloadRequest) -> None:
+    if request.at < 0:
+        raise ValueError(f"at is a time in seconds, not {request.at:g}")
+    whole(request.output, "output", 1)
+    whole(request.cap, "cap", 1)
+    if request.output > request.cap:
+        raise ValueError(f"output {request.output} is more than cap {request.cap}")
+    if not request.segments:
         raise ValueError("segments are pairs of a seed and a length")
-    return WorkloadRequest(
-        segments=tuple(map(_segment, segments)), output=output, cap=cap, at=float(at)
-    )
-
-
-def _segment(pair: Any) -> Segment:
-    if not isinstance(pair, list) or len(pair) != 2:
-        raise ValueError("segments are pairs of a seed and a length")
-    return Segment(whole(pair[0], "a seed", 0, 1 << 62), whole(pair[1], "a length", 1))
+    for segment in request.segments:
+        whole(segment.seed, "a seed", 0, 1 << 62)
+        whole(segment.length, "a length", 1)
 
 
 def whole(value: object, name: str, least: int, most: int = LONGEST) -> int:
@@ -134,3 +125,43 @@ def whole(value: object, name: str, least: int, most: int = LONGEST) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ValueError(f"{name} is a whole number from {least} to {most}, not {value!r}")
     return value
+
+
+_SEGMENTS = 1 << 26
+"""Segment seeds that one workload may use from its first one on."""
+_SEEDS = 1 << 42
+"""Segment seeds told apart: times LONGEST, a token id stays below 2**62."""
+
+
+def first_seed(seed: int) -> int:
+    """Where the segment seeds of a workload with this seed begin: others begin elsewhere."""
+    return seed % (_SEEDS // _SEGMENTS) * _SEGMENTS
+
+
+def vocabulary_tokens(request: WorkloadRequest, low: int = 100, high: int = 30_000) -> list[int]:
+    """Pseudo-random ids from `low` up to but not including `high`.
+
+    The low ids are left out because tokenizers keep their special tokens there.
+    """
+    span = high - low
+    return [low + word % span for segment in request.segments for word in _words(segment)]
+
+
+def distinct_tokens(request: WorkloadRequest) -> tuple[int, ...]:
+    """Ids from 0 up to 2**62 that two segments share only if their seeds are equal.
+
+    Seeds count up to 2**42, beyond which they wrap.
+    """
+    return tuple(
+        chain.from_iterable(
+            range(start, start + length)
+            for seed, length in request.segments
+            for start in (seed % _SEEDS * LONGEST,)
+        )
+    )
+
+
+def _words(segment: Segment) -> tuple[int, ...]:
+    """As many pseudo-random 32-bit numbers as the segment has tokens."""
+    drawn = Random(segment.seed).randbytes(4 * segment.length)  # noqa: S311
+    return struct.unpack(f"<{segment.length}I", drawn)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from headway.config import at_least, setting
 from headway.scheduling.policy.base import Decision, View, board_whole_batch, run_on
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dynamic:
     """Holds a batch back for at most `wait` seconds after the arrival of its oldest request."""
 
     timeless = True
 
-    def __init__(self, *, wait: float) -> None:
-        self.wait = wait
+    wait: float = setting(
+        0.05, "longest time (s) that the policy 'dynamic' holds a request to fill its batch"
+    )
+
+    def __post_init__(self) -> None:
+        at_least("dynamic_wait", self.wait, 0)
 
     def decide(self, view: View) -> Decision:
         if view.running:

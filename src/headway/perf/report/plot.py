@@ -1,17 +1,13 @@
-"""Which colour a system has: the same one everywhere on a page.
+"""Line plots as plain data: each system's colour, axes with round values, and SVG paths.
 
-The page knows the colours themselves, light and dark; here they are numbers. Tone 0 is kept for
-the system that the report is about, greys and browns for those from outside, so that even in a
-small drawing the eye finds the two ends of a comparison. Lines differ in their dashes too.
+Colours are numbers here, tones; the page has the colours themselves, light and dark. A system has
+the same tone everywhere: 0 is the one that the report is about, greys and browns are external
+systems, so that even in a small drawing the eye finds the two ends of a comparison. Lines differ in
+their dashes too.
 
-Where a value stands on an axis, and which round values are written beside it.
-
-Places are shares of the axis' length, 0 to 1, so that a drawing can have any size.
-
-Lines and points over two axes.
-
-Coordinates are whole numbers on a square of 1,000, y downwards, which the page stretches to the
-room that there is: text stands beside the drawing and keeps its size, on a telephone too.
+Places on an axis are shares of its length, 0 to 1. Coordinates of paths are whole numbers on a
+square of 1,000, y downwards, which the page stretches: text stands beside the drawing and keeps its
+size, on a telephone too.
 """
 
 from __future__ import annotations
@@ -24,14 +20,14 @@ from typing import NamedTuple
 from headway.perf.report.run import Report, Run
 
 OWN = (1, 2, 3, 4, 5)
-OUTSIDE = (6, 7, 8)
+EXTERNAL = (6, 7, 8)
 LEADER = 0
 
 
 def tones(report: Report, leader: str | None) -> Mapping[str, int]:
     """A tone for each system, in the report's order; repeated where there are too many."""
     found: dict[str, int] = {}
-    used = {OWN: 0, OUTSIDE: 0}
+    used = {OWN: 0, EXTERNAL: 0}
     for run in report.runs:
         if run.system in found:
             continue
@@ -45,7 +41,7 @@ def tones(report: Report, leader: str | None) -> Mapping[str, int]:
 
 
 def _family(run: Run) -> tuple[int, ...]:
-    return OUTSIDE if run.kind == "outside" else OWN
+    return EXTERNAL if run.kind == "external" else OWN
 
 
 _MOST_POWERS = 6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headway.perf.report.charts.curves import bar_list
+from headway.perf.report.curves import bar_list
 from headway.perf.report.figures import IDLE, THROUGHPUT
 from headway.perf.report.run import Run
 

@@ -1,6 +1,7 @@
-"""One figure of several systems as horizontal bars, with their values written out.
+"""What a report's page draws of the figures: horizontal bars, and plots.
 
-The plots of a report: latency's distribution, figures over load and spread, and the frontier.
+The plots are the distribution of latency, figures over load, the gain over the variation of
+lengths, and throughput against latency.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from headway.perf.report.charts.plot import Plot, Points, Write, axis_of, linear, lines_of
+from headway.perf.records import percentile
 from headway.perf.report.figures import LATENCY, THROUGHPUT, Figure, ratio, shown, three
+from headway.perf.report.plot import Plot, Points, Write, axis_of, linear, lines_of
 from headway.perf.report.run import Run
 
 
@@ -83,7 +85,7 @@ def latency_cdf(name: str, runs: Sequence[Run], tones: Tones) -> Plot | None:
     y = linear(1.0, label="requests answered", write=lambda share: f"{100 * share:.0f} %", steps=4)
     points = {system: _distribution(column) for system, column in columns.items()}
     medians = ", ".join(
-        f"{system} {_seconds(column[len(column) // 2])}" for system, column in columns.items()
+        f"{system} {_seconds(percentile(column, 50))}" for system, column in columns.items()
     )
     return Plot(
         title=name,
@@ -165,36 +167,40 @@ def frontier(runs: Sequence[Run], tones: Tones) -> Plot | None:
     )
 
 
-def gain_over_spread(groups: Sequence[Sequence[Run]], tones: Tones) -> Plot | None:
-    """Throughput over that of each group's first system, over the spread of output lengths.
+def gain_over_cv(groups: Sequence[Sequence[Run]], tones: Tones) -> Plot | None:
+    """Throughput over that of each group's first system, over the variation of output lengths.
 
-    Needs two spreads of runs without a rate, and a first system that is the same in all.
+    Needs groups without a rate of at least two variations, and the same first system in all.
     """
     points: dict[str, list[tuple[float, float]]] = {}
     bases = set()
     for runs in groups:
         base = THROUGHPUT.of(runs[0])
-        if runs[0].rate is not None or runs[0].spread is None or not base:
+        if runs[0].rate is not None or runs[0].length_cv is None or not base:
             continue
         bases.add(runs[0].system)
         for run in runs:
             value = THROUGHPUT.of(run)
             if value is not None:
-                points.setdefault(run.system, []).append((100.0 * runs[0].spread, value / base))
-    spreads = {spread for row in points.values() for spread, _ in row}
-    if len(bases) != 1 or len(spreads) < 2:
+                points.setdefault(run.system, []).append((100.0 * runs[0].length_cv, value / base))
+    length_cvs = {length_cv for row in points.values() for length_cv, _ in row}
+    if len(bases) != 1 or len(length_cvs) < 2:
         return None
     for row in points.values():
         row.sort()
     (base_name,) = bases
-    x = axis_of(spreads, label="spread of output lengths", write=lambda value: f"{value:.0f} %")
+    x = axis_of(
+        length_cvs,
+        label="coefficient of variation of output lengths",
+        write=lambda value: f"{value:.0f} %",
+    )
     gains = [gain for row in points.values() for _, gain in row]
     y = axis_of(gains, label=f"{base_name} is 1", write="{:g}".format)
     best = ", ".join(f"{system} {three(row[-1][1])} times" for system, row in points.items())
     return Plot(
         title=f"Throughput over that of {base_name}",
-        note="Spread: standard deviation of the output lengths over their mean.",
-        text=f"Throughput over that of {base_name} at the widest spread: {best}.",
+        note="Coefficient of variation: standard deviation of the output lengths over their mean.",
+        text=f"Throughput over that of {base_name} at the widest variation: {best}.",
         x=x,
         y=y,
         lines=lines_of(points, x, y, tones, dots=True),

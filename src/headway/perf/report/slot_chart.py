@@ -1,4 +1,4 @@
-"""The slot chart: time across, the batch's slots down, a bar for each stay, holes left empty.
+"""The slot chart: time across, the batch's slots down, a bar for each request, idle slots empty.
 
 All systems of a group share one time axis, so that area is slot time everywhere. A system that
 takes much longer than the fastest is cut at the axis' end, and says how long it went on. Long runs
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from headway.perf.report.charts.plot import Axis, linear
 from headway.perf.report.figures import THROUGHPUT, shown, three
+from headway.perf.report.plot import Axis, linear
 from headway.perf.report.run import Bar, Run
 
 WIDTH = 2000
@@ -118,7 +118,7 @@ def _lane(run: Run, end: float, until: float, tone: int, sizes: tuple[int, int])
         figures=figures,
         goes_on=end > until,
         merged=cells,
-        text=f"{run.system}: {figures}, {len(run.bars)} stays in {shown(end, 's')}.",
+        text=f"{run.system}: {figures}, {len(run.bars)} bars in {shown(end, 's')}.",
     )
 
 

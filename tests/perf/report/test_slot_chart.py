@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.perf.report.charts.occupancy import ROW, WIDTH, Lane, slot_chart
 from headway.perf.report.run import Bar, Run
+from headway.perf.report.slot_chart import ROW, WIDTH, Lane, slot_chart
 
 TONES = {"a": 0, "b": 1, "c": 2}
 
@@ -65,7 +65,7 @@ def test_a_far_slower_system_is_cut_and_says_so() -> None:
     assert first.time == "100 s"
 
 
-def test_slots_that_nobody_ever_took_are_rows_too() -> None:
+def test_slots_that_were_never_taken_are_rows_too() -> None:
     lane = _only([_run("a", [Bar(0, 0, 1, 2, "r")], slots=6)])
     assert (lane.slots, lane.rows) == (6, 6)
     assert lane.figures.startswith("6 slots, 25 % idle")

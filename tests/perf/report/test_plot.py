@@ -1,4 +1,4 @@
-"""Axes: every value has a place, and the written ones are round."""
+"""Plots: paths of lines, axes with round values, colours of systems."""
 
 from __future__ import annotations
 
@@ -8,7 +8,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.perf.report.charts.plot import axis_of, linear
+from headway.perf.report.plot import (
+    EXTERNAL,
+    LEADER,
+    OWN,
+    axis_of,
+    linear,
+    lines_of,
+    path_of,
+    tones,
+)
+from headway.perf.report.run import Kind, Report, Run
+
+X = linear(10.0, label="x", write=str)
+Y = linear(4.0, label="y", write=str, steps=4)
+
+
+def test_a_path_counts_downwards_in_thousandths() -> None:
+    assert path_of([(0.0, 0.0), (0.5, 0.25), (1.0, 1.0)]) == "M0 1000L500 750L1000 0"
+
+
+def test_points_on_one_spot_are_drawn_once() -> None:
+    assert path_of([(0.1, 0.1), (0.10001, 0.1), (0.2, 0.1)]) == "M100 900L200 900"
+    assert path_of([]) == ""
+
+
+def test_the_leading_system_lies_on_top_and_empty_ones_are_left_out() -> None:
+    points = {"best": [(0.0, 0.0), (10.0, 4.0)], "other": [(5.0, 2.0)], "none": []}
+    tones = {"best": 0, "other": 3, "none": 4}
+    lines = lines_of(points, X, Y, tones, dots=True)
+    assert [line.system for line in lines] == ["other", "best"]
+    assert lines[0].dots == ((0.5, 0.5),)
+    assert lines[1].path == "M0 1000L1000 0"
+
+
+def test_dots_can_be_left_out() -> None:
+    assert lines_of({"a": [(1.0, 1.0)]}, X, Y, {"a": 1}, dots=False)[0].dots == ()
 
 
 def test_a_linear_axis_starts_at_zero_and_ends_at_a_round_value() -> None:
@@ -64,3 +99,25 @@ def test_order_is_kept_and_every_value_fits(values: list[float], log_from: float
     marks = [tick.place for tick in axis.ticks]
     assert marks == sorted(marks)
     assert all(0.0 <= mark <= 1.0 + 1e-9 for mark in marks)
+
+
+def _report(*systems: tuple[str, Kind]) -> Report:
+    runs = tuple(Run(system=name, group="g", kind=kind) for name, kind in systems)
+    return Report(title="t", about={}, runs=runs)
+
+
+def test_the_leader_and_external_systems_have_colours_of_their_own() -> None:
+    report = _report(("theirs", "external"), ("static", "engine"), ("best", "engine"))
+    assert tones(report, "best") == {"theirs": EXTERNAL[0], "static": OWN[0], "best": LEADER}
+
+
+def test_few_systems_differ_and_many_still_have_a_colour() -> None:
+    few = tones(_report(*((str(number), "engine") for number in range(6))), "0")
+    assert len(set(few.values())) == 6
+    many = tones(_report(*((str(number), "engine") for number in range(40))), None)
+    assert set(many.values()) == set(OWN)
+
+
+def test_a_system_has_one_colour_over_all_groups() -> None:
+    report = _report(("a", "engine"), ("b", "engine"), ("a", "engine"))
+    assert list(tones(report, None)) == ["a", "b"]

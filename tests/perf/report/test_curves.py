@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headway.perf.records.record import RequestRecord
-from headway.perf.report.charts.curves import (
-    frontier,
-    gain_over_spread,
-    latencies,
-    latency_cdf,
-    over_load,
-)
-from headway.perf.report.charts.plot import SIZE
+from headway.perf.report.curves import frontier, gain_over_cv, latencies, latency_cdf, over_load
 from headway.perf.report.figures import TTFT
+from headway.perf.report.plot import SIZE
 from headway.perf.report.run import Run
 
 TONES = {"a": 0, "b": 1}
@@ -47,7 +41,7 @@ LOADS = [
 ]
 
 
-def test_a_distribution_rises_from_nobody_to_all() -> None:
+def test_a_distribution_rises_from_none_to_all() -> None:
     run = Run(system="a", group="g", records=_records([4.0, 1.0, 2.0, 3.0]))
     plot = latency_cdf("g", [run], TONES)
     assert plot is not None
@@ -57,7 +51,7 @@ def test_a_distribution_rises_from_nobody_to_all() -> None:
     assert corners[0][1] == SIZE
     assert corners[-1] == (SIZE, 0)
     assert corners == sorted(corners, key=lambda corner: (corner[0], -corner[1]))
-    assert "Medians: a 3 s" in plot.text
+    assert "Medians: a 2.5 s" in plot.text
 
 
 def test_a_long_column_is_thinned_but_keeps_its_ends() -> None:
@@ -114,9 +108,9 @@ def test_the_frontier_joins_rates_in_order() -> None:
     assert frontier([_run("a", output_throughput=3.0, p50_e2el_ms=4.0)], TONES) is None
 
 
-def _spread(spread: float, system: str, throughput: float) -> Run:
+def _spread(length_cv: float, system: str, throughput: float) -> Run:
     summary = {"output_throughput": throughput}
-    return Run(system=system, group=f"{spread}", spread=spread, summary=summary)
+    return Run(system=system, group=f"{length_cv}", length_cv=length_cv, summary=summary)
 
 
 def test_gain_is_over_the_first_system_of_each_group() -> None:
@@ -124,7 +118,7 @@ def test_gain_is_over_the_first_system_of_each_group() -> None:
         [_spread(0.9, "b", 50.0), _spread(0.9, "a", 200.0)],
         [_spread(0.3, "b", 100.0), _spread(0.3, "a", 150.0)],
     ]
-    plot = gain_over_spread(groups, TONES)
+    plot = gain_over_cv(groups, TONES)
     assert plot is not None
     assert plot.title == "Throughput over that of b"
     line = next(line for line in plot.lines if line.system == "a")
@@ -133,9 +127,9 @@ def test_gain_is_over_the_first_system_of_each_group() -> None:
     assert "a 4.00 times" in plot.text
 
 
-def test_gain_needs_two_spreads_and_one_base() -> None:
+def test_gain_needs_two_variations_and_one_base() -> None:
     one = [_spread(0.9, "b", 50.0), _spread(0.9, "a", 200.0)]
     other = [_spread(0.3, "a", 50.0), _spread(0.3, "b", 200.0)]
-    assert gain_over_spread([one], TONES) is None
-    assert gain_over_spread([one, other], TONES) is None
-    assert gain_over_spread([[_run("b", output_throughput=3.0)]], TONES) is None
+    assert gain_over_cv([one], TONES) is None
+    assert gain_over_cv([one, other], TONES) is None
+    assert gain_over_cv([[_run("b", output_throughput=3.0)]], TONES) is None

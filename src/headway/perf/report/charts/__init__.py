@@ -1,1 +1,0 @@
-"""The drawings of a report's page, as plain data: paths, places and words, but no markup."""
