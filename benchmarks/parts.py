@@ -15,16 +15,16 @@ from pathlib import Path
 from random import Random
 
 from headway.checkpoint.packing import PackedShape
-from headway.checkpoint.prepared import WEIGHTS, read_header
+from headway.checkpoint.prepared import WEIGHTS
+from headway.checkpoint.safetensors import read_header
 from headway.config import EngineConfig
 from headway.llm.weight_format import ready_model
 from headway.native.abi import HwKind
-from headway.runner.native import NativeRunner
-from headway.runner.native_build import build_native_runner
+from headway.runner.native import NativeRunner, build_native_runner
 from headway.types import NewSequence, ResolvedSampling, Slice, StepPlan
 from served import MODEL, about_this_machine
 
-NAMES = [kind.name.lower() for kind in HwKind] + ["select"]
+NAMES = [kind.name.lower() for kind in HwKind] + ["sample"]
 
 
 def multiplications(weights: Path) -> float:
@@ -86,7 +86,7 @@ def main() -> None:
         seconds = loaded.runner.measure()
         step = statistics.median(decoder.step(batch) for _ in range(given.steps))
         parts = {n: s / given.steps * 1e3 for n, s in zip(NAMES, seconds, strict=True) if s > 0}
-        products = (parts["linear"] + parts["head"]) / 1e3
+        products = (parts["linear"] + parts["lm_head"]) / 1e3
         rows.append(
             {
                 "batch": batch,

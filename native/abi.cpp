@@ -6,7 +6,7 @@
 #include <string>
 
 #include "headway.h"
-#include "measure.h"
+#include "peak_rates.h"
 #include "program.h"
 
 struct hw_pool {
@@ -127,10 +127,10 @@ int32_t hw_program_run(hw_program* program, const hw_step* step, double* seconds
   }
 }
 
-double hw_measure_arithmetic(hw_pool* pool, const char* isa, int32_t form, double seconds) {
+double hw_measure_flops(hw_pool* pool, const char* isa, int32_t format, double seconds) {
   const headway::Kernels* kernels = headway::find_kernels(isa);
-  if (kernels == nullptr || form < HW_FLOAT32 || form > HW_INT4) return -1;
-  return headway::measure_arithmetic(pool->pool, *kernels, form, seconds);
+  if (kernels == nullptr || format < HW_FLOAT32 || format > HW_INT4) return -1;
+  return headway::measure_flops(pool->pool, *kernels, format, seconds);
 }
 
 double hw_measure_bandwidth(hw_pool* pool, const char* isa, int64_t bytes, double seconds) {
@@ -152,23 +152,23 @@ int32_t hw_program_read(const hw_program* program, int32_t buffer, float* out) {
   }
 }
 
-int32_t hw_choose(const char* isa, const float* scores, int64_t vocabulary,
-                  const hw_sampling* asked, hw_choice* choice) {
+int32_t hw_sample(const char* isa, const float* logits, int64_t vocab_size,
+                  const hw_sampling* sampling, hw_sampled_token* sampled) {
   const headway::Kernels* kernels = headway::find_kernels(isa);
   if (kernels == nullptr) return -1;
   try {
     headway::Memory scratch;
-    scratch.reserve(kernels->choose_scratch_bytes(vocabulary));
-    kernels->choose(scores, vocabulary, *asked, choice, scratch.data());
+    scratch.reserve(kernels->sample_scratch_bytes(vocab_size));
+    kernels->sample(logits, vocab_size, *sampling, sampled, scratch.data());
     return 0;
   } catch (const std::exception&) {
     return -1;
   }
 }
 
-int32_t hw_program_scores(hw_program* program, float* out) {
+int32_t hw_program_logits(hw_program* program, float* out) {
   try {
-    program->program.scores(out);
+    program->program.logits(out);
     return 0;
   } catch (const std::exception&) {
     return -1;

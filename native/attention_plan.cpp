@@ -74,7 +74,7 @@ void plan_attention(const hw_step& step, const AttentionShape& shape, AttentionP
   plan->kv_heads = shape.kv_heads;
   plan->window = shape.window;
   plan->num_partials = 0;
-  plan->tables = step.tables;
+  plan->tables = step.block_tables;
   plan->table_width = step.table_width;
   plan->items.clear();
   plan->merges.clear();
@@ -110,10 +110,10 @@ void plan_attention(const hw_step& step, const AttentionShape& shape, AttentionP
             });
 }
 
-void place_rows(const hw_step& step, int32_t block_size, int64_t* positions, int64_t* slots) {
+void rows_to_slots(const hw_step& step, int32_t block_size, int64_t* positions, int64_t* slots) {
   int64_t row = 0;
   for (int64_t s = 0; s < step.num_slices; ++s) {
-    const int64_t* table = step.tables + s * step.table_width;
+    const int64_t* table = step.block_tables + s * step.table_width;
     for (int64_t n = 0; n < step.counts[s]; ++n, ++row) {
       const int64_t position = step.starts[s] + n;
       positions[row] = position;

@@ -18,7 +18,7 @@ const char* attention_problem(int32_t heads, int32_t kv_heads);
 void plan_attention(const hw_step& step, const AttentionShape& shape, AttentionPlan* plan);
 
 // Position and cache slot (block * block_size + offset) of every row of the step.
-void place_rows(const hw_step& step, int32_t block_size, int64_t* positions, int64_t* slots);
+void rows_to_slots(const hw_step& step, int32_t block_size, int64_t* positions, int64_t* slots);
 
 // What every thread needs to itself, 64-byte aligned, for any plan.
 int64_t attend_scratch_bytes(const CacheLayout& cache);

@@ -1,11 +1,9 @@
-// See check.h: indexes in range, forms and widths that agree, a head at the end.
-#include "check.h"
-
+// Whether the parts of a program fit together: indexes in range, formats and widths that agree, an
+// LM head at the end.
 #include <stdexcept>
 #include <string>
 
-#include "attention_plan.h"
-#include "kernels/tasks.h"
+#include "program.h"
 
 namespace headway {
 namespace {
@@ -20,18 +18,18 @@ class Checker {
     const char* problem = cache_problem(cache_);
     require(problem == nullptr, problem ? problem : "");
     for (const hw_buffer& buffer : buffers_) {
-      require(buffer.width > 0 && row_bytes(buffer.form, buffer.width) > 0, "a buffer is empty");
+      require(buffer.width > 0 && row_bytes(buffer.format, buffer.width) > 0, "a buffer is empty");
     }
     for (const hw_matrix& matrix : matrices_) {
-      require(matrix.data != nullptr && matrix.outputs > 0 && matrix.inputs > 0 &&
-                  panel_bytes(matrix.form, matrix.inputs) > 0,
-              "a matrix is empty or of no known form");
+      require(matrix.data != nullptr && matrix.n > 0 && matrix.k > 0 &&
+                  panel_bytes(matrix.format, matrix.k) > 0,
+              "a matrix is empty or of no known format");
     }
-    require(!ops.empty() && ops.back().kind == HW_OP_HEAD, "the last operation is no head");
+    require(!ops.empty() && ops.back().kind == HW_OP_LM_HEAD, "the last operation is no head");
     for (const hw_op& op : ops) {
       where_ = "operation " + std::to_string(&op - ops.data()) + ": ";
       one(op);
-      require(op.kind != HW_OP_HEAD || &op == &ops.back(), "a head before the end");
+      require(op.kind != HW_OP_LM_HEAD || &op == &ops.back(), "a head before the end");
     }
   }
 
@@ -47,28 +45,29 @@ class Checker {
     require(index >= 0 && index < static_cast<int32_t>(matrices_.size()), "no such matrix");
     return matrices_[static_cast<size_t>(index)];
   }
-  const hw_buffer& plain(int32_t index) const {
-    require(buffer(index).form == HW_FLOAT32, "the buffer is not float32");
+  const hw_buffer& float32(int32_t index) const {
+    require(buffer(index).format == HW_FLOAT32, "the buffer is not float32");
     return buffer(index);
   }
 
   void one(const hw_op& op) const {
     switch (op.kind) {
       case HW_OP_EMBED:
-        require(plain(op.out).width == matrix(op.matrix).inputs, "widths differ");
+        require(float32(op.out).width == matrix(op.matrix).k, "widths differ");
         return;
       case HW_OP_NORM: return norm(op);
       case HW_OP_CONVERT:
-        require(plain(op.in).width == buffer(op.out).width, "widths differ");
-        require(op.in != op.out, "a conversion in place");
+        require(float32(op.in).width == buffer(op.out).width, "widths differ");
+        require(op.in != op.out, "a conversion in sort_by_expert");
         return;
       case HW_OP_LINEAR: return linear(op);
-      case HW_OP_HEADS:
+      case HW_OP_ROPE:
       case HW_OP_ATTENTION: return attention(op);
       case HW_OP_EXPERTS: return experts(op);
-      case HW_OP_HEAD:
-        require(buffer(op.in).form == matrix(op.matrix).form, "the rows' form is not the matrix's");
-        require(buffer(op.in).width == matrix(op.matrix).inputs, "widths differ");
+      case HW_OP_LM_HEAD:
+        require(buffer(op.in).format == matrix(op.matrix).format,
+                "the rows' format is not the matrix's");
+        require(buffer(op.in).width == matrix(op.matrix).k, "widths differ");
         return;
       default: require(false, "of no known kind");
     }
@@ -76,23 +75,23 @@ class Checker {
 
   void norm(const hw_op& op) const {
     require(op.weight != nullptr, "a norm without weights");
-    require(plain(op.in).width == buffer(op.out).width, "widths differ");
-    require(op.out2 < 0 || plain(op.out2).width == plain(op.in).width, "widths differ");
+    require(float32(op.in).width == buffer(op.out).width, "widths differ");
+    require(op.out2 < 0 || float32(op.out2).width == float32(op.in).width, "widths differ");
     require(op.epilogue == HW_STORE ||
-                (op.epilogue == HW_ADD && buffer(op.out).form == HW_FLOAT32),
+                (op.epilogue == HW_ADD && buffer(op.out).format == HW_FLOAT32),
             "adding needs a float32 output");
   }
 
   void linear(const hw_op& op) const {
     const hw_matrix& m = matrix(op.matrix);
-    require(buffer(op.in).form == m.form, "the rows' form is not the matrix's");
-    require(buffer(op.in).width == m.inputs, "the rows' width is not the matrix's");
-    require(op.in != op.out, "a product in place");
+    require(buffer(op.in).format == m.format, "the rows' format is not the matrix's");
+    require(buffer(op.in).width == m.k, "the rows' width is not the matrix's");
+    require(op.in != op.out, "a product in sort_by_expert");
     require(op.epilogue >= HW_STORE && op.epilogue <= HW_GATE, "of no known epilogue");
     if (op.epilogue == HW_GATE) {
-      require(round_up(m.outputs, kPanel) / 2 <= round_up(plain(op.out).width, kPad), "too narrow");
+      require(round_up(m.n, kPanel) / 2 <= round_up(float32(op.out).width, kPad), "too narrow");
     } else {
-      require(plain(op.out).width == m.outputs, "the output's width is not the matrix's");
+      require(float32(op.out).width == m.n, "the output's width is not the matrix's");
     }
   }
 
@@ -102,28 +101,29 @@ class Checker {
                 op.heads % op.kv_heads == 0,
             "its heads are not the cache's");
     require(op.layer >= 0 && op.layer < cache_.num_layers, "no such layer in the cache");
-    require(plain(op.out).width == queries, "the output does not hold its heads");
+    require(float32(op.out).width == queries, "the output does not hold its heads");
     const char* problem = attention_problem(op.heads, op.kv_heads);
     require(problem == nullptr, problem ? problem : "");
-    const bool writes = op.kind == HW_OP_HEADS;
-    require(plain(op.in).width == (writes ? queries + 2 * op.kv_heads * op.head_dim : queries),
+    const bool writes = op.kind == HW_OP_ROPE;
+    require(float32(op.in).width == (writes ? queries + 2 * op.kv_heads * op.head_dim : queries),
             "the input does not hold its heads");
     require(!writes || (op.cos != nullptr && op.sin != nullptr), "no rotary tables");
     require((op.weight == nullptr) == (op.weight2 == nullptr) || !writes, "one norm of two");
   }
 
   void experts(const hw_op& op) const {
-    require(op.experts > 0 && op.chosen > 0 && op.chosen <= op.experts, "no such experts");
-    require(plain(op.in2).width == op.experts, "the router's scores are not one for each expert");
-    for (int32_t e = 0; e < op.experts; ++e) {
+    require(op.num_experts > 0 && op.top_k > 0 && op.top_k <= op.num_experts, "no such experts");
+    require(float32(op.in2).width == op.num_experts,
+            "the router's logits are not one for each expert");
+    for (int32_t e = 0; e < op.num_experts; ++e) {
       const hw_matrix &up = matrix(op.matrix + e), &down = matrix(op.matrix2 + e);
       const hw_matrix &first = matrix(op.matrix), &second = matrix(op.matrix2);
-      require(up.form == first.form && up.outputs == first.outputs && up.inputs == first.inputs &&
-                  down.form == second.form && down.outputs == second.outputs &&
-                  down.inputs == second.inputs,
+      require(up.format == first.format && up.n == first.n && up.k == first.k &&
+                  down.format == second.format && down.n == second.n &&
+                  down.k == second.k,
               "its experts differ in shape");
-      require(plain(op.in).width == up.inputs && plain(op.out).width == down.outputs &&
-                  round_up(up.outputs, kPanel) / 2 <= round_up(down.inputs, kPad),
+      require(float32(op.in).width == up.k && float32(op.out).width == down.n &&
+                  round_up(up.n, kPanel) / 2 <= round_up(down.k, kPad),
               "widths differ");
     }
   }

@@ -5,17 +5,16 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "check.h"
 #include "run.h"
 
 namespace headway {
 namespace {
 
-Rows make_rows(int32_t form, int32_t width) {
-  Rows rows;
-  rows.form = form;
+RowBuffer make_rows(int32_t format, int32_t width) {
+  RowBuffer rows;
+  rows.format = format;
   rows.width = width;
-  rows.bytes = row_bytes(form, width);
+  rows.bytes = row_bytes(format, width);
   return rows;
 }
 
@@ -39,7 +38,7 @@ Program::Program(Pool& pool, const Kernels& kernels, std::vector<hw_op> ops,
       cache_(cache) {
   check_program(ops_, matrices_, buffers, cache_);
   for (const hw_buffer& buffer : buffers) {
-    buffers_.push_back(make_rows(buffer.form, buffer.width));
+    buffers_.push_back(make_rows(buffer.format, buffer.width));
   }
   for (hw_op& op : ops_) {
     if (op.kind == HW_OP_ATTENTION) {
@@ -52,18 +51,18 @@ Program::Program(Pool& pool, const Kernels& kernels, std::vector<hw_op> ops,
     weights_.push_back(padded(op.weight, buffers_[static_cast<size_t>(op.in)].width));
     op.weight = static_cast<const float*>(weights_.back().data());
   }
-  const int64_t vocabulary = matrices_[static_cast<size_t>(ops_.back().matrix)].outputs;
+  const int64_t vocab_size = matrices_[static_cast<size_t>(ops_.back().matrix)].n;
   scratch_.resize(static_cast<size_t>(pool_.threads()));
-  const int64_t choosing = kernels_.choose_scratch_bytes(vocabulary);
+  const int64_t sampling_bytes = kernels_.sample_scratch_bytes(vocab_size);
   layout_ = cache_layout(cache_);
-  const int64_t attending = attend_scratch_bytes(layout_);
-  for (Memory& scratch : scratch_) scratch.reserve(std::max(choosing, attending));
+  const int64_t attention_bytes = attend_scratch_bytes(layout_);
+  for (Memory& scratch : scratch_) scratch.reserve(std::max(sampling_bytes, attention_bytes));
 }
 
 void Program::run(const hw_step& step, double* seconds) {
   reserve(step);
-  const int64_t vocabulary = matrices_[static_cast<size_t>(ops_.back().matrix)].outputs;
-  const int64_t parts = step.num_asked / part_rows(vocabulary) + 1;
+  const int64_t vocab_size = matrices_[static_cast<size_t>(ops_.back().matrix)].n;
+  const int64_t parts = step.num_sampled / logits_chunk_rows(vocab_size) + 1;
   const Run run(*this, step, seconds);
   pool_.run(max_loops(static_cast<int64_t>(ops_.size()), parts), run);
 }
@@ -74,8 +73,8 @@ void Program::reserve(const hw_step& step) {
   positions_.resize(static_cast<size_t>(tokens_));
   slots_.resize(static_cast<size_t>(tokens_));
   finite_.resize(static_cast<size_t>(tokens_));
-  place_rows(step, cache_.block_size, positions_.data(), slots_.data());
-  for (Rows& rows : buffers_) rows.memory.reserve(tokens_ * rows.bytes);
+  rows_to_slots(step, cache_.block_size, positions_.data(), slots_.data());
+  for (RowBuffer& rows : buffers_) rows.memory.reserve(tokens_ * rows.bytes);
   for (const hw_op& op : ops_) {
     if (op.kind == HW_OP_EXPERTS) reserve_routing(op, tokens_);
   }
@@ -84,20 +83,21 @@ void Program::reserve(const hw_step& step) {
     plan_attention(step, {plan.heads, plan.kv_heads, plan.window, pool_.threads()}, &plan);
     partials_.reserve(attend_partial_bytes(plan, layout_));
   }
-  asked_.clear();
+  logits_rows_.clear();
   keep_.clear();
-  for (int64_t n = 0; n < step.num_asked; ++n) {
-    const hw_sampling& asked = step.asked[n];
-    asked_.push_back(asked.row);
-    keep_.push_back(!(asked.plain && asked.logprobs < 0 && asked.target < 0));
+  for (int64_t n = 0; n < step.num_sampled; ++n) {
+    const hw_sampling& sampling = step.sampling[n];
+    logits_rows_.push_back(sampling.row);
+    keep_.push_back(!(sampling.greedy && sampling.logprobs < 0 && sampling.target < 0));
   }
-  reserve_scores(step.num_asked);
+  reserve_logits(step.num_sampled);
 }
 
-void Program::reserve_scores(int64_t asked) {
-  const int64_t vocabulary = matrices_[static_cast<size_t>(ops_.back().matrix)].outputs;
-  const int64_t rows = std::min(asked, part_rows(vocabulary)), panels = num_panels(vocabulary);
-  scores_.reserve(rows * panels * kPanel * 4);
+void Program::reserve_logits(int64_t num_rows) {
+  const int64_t vocab_size = matrices_[static_cast<size_t>(ops_.back().matrix)].n;
+  const int64_t rows = std::min(num_rows, logits_chunk_rows(vocab_size));
+  const int64_t panels = num_panels(vocab_size);
+  logits_.reserve(rows * panels * kPanel * 4);
   best_.resize(std::max(best_.size(), static_cast<size_t>(rows * panels)));
 }
 
@@ -105,20 +105,20 @@ void Program::reserve_routing(const hw_op& op, int64_t tokens) {
   Routing& r = routing_;
   const hw_matrix& up = matrices_[static_cast<size_t>(op.matrix)];
   const hw_matrix& down = matrices_[static_cast<size_t>(op.matrix2)];
-  const int64_t rows = tokens * op.chosen;
-  const auto fit = [](Rows& some, int32_t form, int32_t width, int64_t count) {
-    // Layers may differ in width and form; memory that held others is not zero in the paddings.
-    if (some.form != form || some.width != width) some = make_rows(form, width);
+  const int64_t rows = tokens * op.top_k;
+  const auto fit = [](RowBuffer& some, int32_t format, int32_t width, int64_t count) {
+    // Layers may differ in width and format; memory that held others is not zero in the paddings.
+    if (some.format != format || some.width != width) some = make_rows(format, width);
     some.memory.reserve(count * some.bytes);
   };
-  r.picks.resize(std::max(r.picks.size(), static_cast<size_t>(rows)));
-  r.shares.resize(r.picks.size());
-  r.places.resize(r.picks.size());
-  r.tokens.resize(r.picks.size());
-  fit(r.gathered, up.form, up.inputs, tokens);
-  fit(r.inner, HW_FLOAT32, down.inputs, rows);
-  fit(r.converted, down.form, down.inputs, rows);
-  fit(r.answers, HW_FLOAT32, down.outputs, rows);
+  r.topk_ids.resize(std::max(r.topk_ids.size(), static_cast<size_t>(rows)));
+  r.topk_weights.resize(r.topk_ids.size());
+  r.sorted_rows.resize(r.topk_ids.size());
+  r.sorted_tokens.resize(r.topk_ids.size());
+  fit(r.in_converted, up.format, up.k, tokens);
+  fit(r.gated, HW_FLOAT32, down.k, rows);
+  fit(r.gated_converted, down.format, down.k, rows);
+  fit(r.expert_out, HW_FLOAT32, down.n, rows);
 }
 
 const AttentionPlan& Program::plan(const hw_op& op) const {
@@ -126,17 +126,17 @@ const AttentionPlan& Program::plan(const hw_op& op) const {
 }
 
 void Program::read(int32_t index, float* out) const {
-  const Rows& rows = buffers_.at(static_cast<size_t>(index));
-  const int64_t depth = round_up(rows.width, kPad);
-  const int64_t group = rows.form == HW_INT4 ? kInt4Group : kInt8Group;
+  const RowBuffer& rows = buffers_.at(static_cast<size_t>(index));
+  const int64_t padded_k = round_up(rows.width, kPad);
+  const int64_t group = rows.format == HW_INT4 ? kInt4Group : kInt8Group;
   for (int64_t row = 0; row < tokens_; ++row) {
     const uint8_t* record = rows.data() + row * rows.bytes;
-    const float* scales = reinterpret_cast<const float*>(record + depth);
+    const float* scales = reinterpret_cast<const float*>(record + padded_k);
     for (int64_t k = 0; k < rows.width; ++k) {
       float& value = out[row * rows.width + k];
-      if (rows.form == HW_FLOAT32) {
+      if (rows.format == HW_FLOAT32) {
         value = reinterpret_cast<const float*>(record)[k];
-      } else if (rows.form == HW_BFLOAT16) {
+      } else if (rows.format == HW_BFLOAT16) {
         const uint32_t bits = uint32_t{reinterpret_cast<const uint16_t*>(record)[k]} << 16;
         std::memcpy(&value, &bits, 4);
       } else {
@@ -146,22 +146,22 @@ void Program::read(int32_t index, float* out) const {
   }
 }
 
-void Program::scores(float* out) {
+void Program::logits(float* out) {
   const hw_op& op = ops_.back();
-  const int64_t vocabulary = matrices_[static_cast<size_t>(op.matrix)].outputs;
-  asked_.clear();
-  for (int64_t row = 0; row < tokens_; ++row) asked_.push_back(row);
-  keep_.assign(asked_.size(), 1);
-  reserve_scores(tokens_);
+  const int64_t vocab_size = matrices_[static_cast<size_t>(op.matrix)].n;
+  logits_rows_.clear();
+  for (int64_t row = 0; row < tokens_; ++row) logits_rows_.push_back(row);
+  keep_.assign(logits_rows_.size(), 1);
+  reserve_logits(tokens_);
   const hw_step nothing{};
   const Run run(*this, nothing, nullptr);
-  const int64_t stride = round_up(vocabulary, kPanel);
-  pool_.run(max_loops(1, tokens_ / part_rows(vocabulary) + 1), [&](Worker& worker) {
-    run.head(worker, op, [&](Worker& w, int64_t first, int64_t count) {
+  const int64_t stride = round_up(vocab_size, kPanel);
+  pool_.run(max_loops(1, tokens_ / logits_chunk_rows(vocab_size) + 1), [&](Worker& worker) {
+    run.lm_head(worker, op, [&](Worker& w, int64_t first, int64_t count) {
       w.loop(count, 1, [&](int64_t begin, int64_t end) {
         for (int64_t n = begin; n < end; ++n) {
-          const float* row = static_cast<const float*>(scores_.data()) + n * stride;
-          std::copy(row, row + vocabulary, out + (first + n) * vocabulary);
+          const float* row = static_cast<const float*>(logits_.data()) + n * stride;
+          std::copy(row, row + vocab_size, out + (first + n) * vocab_size);
         }
       });
     });

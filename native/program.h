@@ -12,15 +12,15 @@
 
 #include "attention_plan.h"
 #include "headway.h"
-#include "kernels/table.h"
+#include "kernels/tasks.h"
 #include "memory.h"
 #include "threads.h"
 
 namespace headway {
 
 // Rows of one buffer for as many tokens as a step has had.
-struct Rows {
-  int32_t form = HW_FLOAT32;
+struct RowBuffer {
+  int32_t format = HW_FLOAT32;
   int32_t width = 0;
   int64_t bytes = 0;  // of a row
   Memory memory;
@@ -32,32 +32,40 @@ struct Rows {
 
 // Where the tokens of a mixture of experts go; filled between loops by one worker.
 struct Routing {
-  std::vector<int32_t> picks;     // [tokens][chosen]
-  std::vector<float> shares;      // [tokens][chosen]
-  std::vector<int64_t> places;    // [tokens][chosen] row of each choice in the order of experts
-  std::vector<int64_t> tokens;    // [tokens * chosen] token of each of those rows
-  std::vector<int64_t> firsts;    // [experts + 1] first row of each expert
-  std::vector<int64_t> blocks;    // [experts + 1] blocks of rows of all experts before
-  std::vector<int64_t> next;      // [experts] where the next row of each goes
-  Rows gathered, inner, converted, answers;
+  std::vector<int32_t> topk_ids;       // [tokens][top_k] experts
+  std::vector<float> topk_weights;     // [tokens][top_k] router weights
+  std::vector<int64_t> sorted_rows;    // [tokens][top_k] its row where rows are sorted by expert
+  std::vector<int64_t> sorted_tokens;  // [tokens * top_k] token of each of those rows
+  std::vector<int64_t> expert_first;   // [num_experts + 1] first row of each expert
+  std::vector<int64_t> expert_blocks;  // [num_experts + 1] blocks of rows of all experts before
+  std::vector<int64_t> expert_next;    // [num_experts] where the next row of each goes
+  RowBuffer in_converted;              // inputs in the format of gate and up
+  RowBuffer gated;                     // act(gate) * up, sorted by expert
+  RowBuffer gated_converted;           // the same in the format of down
+  RowBuffer expert_out;                // sorted by expert
 };
+
+// Throws std::invalid_argument, which names the operation and what is wrong with it, where a
+// program's parts do not fit together, so that kernels need not ask (check.cpp).
+void check_program(const std::vector<hw_op>& ops, const std::vector<hw_matrix>& matrices,
+                   const std::vector<hw_buffer>& buffers, const hw_cache& cache);
 
 class Program {
  public:
-  // Throws std::invalid_argument where the parts do not fit together.
+  // Throws as check_program does.
   Program(Pool& pool, const Kernels& kernels, std::vector<hw_op> ops,
           std::vector<hw_matrix> matrices, const std::vector<hw_buffer>& buffers,
           const hw_cache& cache);
 
   void run(const hw_step& step, double* seconds);
   void read(int32_t buffer, float* out) const;
-  void scores(float* out);
+  void logits(float* out);
 
  private:
   friend class Run;
 
   void reserve(const hw_step& step);
-  void reserve_scores(int64_t asked);
+  void reserve_logits(int64_t num_rows);
   const AttentionPlan& plan(const hw_op& op) const;
   void reserve_routing(const hw_op& op, int64_t tokens);
 
@@ -65,7 +73,7 @@ class Program {
   const Kernels& kernels_;
   std::vector<hw_op> ops_;
   std::vector<hw_matrix> matrices_;
-  std::vector<Rows> buffers_;
+  std::vector<RowBuffer> buffers_;
   hw_cache cache_;
   CacheLayout layout_;
   std::vector<Memory> weights_;  // of norms, padded with zeros
@@ -76,19 +84,19 @@ class Program {
   std::vector<int64_t> positions_;  // [tokens]
   std::vector<int64_t> slots_;      // [tokens] block * block_size + offset
   std::map<std::pair<int32_t, int32_t>, AttentionPlan> plans_;  // by heads and window
-  std::vector<uint8_t> finite_;     // [tokens]
-  std::vector<int64_t> asked_;      // [asked] rows
-  std::vector<uint8_t> keep_;       // [asked]
-  std::vector<Best> best_;          // [rows of a part][panels]
-  Memory scores_;                   // [rows of a part][vocabulary]
-  Memory partials_;                 // of attention
-  std::vector<Memory> scratch_;     // one for each worker
+  std::vector<uint8_t> finite_;       // [tokens]
+  std::vector<int64_t> logits_rows_;  // [num_sampled] rows of the step whose logits are wanted
+  std::vector<uint8_t> keep_;         // [num_sampled] whether more than their highest is
+  std::vector<PanelMax> best_;        // [rows of a chunk][panels]
+  Memory logits_;                     // [rows of a chunk][vocab_size]
+  Memory partials_;                   // of attention
+  std::vector<Memory> scratch_;       // one for each worker
 };
 
 // Panels of a matrix, and how its product's rows are cut into blocks.
 constexpr int64_t kBlockRows = 48;
 constexpr int64_t kStayBlocks = 5;
-inline int64_t num_panels(int64_t outputs) { return round_up(outputs, kPanel) / kPanel; }
+inline int64_t num_panels(int64_t n) { return round_up(n, kPanel) / kPanel; }
 inline int64_t num_blocks(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
 
 }  // namespace headway

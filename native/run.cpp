@@ -7,8 +7,8 @@
 namespace headway {
 namespace {
 
-// About two microseconds of work: what a run of a loop's items should be worth at least.
-int64_t least_rows(int64_t width) { return 1 + 4096 / (width + 1); }
+// Rows that are about two microseconds of work: the grain of a loop over rows.
+int64_t grain_rows(int64_t width) { return 1 + 4096 / (width + 1); }
 
 double now() {
   using namespace std::chrono;
@@ -35,13 +35,13 @@ void Run::step(Worker& worker, const hw_op& op) const {
     case HW_OP_NORM: return norm(worker, op);
     case HW_OP_CONVERT: return convert(worker, buffer(op.in), buffer(op.out), p_.tokens_);
     case HW_OP_LINEAR: return linear(worker, op);
-    case HW_OP_HEADS: return heads(worker, op);
+    case HW_OP_ROPE: return rope(worker, op);
     case HW_OP_ATTENTION: return attention(worker, op);
     case HW_OP_EXPERTS: return experts(worker, op);
-    case HW_OP_HEAD:
-      note_finite(worker);
-      return head(worker, op, [this](Worker& w, int64_t first, int64_t count) {
-        select(w, first, count);
+    case HW_OP_LM_HEAD:
+      mark_nan(worker);
+      return lm_head(worker, op, [this](Worker& w, int64_t first, int64_t count) {
+        sample(w, first, count);
       });
     default: return;
   }
@@ -49,16 +49,16 @@ void Run::step(Worker& worker, const hw_op& op) const {
 
 void Run::embed(Worker& worker, const hw_op& op) const {
   const hw_matrix& m = matrix(op.matrix);
-  const Rows& out = buffer(op.out);
-  const EmbedTask t = {static_cast<const uint8_t*>(m.data), panel_bytes(m.form, m.inputs), m.form,
-                       m.inputs, step_.tokens, op.scale, out.floats(), out.stride()};
+  const RowBuffer& out = buffer(op.out);
+  const EmbedTask t = {static_cast<const uint8_t*>(m.data), panel_bytes(m.format, m.k), m.format,
+                       m.k, step_.tokens, op.scale, out.floats(), out.stride()};
   worker.loop(p_.tokens_, 1,
               [&](int64_t begin, int64_t end) { p_.kernels_.embed(t, begin, end); });
 }
 
 void Run::norm(Worker& worker, const hw_op& op) const {
-  const Rows& in = buffer(op.in);
-  const Rows& out = buffer(op.out);
+  const RowBuffer& in = buffer(op.in);
+  const RowBuffer& out = buffer(op.out);
   NormTask t{};
   t.in = in.floats();
   t.in_stride = in.stride();
@@ -66,42 +66,42 @@ void Run::norm(Worker& worker, const hw_op& op) const {
   t.width = in.width;
   t.eps = op.eps;
   t.add = op.epilogue == HW_ADD;
-  t.form = out.form;
-  if (out.form == HW_FLOAT32) {
-    t.plain = out.floats();
-    t.plain_stride = out.stride();
+  t.format = out.format;
+  if (out.format == HW_FLOAT32) {
+    t.out32 = out.floats();
+    t.out32_stride = out.stride();
   } else {
     t.out = out.data();
     t.out_bytes = out.bytes;
     if (op.out2 >= 0) {
-      t.plain = buffer(op.out2).floats();
-      t.plain_stride = buffer(op.out2).stride();
+      t.out32 = buffer(op.out2).floats();
+      t.out32_stride = buffer(op.out2).stride();
     }
   }
   if (op.out == p_.ops_.back().in) t.finite = p_.finite_.data();
-  worker.loop(p_.tokens_, least_rows(t.width),
+  worker.loop(p_.tokens_, grain_rows(t.width),
               [&](int64_t begin, int64_t end) { p_.kernels_.norm(t, begin, end); });
 }
 
-void Run::convert(Worker& worker, const Rows& in, const Rows& out, int64_t rows) const {
-  const ConvertTask t = {in.floats(), in.stride(), out.data(), out.bytes, out.form, in.width};
-  worker.loop(rows, least_rows(in.width),
+void Run::convert(Worker& worker, const RowBuffer& in, const RowBuffer& out, int64_t rows) const {
+  const ConvertTask t = {in.floats(), in.stride(), out.data(), out.bytes, out.format, in.width};
+  worker.loop(rows, grain_rows(in.width),
               [&](int64_t begin, int64_t end) { p_.kernels_.convert(t, begin, end); });
 }
 
-LinearTask Run::task(int32_t index, const Rows& in, const Rows& out) const {
+LinearTask Run::task(int32_t index, const RowBuffer& in, const RowBuffer& out) const {
   const hw_matrix& m = matrix(index);
   LinearTask t{};
   t.panels = static_cast<const uint8_t*>(m.data);
-  t.panel_bytes = panel_bytes(m.form, m.inputs);
+  t.panel_bytes = panel_bytes(m.format, m.k);
   t.bias = m.bias;
   t.rows = in.data();
   t.row_bytes = in.bytes;
   t.out = out.floats();
   t.out_stride = out.stride();
-  t.form = m.form;
-  t.depth = static_cast<int32_t>(round_up(m.inputs, kPad));
-  t.outputs = m.outputs;
+  t.format = m.format;
+  t.padded_k = static_cast<int32_t>(round_up(m.k, kPad));
+  t.n = m.n;
   return t;
 }
 
@@ -113,9 +113,9 @@ void Run::linear(Worker& worker, const hw_op& op) const {
 }
 
 void Run::product(Worker& worker, const LinearTask& t, int64_t rows) const {
-  const int64_t panels = num_panels(t.outputs), blocks = num_blocks(rows);
-  const int64_t least = 1 + 32768 / (t.panel_bytes * (rows < kBlockRows ? rows + 4 : kBlockRows));
-  worker.loop(panels * blocks, least, [&](int64_t begin, int64_t end) {
+  const int64_t panels = num_panels(t.n), blocks = num_blocks(rows);
+  const int64_t grain = 1 + 32768 / (t.panel_bytes * (rows < kBlockRows ? rows + 4 : kBlockRows));
+  worker.loop(panels * blocks, grain, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
       // Some blocks of rows, which stay in the second-level cache, meet all panels; then the next.
       const int64_t stay = n / (panels * kStayBlocks) * kStayBlocks;
@@ -127,9 +127,9 @@ void Run::product(Worker& worker, const LinearTask& t, int64_t rows) const {
   });
 }
 
-void Run::heads(Worker& worker, const hw_op& op) const {
-  const Rows &in = buffer(op.in), &out = buffer(op.out);
-  HeadsTask t{};
+void Run::rope(Worker& worker, const hw_op& op) const {
+  const RowBuffer &in = buffer(op.in), &out = buffer(op.out);
+  RopeTask t{};
   t.in = in.floats();
   t.in_stride = in.stride();
   t.out = out.floats();
@@ -145,11 +145,11 @@ void Run::heads(Worker& worker, const hw_op& op) const {
   t.cos = op.cos;
   t.sin = op.sin;
   worker.loop(p_.tokens_, 1,
-              [&](int64_t begin, int64_t end) { p_.kernels_.heads(t, begin, end); });
+              [&](int64_t begin, int64_t end) { p_.kernels_.rope(t, begin, end); });
 }
 
 void Run::attention(Worker& worker, const hw_op& op) const {
-  const Rows &in = buffer(op.in), &out = buffer(op.out);
+  const RowBuffer &in = buffer(op.in), &out = buffer(op.out);
   const AttentionPlan& plan = p_.plan(op);
   AttendTask t{};
   t.plan = &plan;
@@ -173,53 +173,53 @@ void Run::attention(Worker& worker, const hw_op& op) const {
 
 void Run::experts(Worker& worker, const hw_op& op) const {
   Routing& r = p_.routing_;
-  const Rows& scores = buffer(op.in2);
-  const RouteTask route = {scores.floats(), scores.stride(),  op.experts,      op.chosen,
-                           op.normalise != 0, r.picks.data(), r.shares.data()};
+  const RowBuffer& logits = buffer(op.in2);
+  const RouteTask route = {logits.floats(),    logits.stride(),   op.num_experts,       op.top_k,
+                           op.normalise != 0, r.topk_ids.data(), r.topk_weights.data()};
   worker.loop(p_.tokens_, 8,
               [&](int64_t begin, int64_t end) { p_.kernels_.route(route, begin, end); });
-  worker.loop(1, 1, [&](int64_t, int64_t) { place(op); });
+  worker.loop(1, 1, [&](int64_t, int64_t) { sort_by_expert(op); });
 
-  const int32_t form = matrix(op.matrix).form;
-  const Rows& in = buffer(op.in);
-  const bool plain = form == HW_FLOAT32;
-  if (!plain) convert(worker, in, r.gathered, p_.tokens_);
-  LinearTask up = task(op.matrix, plain ? in : r.gathered, r.inner);
+  const int32_t format = matrix(op.matrix).format;
+  const RowBuffer& in = buffer(op.in);
+  const bool as_is = format == HW_FLOAT32;
+  if (!as_is) convert(worker, in, r.in_converted, p_.tokens_);
+  LinearTask up = task(op.matrix, as_is ? in : r.in_converted, r.gated);
   up.epilogue = HW_GATE;
   up.activation = op.activation;
   expert_product(worker, op, up, op.matrix, true);
 
-  const int64_t rows = p_.tokens_ * op.chosen;
-  if (matrix(op.matrix2).form != HW_FLOAT32) convert(worker, r.inner, r.converted, rows);
-  LinearTask down = task(op.matrix2, matrix(op.matrix2).form == HW_FLOAT32 ? r.inner : r.converted,
-                         r.answers);
+  const int64_t rows = p_.tokens_ * op.top_k;
+  const bool down_as_is = matrix(op.matrix2).format == HW_FLOAT32;
+  if (!down_as_is) convert(worker, r.gated, r.gated_converted, rows);
+  LinearTask down = task(op.matrix2, down_as_is ? r.gated : r.gated_converted, r.expert_out);
   down.epilogue = HW_STORE;
   expert_product(worker, op, down, op.matrix2, false);
 
-  const Rows& out = buffer(op.out);
-  const MixTask mix = {r.answers.floats(), r.answers.stride(), r.places.data(),
-                       r.shares.data(),    op.chosen,          out.width,
-                       out.floats(),       out.stride(),       op.epilogue == HW_ADD};
+  const RowBuffer& out = buffer(op.out);
+  const CombineTask t = {r.expert_out.floats(), r.expert_out.stride(), r.sorted_rows.data(),
+                         r.topk_weights.data(), op.top_k,              out.width,
+                         out.floats(),          out.stride(),          op.epilogue == HW_ADD};
   worker.loop(p_.tokens_, 4,
-              [&](int64_t begin, int64_t end) { p_.kernels_.mix(mix, begin, end); });
+              [&](int64_t begin, int64_t end) { p_.kernels_.combine(t, begin, end); });
 }
 
 // Rows of all experts, one expert after the other, each in the order of tokens.
-void Run::place(const hw_op& op) const {
+void Run::sort_by_expert(const hw_op& op) const {
   Routing& r = p_.routing_;
-  const int64_t rows = p_.tokens_ * op.chosen;
-  r.firsts.assign(static_cast<size_t>(op.experts) + 1, 0);
-  r.blocks.assign(static_cast<size_t>(op.experts) + 1, 0);
-  for (int64_t n = 0; n < rows; ++n) ++r.firsts[static_cast<size_t>(r.picks[n]) + 1];
-  for (int32_t e = 0; e < op.experts; ++e) {
-    r.blocks[e + 1] = r.blocks[e] + num_blocks(r.firsts[e + 1]);
-    r.firsts[e + 1] += r.firsts[e];
+  const int64_t rows = p_.tokens_ * op.top_k;
+  r.expert_first.assign(static_cast<size_t>(op.num_experts) + 1, 0);
+  r.expert_blocks.assign(static_cast<size_t>(op.num_experts) + 1, 0);
+  for (int64_t n = 0; n < rows; ++n) ++r.expert_first[static_cast<size_t>(r.topk_ids[n]) + 1];
+  for (int32_t e = 0; e < op.num_experts; ++e) {
+    r.expert_blocks[e + 1] = r.expert_blocks[e] + num_blocks(r.expert_first[e + 1]);
+    r.expert_first[e + 1] += r.expert_first[e];
   }
-  r.next.assign(r.firsts.begin(), r.firsts.end() - 1);
+  r.expert_next.assign(r.expert_first.begin(), r.expert_first.end() - 1);
   for (int64_t n = 0; n < rows; ++n) {
-    const int64_t row = r.next[static_cast<size_t>(r.picks[n])]++;
-    r.places[n] = row;
-    r.tokens[row] = n / op.chosen;
+    const int64_t row = r.expert_next[static_cast<size_t>(r.topk_ids[n])]++;
+    r.sorted_rows[n] = row;
+    r.sorted_tokens[row] = n / op.top_k;
   }
 }
 
@@ -227,27 +227,27 @@ void Run::place(const hw_op& op) const {
 void Run::expert_product(Worker& worker, const hw_op& op, const LinearTask& first, int32_t index,
                          bool gathered) const {
   const Routing& r = p_.routing_;
-  const int64_t panels = num_panels(first.outputs);
+  const int64_t panels = num_panels(first.n);
   // The most blocks that there may be. How many there are may be read inside the loop only: a
-  // worker that comes late to it would see what the next mixture's routing has made of it.
-  const int64_t all = p_.tokens_ * op.chosen;
-  const int64_t most = all / kBlockRows + (all < op.experts ? all : op.experts);
+  // worker that comes late to it would see what the next op's routing has made of it.
+  const int64_t all = p_.tokens_ * op.top_k;
+  const int64_t most = all / kBlockRows + (all < op.num_experts ? all : op.num_experts);
   worker.loop(panels * most, 1, [&](int64_t begin, int64_t end) {
-    const int64_t last = panels * r.blocks.back() < end ? panels * r.blocks.back() : end;
+    const int64_t items = panels * r.expert_blocks.back(), last = items < end ? items : end;
     int32_t e = 0;
     for (int64_t n = begin; n < last; ++n) {
-      while (n >= panels * r.blocks[e + 1]) ++e;
-      const int64_t blocks = r.blocks[e + 1] - r.blocks[e];
-      const int64_t rows = r.firsts[e + 1] - r.firsts[e];
-      const int64_t item = n - panels * r.blocks[e], block = item % blocks;
+      while (n >= panels * r.expert_blocks[e + 1]) ++e;
+      const int64_t blocks = r.expert_blocks[e + 1] - r.expert_blocks[e];
+      const int64_t rows = r.expert_first[e + 1] - r.expert_first[e];
+      const int64_t item = n - panels * r.expert_blocks[e], block = item % blocks;
       LinearTask t = first;
       t.panels = static_cast<const uint8_t*>(matrix(index + e).data);
       t.bias = matrix(index + e).bias;
-      t.out += r.firsts[e] * t.out_stride;
+      t.out += r.expert_first[e] * t.out_stride;
       if (gathered) {
-        t.index = r.tokens.data() + r.firsts[e];
+        t.index = r.sorted_tokens.data() + r.expert_first[e];
       } else {
-        t.rows += r.firsts[e] * t.row_bytes;
+        t.rows += r.expert_first[e] * t.row_bytes;
       }
       p_.kernels_.linear(t, item / blocks, rows * block / blocks, rows * (block + 1) / blocks);
     }
@@ -255,44 +255,44 @@ void Run::expert_product(Worker& worker, const hw_op& op, const LinearTask& firs
 }
 
 // Which slices have a hidden state that is not finite.
-void Run::note_finite(Worker& worker) const {
+void Run::mark_nan(Worker& worker) const {
   worker.loop(1, 1, [&](int64_t, int64_t) {
     int64_t row = 0;
     for (int64_t n = 0; n < step_.num_slices; ++n) {
-      uint8_t broken = 0;
-      for (int64_t end = row + step_.counts[n]; row < end; ++row) broken |= !p_.finite_[row];
-      step_.broken[n] = broken;
+      uint8_t has_nan = 0;
+      for (int64_t end = row + step_.counts[n]; row < end; ++row) has_nan |= !p_.finite_[row];
+      step_.has_nan[n] = has_nan;
     }
   });
 }
 
-// Turns the scores of asked rows [first, first + count) into choices.
-void Run::select(Worker& worker, int64_t first, int64_t count) const {
+// Samples a token from each of the rows [first, first + count) of `logits_rows_`.
+void Run::sample(Worker& worker, int64_t first, int64_t count) const {
   const hw_matrix& m = matrix(p_.ops_.back().matrix);
-  const int64_t panels = num_panels(m.outputs);
+  const int64_t panels = num_panels(m.n);
   const double before = seconds_ && worker.index() == 0 ? now() : 0.0;
   worker.loop(count, 1, [&](int64_t begin, int64_t end) {
     void* scratch = p_.scratch_[static_cast<size_t>(worker.index())].data();
     for (int64_t n = begin; n < end; ++n) {
-      hw_choice& choice = step_.choices[first + n];
+      hw_sampled_token& sampled = step_.sampled[first + n];
       if (p_.keep_[first + n]) {
-        const float* scores = static_cast<const float*>(p_.scores_.data()) + n * panels * kPanel;
-        p_.kernels_.choose(scores, m.outputs, step_.asked[first + n], &choice, scratch);
+        const float* logits = static_cast<const float*>(p_.logits_.data()) + n * panels * kPanel;
+        p_.kernels_.sample(logits, m.n, step_.sampling[first + n], &sampled, scratch);
         continue;
       }
-      const Best* best = p_.best_.data() + n * panels;
-      Best top = best[0];
-      for (int64_t k = 1; k < panels && top.output >= 0; ++k) {
-        if (best[k].output < 0 || best[k].score > top.score) top = best[k];
+      const PanelMax* best = p_.best_.data() + n * panels;
+      PanelMax top = best[0];
+      for (int64_t k = 1; k < panels && top.token >= 0; ++k) {
+        if (best[k].token < 0 || best[k].logit > top.logit) top = best[k];
       }
-      choice.token = top.output < 0 ? 0 : top.output;
-      choice.status = top.output < 0 ? HW_NOT_FINITE : HW_OK;
+      sampled.token = top.token < 0 ? 0 : top.token;
+      sampled.status = top.token < 0 ? HW_NOT_FINITE : HW_OK;
     }
   });
   if (seconds_ && worker.index() == 0) {
     const double spent = now() - before;
-    seconds_[HW_OP_HEAD] -= spent;
-    seconds_[HW_OP_HEAD + 1] += spent;
+    seconds_[HW_OP_LM_HEAD] -= spent;
+    seconds_[HW_OP_LM_HEAD + 1] += spent;
   }
 }
 

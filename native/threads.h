@@ -20,7 +20,7 @@ namespace headway {
 
 class Pool;
 
-constexpr int64_t kLongest = 32;
+constexpr int64_t kMostGrains = 32;
 
 // One worker's way through the loops of a job.
 class Worker {
@@ -29,10 +29,10 @@ class Worker {
 
   // Calls body(begin, end) until all `items` have been done by somebody, and returns when they
   // have. Every worker of the job must come to the same loops in the same order, with the same
-  // `items`. No run is shorter than `least` items except the last, and none longer than kLongest
-  // times as many: `least` should be worth a microsecond or two.
+  // `items`. No run is shorter than `grain` items except the last, and none longer than kMostGrains
+  // times as many: `grain` should be worth a microsecond or two.
   template <class Body>
-  void loop(int64_t items, int64_t least, const Body& body);
+  void loop(int64_t items, int64_t grain, const Body& body);
 
  private:
   friend class Pool;
@@ -40,7 +40,7 @@ class Worker {
 
   Pool& pool_;
   int index_;
-  int64_t turn_ = 0;  // of the next loop within the job
+  int64_t next_loop_ = 0;  // within the job
 };
 
 class Pool {
@@ -87,16 +87,16 @@ class Pool {
 };
 
 template <class Body>
-void Worker::loop(int64_t items, int64_t least, const Body& body) {
+void Worker::loop(int64_t items, int64_t grain, const Body& body) {
   if (items <= 0) return;
   if (pool_.threads_ == 1) return body(0, items);
-  Pool::Loop& here = pool_.loops_[turn_++];
+  Pool::Loop& here = pool_.loops_[next_loop_++];
   int64_t mine = 0;
   int64_t begin = here.next.load(std::memory_order_relaxed);
   while (begin < items) {
     // Long runs at first, which keep a worker on neighbouring memory; short ones to end together.
     int64_t count = (items - begin) / pool_.threads_;
-    count = count > kLongest * least ? kLongest * least : count < least ? least : count;
+    count = count > kMostGrains * grain ? kMostGrains * grain : count < grain ? grain : count;
     const int64_t end = begin + count < items ? begin + count : items;
     if (!here.next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
     body(begin, end);

@@ -130,7 +130,7 @@ def test_transformers_are_left_out_of_a_comparison(bare: Environment) -> None:
 
 
 def test_measuring_with_torch_is_refused_by_the_program_too(bare: Environment) -> None:
-    words = ("-m", "headway.runner.measure_peak_rates", "float32", "--torch", "--threads", "1")
+    words = ("-m", "headway.runner.peak_rates", "float32", "--torch", "--threads", "1")
     done = python(*words, env=bare)
     assert (done.returncode, done.stderr) == (1, f"--torch {FIX}\n")
 

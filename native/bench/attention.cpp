@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "attention_plan.h"
-#include "kernels/table.h"
+#include "kernels/tasks.h"
 #include "threads.h"
 
 namespace {
@@ -79,15 +79,15 @@ double measure_heads(const headway::Kernels& kernels, const Scene& scene, const 
   std::vector<float> in(step.num_tokens * width, 0.5f), out(step.num_tokens * size);
   std::vector<float> turn((scene.start + scene.count) * kHeadDim, 0.5f), norm(kHeadDim, 1.0f);
   std::vector<int64_t> positions(step.num_tokens), slots(step.num_tokens);
-  place_rows(step, kBlock, positions.data(), slots.data());
+  rows_to_slots(step, kBlock, positions.data(), slots.data());
   double best = 1e9;
   for (int round = 0; round < 10; ++round) {
     const double before = now(1);
     for (int layer = 0; layer < scene.layers; ++layer) {
-      const HeadsTask task = {in.data(), width, out.data(), size, positions.data(), slots.data(),
+      const RopeTask task = {in.data(), width, out.data(), size, positions.data(), slots.data(),
                               layout, layer, kHeads, norm.data(), norm.data(), 1e-5f, turn.data(),
                               turn.data()};
-      kernels.heads(task, 0, step.num_tokens);
+      kernels.rope(task, 0, step.num_tokens);
     }
     best = std::min(best, now(1) - before);
   }
@@ -111,7 +111,7 @@ void show(const headway::Kernels& kernels, headway::Pool& pool, const Scene& sce
   step.num_slices = scene.sequences;
   step.starts = starts.data();
   step.counts = counts.data();
-  step.tables = tables.data();
+  step.block_tables = tables.data();
   step.table_width = width;
   const CacheLayout layout = cache_layout(cache);
   const double seconds = measure(kernels, pool, scene, step, layout) / scene.layers;

@@ -3,9 +3,12 @@
 // What a row's result is made of, in which order, depends on its own position alone: tiles and
 // segments start at absolute positions, hidden keys have weight 0, and a tile or segment that a row
 // does not see multiplies its sums by exactly 1 and adds 0. Scores are in powers of 2.
-#include "attention_tile.h"
+#ifndef HEADWAY_ATTENTION_H
+#define HEADWAY_ATTENTION_H
 
 #include "attention_pack.h"
+
+namespace headway::HW_ISA_NAME {
 
 constexpr float kLowest = -1e30f;  // below every score, yet finite: kLowest - kLowest is 0
 
@@ -75,7 +78,7 @@ static TileView view_of(const AttendWork& work, int64_t tile, int64_t begin, int
 }
 
 // Hides what row `r` does not see, and returns the highest score.
-HW_INLINE F hide_scores(const AttendWork& work, const TileView& view, int r, int64_t from,
+HW_INLINE F mask_scores(const AttendWork& work, const TileView& view, int r, int64_t from,
                         int64_t to) {
   float* row = work.scores + r * kTileKeys;
   F top = f_set(kLowest);
@@ -99,15 +102,15 @@ HW_INLINE F hide_scores(const AttendWork& work, const TileView& view, int r, int
 
 // From the scores of the tile of keys at `tile` to weights; the state's sums of weights and highest
 // scores are brought up to date, and `factor` [16] is what its values must be multiplied by.
-template <class Form>
-__attribute__((noinline)) static void soften_tile(const AttendWork& work, const TileView& view,
+template <class Kind>
+__attribute__((noinline)) static void softmax_tile(const AttendWork& work, const TileView& view,
                                                   const TileRows& rows, int64_t tile,
                                                   const TileState& state, float* factor,
                                                   float* unit) {
   alignas(64) float top[16];
   f_store(top, f_set(kLowest));
   for (int r = 0; r < rows.count; ++r) {
-    top[r] = f_highest(hide_scores(work, view, r, rows.from[r] - tile, rows.to[r] - tile));
+    top[r] = f_highest(mask_scores(work, view, r, rows.from[r] - tile, rows.to[r] - tile));
   }
   const F before = f_load(state.highest);
   const F highest = f_max(before, f_load(top));
@@ -122,16 +125,16 @@ __attribute__((noinline)) static void soften_tile(const AttendWork& work, const 
       const F low = f_exp2_below(f_load(row + c * 16) - base);
       const F high = f_exp2_below(f_load(row + c * 16 + 16) - base);
       sum = sum + low + high;
-      put_weights(Form{}, work, r, c, low, high);
+      put_weights(Kind{}, work, r, c, low, high);
     }
     float* weights = state.weights + r * 16;
     f_store(weights, f_fma(f_load(weights), f_set(factor[r]), sum));
-    unit[r] = close_weights(Form{}, work, view, r);
+    unit[r] = close_weights(Kind{}, work, view, r);
   }
 }
 
 // Softmax of one row tile over one segment of keys, from nothing into `state`.
-template <class Form>
+template <class Kind>
 static void attend_segment(const AttendWork& work, const TileRows& rows, const TileQueries& queries,
                            int64_t segment, const TileState& state) {
   const int padded = work.task->cache.padded;
@@ -145,9 +148,9 @@ static void attend_segment(const AttendWork& work, const TileRows& rows, const T
   for (int64_t tile = begin / kTileKeys * kTileKeys; tile < end; tile += kTileKeys) {
     const int64_t next = tile + kTileKeys;
     const TileView view = view_of(work, tile, begin > tile ? begin : tile, end < next ? end : next);
-    score_tile<Form>(view, queries, rows.count, work.steps, work.scores);
-    soften_tile<Form>(work, view, rows, tile, state, factor, unit);
-    value_tile<Form>(view, {work.weights, factor, unit, state.values, padded}, rows.count);
+    score_tile<Kind>(view, queries, rows.count, work.steps, work.scores);
+    softmax_tile<Kind>(work, view, rows, tile, state, factor, unit);
+    value_tile<Kind>(view, {work.weights, factor, unit, state.values, padded}, rows.count);
   }
 }
 
@@ -178,12 +181,12 @@ static void finish_rows(const AttendWork& work, const TileRows& rows, const Tile
   for (int r = 0; r < rows.count; ++r) {
     const float* query = query_of(work, rows, r);
     // A query that is not finite has an answer that is not finite.
-    F poison = f_zero();
+    F nan = f_zero();
     for (int n = 0; n < size; n += 16) {
-      poison = f_fma(f_load_part(query + n, size - n), f_zero(), poison);
+      nan = f_fma(f_load_part(query + n, size - n), f_zero(), nan);
     }
     const F factor = f_set(1.0f / f_sum(f_load(state.weights + r * 16)));
-    const F add = f_set(f_sum(poison));
+    const F add = f_set(f_sum(nan));
     float* to = task.out + rows.row[r] * task.out_stride + rows.column[r];
     const float* from = state.values + int64_t{r} * task.cache.padded;
     for (int n = 0; n < size; n += 16) {
@@ -203,10 +206,10 @@ static TileView first_view(const AttendWork& work) {
 
 // Fetches the keys that an item of one token begins with, as nothing before it could, and notes
 // those of the following item, which are to be fetched at this one's end.
-static void fetch_first(AttendWork& work, int64_t index) {
+static void prefetch_first(AttendWork& work, int64_t index) {
   const TileView view = first_view(work);
   for (int c = view.begin; c < view.end; ++c) {
-    for (int s = 0; s < work.steps; ++s) fetch_soon(view.key[c] + s * view.key_step);
+    for (int s = 0; s < work.steps; ++s) prefetch_l2(view.key[c] + s * view.key_step);
   }
   if (index + 1 == static_cast<int64_t>(work.task->plan->items.size())) return;
   AttendWork next = work;
@@ -219,7 +222,7 @@ static void fetch_first(AttendWork& work, int64_t index) {
   }
 }
 
-template <class Form>
+template <class Kind>
 static void attend_with(const AttendTask& task, int64_t index, char* scratch) {
   const CacheLayout& cache = task.cache;
   const int64_t floats = attend_state_floats(cache);
@@ -229,16 +232,16 @@ static void attend_with(const AttendTask& task, int64_t index, char* scratch) {
   work.task = &task;
   work.item = task.plan->items[index];
   work.group = task.plan->heads / task.plan->kv_heads;
-  work.steps = (cache.head_dim + Form::kLanes - 1) / Form::kLanes;
+  work.steps = (cache.head_dim + Kind::kLanes - 1) / Kind::kLanes;
   work.scores = reinterpret_cast<float*>(packed + kItemTiles * attend_query_bytes(cache));
   work.weights = reinterpret_cast<char*>(work.scores + kTileRows * kTileKeys);
   // Where nothing is to be fetched, something that is at hand.
   for (const char*& at : work.after) at = scratch;
-  if (work.item.tokens == 1) fetch_first(work, index);
+  if (work.item.tokens == 1) prefetch_first(work, index);
   TileQueries queries[kItemTiles];
   for (int t = 0; t < work.item.tiles; ++t) {
     const TileRows rows = rows_of(work, t);
-    queries[t] = pack_queries<Form>(work, rows, packed + t * attend_query_bytes(cache));
+    queries[t] = pack_queries<Kind>(work, rows, packed + t * attend_query_bytes(cache));
     clear_state(state_at(states + t * floats, cache.padded), rows.count, cache.padded);
   }
   int64_t partial = work.item.partial;
@@ -247,7 +250,7 @@ static void attend_with(const AttendTask& task, int64_t index, char* scratch) {
       float* to = partial < 0 ? states + kItemTiles * floats : task.partials + partial++ * floats;
       const TileRows rows = rows_of(work, t);
       const TileState result = state_at(to, cache.padded);
-      attend_segment<Form>(work, rows, queries[t], s, result);
+      attend_segment<Kind>(work, rows, queries[t], s, result);
       if (work.item.partial < 0) {
         merge_states(state_at(states + t * floats, cache.padded), result, rows.count, cache.padded);
       }
@@ -287,3 +290,7 @@ static void attend_merge(const AttendTask& task, int64_t index, void* scratch) {
     finish_rows(work, rows, all);
   }
 }
+
+}  // namespace headway::HW_ISA_NAME
+
+#endif

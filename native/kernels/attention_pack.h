@@ -1,6 +1,12 @@
 // Queries and weights as words of the cache, and which rows of an item they belong to.
 //
 // bfloat16 rounds; int8 spends two bytes on each, so that only the cache itself is coarse.
+#ifndef HEADWAY_ATTENTION_PACK_H
+#define HEADWAY_ATTENTION_PACK_H
+
+#include "attention_tile.h"
+
+namespace headway::HW_ISA_NAME {
 
 // An item at work.
 struct AttendWork {
@@ -76,19 +82,19 @@ HW_INLINE float pack_query(Int8Cache, const float* query, int size, char* to, in
 
 // Packs the queries of one row tile. Words of rows that are not there keep what memory holds: a
 // kernel of more rows works on them too, but what it makes of them is never read.
-template <class Form>
+template <class Kind>
 static TileQueries pack_queries(const AttendWork& work, const TileRows& rows, char* memory) {
-  const int size = work.task->cache.head_dim, words = work.task->cache.padded / Form::kLanes;
-  const int64_t bytes = int64_t{words} * kTileRows * 4 * Form::kPasses;
+  const int size = work.task->cache.head_dim, words = work.task->cache.padded / Kind::kLanes;
+  const int64_t bytes = int64_t{words} * kTileRows * 4 * Kind::kPasses;
   TileQueries queries = {memory, reinterpret_cast<float*>(memory + bytes),
                          reinterpret_cast<int32_t*>(memory + bytes + 64)};
-  alignas(64) char packed[Form::kPasses * kMaxHeadDim * 4 / Form::kLanes];
+  alignas(64) char packed[Kind::kPasses * kMaxHeadDim * 4 / Kind::kLanes];
   for (int r = 0; r < rows.count; ++r) {
     const float* query = query_of(work, rows, r);
     // Scores become powers of 2, which are the cheaper to raise.
     queries.scale[r] = work.task->scale * 1.44269504088896341f *
-                       pack_query(Form{}, query, size, packed, &queries.correction[r]);
-    for (int pass = 0; pass < Form::kPasses; ++pass) {
+                       pack_query(Kind{}, query, size, packed, &queries.correction[r]);
+    for (int pass = 0; pass < Kind::kPasses; ++pass) {
       const char* from = packed + pass * kMaxHeadDim;
       // Passes follow each other after the words that are used.
       char* to = memory + (pass * work.steps * kTileRows + r) * 4;
@@ -115,8 +121,8 @@ HW_INLINE void put_weights(Int8Cache, const AttendWork& work, int r, int chunk, 
   f_store(to + 16, high);
 }
 
-template <class Form>
-HW_INLINE float close_weights(Form, const AttendWork&, const TileView&, int) {
+template <class Kind>
+HW_INLINE float close_weights(Kind, const AttendWork&, const TileView&, int) {
   return 1.0f;
 }
 // Folds the values' scales into the weights and makes them two bytes each; returns the unit.
@@ -140,3 +146,7 @@ HW_INLINE float close_weights(Int8Cache, const AttendWork& work, const TileView&
   }
   return highest / 65535.0f;
 }
+
+}  // namespace headway::HW_ISA_NAME
+
+#endif

@@ -44,7 +44,7 @@ struct AttentionPlan {
 };
 
 // Queries, keys and values of a layer: norms, positions, the cache.
-struct HeadsTask {
+struct RopeTask {
   const float* in;  // a row: [heads + 2 kv_heads][head_dim]
   int64_t in_stride;  // floats from row to row
   float* out;  // a row: queries [heads][head_dim]

@@ -1,9 +1,17 @@
 // The two products of attention on one tile: queries by keys, and weights by values.
 //
-// All kinds of cache are read alike, a 4-byte word per lane at every step; a Form says what a word
+// All kinds of cache are read alike, a 4-byte word per lane at every step; a Kind says what a word
 // is and how two of them are multiplied and added. Keys and values are found by chunks of sixteen
 // positions, since blocks may be that small. Tiles keep as many sums in registers as there are, and
 // every row takes the same steps in the same order however many rows are beside it.
+#ifndef HEADWAY_ATTENTION_TILE_H
+#define HEADWAY_ATTENTION_TILE_H
+
+#include "../vec/math.h"
+#include "attention_task.h"
+
+namespace headway::HW_ISA_NAME {
+
 #if defined(HW_ISA_AVX512)
 constexpr int kScoreRows = 12, kScoreVectors = 2, kValueRows = 6, kValueVectors = 4;
 constexpr int kScoreSums = 16;  // with four vectors of keys
@@ -84,16 +92,16 @@ HW_INLINE F weighted(F old, F sum, float) { return old + sum; }
 HW_INLINE F weighted(F old, I sum, float unit) { return f_fma(f_from(sum), f_set(unit), old); }
 
 // Scores of R rows by N chunks from `chunk`, fetching the same chunks' values meanwhile.
-template <class Form, int R, int N>
+template <class Kind, int R, int N>
 __attribute__((noinline)) static void score_rows(const TileView& view, const TileQueries& q,
                                                  int row, int chunk, int steps, float* scores) {
-  typename Form::Sum sum[R][N];
+  typename Kind::Sum sum[R][N];
   for (int r = 0; r < R; ++r) {
-    for (int n = 0; n < N; ++n) sum[r][n] = Form::zero();
+    for (int n = 0; n < N; ++n) sum[r][n] = Kind::zero();
   }
   const char* words = q.words + row * 4;
   const int64_t key_step = view.key_step;
-  for (int pass = 0; pass < Form::kPasses; ++pass) {
+  for (int pass = 0; pass < Kind::kPasses; ++pass) {
     const char* key[N];
     const char* ahead[N];
     for (int n = 0; n < N; ++n) {
@@ -107,7 +115,7 @@ __attribute__((noinline)) static void score_rows(const TileView& view, const Til
         k[n] = i_hold(i_load(key[n]));
         key[n] += key_step;
         if (R < kScoreRows) {
-          fetch_soon(ahead[n]);
+          prefetch_l2(ahead[n]);
           ahead[n] += 64;
         }
       }
@@ -115,13 +123,13 @@ __attribute__((noinline)) static void score_rows(const TileView& view, const Til
       for (int r = 0; r < R; ++r) {
         const I query = i_spread(words + r * 4);
 #pragma GCC unroll 4
-        for (int n = 0; n < N; ++n) sum[r][n] = Form::by_key(sum[r][n], k[n], query);
+        for (int n = 0; n < N; ++n) sum[r][n] = Kind::by_key(sum[r][n], k[n], query);
       }
       words += kTileRows * 4;
     }
-    if (pass + 1 == Form::kPasses) break;
+    if (pass + 1 == Kind::kPasses) break;
     for (int r = 0; r < R; ++r) {
-      for (int n = 0; n < N; ++n) sum[r][n] = Form::shift(sum[r][n]);
+      for (int n = 0; n < N; ++n) sum[r][n] = Kind::shift(sum[r][n]);
     }
   }
   for (int r = 0; r < R; ++r) {
@@ -133,56 +141,56 @@ __attribute__((noinline)) static void score_rows(const TileView& view, const Til
   }
 }
 
-template <class Form, int N>
+template <class Kind, int N>
 HW_INLINE void score_some(const TileView& view, const TileQueries& q, int row, int rows, int chunk,
                           int steps, float* scores) {
 #if defined(HW_ISA_AVX512)
   if constexpr (N <= 2) {
-    if (rows > 8) return score_rows<Form, 12, N>(view, q, row, chunk, steps, scores);
-    if (rows > 6) return score_rows<Form, 8, N>(view, q, row, chunk, steps, scores);
-    if (rows > 4) return score_rows<Form, 6, N>(view, q, row, chunk, steps, scores);
+    if (rows > 8) return score_rows<Kind, 12, N>(view, q, row, chunk, steps, scores);
+    if (rows > 6) return score_rows<Kind, 8, N>(view, q, row, chunk, steps, scores);
+    if (rows > 4) return score_rows<Kind, 6, N>(view, q, row, chunk, steps, scores);
   }
 #endif
 #if defined(HW_ISA_AVX512) || defined(HW_ISA_AVX2)
-  if (rows > 3) return score_rows<Form, 4, N>(view, q, row, chunk, steps, scores);
-  if (rows > 2) return score_rows<Form, 3, N>(view, q, row, chunk, steps, scores);
+  if (rows > 3) return score_rows<Kind, 4, N>(view, q, row, chunk, steps, scores);
+  if (rows > 2) return score_rows<Kind, 3, N>(view, q, row, chunk, steps, scores);
 #endif
-  if (rows > 1) return score_rows<Form, 2, N>(view, q, row, chunk, steps, scores);
-  return score_rows<Form, 1, N>(view, q, row, chunk, steps, scores);
+  if (rows > 1) return score_rows<Kind, 2, N>(view, q, row, chunk, steps, scores);
+  return score_rows<Kind, 1, N>(view, q, row, chunk, steps, scores);
 }
 
 // Scores [kTileRows][kTileKeys] of the first `rows` rows and the chunks in view. A row group is
 // rounded up to one that has a kernel; what is written for rows that are not there is not read.
-template <class Form>
+template <class Kind>
 static void score_tile(const TileView& view, const TileQueries& q, int rows, int steps,
                        float* scores) {
   int chunk = view.begin;
   // A few rows take twice the keys at once, to have sums enough under way.
   if constexpr (kScoreSums > 0) {
     for (; rows * 4 <= kScoreSums && chunk + 4 <= view.end; chunk += 4) {
-      score_some<Form, 4>(view, q, 0, rows, chunk, steps, scores);
+      score_some<Kind, 4>(view, q, 0, rows, chunk, steps, scores);
     }
   }
   for (; chunk < view.end; chunk += kScoreVectors) {
     for (int row = 0; row < rows; row += kScoreRows) {
       const int now = rows - row < kScoreRows ? rows - row : kScoreRows;
-      score_some<Form, kScoreVectors>(view, q, row, now, chunk, steps, scores);
+      score_some<Kind, kScoreVectors>(view, q, row, now, chunk, steps, scores);
     }
   }
 }
 
 // Adds the values in view, N vectors of them from component `column`, each times R rows' weights,
 // to the sums so far. Fetches the next tile's keys meanwhile.
-template <class Form, int R, int N>
+template <class Kind, int R, int N>
 __attribute__((noinline)) static void value_rows(const TileView& view, const TileSums& to, int row,
                                                  int column) {
-  constexpr int kSteps = 16 / Form::kLanes, kRowBytes = kTileKeys / Form::kLanes * 4;
-  typename Form::Sum sum[R][N];
+  constexpr int kSteps = 16 / Kind::kLanes, kRowBytes = kTileKeys / Kind::kLanes * 4;
+  typename Kind::Sum sum[R][N];
   for (int r = 0; r < R; ++r) {
-    for (int n = 0; n < N; ++n) sum[r][n] = Form::zero();
+    for (int n = 0; n < N; ++n) sum[r][n] = Kind::zero();
   }
   const int64_t value_step = view.value_step, key_step = view.key_step;
-  for (int pass = 0; pass < Form::kPasses; ++pass) {
+  for (int pass = 0; pass < Kind::kPasses; ++pass) {
     const char* from = to.weights + (pass * kTileRows + row) * kRowBytes;
     for (int chunk = view.begin; chunk < view.end; ++chunk) {
       const char* value = view.value[chunk] + column * 4;
@@ -194,7 +202,7 @@ __attribute__((noinline)) static void value_rows(const TileView& view, const Til
         for (int n = 0; n < N; ++n) {
           v[n] = i_hold(i_load(value + n * 64));
           if (R < 5) {
-            fetch_soon(ahead);
+            prefetch_l2(ahead);
             ahead += key_step;
           }
         }
@@ -202,15 +210,15 @@ __attribute__((noinline)) static void value_rows(const TileView& view, const Til
         for (int r = 0; r < R; ++r) {
           const I weight = i_spread(words + r * kRowBytes);
 #pragma GCC unroll 4
-          for (int n = 0; n < N; ++n) sum[r][n] = Form::by_value(sum[r][n], v[n], weight);
+          for (int n = 0; n < N; ++n) sum[r][n] = Kind::by_value(sum[r][n], v[n], weight);
         }
         value += value_step;
         words += 4;
       }
     }
-    if (pass + 1 == Form::kPasses) break;
+    if (pass + 1 == Kind::kPasses) break;
     for (int r = 0; r < R; ++r) {
-      for (int n = 0; n < N; ++n) sum[r][n] = Form::shift(sum[r][n]);
+      for (int n = 0; n < N; ++n) sum[r][n] = Kind::shift(sum[r][n]);
     }
   }
   for (int r = 0; r < R; ++r) {
@@ -222,30 +230,34 @@ __attribute__((noinline)) static void value_rows(const TileView& view, const Til
   }
 }
 
-template <class Form, int N>
+template <class Kind, int N>
 HW_INLINE void value_some(const TileView& view, const TileSums& to, int row, int rows,
                           int column) {
 #if defined(HW_ISA_AVX512)
-  if (rows > 4) return value_rows<Form, 6, N>(view, to, row, column);
+  if (rows > 4) return value_rows<Kind, 6, N>(view, to, row, column);
 #endif
 #if defined(HW_ISA_AVX512) || defined(HW_ISA_AVX2)
-  if (rows > 3) return value_rows<Form, 4, N>(view, to, row, column);
-  if (rows > 2) return value_rows<Form, 3, N>(view, to, row, column);
+  if (rows > 3) return value_rows<Kind, 4, N>(view, to, row, column);
+  if (rows > 2) return value_rows<Kind, 3, N>(view, to, row, column);
 #endif
-  if (rows > 1) return value_rows<Form, 2, N>(view, to, row, column);
-  return value_rows<Form, 1, N>(view, to, row, column);
+  if (rows > 1) return value_rows<Kind, 2, N>(view, to, row, column);
+  return value_rows<Kind, 1, N>(view, to, row, column);
 }
 
-template <class Form>
+template <class Kind>
 static void value_tile(const TileView& view, const TileSums& to, int rows) {
   for (int row = 0; row < rows; row += kValueRows) {
     const int now = rows - row < kValueRows ? rows - row : kValueRows;
     int column = 0;
     for (; column + kValueVectors * 16 <= to.padded; column += kValueVectors * 16) {
-      value_some<Form, kValueVectors>(view, to, row, now, column);
+      value_some<Kind, kValueVectors>(view, to, row, now, column);
     }
     if (kValueVectors == 4 && column < to.padded) {
-      value_some<Form, 2>(view, to, row, now, column);
+      value_some<Kind, 2>(view, to, row, now, column);
     }
   }
 }
+
+}  // namespace headway::HW_ISA_NAME
+
+#endif

@@ -1,8 +1,16 @@
-// Products of rows with packed matrices.
+// Products of rows with packed matrices: C[m][n] = A[m][k] * B[n][k] for m rows of the step, n
+// outputs and k inputs. headway.h says how B is packed, tasks.h what a row of A is.
 //
 // A tile is a few rows times one panel of 32 outputs, with all its sums in registers. Each output's
 // sum runs along k in one fixed order in one lane, so a row's result does not depend on the rows
 // beside it. The rows of a tile only share the loads of the weights.
+#ifndef HEADWAY_LINEAR_H
+#define HEADWAY_LINEAR_H
+
+#include "../vec/math.h"
+#include "tasks.h"
+
+namespace headway::HW_ISA_NAME {
 
 // Rows of a tile: with 32 registers six rows leave room for integer and float sums of two vectors.
 #if defined(HW_ISA_AVX512)
@@ -14,21 +22,21 @@ constexpr int kLinearRows = 2;
 // What a tile fetches while it computes. The only tile of a panel fetches what it will need itself
 // a little later; one of several fetches its share of the next panel, `lines` of 64 bytes for each
 // group of inputs.
-struct Ahead {
+struct Prefetch {
   const uint8_t* from;
   int lines;  // 0 where the tile is the only one
 
   HW_MEMBER void group() {
-    for (int n = 0; n < lines; ++n) prefetch_later(from + 64 * n);
+    for (int n = 0; n < lines; ++n) prefetch_l2(from + 64 * n);
     from += 64 * lines;
   }
 };
 
 template <int R>
-HW_INLINE void tile_float32(const uint8_t* panel, int depth, const uint8_t* const* rows,
+HW_INLINE void tile_float32(const uint8_t* panel, int padded_k, const uint8_t* const* rows,
                             F (&out)[R][2]) {
   const float* w = reinterpret_cast<const float*>(panel);
-  for (int k = 0; k < depth; ++k, w += 32) {
+  for (int k = 0; k < padded_k; ++k, w += 32) {
     const F w0 = f_load(w), w1 = f_load(w + 16);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -40,15 +48,15 @@ HW_INLINE void tile_float32(const uint8_t* panel, int depth, const uint8_t* cons
 }
 
 template <int R, bool Near>
-HW_INLINE void tile_bfloat16(const uint8_t* panel, int depth, const uint8_t* const* rows,
-                             Ahead ahead, F (&out)[R][2]) {
-  for (int k = 0; k < depth; k += 64) {
+HW_INLINE void tile_bfloat16(const uint8_t* panel, int padded_k, const uint8_t* const* rows,
+                             Prefetch ahead, F (&out)[R][2]) {
+  for (int k = 0; k < padded_k; k += 64) {
     if (!Near) ahead.group();
     for (int step = 0; step < 64; step += 2, panel += 128) {
       const I w0 = i_load(panel), w1 = i_load(panel + 64);
       if (Near) {
-        prefetch(panel + kAhead);
-        prefetch(panel + kAhead + 64);
+        prefetch_l1(panel + kAhead);
+        prefetch_l1(panel + kAhead + 64);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -61,23 +69,23 @@ HW_INLINE void tile_bfloat16(const uint8_t* panel, int depth, const uint8_t* con
 }
 
 template <int R, bool Near>
-HW_INLINE void tile_int8(const uint8_t* panel, int depth, const uint8_t* const* rows, Ahead ahead,
-                         F (&out)[R][2]) {
-  const int groups = depth / 64;
+HW_INLINE void tile_int8(const uint8_t* panel, int padded_k, const uint8_t* const* rows,
+                         Prefetch ahead, F (&out)[R][2]) {
+  const int groups = padded_k / 64;
   for (int g = 0; g < groups; ++g, panel += 2112) {
     if (!Near) ahead.group();
     I sum[R][2];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       // Weights are stored plus 128; the rows' corrections start the sums at -128 times theirs.
-      sum[r][0] = sum[r][1] = i_spread(rows[r] + depth + 4 * (groups + g));
+      sum[r][0] = sum[r][1] = i_spread(rows[r] + padded_k + 4 * (groups + g));
     }
 #pragma GCC unroll 2
     for (int step = 0; step < 16; ++step) {
       const I w0 = i_load(panel + 128 * step), w1 = i_load(panel + 128 * step + 64);
       if (Near) {
-        prefetch(panel + 128 * step + kAhead);
-        prefetch(panel + 128 * step + kAhead + 64);
+        prefetch_l1(panel + 128 * step + kAhead);
+        prefetch_l1(panel + 128 * step + kAhead + 64);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -90,7 +98,7 @@ HW_INLINE void tile_int8(const uint8_t* panel, int depth, const uint8_t* const* 
     const F s0 = f_load_bf16(scales), s1 = f_load_bf16(scales + 16);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const F s = f_bits(i_spread(rows[r] + depth + 4 * g));
+      const F s = f_bits(i_spread(rows[r] + padded_k + 4 * g));
       out[r][0] = f_fma(f_from(sum[r][0]) * s, s0, out[r][0]);
       out[r][1] = f_fma(f_from(sum[r][1]) * s, s1, out[r][1]);
     }
@@ -98,9 +106,9 @@ HW_INLINE void tile_int8(const uint8_t* panel, int depth, const uint8_t* const* 
 }
 
 template <int R, bool Near>
-HW_INLINE void tile_int4(const uint8_t* panel, int depth, const uint8_t* const* rows, Ahead ahead,
-                         F (&out)[R][2]) {
-  const int groups = depth / 32;
+HW_INLINE void tile_int4(const uint8_t* panel, int padded_k, const uint8_t* const* rows,
+                         Prefetch ahead, F (&out)[R][2]) {
+  const int groups = padded_k / 32;
   const I mask = i_set(0x0f0f0f0f);
   for (int g = 0; g < groups; ++g, panel += 640) {
     if (!Near && g % 2 == 0) ahead.group();
@@ -110,7 +118,7 @@ HW_INLINE void tile_int4(const uint8_t* panel, int depth, const uint8_t* const* 
 #pragma GCC unroll 2
     for (int step = 0; step < 8; ++step) {
       const I both = i_load(panel + 64 * step);
-      if (Near) prefetch(panel + 64 * step + kAhead);
+      if (Near) prefetch_l1(panel + 64 * step + kAhead);
       const I w0 = both & mask, w1 = i_right<4>(both) & mask;
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -122,12 +130,12 @@ HW_INLINE void tile_int4(const uint8_t* panel, int depth, const uint8_t* const* 
     const uint16_t* scales = reinterpret_cast<const uint16_t*>(panel + 512);
     const F s0 = f_load_f16(scales), s1 = f_load_f16(scales + 16);
     const F m0 = f_load_f16(scales + 32), m1 = f_load_f16(scales + 48);
-    if (Near) prefetch(panel + 512 + kAhead);
-    if (Near) prefetch(panel + 576 + kAhead);
+    if (Near) prefetch_l1(panel + 512 + kAhead);
+    if (Near) prefetch_l1(panel + 576 + kAhead);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const F s = f_bits(i_spread(rows[r] + depth + 4 * g));
-      const F total = f_bits(i_spread(rows[r] + depth + 4 * (groups + g)));
+      const F s = f_bits(i_spread(rows[r] + padded_k + 4 * g));
+      const F total = f_bits(i_spread(rows[r] + padded_k + 4 * (groups + g)));
       out[r][0] = f_fma(m0, total, f_fma(f_from(sum[r][0]) * s, s0, out[r][0]));
       out[r][1] = f_fma(m1, total, f_fma(f_from(sum[r][1]) * s, s1, out[r][1]));
     }
@@ -136,20 +144,20 @@ HW_INLINE void tile_int4(const uint8_t* panel, int depth, const uint8_t* const* 
 
 template <int R, bool Near>
 HW_INLINE void tile_of(const LinearTask& t, const uint8_t* panel, const uint8_t* const* rows,
-                       Ahead ahead, F (&out)[R][2]) {
+                       Prefetch ahead, F (&out)[R][2]) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) out[r][0] = out[r][1] = f_zero();
-  switch (t.form) {
-    case HW_FLOAT32: return tile_float32<R>(panel, t.depth, rows, out);
-    case HW_BFLOAT16: return tile_bfloat16<R, Near>(panel, t.depth, rows, ahead, out);
-    case HW_INT8: return tile_int8<R, Near>(panel, t.depth, rows, ahead, out);
-    default: return tile_int4<R, Near>(panel, t.depth, rows, ahead, out);
+  switch (t.format) {
+    case HW_FLOAT32: return tile_float32<R>(panel, t.padded_k, rows, out);
+    case HW_BFLOAT16: return tile_bfloat16<R, Near>(panel, t.padded_k, rows, ahead, out);
+    case HW_INT8: return tile_int8<R, Near>(panel, t.padded_k, rows, ahead, out);
+    default: return tile_int4<R, Near>(panel, t.padded_k, rows, ahead, out);
   }
 }
 
 template <int R>
 HW_INLINE void tile(const LinearTask& t, const uint8_t* panel, const uint8_t* const* rows,
-                    Ahead ahead, F (&out)[R][2]) {
+                    Prefetch ahead, F (&out)[R][2]) {
   if (ahead.lines > 0) {
     tile_of<R, false>(t, panel, rows, ahead, out);
   } else {
@@ -190,7 +198,7 @@ HW_INLINE void finish(const LinearTask& t, int64_t panel, int64_t row, F (&out)[
 }
 
 template <int R>
-void linear_rows(const LinearTask& t, int64_t panel, int64_t row, Ahead ahead) {
+void linear_rows(const LinearTask& t, int64_t panel, int64_t row, Prefetch ahead) {
   const uint8_t* rows[R];
   for (int r = 0; r < R; ++r) {
     rows[r] = t.rows + (t.index ? t.index[row + r] : row + r) * t.row_bytes;
@@ -200,9 +208,9 @@ void linear_rows(const LinearTask& t, int64_t panel, int64_t row, Ahead ahead) {
   finish<R>(t, panel, row, out);
 }
 
-// The scores of one panel, out of range ones as -inf; their best goes to the task's list.
+// The logits of one panel, -inf for outputs that are padding, and their highest.
 template <int R>
-void head_rows(const HeadTask& h, int64_t panel, int64_t row, Ahead ahead) {
+void lm_head_rows(const LmHeadTask& h, int64_t panel, int64_t row, Prefetch ahead) {
   const LinearTask& t = h.linear;
   const uint8_t* rows[R];
   for (int r = 0; r < R; ++r) rows[r] = t.rows + t.index[row + r] * t.row_bytes;
@@ -210,8 +218,8 @@ void head_rows(const HeadTask& h, int64_t panel, int64_t row, Ahead ahead) {
   tile<R>(t, t.panels + panel * t.panel_bytes, rows, ahead, out);
   add_bias<R>(t, panel, out);
   const int32_t first = static_cast<int32_t>(kPanel * panel);
-  const M real0 = i_less(i_set(first) + i_lanes(), i_set(t.outputs));
-  const M real1 = i_less(i_set(first + 16) + i_lanes(), i_set(t.outputs));
+  const M real0 = i_less(i_set(first) + i_lanes(), i_set(t.n));
+  const M real1 = i_less(i_set(first + 16) + i_lanes(), i_set(t.n));
   const F lowest = f_set(-INFINITY), infinite = f_set(INFINITY);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -220,7 +228,7 @@ void head_rows(const HeadTask& h, int64_t panel, int64_t row, Ahead ahead) {
       low = f_tanh(low / f_set(h.softcap)) * f_set(h.softcap);
       high = f_tanh(high / f_set(h.softcap)) * f_set(h.softcap);
     }
-    const uint32_t broken = (m_bits(real0) & ~m_bits(f_less(f_abs(low), infinite))) |
+    const uint32_t has_nan = (m_bits(real0) & ~m_bits(f_less(f_abs(low), infinite))) |
                             (m_bits(real1) & ~m_bits(f_less(f_abs(high), infinite)));
     low = f_select(real0, low, lowest);
     high = f_select(real1, high, lowest);
@@ -234,7 +242,7 @@ void head_rows(const HeadTask& h, int64_t panel, int64_t row, Ahead ahead) {
     // The lowest output among equals is the lowest bit.
     const uint32_t bits = m_bits(f_equal(low, tops)) | m_bits(f_equal(high, tops)) << 16;
     const int32_t where = first + __builtin_ctz(bits | 0x80000000u);
-    h.best[(row + r) * h.num_panels + panel] = {top, broken ? -1 : where};
+    h.best[(row + r) * h.num_panels + panel] = {top, has_nan ? -1 : where};
   }
 }
 
@@ -245,8 +253,8 @@ HW_INLINE void over_tiles(const LinearTask& t, int64_t panel, int64_t begin, int
                           const Body& body) {
   const int64_t count = end - begin;
   const int64_t tiles = (count + kLinearRows - 1) / kLinearRows;
-  Ahead ahead = {t.panels + (panel + 1) * t.panel_bytes, 0};
-  const int64_t groups = t.depth / 64;
+  Prefetch ahead = {t.panels + (panel + 1) * t.panel_bytes, 0};
+  const int64_t groups = t.padded_k / 64;
   if (tiles > 1) ahead.lines = static_cast<int>(t.panel_bytes / (64 * groups * tiles) + 1);
   for (int64_t n = 0; n < tiles; ++n) {
     const int64_t row = begin + count * n / tiles;
@@ -269,16 +277,16 @@ struct LinearBody {
   const LinearTask& task;
   int64_t panel;
   template <int R>
-  void run(int64_t row, Ahead ahead) const {
+  void run(int64_t row, Prefetch ahead) const {
     linear_rows<R>(task, panel, row, ahead);
   }
 };
-struct HeadBody {
-  const HeadTask& task;
+struct LmHeadBody {
+  const LmHeadTask& task;
   int64_t panel;
   template <int R>
-  void run(int64_t row, Ahead ahead) const {
-    head_rows<R>(task, panel, row, ahead);
+  void run(int64_t row, Prefetch ahead) const {
+    lm_head_rows<R>(task, panel, row, ahead);
   }
 };
 
@@ -286,6 +294,10 @@ void linear(const LinearTask& t, int64_t panel, int64_t begin, int64_t end) {
   over_tiles(t, panel, begin, end, LinearBody{t, panel});
 }
 
-void head(const HeadTask& t, int64_t panel, int64_t begin, int64_t end) {
-  over_tiles(t.linear, panel, begin, end, HeadBody{t, panel});
+void lm_head(const LmHeadTask& t, int64_t panel, int64_t begin, int64_t end) {
+  over_tiles(t.linear, panel, begin, end, LmHeadBody{t, panel});
 }
+
+}  // namespace headway::HW_ISA_NAME
+
+#endif

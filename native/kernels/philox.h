@@ -1,9 +1,15 @@
 // Random numbers that depend on nothing but (seed, position, token): Philox 4x64-10, and
-// exponential numbers made of it. headway.runner.random is the definition.
+// exponential numbers made of it. headway.runner.sampling.philox is the definition.
 //
 // A counter gives the numbers of eight tokens, so any token's can be computed alone. In general
 // registers: x86 and Arm multiply 64 by 64 bits there as fast as vectors do out of narrower
 // products, and vectors are busy with the exponentials.
+#ifndef HEADWAY_PHILOX_H
+#define HEADWAY_PHILOX_H
+
+#include "../vec/math.h"
+
+namespace headway::HW_ISA_NAME {
 
 __extension__ typedef unsigned __int128 wide_t;
 
@@ -45,7 +51,7 @@ HW_INLINE void philox(const Stream& stream, int64_t block, uint64_t* words) {
 }
 
 // v = min((word + 0.5) / 2^32, 1 - 2^-24), word + 0.5 rounded to float once.
-HW_INLINE F f_chance(I words) {
+HW_INLINE F f_uniform(I words) {
   const F high = f_from(i_right<8>(words)) * f_set(256.0f);
   const F low = f_from(words & i_set(255)) + f_set(0.5f);
   return f_min((high + low) * f_set(0x1p-32f), f_set(1.0f - 0x1p-24f));
@@ -57,3 +63,7 @@ HW_INLINE F f_exponential(F v) {
   const F lost = (f_set(1.0f) - rest) - v;  // 1 - v = rest + lost
   return f_zero() - (f_log(rest) + lost / rest);
 }
+
+}  // namespace headway::HW_ISA_NAME
+
+#endif

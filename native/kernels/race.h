@@ -1,5 +1,14 @@
-// The race by which a token is drawn: token i's time is exponential[i] / e^x[i], and the shortest
-// wins (of equal times the lowest id), which happens with the probability that softmax gives it.
+// Draws a token from softmax(x) by an exponential race: token i's time is exponential[i] / e^x[i],
+// and the shortest wins (of equal times the lowest id), which happens with the probability that
+// softmax gives it. This is the Gumbel-max trick without the logarithm: minus the logarithm of the
+// time is x[i] plus a Gumbel number. No sum over the row is needed.
+#ifndef HEADWAY_RACE_H
+#define HEADWAY_RACE_H
+
+#include "filters.h"
+#include "philox.h"
+
+namespace headway::HW_ISA_NAME {
 
 struct Race {
   float time;
@@ -9,13 +18,13 @@ struct Race {
 
 // The tokens id[n] with weight e^x[n] and the given words join the race; -inf never wins.
 HW_INLINE void race(Race* best, F x, I words, I ids) {
-  const F chance = f_chance(words), weight = f_exp(x);
+  const F uniform = f_uniform(words), weight = f_exp(x);
   // An exponential number is at least its v, so few tokens need their logarithm.
-  uint32_t bits = m_bits(f_less(chance, f_set(best->time * 1.001f) * weight));
+  uint32_t bits = m_bits(f_less(uniform, f_set(best->time * 1.001f) * weight));
   if (bits == 0) return;
   float times[16];
   int32_t tokens[16];
-  f_store(times, f_exponential(chance) / weight);
+  f_store(times, f_exponential(uniform) / weight);
   i_store(tokens, ids);
   for (; bits != 0; bits &= bits - 1) {
     const int n = __builtin_ctz(bits);
@@ -57,17 +66,17 @@ static void race_some(Race* best, const Stream& stream, const float* x, const in
 }
 
 // Races all tokens. Words are made for 256 tokens before any is used, so that multiplications and
-// exponentials overlap, and only where some token's weight gives it a chance.
-static int64_t race_all(const Row& row, const Tempered& tempered, const Stream& stream) {
+// exponentials overlap, and only where some token's weight gives it a uniform.
+static int64_t race_all(const LogitsRow& row, const Tempered& tempered, const Stream& stream) {
   constexpr int kVectors = 16;
   Race best = race_start();
-  // The likeliest token goes first: against its time most of the others have no chance.
+  // The likeliest token goes first: against its time most of the others have no uniform.
   const float first_x = 0.0f;
   const int32_t first_id = static_cast<int32_t>(first_of_top(row));
   race_some(&best, stream, &first_x, &first_id, 1);
-  for (int64_t begin = 0; begin < row.vocabulary; begin += kVectors * 16) {
+  for (int64_t begin = 0; begin < row.vocab_size; begin += kVectors * 16) {
     const int vectors =
-        static_cast<int>(std::min<int64_t>(kVectors, (row.vocabulary - begin + 15) / 16));
+        static_cast<int>(std::min<int64_t>(kVectors, (row.vocab_size - begin + 15) / 16));
     F x[kVectors];
     uint64_t words[kVectors][8];
     bool live[kVectors];
@@ -86,3 +95,7 @@ static int64_t race_all(const Row& row, const Tempered& tempered, const Stream& 
   }
   return best.token;
 }
+
+}  // namespace headway::HW_ISA_NAME
+
+#endif

@@ -1,25 +1,34 @@
-// The sampling steps that change scores one token at a time, on a copy of the row.
+// The sampling steps that change logits one token at a time, on a copy of the row.
 //
 // Their order is that of headway.runner.sampling. Lists of tokens hold ids of the vocabulary only.
+#ifndef HEADWAY_STEPS_H
+#define HEADWAY_STEPS_H
 
-static bool has_steps(const hw_sampling& asked) {
-  return asked.num_allowed >= 0 || asked.num_banned > 0 || asked.num_bias > 0 ||
-         asked.repetition_penalty != 1.0f || asked.frequency_penalty != 0.0f ||
-         asked.presence_penalty != 0.0f;
+#include <algorithm>
+
+#include "../headway.h"
+#include "../vec/isa.h"
+
+namespace headway::HW_ISA_NAME {
+
+static bool has_steps(const hw_sampling& s) {
+  return s.num_allowed >= 0 || s.num_banned > 0 || s.num_bias > 0 ||
+         s.repetition_penalty != 1.0f || s.frequency_penalty != 0.0f ||
+         s.presence_penalty != 0.0f;
 }
 
-static void allow(const float* scores, int64_t vocabulary, const hw_sampling& asked, float* out) {
-  if (asked.num_allowed < 0) {
-    memcpy(out, scores, static_cast<size_t>(vocabulary) * sizeof(float));
+static void allow(const float* logits, int64_t vocab_size, const hw_sampling& s, float* out) {
+  if (s.num_allowed < 0) {
+    memcpy(out, logits, static_cast<size_t>(vocab_size) * sizeof(float));
     return;
   }
-  std::fill(out, out + vocabulary, -INFINITY);
-  for (int64_t n = 0; n < asked.num_allowed; ++n) {
-    out[asked.allowed[n]] = scores[asked.allowed[n]];
+  std::fill(out, out + vocab_size, -INFINITY);
+  for (int64_t n = 0; n < s.num_allowed; ++n) {
+    out[s.allowed[n]] = logits[s.allowed[n]];
   }
 }
 
-// Calls change(token, occurrences) once for each distinct token; `counts` [vocabulary] need not be
+// Calls change(token, occurrences) once for each distinct token; `counts` [vocab_size] need not be
 // cleared before.
 template <class Change>
 HW_INLINE void for_each_distinct(const int64_t* tokens, int64_t number, int32_t* counts,
@@ -33,23 +42,27 @@ HW_INLINE void for_each_distinct(const int64_t* tokens, int64_t number, int32_t*
   }
 }
 
-// Scores [vocabulary] after all of them, to `out`.
-static void take_steps(const float* scores, int64_t vocabulary, const hw_sampling& asked,
+// Logits [vocab_size] after all steps, to `out`.
+static void take_steps(const float* logits, int64_t vocab_size, const hw_sampling& s,
                        float* out, int32_t* counts) {
-  allow(scores, vocabulary, asked, out);
-  for (int64_t n = 0; n < asked.num_banned; ++n) out[asked.banned[n]] = -INFINITY;
-  for (int64_t n = 0; n < asked.num_bias; ++n) out[asked.bias_tokens[n]] += asked.bias_values[n];
-  if (asked.repetition_penalty != 1.0f) {
-    const float factor = asked.repetition_penalty;
-    for_each_distinct(asked.tokens, asked.num_tokens, counts, [&](int64_t token, int32_t) {
+  allow(logits, vocab_size, s, out);
+  for (int64_t n = 0; n < s.num_banned; ++n) out[s.banned[n]] = -INFINITY;
+  for (int64_t n = 0; n < s.num_bias; ++n) out[s.bias_tokens[n]] += s.bias_values[n];
+  if (s.repetition_penalty != 1.0f) {
+    const float factor = s.repetition_penalty;
+    for_each_distinct(s.tokens, s.num_tokens, counts, [&](int64_t token, int32_t) {
       out[token] = out[token] > 0.0f ? out[token] / factor : out[token] * factor;
     });
   }
-  if (asked.frequency_penalty != 0.0f || asked.presence_penalty != 0.0f) {
-    const double frequency = asked.frequency_penalty, presence = asked.presence_penalty;
-    for_each_distinct(asked.tokens + asked.prompt_len, asked.num_tokens - asked.prompt_len, counts,
+  if (s.frequency_penalty != 0.0f || s.presence_penalty != 0.0f) {
+    const double frequency = s.frequency_penalty, presence = s.presence_penalty;
+    for_each_distinct(s.tokens + s.prompt_len, s.num_tokens - s.prompt_len, counts,
                       [&](int64_t token, int32_t times) {
                         out[token] += static_cast<float>(-frequency * times - presence);
                       });
   }
 }
+
+}  // namespace headway::HW_ISA_NAME
+
+#endif

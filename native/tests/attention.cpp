@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "attention_world.h"
+#include "samples.h"
 
 using check::Random;
 using headway::Kernels;
@@ -14,14 +15,6 @@ using world::Slice;
 using world::World;
 
 namespace {
-
-std::vector<const Kernels*> machines() {
-  std::vector<const Kernels*> all;
-  for (const char* isa : {"avx512_bf16", "avx512", "avx2", "portable"}) {
-    if (const Kernels* found = headway::find_kernels(isa)) all.push_back(found);
-  }
-  return all;
-}
 
 // The largest difference to the plain answers over some positions of every sequence, and whether
 // all is finite.
@@ -103,7 +96,7 @@ const Config kConfigs[] = {
 }  // namespace
 
 TEST(attention_agrees_with_plain_loops) {
-  for (const Kernels* kernels : machines()) {
+  for (const Kernels* kernels : samples::kernels()) {
     for (int kind : {HW_CACHE_FLOAT32, HW_CACHE_BFLOAT16, HW_CACHE_INT8}) {
       for (Config config : kConfigs) {
         config.kind = kind;
@@ -123,7 +116,7 @@ TEST(attention_agrees_with_plain_loops) {
 }
 
 TEST(long_contexts_agree_with_plain_loops) {
-  for (const Kernels* kernels : machines()) {
+  for (const Kernels* kernels : samples::kernels()) {
     for (int kind : {HW_CACHE_FLOAT32, HW_CACHE_BFLOAT16, HW_CACHE_INT8}) {
       const World world({kind, 3, 1, 32, 32, 0}, {1500, 513});
       Engine engine(world, *kernels, 2);
@@ -135,7 +128,7 @@ TEST(long_contexts_agree_with_plain_loops) {
 }
 
 TEST(bits_do_not_depend_on_cuts_company_or_threads) {
-  for (const Kernels* kernels : machines()) {
+  for (const Kernels* kernels : samples::kernels()) {
     for (int kind : {HW_CACHE_FLOAT32, HW_CACHE_BFLOAT16, HW_CACHE_INT8}) {
       Random random{11};
       for (const Config& base : kConfigs) {
@@ -156,7 +149,7 @@ TEST(bits_do_not_depend_on_cuts_company_or_threads) {
 }
 
 TEST(bits_do_not_depend_on_splitting) {
-  for (const Kernels* kernels : machines()) {
+  for (const Kernels* kernels : samples::kernels()) {
     for (int kind : {HW_CACHE_FLOAT32, HW_CACHE_BFLOAT16, HW_CACHE_INT8}) {
       for (int window : {0, 600}) {
         const World world({kind, 6, 2, 32, 16, window}, {2100, 3});
@@ -177,19 +170,19 @@ TEST(bits_do_not_depend_on_splitting) {
 }
 
 TEST(stale_and_broken_blocks_leave_no_trace) {
-  for (const Kernels* kernels : machines()) {
+  for (const Kernels* kernels : samples::kernels()) {
     for (int kind : {HW_CACHE_FLOAT32, HW_CACHE_BFLOAT16, HW_CACHE_INT8}) {
       const Config config = {kind, 4, 2, 24, 32, 0};
-      World broken(config, {90}, 1);
+      World has_nan(config, {90}, 1);
       const World world(config, {90}, 2);
       Random random{5};
       const float inf = std::numeric_limits<float>::infinity();
-      for (float& x : broken.heads[0]) {
+      for (float& x : has_nan.heads[0]) {
         const int fate = random.below(9);
         x = fate == 0 ? std::nanf("") : fate == 1 ? inf : fate == 2 ? -inf : fate == 3 ? 3e38f : x;
       }
       Engine fresh(world, *kernels, 1), used(world, *kernels, 1);
-      used.turn_to(broken);
+      used.turn_to(has_nan);
       used.step({{0, 0, 90}});
       used.turn_to(world);
       for (Engine* engine : {&fresh, &used}) {
@@ -202,7 +195,7 @@ TEST(stale_and_broken_blocks_leave_no_trace) {
 }
 
 TEST(a_query_that_is_not_finite_has_no_finite_answer) {
-  for (const Kernels* kernels : machines()) {
+  for (const Kernels* kernels : samples::kernels()) {
     for (int kind : {HW_CACHE_FLOAT32, HW_CACHE_BFLOAT16, HW_CACHE_INT8}) {
       World world({kind, 2, 1, 32, 16, 0}, {20});
       world.heads[0][7 * world.width() + 3] = std::nanf("");

@@ -11,8 +11,9 @@
 #include <numeric>
 #include <vector>
 
-#include "attention_plan.h"
-#include "kernels/table.h"
+#include "../attention_plan.h"
+#include "../kernels/tasks.h"
+#include "../threads.h"
 #include "testing.h"
 #include "threads.h"
 
@@ -181,7 +182,7 @@ class Engine {
     step.num_slices = static_cast<int64_t>(slices.size());
     step.starts = starts.data();
     step.counts = counts.data();
-    step.tables = tables.data();
+    step.block_tables = tables.data();
     step.table_width = width_;
     run(step, in);
     const int64_t size = int64_t{w_.c.heads} * w_.c.head_dim;
@@ -199,14 +200,14 @@ class Engine {
   void run(const hw_step& step, const Rows& in) {
     const int64_t size = int64_t{w_.c.heads} * w_.c.head_dim;
     std::vector<int64_t> positions(step.num_tokens), slots(step.num_tokens);
-    place_rows(step, w_.c.block_size, positions.data(), slots.data());
+    rows_to_slots(step, w_.c.block_size, positions.data(), slots.data());
     AttentionPlan plan;
     plan_attention(step, {w_.c.heads, w_.c.kv_heads, w_.c.window, threads_}, &plan);
     merges += plan.merges.size();
     Rows queries(step.num_tokens * size);
     out_.assign(step.num_tokens * size, -1.0f);
     const Block<float> partials(attend_partial_bytes(plan, layout_) / 4);
-    const HeadsTask heads = {in.data(), w_.width(), queries.data(), size, positions.data(),
+    const RopeTask heads = {in.data(), w_.width(), queries.data(), size, positions.data(),
                              slots.data(), layout_, 1, w_.c.heads,
                              w_.c.norms ? w_.query_norm.data() : nullptr,
                              w_.c.norms ? w_.key_norm.data() : nullptr, w_.eps, w_.cos.data(),
@@ -217,7 +218,7 @@ class Engine {
       const Block<char> scratch(attend_scratch_bytes(layout_));
       memset(scratch.data, 0xff, scratch.size);  // NaN
       worker.loop(step.num_tokens, 1,
-                  [&](int64_t begin, int64_t end) { kernels_.heads(heads, begin, end); });
+                  [&](int64_t begin, int64_t end) { kernels_.rope(heads, begin, end); });
       worker.loop(plan.items.size(), 1, [&](int64_t begin, int64_t end) {
         for (int64_t n = begin; n < end; ++n) kernels_.attend(attend, n, scratch.data);
       });

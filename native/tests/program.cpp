@@ -1,6 +1,6 @@
 // A whole small model through the C interface: two layers with attention, a gated MLP and a mixture
-// of experts, in every form. What is chosen, and with which probability, must not depend on threads
-// or on how a sequence is cut into steps. Under the sanitizers this is where workers share rows.
+// of experts, in every format. Which token is sampled, and its probability, must not depend on
+// threads or on how a sequence is cut into steps. Under the sanitizers, workers share rows here.
 #include <math.h>
 #include <string.h>
 
@@ -14,8 +14,8 @@ using samples::Random;
 
 namespace {
 
-constexpr int32_t kVocabulary = 75, kHidden = 40, kHeads = 4, kKvHeads = 2, kHeadDim = 16;
-constexpr int32_t kInner = 24, kExperts = 5, kChosen = 2, kBlockSize = 16, kBlocks = 24;
+constexpr int32_t kVocabSize = 75, kHidden = 40, kHeads = 4, kKvHeads = 2, kHeadDim = 16;
+constexpr int32_t kInner = 24, kExperts = 5, kTopK = 2, kBlockSize = 16, kBlocks = 24;
 constexpr int32_t kPositions = 96, kLayers = 2;
 constexpr int32_t kAttending = (kHeads + 2 * kKvHeads) * kHeadDim;
 
@@ -24,8 +24,8 @@ enum Buffers { kState, kNormed, kPlain, kProjected, kQueries, kAttended, kAnswer
 
 // Everything whose addresses a program keeps.
 struct Model {
-  Model(int32_t the_form, int32_t cache_kind)
-      : form(the_form), norm(kHidden), cos(kPositions * kHeadDim), sin(kPositions * kHeadDim) {
+  Model(int32_t the_format, int32_t cache_kind)
+      : format(the_format), norm(kHidden), cos(kPositions * kHeadDim), sin(kPositions * kHeadDim) {
     Random random{7};
     samples::fill_floats(norm, random, 1.0f);
     for (int32_t n = 0; n < kPositions * kHeadDim; ++n) {
@@ -33,12 +33,12 @@ struct Model {
       cos[n] = cosf(angle);
       sin[n] = sinf(angle);
     }
-    add_matrix(kVocabulary, kHidden);
+    add_matrix(kVocabSize, kHidden);
     for (int32_t layer = 0; layer < kLayers; ++layer) add_layer(layer);
     hw_op last = op(HW_OP_NORM, kState, kNormed);
     last.weight = norm.data;
     ops.push_back(last);
-    ops.push_back(op(HW_OP_HEAD, kNormed, 0, 0));
+    ops.push_back(op(HW_OP_LM_HEAD, kNormed, 0, 0));
     ops.insert(ops.begin(), op(HW_OP_EMBED, 0, kState, 0));
     ops.front().scale = 3.0f;
     cache = {cache_kind, kLayers, kBlocks, kBlockSize, kKvHeads, kHeadDim, nullptr};
@@ -46,7 +46,7 @@ struct Model {
 
   int32_t add_matrix(int32_t outputs, int32_t inputs) {
     const auto seed = static_cast<uint64_t>(kept.size()) + 11;
-    kept.push_back(std::make_unique<Matrix>(form, outputs, inputs, seed, 0.3f));
+    kept.push_back(std::make_unique<Matrix>(format, outputs, inputs, seed, 0.3f));
     matrices.push_back(kept.back()->described);
     return static_cast<int32_t>(matrices.size()) - 1;
   }
@@ -67,7 +67,7 @@ struct Model {
     normed.weight = norm.data;
     ops.push_back(normed);
     ops.push_back(op(HW_OP_LINEAR, kNormed, kProjected, add_matrix(kAttending, kHidden)));
-    hw_op heads = op(HW_OP_HEADS, kProjected, kQueries);
+    hw_op heads = op(HW_OP_ROPE, kProjected, kQueries);
     heads.layer = layer;
     heads.heads = kHeads;
     heads.kv_heads = kKvHeads;
@@ -87,7 +87,7 @@ struct Model {
     ops.push_back(op(HW_OP_LINEAR, kAnswer, kState, output));
     ops.back().epilogue = HW_ADD;
     ops.push_back(normed);
-    ops.back().out2 = form == HW_FLOAT32 ? -1 : kPlain;
+    ops.back().out2 = format == HW_FLOAT32 ? -1 : kPlain;
     if (layer == 0) {
       add_mlp();
     } else {
@@ -105,11 +105,11 @@ struct Model {
 
   void add_experts() {
     ops.push_back(op(HW_OP_LINEAR, kNormed, kRouted, add_matrix(kExperts, kHidden)));
-    hw_op experts = op(HW_OP_EXPERTS, form == HW_FLOAT32 ? kNormed : kPlain, kState);
+    hw_op experts = op(HW_OP_EXPERTS, format == HW_FLOAT32 ? kNormed : kPlain, kState);
     experts.in2 = kRouted;
     experts.epilogue = HW_ADD;
-    experts.experts = kExperts;
-    experts.chosen = kChosen;
+    experts.num_experts = kExperts;
+    experts.top_k = kTopK;
     experts.normalise = 1;
     experts.activation = HW_GELU_TANH;
     experts.matrix = add_matrix(64, kHidden);
@@ -122,19 +122,19 @@ struct Model {
   std::vector<hw_buffer> buffers() const {
     std::vector<hw_buffer> all(kNumBuffers);
     all[kState] = {HW_FLOAT32, kHidden};
-    all[kNormed] = {form, kHidden};
+    all[kNormed] = {format, kHidden};
     all[kPlain] = {HW_FLOAT32, kHidden};
     all[kProjected] = {HW_FLOAT32, kAttending};
     all[kQueries] = {HW_FLOAT32, kHeads * kHeadDim};
     all[kAttended] = {HW_FLOAT32, kHeads * kHeadDim};
-    all[kAnswer] = {form, kHeads * kHeadDim};
+    all[kAnswer] = {format, kHeads * kHeadDim};
     all[kGated] = {HW_FLOAT32, kInner};
-    all[kFed] = {form, kInner};
+    all[kFed] = {format, kInner};
     all[kRouted] = {HW_FLOAT32, kExperts};
     return all;
   }
 
-  int32_t form;
+  int32_t format;
   Block<float> norm, cos, sin;
   std::vector<std::unique_ptr<Matrix>> kept;
   std::vector<hw_matrix> matrices;
@@ -176,7 +176,7 @@ struct Slice {
 };
 
 int64_t token_at(int64_t sequence, int64_t position) {
-  return (sequence * 31 + position * 7 + position * position) % kVocabulary;
+  return (sequence * 31 + position * 7 + position * position) % kVocabSize;
 }
 
 struct Answer {
@@ -191,9 +191,9 @@ struct Answer {
 std::vector<Answer> run_step(Engine& engine, const std::vector<Slice>& slices) {
   const int64_t blocks = kPositions / kBlockSize;
   std::vector<int64_t> tokens, starts, counts, tables;
-  std::vector<hw_sampling> asked;
-  std::vector<hw_choice> choices(slices.size());
-  std::vector<uint8_t> broken(slices.size(), 2);
+  std::vector<hw_sampling> sampling;
+  std::vector<hw_sampled_token> sampled(slices.size());
+  std::vector<uint8_t> has_nan(slices.size(), 2);
   std::vector<int64_t> names(slices.size());
   std::vector<float> logprobs(slices.size());
   for (const Slice& slice : slices) {
@@ -211,35 +211,35 @@ std::vector<Answer> run_step(Engine& engine, const std::vector<Slice>& slices) {
     one.num_allowed = -1;
     one.top_p = 1.0f;
     one.repetition_penalty = 1.0f;
-    one.plain = 1;
+    one.greedy = 1;
     one.logprobs = 1;
-    const size_t n = asked.size();
-    choices[n].top_tokens = &names[n];
-    choices[n].top_logprobs = &logprobs[n];
-    asked.push_back(one);
+    const size_t n = sampling.size();
+    sampled[n].top_tokens = &names[n];
+    sampled[n].top_logprobs = &logprobs[n];
+    sampling.push_back(one);
   }
   hw_step step{};
   step.num_tokens = static_cast<int64_t>(tokens.size());
   step.num_slices = static_cast<int64_t>(slices.size());
-  step.num_asked = step.num_slices;
+  step.num_sampled = step.num_slices;
   step.tokens = tokens.data();
   step.starts = starts.data();
   step.counts = counts.data();
-  step.tables = tables.data();
+  step.block_tables = tables.data();
   step.table_width = blocks;
-  step.asked = asked.data();
-  step.choices = choices.data();
-  step.broken = broken.data();
-  double seconds[HW_OP_HEAD + 2] = {};
+  step.sampling = sampling.data();
+  step.sampled = sampled.data();
+  step.has_nan = has_nan.data();
+  double seconds[HW_OP_LM_HEAD + 2] = {};
   CHECK_EQUAL(hw_program_run(engine.program, &step, seconds), 0);
   std::vector<Answer> answers;
   for (size_t n = 0; n < slices.size(); ++n) {
-    CHECK_EQUAL(int{broken[n]}, 0);
-    CHECK_EQUAL(choices[n].status, int32_t{HW_OK});
-    CHECK(choices[n].token >= 0 && choices[n].token < kVocabulary);
-    CHECK(choices[n].logprob <= 0.0f && choices[n].logprob > -30.0f);
-    CHECK_EQUAL(choices[n].token, names[n]);
-    answers.push_back({choices[n].token, choices[n].logprob});
+    CHECK_EQUAL(int{has_nan[n]}, 0);
+    CHECK_EQUAL(sampled[n].status, int32_t{HW_OK});
+    CHECK(sampled[n].token >= 0 && sampled[n].token < kVocabSize);
+    CHECK(sampled[n].logprob <= 0.0f && sampled[n].logprob > -30.0f);
+    CHECK_EQUAL(sampled[n].token, names[n]);
+    answers.push_back({sampled[n].token, sampled[n].logprob});
   }
   return answers;
 }
@@ -272,10 +272,10 @@ bool agree(const std::vector<Answer>& a, const std::vector<Answer>& b) {
 
 }  // namespace
 
-TEST(choices_depend_neither_on_threads_nor_on_steps) {
+TEST(tokens_depend_neither_on_threads_nor_on_steps) {
   for (const std::string& isa : samples::instruction_sets()) {
-    for (int32_t form : {HW_FLOAT32, HW_BFLOAT16, HW_INT8, HW_INT4}) {
-      const Model model(form, form == HW_INT4 ? HW_CACHE_INT8 : std::min(form, +HW_CACHE_INT8));
+    for (int32_t format : {HW_FLOAT32, HW_BFLOAT16, HW_INT8, HW_INT4}) {
+      const Model model(format, std::min(format, +HW_CACHE_INT8));
       const std::vector<Answer> whole = in_chunks(model, isa, 1, 50, true);
       CHECK(!(whole[0] == whole[1]));
       CHECK(agree(whole, in_chunks(model, isa, 1, 50, false)));

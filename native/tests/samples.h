@@ -1,4 +1,5 @@
-// Made-up matrices for the C++ tests, in every form: any bytes with sensible scales.
+// For the C++ tests: the instruction sets to test, and made-up matrices in every weight format, of
+// any bytes with sensible scales.
 #ifndef HEADWAY_TESTS_SAMPLES_H
 #define HEADWAY_TESTS_SAMPLES_H
 
@@ -9,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "headway.h"
-#include "kernels/tasks.h"
+#include "../headway.h"
+#include "../kernels/tasks.h"
 #include "testing.h"
 
 namespace samples {
@@ -26,6 +27,15 @@ inline std::vector<std::string> instruction_sets() {
     if (hw_supported(name.c_str())) runnable.push_back(name);
   }
   return runnable;
+}
+
+// Their kernels.
+inline std::vector<const headway::Kernels*> kernels() {
+  std::vector<const headway::Kernels*> found;
+  for (const std::string& isa : instruction_sets()) {
+    found.push_back(headway::find_kernels(isa.c_str()));
+  }
+  return found;
 }
 
 inline uint16_t to_bfloat16(float value) {
@@ -55,32 +65,32 @@ inline void fill_halves(uint8_t* at, Random& random, uint16_t sign) {
 
 // A packed matrix with weights of about `size`, whose memory ends where the last panel does.
 struct Matrix {
-  Matrix(int32_t form, int32_t outputs, int32_t inputs, uint64_t seed, float size = 0.1f)
+  Matrix(int32_t format, int32_t outputs, int32_t inputs, uint64_t seed, float size = 0.1f)
       : bytes(static_cast<size_t>(headway::round_up(outputs, 32) / 32 *
-                                  headway::panel_bytes(form, inputs))),
+                                  headway::panel_bytes(format, inputs))),
         bias(static_cast<size_t>(headway::round_up(outputs, 32))) {
     Random random{seed};
-    described = {bytes.data, bias.data, form, outputs, inputs};
+    described = {bytes.data, bias.data, format, outputs, inputs};
     fill_floats(bias, random, size);
-    for (size_t at = 0; at < bytes.size; at += fill(bytes.data + at, form, random, size)) {
+    for (size_t at = 0; at < bytes.size; at += fill(bytes.data + at, format, random, size)) {
     }
   }
 
   // One piece of a panel; returns its bytes.
-  static size_t fill(uint8_t* at, int32_t form, Random& random, float size) {
-    if (form == HW_FLOAT32) {
+  static size_t fill(uint8_t* at, int32_t format, Random& random, float size) {
+    if (format == HW_FLOAT32) {
       const float value = random.between(-size, size);
       memcpy(at, &value, 4);
       return 4;
     }
-    if (form == HW_BFLOAT16) {
+    if (format == HW_BFLOAT16) {
       const uint16_t value = to_bfloat16(random.between(-size, size));
       memcpy(at, &value, 2);
       return 2;
     }
-    const size_t weights = form == HW_INT8 ? 2048 : 512;
+    const size_t weights = format == HW_INT8 ? 2048 : 512;
     for (size_t n = 0; n < weights; ++n) at[n] = static_cast<uint8_t>(random.next());
-    if (form == HW_INT8) {
+    if (format == HW_INT8) {
       fill_scales(at + weights, random, size / 127);
       return weights + 64;
     }

@@ -1,4 +1,11 @@
 // vec.h with AVX2, FMA and F16C: two registers of eight lanes.
+#ifndef HEADWAY_AVX2_H
+#define HEADWAY_AVX2_H
+
+#include "isa.h"
+
+namespace headway::HW_ISA_NAME {
+
 struct F { __m256 a, b; };
 struct I { __m256i a, b; };
 struct M { __m256 a, b; };
@@ -23,7 +30,6 @@ HW_INLINE F f_abs(F x) {
   const __m256 sign = _mm256_set1_ps(-0.0f);
   return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
 }
-HW_INLINE F f_sqrt(F x) { return {_mm256_sqrt_ps(x.a), _mm256_sqrt_ps(x.b)}; }
 
 HW_INLINE M f_less(F x, F y) {
   return {_mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ)};
@@ -110,14 +116,6 @@ HW_INLINE void i_store_bytes(void* p, I x) {
                    _mm_packus_epi16(_mm256_castsi256_si128(halves),
                                     _mm256_extracti128_si256(halves, 1)));
 }
-HW_INLINE I i_load_bytes(const void* p) {
-  const __m128i raw = _mm_loadu_si128(static_cast<const __m128i*>(p));
-  return {_mm256_cvtepu8_epi32(raw), _mm256_cvtepu8_epi32(_mm_srli_si128(raw, 8))};
-}
-HW_INLINE I i_load_signed_bytes(const void* p) {
-  const __m128i raw = _mm_loadu_si128(static_cast<const __m128i*>(p));
-  return {_mm256_cvtepi8_epi32(raw), _mm256_cvtepi8_epi32(_mm_srli_si128(raw, 8))};
-}
 HW_INLINE I i_spread(const void* p) {
   int32_t four;
   __builtin_memcpy(&four, p, 4);
@@ -182,3 +180,7 @@ HW_INLINE void d_store(double* p, D x) {
   _mm256_storeu_pd(p + 8, x.c);
   _mm256_storeu_pd(p + 12, x.d);
 }
+
+}  // namespace headway::HW_ISA_NAME
+
+#endif

@@ -1,4 +1,11 @@
 // vec.h with AVX-512 (F, BW, DQ, VL), and with VNNI and BF16 where HW_ISA_VNNI_BF16 is set.
+#ifndef HEADWAY_AVX512_H
+#define HEADWAY_AVX512_H
+
+#include "isa.h"
+
+namespace headway::HW_ISA_NAME {
+
 struct F { __m512 v; };
 struct I { __m512i v; };
 struct M { __mmask16 v; };
@@ -15,7 +22,6 @@ HW_INLINE F f_fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 HW_INLINE F f_max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
 HW_INLINE F f_min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
 HW_INLINE F f_abs(F a) { return {_mm512_abs_ps(a.v)}; }
-HW_INLINE F f_sqrt(F a) { return {_mm512_sqrt_ps(a.v)}; }
 
 HW_INLINE M f_less(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 HW_INLINE M f_equal(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
@@ -58,12 +64,6 @@ HW_INLINE void i_store_bytes(void* p, I a) {
 // The low half of each lane.
 HW_INLINE void i_store_halves(void* p, I a) {
   _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a.v));
-}
-HW_INLINE I i_load_bytes(const void* p) {
-  return {_mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)))};
-}
-HW_INLINE I i_load_signed_bytes(const void* p) {
-  return {_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)))};
 }
 HW_INLINE I i_load_halves(const void* p) {
   return {_mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p)))};
@@ -136,3 +136,7 @@ HW_INLINE void d_store(double* p, D x) {
   _mm512_storeu_pd(p, x.a);
   _mm512_storeu_pd(p + 8, x.b);
 }
+
+}  // namespace headway::HW_ISA_NAME
+
+#endif

@@ -1,5 +1,12 @@
-// Functions of sixteen floats, in the words of the instruction set below them: exponential,
-// activations, rounding to bfloat16. Their errors are some units in the last place.
+// What is written in the functions of vec.h, the same for all instruction sets: exponential,
+// activations, rounding to bfloat16, single numbers, prefetching. Errors of the functions are some
+// units in the last place.
+#ifndef HEADWAY_VEC_MATH_H
+#define HEADWAY_VEC_MATH_H
+
+#include "vec.h"
+
+namespace headway::HW_ISA_NAME {
 
 // e^x; 0 below about -87.3 (and so of -inf), the largest finite power above 88.
 HW_INLINE F f_exp(F x) {
@@ -65,7 +72,7 @@ HW_INLINE I i_to_bf16(F x) {
 }
 HW_INLINE void f_store_bf16(uint16_t* p, F x) { i_store_halves(p, i_to_bf16(x)); }
 
-// By e^2x, which loses digits near zero: for capping scores, where those do not matter.
+// By e^2x, which loses digits near zero: for capping logits, where those do not matter.
 HW_INLINE F f_tanh(F x) {
   const F e = f_exp(x + x);
   return (e - f_set(1.0f)) / (e + f_set(1.0f));
@@ -126,3 +133,30 @@ HW_INLINE void f_store_two_bf16(uint16_t* p, F low, F high) {
   f_store_bf16(p + 16, high);
 #endif
 }
+
+HW_INLINE float bf16_value(uint16_t raw) {
+  const uint32_t bits = static_cast<uint32_t>(raw) << 16;
+  float value;
+  __builtin_memcpy(&value, &bits, 4);
+  return value;
+}
+
+HW_INLINE float f16_value(uint16_t raw) {
+  uint16_t sixteen[16] = {raw};
+  float values[16];
+  f_store(values, f_load_f16(sixteen));
+  return values[0];
+}
+
+// How far ahead of its use a matrix is fetched, in bytes: about what memory delivers in the time
+// that a fetch takes.
+constexpr int64_t kAhead = 4096;
+
+HW_INLINE void prefetch_l1(const void* p) { __builtin_prefetch(p, 0, 3); }
+// To the second-level cache only: the first is full of what is in use, and more fetches may be on
+// their way to the second.
+HW_INLINE void prefetch_l2(const void* p) { __builtin_prefetch(p, 0, 2); }
+
+}  // namespace headway::HW_ISA_NAME
+
+#endif

@@ -1,4 +1,11 @@
 // vec.h in plain C++ with the compiler's own vectors, for any processor.
+#ifndef HEADWAY_PORTABLE_H
+#define HEADWAY_PORTABLE_H
+
+#include "isa.h"
+
+namespace headway::HW_ISA_NAME {
+
 typedef float f16_t __attribute__((vector_size(64)));
 typedef int32_t i16_t __attribute__((vector_size(64)));
 struct F { f16_t v; };
@@ -31,10 +38,6 @@ HW_INLINE F f_min(F a, F b) { return {a.v < b.v ? a.v : b.v}; }
 HW_INLINE I i_bits(F a) { return {reinterpret_cast<i16_t>(a.v)}; }
 HW_INLINE F f_bits(I a) { return {reinterpret_cast<f16_t>(a.v)}; }
 HW_INLINE F f_abs(F a) { return f_bits({i_bits(a).v & 0x7fffffff}); }
-HW_INLINE F f_sqrt(F a) {
-  for (int n = 0; n < 16; ++n) a.v[n] = __builtin_sqrtf(a.v[n]);
-  return a;
-}
 
 HW_INLINE M f_less(F a, F b) { return {a.v < b.v}; }
 HW_INLINE M f_equal(F a, F b) { return {a.v == b.v}; }
@@ -98,18 +101,6 @@ HW_INLINE void i_store_bytes(void* p, I a) {
   uint8_t* q = static_cast<uint8_t*>(p);
   for (int n = 0; n < 16; ++n) q[n] = static_cast<uint8_t>(a.v[n]);
 }
-HW_INLINE I i_load_bytes(const void* p) {
-  const uint8_t* q = static_cast<const uint8_t*>(p);
-  I x;
-  for (int n = 0; n < 16; ++n) x.v[n] = q[n];
-  return x;
-}
-HW_INLINE I i_load_signed_bytes(const void* p) {
-  const int8_t* q = static_cast<const int8_t*>(p);
-  I x;
-  for (int n = 0; n < 16; ++n) x.v[n] = q[n];
-  return x;
-}
 HW_INLINE I i_spread(const void* p) {
   int32_t four;
   __builtin_memcpy(&four, p, 4);
@@ -157,3 +148,7 @@ struct D { d16_t v; };
 HW_INLINE D d_zero() { return {d16_t{}}; }
 HW_INLINE D operator+(D sum, F x) { return {sum.v + __builtin_convertvector(x.v, d16_t)}; }
 HW_INLINE void d_store(double* p, D x) { __builtin_memcpy(p, &x.v, 128); }
+
+}  // namespace headway::HW_ISA_NAME
+
+#endif

@@ -13,11 +13,11 @@ from gguf import GGMLQuantizationType as Kind
 from headway.checkpoint.gguf.blocks import four_bit_blocks
 from headway.checkpoint.gguf.model import open_gguf_checkpoint
 from headway.checkpoint.layout import Piece
-from headway.checkpoint.packing import Blocks
+from headway.checkpoint.packing import FourBitBlocks
 from tests.checkpoint.test_gguf import HEADS, HIDDEN, INNER, SIZE, write
 
 
-def weights(blocks: Blocks) -> Any:
+def weights(blocks: FourBitBlocks) -> Any:
     """scale * q + minimum in float32, as decoders of the format compute it."""
     groups = blocks.q.reshape(*blocks.scale.shape, 32).astype(np.float32)
     scale, minimum = (part.astype(np.float32)[..., None] for part in (blocks.scale, blocks.minimum))

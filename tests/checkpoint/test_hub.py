@@ -93,7 +93,7 @@ def resolve(source: str, home: Path, endpoint: str) -> subprocess.CompletedProce
     """In a process of its own: the client reads its endpoint when it is imported."""
     program = (
         "import sys; from pathlib import Path;"
-        "from headway.checkpoint.prepare import resolve;"
+        "from headway.checkpoint.inventory import resolve;"
         "from headway.errors import HeadwayError\n"
         "try: print(*resolve(sys.argv[1], Path(sys.argv[2]), progress=False), sep='\\n')\n"
         "except HeadwayError as error: sys.exit(error.message)"

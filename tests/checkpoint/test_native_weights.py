@@ -1,4 +1,4 @@
-"""Prepared folders for the native kernels: their tensors, bytes, forms and metadata."""
+"""Prepared folders for the native kernels: their tensors, bytes, weight formats and metadata."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from gguf import GGMLQuantizationType as Kind
 from safetensors.numpy import load_file
 
 from headway.checkpoint import Storage, find, load_prepared, prepare
-from headway.checkpoint.cast import widen
 from headway.checkpoint.packing import (
     WEIGHT_FORMATS,
     PackedShape,
     WeightFormat,
-    code_rows,
-    decode,
+    dequantize,
+    quantize_rows,
     unpack,
 )
-from headway.checkpoint.prepared import read_header
-from headway.checkpoint.storage import STORAGES, native_storage
+from headway.checkpoint.safetensors import read_header
+from headway.checkpoint.storage import STORAGES, native_storage, widen
 from headway.errors import ModelError
 from tests.checkpoint.test_gguf import HEADS, HIDDEN, INNER, KV_HEADS, SIZE, WORDS, write
 
@@ -33,8 +32,8 @@ MOE = {"expert_count": 3, "expert_used_count": 2, "expert_feed_forward_length": 
 class Packed:
     """A native folder, its matrices unpacked when they are asked for."""
 
-    def __init__(self, path: Path, form: WeightFormat) -> None:
-        self.prepared = prepare(str(path), dtype=native_storage(form), progress=False)
+    def __init__(self, path: Path, weight_format: WeightFormat) -> None:
+        self.prepared = prepare(str(path), dtype=native_storage(weight_format), progress=False)
         self.file = self.prepared.folder / "weights.safetensors"
         self.tensors = load_file(self.file)
         self.metadata, self.entries = read_header(self.file)
@@ -51,7 +50,7 @@ class Packed:
 
     def _rows(self, what: PackedShape, raw: Any) -> Any:
         assert raw.size == what.bytes
-        return decode(unpack(raw, what.form, what.inputs), what.inputs)[: what.outputs]
+        return dequantize(unpack(raw, what.format, what.inputs), what.inputs)[: what.outputs]
 
 
 def apart(rows: Any) -> Any:
@@ -59,26 +58,30 @@ def apart(rows: Any) -> Any:
     return rows.reshape(-1, 2, 16, rows.shape[1]).swapaxes(0, 1).reshape(rows.shape)
 
 
-def rounded(values: Any, form: WeightFormat) -> Any:
-    """What remains of float32 rows in a form."""
-    return decode(code_rows(np.ascontiguousarray(values), form), values.shape[1])
+def rounded(values: Any, weight_format: WeightFormat) -> Any:
+    """What remains of float32 rows in a weight format."""
+    return dequantize(quantize_rows(np.ascontiguousarray(values), weight_format), values.shape[1])
 
 
-@pytest.mark.parametrize("form", WEIGHT_FORMATS)
-def test_every_matrix_is_packed_in_its_form(form: WeightFormat, tmp_path: Path) -> None:
+@pytest.mark.parametrize("weight_format", WEIGHT_FORMATS)
+def test_every_matrix_is_packed_in_its_form(weight_format: WeightFormat, tmp_path: Path) -> None:
     theirs = write(tmp_path / "m.gguf", "qwen2")
-    ours = Packed(tmp_path / "m.gguf", form)
+    ours = Packed(tmp_path / "m.gguf", weight_format)
     qkv = np.concatenate([theirs[f"blk.0.attn_{part}.weight"] for part in "qkv"])
-    np.testing.assert_array_equal(ours.weights("layers.0.qkv.weight"), rounded(qkv, form))
+    np.testing.assert_array_equal(ours.weights("layers.0.qkv.weight"), rounded(qkv, weight_format))
     both = np.concatenate([theirs[f"blk.1.ffn_{part}.weight"] for part in ("gate", "up")])
     found = apart(ours.weights("layers.1.gate_up.weight"))
-    np.testing.assert_array_equal(found, rounded(both, form))
+    np.testing.assert_array_equal(found, rounded(both, weight_format))
     down = theirs["blk.1.ffn_down.weight"]
-    np.testing.assert_array_equal(ours.weights("layers.1.down.weight"), rounded(down, form))
-    table: WeightFormat = "int8" if form == "int4" else form
+    np.testing.assert_array_equal(
+        ours.weights("layers.1.down.weight"), rounded(down, weight_format)
+    )
+    table: WeightFormat = "int8" if weight_format == "int4" else weight_format
     embedding = rounded(theirs["token_embd.weight"], table)
     np.testing.assert_array_equal(ours.weights("embed.weight"), embedding)
-    assert ours.matrix("embed.weight") == PackedShape(form=table, outputs=len(WORDS), inputs=HIDDEN)
+    assert ours.matrix("embed.weight") == PackedShape(
+        format=table, outputs=len(WORDS), inputs=HIDDEN
+    )
     assert "head.weight" not in ours.tensors
     np.testing.assert_array_equal(ours.tensors["norm.weight"], theirs["output_norm.weight"])
 
@@ -108,13 +111,13 @@ def test_gate_and_up_biases_follow_their_rows(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ours["layers.1.down.bias"], extra["blk.1.ffn_down.bias"])
 
 
-@pytest.mark.parametrize("form", WEIGHT_FORMATS)
+@pytest.mark.parametrize("weight_format", WEIGHT_FORMATS)
 def test_experts_are_packed_one_by_one_and_routers_stay_exact(
-    form: WeightFormat, tmp_path: Path
+    weight_format: WeightFormat, tmp_path: Path
 ) -> None:
     theirs = write(tmp_path / "m.gguf", "qwen3moe", keys=MOE)
-    ours = Packed(tmp_path / "m.gguf", form)
-    assert ours.matrix("layers.0.router.weight").form == "float32"
+    ours = Packed(tmp_path / "m.gguf", weight_format)
+    assert ours.matrix("layers.0.router.weight").format == "float32"
     router = ours.weights("layers.0.router.weight")
     np.testing.assert_array_equal(router, theirs["blk.0.ffn_gate_inp.weight"])
     assert ours.matrix("layers.1.experts.gate_up.weight").outputs == 64
@@ -122,8 +125,10 @@ def test_experts_are_packed_one_by_one_and_routers_stay_exact(
     down = ours.weights("layers.1.experts.down.weight")
     for expert in range(3):
         parts = [theirs[f"blk.1.ffn_{part}_exps.weight"][expert] for part in ("gate", "up")]
-        np.testing.assert_array_equal(apart(gate_up[expert]), rounded(np.concatenate(parts), form))
-        kept = rounded(theirs["blk.1.ffn_down_exps.weight"][expert], form)
+        np.testing.assert_array_equal(
+            apart(gate_up[expert]), rounded(np.concatenate(parts), weight_format)
+        )
+        kept = rounded(theirs["blk.1.ffn_down_exps.weight"][expert], weight_format)
         np.testing.assert_array_equal(down[expert], kept)
 
 
@@ -136,7 +141,7 @@ def test_four_bit_files_are_kept_exactly(kind: Kind, tmp_path: Path) -> None:
         / "weights.safetensors"
     )
     for name in ("layers.0.qkv.weight", "layers.1.down.weight", "embed.weight"):
-        assert ours.matrix(name).form == "int4"
+        assert ours.matrix(name).format == "int4"
         np.testing.assert_array_equal(ours.weights(name), plain[name])
     exact = gguf.quants.dequantize(gguf.quants.quantize(theirs["blk.0.ffn_up.weight"], kind), kind)
     found = apart(ours.weights("layers.0.gate_up.weight"))[INNER:]
@@ -152,8 +157,8 @@ def test_what_was_rounded_already_is_not_rounded_to_four_bits(
 ) -> None:
     write(tmp_path / "m.gguf", kind=kind)
     ours = Packed(tmp_path / "m.gguf", "int4")
-    assert ours.matrix("layers.0.output.weight").form == expected
-    assert ours.matrix("embed.weight").form == "int8"
+    assert ours.matrix("layers.0.output.weight").format == expected
+    assert ours.matrix("embed.weight").format == "int8"
 
 
 def test_inputs_of_no_whole_groups_get_eight_bits(tmp_path: Path) -> None:
@@ -201,13 +206,15 @@ def test_a_folder_says_how_it_is_stored(tmp_path: Path) -> None:
         _ = load_prepared(found.folder).storage
 
 
-@pytest.mark.parametrize("form", ["int8", "int4"])
-def test_weights_that_are_no_numbers_are_refused(form: WeightFormat, tmp_path: Path) -> None:
+@pytest.mark.parametrize("weight_format", ["int8", "int4"])
+def test_weights_that_are_no_numbers_are_refused(
+    weight_format: WeightFormat, tmp_path: Path
+) -> None:
     bad = np.ones((HIDDEN, INNER), np.float32)
     bad[3, 5] = np.nan
     write(tmp_path / "m.gguf", extra={"blk.1.ffn_down.weight": bad})
     with pytest.raises(ModelError, match=r"blk.1.ffn_down.weight holds weights"):
-        Packed(tmp_path / "m.gguf", form)
+        Packed(tmp_path / "m.gguf", weight_format)
     assert np.isnan(Packed(tmp_path / "m.gguf", "bfloat16").weights("layers.1.down.weight")[3, 5])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headway.checkpoint import list_models, load_prepared, prepare, prepare_tokenizer, remove_model
-from headway.checkpoint.cache import appearing, content_hash, locked
+from headway.checkpoint.cache import atomic_folder, content_hash, locked
 from headway.errors import ModelError, ModelNotFound
 from headway.text import Tokenizer
 from tests.checkpoint.conftest import save_tokenizer
@@ -53,7 +53,7 @@ def test_work_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     target = tmp_path / "target"
     left = tmp_path / ".target.part-old"
     left.mkdir()
-    with locked(target), appearing(target) as work:
+    with locked(target), atomic_folder(target) as work:
         assert not left.exists()
         (work / "file").write_text("x")
         assert not target.exists()

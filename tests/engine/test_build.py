@@ -13,7 +13,7 @@ from headway.engine.loop import Engine
 from headway.errors import InvalidRequest
 from headway.native import available
 from headway.recording.reader import read_recordings
-from headway.runner import peak_rates as machine_limits
+from headway.runner import peak_rates
 from headway.steptime.features import roofline_seconds
 from headway.steptime.shape import PeakRates, StepShape, shape_of
 from headway.types import Slice, StepPlan
@@ -23,7 +23,7 @@ from tests.scheduling.house import request_of
 
 
 def measured(*, device: str, dtype: str, threads: int, isa: str | None) -> PeakRates:
-    """Limits of a machine that is slow enough for nothing to depend on the real one."""
+    """Peak rates of a machine that is slow enough for nothing to depend on the real one."""
     return PeakRates(
         device=f"{device} {isa}", flops_per_second=1e9, bandwidth=1e8, dtype=dtype, threads=threads
     )
@@ -32,7 +32,7 @@ def measured(*, device: str, dtype: str, threads: int, isa: str | None) -> PeakR
 @pytest.fixture(name="prepared")
 def _prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HEADWAY_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(machine_limits, "measure_peak_rates", measured)
+    monkeypatch.setattr(peak_rates, "measure_peak_rates", measured)
     write_tiny("llama", tmp_path / "model")
     storage: Storage = "native-float32" if available() else "float32"
     return prepare(str(tmp_path / "model"), dtype=storage, progress=False).folder

@@ -1,4 +1,4 @@
-"""Asking a process for the machine's limits: which formats, and what is heard of failures."""
+"""Asking a process for the machine's peak rates: which formats, and what is heard of failures."""
 
 from __future__ import annotations
 

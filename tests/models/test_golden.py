@@ -20,7 +20,7 @@ from headway.runner import LoadedRunner, build_runner
 from headway.runner.native import NativeRunner
 from headway.types import ResolvedSampling
 from tests.models.families import FAMILIES, VOCABULARY, write_tiny
-from tests.models.scores import native_scores, reference_scores
+from tests.models.logits import native_logits, reference_logits
 from tests.runner.driver import Driver, Live
 
 BLOCK = 16
@@ -34,7 +34,7 @@ class Golden:
     loaded: LoadedRunner
     prompts: list[list[int]]
     continuations: list[list[int]]
-    scores: list[torch.Tensor]
+    logits: list[torch.Tensor]
     """That follow each token of prompt and continuation but the last, [tokens, vocabulary]."""
     prepared: Prepared
 
@@ -87,24 +87,24 @@ def test_alone(golden: Golden) -> None:
         assert live.generated == expected
 
 
-def test_scores_of_one_forward_pass_are_within_1e_4(golden: Golden) -> None:
+def test_logits_of_one_forward_pass_are_within_1e_4(golden: Golden) -> None:
     texts = [p + c[:-1] for p, c in zip(golden.prompts, golden.continuations, strict=True)]
     runner = golden.loaded.runner
     if isinstance(runner, NativeRunner):
-        scores = native_scores(runner, texts, BLOCK)
+        logits = native_logits(runner, texts, BLOCK)
     else:
-        scores = reference_scores(golden.prepared, texts, BLOCK)
-    expected = torch.cat(golden.scores)
+        logits = reference_logits(golden.prepared, texts, BLOCK)
+    expected = torch.cat(golden.logits)
     assert expected.std() > 0.5
-    torch.testing.assert_close(scores, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
 
 
 def test_logprobs_are_within_1e_4(golden: Golden) -> None:
     driver = golden.driver()
     lives = [driver.add(p, greedy(logprobs=20, prompt_logprobs=20)) for p in golden.prompts]
     driver.finish(lives, chunk=16)
-    for live, scores in zip(lives, golden.scores, strict=True):
-        rows, checked = torch.log_softmax(scores, dim=-1), 0
+    for live, logits in zip(lives, golden.logits, strict=True):
+        rows, checked = torch.log_softmax(logits, dim=-1), 0
         prompt = [each for found in live.prompt_logprobs for each in found.logprobs]
         told = [*prompt, *(each.logprobs for each in live.sampled)]
         for row, each in zip(rows, told, strict=True):
@@ -165,9 +165,9 @@ def _hit(driver: Driver, live: Live) -> Live:
 
 @torch.no_grad()
 def _continue(model: Any, prompt: list[int]) -> tuple[list[int], torch.Tensor]:
-    """Greedy tokens, and the scores that follow each token but the last."""
+    """Greedy tokens, and the logits that follow each token but the last."""
     tokens = list(prompt)
     for _ in range(NEW):
-        scores = model(torch.tensor([tokens])).logits[0].float()
-        tokens.append(int(scores[-1].argmax()))
+        logits = model(torch.tensor([tokens])).logits[0].float()
+        tokens.append(int(logits[-1].argmax()))
     return tokens[len(prompt) :], model(torch.tensor([tokens[:-1]])).logits[0].float()

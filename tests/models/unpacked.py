@@ -12,8 +12,9 @@ import torch
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
-from headway.checkpoint.packing import PackedShape, decode, unpack
-from headway.checkpoint.prepared import WEIGHTS, read_header
+from headway.checkpoint.packing import PackedShape, dequantize, unpack
+from headway.checkpoint.prepared import WEIGHTS
+from headway.checkpoint.safetensors import read_header
 
 Array = npt.NDArray[Any]
 
@@ -41,12 +42,12 @@ def _weights(name: str, array: Array, matrix: PackedShape) -> Array:
     """float32 [outputs, inputs], or [experts, outputs, inputs]."""
     if array.ndim == 3:
         return np.stack([_weights(name, part, matrix) for part in array])
-    rows = decode(unpack(array, matrix.form, matrix.inputs), matrix.inputs)
+    rows = dequantize(unpack(array, matrix.format, matrix.inputs), matrix.inputs)
     return np.ascontiguousarray(_ordered(name, rows, matrix.outputs))
 
 
 def _ordered(name: str, rows: Array, outputs: int) -> Array:
-    """Rows of panels without padding, gate and up apart."""
+    """Rows of a blocked layout without padding, gate and up apart."""
     if ".gate_up." not in name:
         return rows[:outputs]
     pairs = rows.reshape(-1, 2, 16, rows.shape[1]).swapaxes(0, 1)

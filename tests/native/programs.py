@@ -17,12 +17,12 @@ import numpy.typing as npt
 from headway.checkpoint.packing import (
     WEIGHT_FORMATS,
     WeightFormat,
-    code_rows,
-    decode,
+    dequantize,
     interleaved,
     interleaved_bias,
     pack,
     panel_bytes,
+    quantize_rows,
     stacked,
     stacked_bias,
 )
@@ -57,35 +57,41 @@ class Recording:
         self._held.append(copy)
         return copy.ctypes.data
 
-    def buffer(self, width: int, form: WeightFormat = "float32") -> int:
-        self.buffers.append(abi.HwBuffer(WEIGHT_FORMATS.index(form), width))
+    def buffer(self, width: int, weight_format: WeightFormat = "float32") -> int:
+        self.buffers.append(abi.HwBuffer(WEIGHT_FORMATS.index(weight_format), width))
         return len(self.buffers) - 1
 
-    def matrix(self, weights: Floats, form: WeightFormat, bias: Floats | None = None) -> int:
+    def matrix(
+        self, weights: Floats, weight_format: WeightFormat, bias: Floats | None = None
+    ) -> int:
         """Weights [outputs, inputs] and bias [outputs]."""
-        packed = np.concatenate([pack(part) for part in stacked([[code_rows(weights, form)]])])
+        packed = np.concatenate(
+            [pack(part) for part in stacked([[quantize_rows(weights, weight_format)]])]
+        )
         address = None if bias is None else self.hold(stacked_bias([bias]))
-        return self._matrix(packed, address, form, *weights.shape)
+        return self._matrix(packed, address, weight_format, *weights.shape)
 
     def gated(
-        self, gate: Floats, up: Floats, form: WeightFormat, biases: Floats | None = None
+        self, gate: Floats, up: Floats, weight_format: WeightFormat, biases: Floats | None = None
     ) -> int:
         """Weights [inner, inputs] of gate and up; biases [2, inner]."""
-        parts = interleaved([code_rows(gate, form)], [code_rows(up, form)])
+        parts = interleaved(
+            [quantize_rows(gate, weight_format)], [quantize_rows(up, weight_format)]
+        )
         packed = np.concatenate([pack(part) for part in parts])
         inner = -(-len(gate) // 16) * 16
         address = None if biases is None else self.hold(interleaved_bias(*biases))
-        return self._matrix(packed, address, form, 2 * inner, gate.shape[1])
+        return self._matrix(packed, address, weight_format, 2 * inner, gate.shape[1])
 
     def _matrix(
         self,
         packed: npt.NDArray[np.uint8],
         bias: int | None,
-        form: WeightFormat,
+        weight_format: WeightFormat,
         outputs: int,
         inputs: int,
     ) -> int:
-        number = WEIGHT_FORMATS.index(form)
+        number = WEIGHT_FORMATS.index(weight_format)
         data = self.hold(packed)
         self.matrices.append(abi.HwMatrix(data, bias, number, outputs, inputs))
         return len(self.matrices) - 1
@@ -101,18 +107,19 @@ class Recording:
         self.op(abi.HwKind.EMBED, matrix=table, out=out, scale=1.0)
         return out
 
-    def converted(self, rows: int, form: WeightFormat) -> int:
+    def converted(self, rows: int, weight_format: WeightFormat) -> int:
         """Appends a conversion of a float32 buffer, and returns the new buffer."""
-        out = self.buffer(self.buffers[rows].width, form)
+        out = self.buffer(self.buffers[rows].width, weight_format)
         self.op(abi.HwKind.CONVERT, in_=rows, out=out)
         return out
 
-    def head(self, rows: int) -> None:
-        """Appends the head that every program ends with: of one output, for tests of the rest."""
+    def lm_head(self, rows: int) -> None:
+        """Appends the LM head that a program ends with: of one output, for tests of the rest."""
         width = self.buffers[rows].width
-        form = WEIGHT_FORMATS[self.buffers[rows].form]
-        packed = np.zeros((1, panel_bytes(form, width)), np.uint8)
-        self.op(abi.HwKind.HEAD, in_=rows, matrix=self._matrix(packed, None, form, 1, width))
+        weight_format = WEIGHT_FORMATS[self.buffers[rows].format]
+        packed = np.zeros((1, panel_bytes(weight_format, width)), np.uint8)
+        matrix = self._matrix(packed, None, weight_format, 1, width)
+        self.op(abi.HwKind.LM_HEAD, in_=rows, matrix=matrix)
 
 
 class Program:
@@ -131,7 +138,7 @@ class Program:
 
     def step(self, tokens: Ints, starts: Ints, counts: Ints, tables: Ints) -> None:
         """One step of several sequences, as in `hw_step`, that asks for nothing."""
-        broken = np.zeros(len(starts), np.uint8)
+        has_nan = np.zeros(len(starts), np.uint8)
         tables = np.ascontiguousarray(tables)
         step = abi.HwStep(
             num_tokens=len(tokens),
@@ -139,9 +146,9 @@ class Program:
             tokens=tokens.ctypes.data,
             starts=starts.ctypes.data,
             counts=counts.ctypes.data,
-            tables=tables.ctypes.data,
+            block_tables=tables.ctypes.data,
             table_width=tables.shape[1],
-            broken=broken.ctypes.data,
+            has_nan=has_nan.ctypes.data,
         )
         assert self._library.hw_program_run(self._handle, step, None) == 0
         self._tokens = len(tokens)
@@ -152,12 +159,12 @@ class Program:
         assert self._library.hw_program_read(self._handle, buffer, _pointer(out)) == 0
         return out
 
-    def scores(self) -> Floats:
+    def logits(self) -> Floats:
         """[tokens, vocabulary] of the last step."""
         head = self._recording.ops[-1]
-        width = self._recording.matrices[head.matrix].outputs
+        width = self._recording.matrices[head.matrix].n
         out = np.full((self._tokens, width), np.nan, np.float32)
-        assert self._library.hw_program_scores(self._handle, _pointer(out)) == 0
+        assert self._library.hw_program_logits(self._handle, _pointer(out)) == 0
         return out
 
 
@@ -197,24 +204,24 @@ def compiled(
         library.hw_pool_destroy(pool)
 
 
-def product(rows: Floats, weights: Floats, form: WeightFormat) -> tuple[Floats, Floats]:
-    """What rows times coded weights should be, and how far from it rounding may lead.
+def product(rows: Floats, weights: Floats, weight_format: WeightFormat) -> tuple[Floats, Floats]:
+    """What rows times quantized weights should be, and how far from it rounding may lead.
 
-    Computed in float64 from the numbers that the form keeps of both.
+    Computed in float64 from the numbers that the weight format keeps of both.
     """
-    x = seen(rows, form).astype(np.float64)
-    w = decode(code_rows(weights, form), weights.shape[1]).astype(np.float64)
+    x = seen(rows, weight_format).astype(np.float64)
+    w = dequantize(quantize_rows(weights, weight_format), weights.shape[1]).astype(np.float64)
     # Each sum of n terms is off by some units in the last place of the sum of their sizes.
     return (x @ w.T).astype(np.float32), (2e-6 * np.abs(x) @ np.abs(w).T + 1e-30).astype(np.float32)
 
 
-def seen(rows: Floats, form: WeightFormat) -> Floats:
-    """What a matrix of this form sees of float32 rows: float32 again, rounded as they are."""
-    if form == "float32":
+def seen(rows: Floats, weight_format: WeightFormat) -> Floats:
+    """What a matrix of this weight format sees of float32 rows: rounded, and float32 again."""
+    if weight_format == "float32":
         return rows
-    if form == "bfloat16":
-        return decode(code_rows(rows, "bfloat16"), rows.shape[1])
-    group = {"int8": 64, "int4": 32}[form]
+    if weight_format == "bfloat16":
+        return dequantize(quantize_rows(rows, "bfloat16"), rows.shape[1])
+    group = {"int8": 64, "int4": 32}[weight_format]
     padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % group)))
     groups = padded.reshape(len(rows), -1, group)
     highest = np.abs(groups).max(axis=2, keepdims=True)

@@ -24,11 +24,11 @@ STRUCTURES = {
     "hw_op": abi.HwOp,
     "hw_cache": abi.HwCache,
     "hw_sampling": abi.HwSampling,
-    "hw_choice": abi.HwChoice,
+    "hw_sampled_token": abi.HwSampledToken,
     "hw_step": abi.HwStep,
 }
 ENUMS: dict[str, type[IntEnum]] = {
-    "hw_form": abi.HwForm,
+    "hw_weight_format": abi.HwWeightFormat,
     "hw_activation": abi.Activation,
     "hw_epilogue": abi.Epilogue,
     "hw_kind": abi.HwKind,
@@ -79,7 +79,7 @@ def test_version_and_functions_are_the_headers(header: str) -> None:
 
 
 def test_numpy_sees_the_same_layout() -> None:
-    for structure in (abi.HwSampling, abi.HwChoice):
+    for structure in (abi.HwSampling, abi.HwSampledToken):
         kind = np.dtype(structure)
         assert kind.itemsize == ctypes.sizeof(structure)
         assert kind.fields is not None

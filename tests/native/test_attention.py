@@ -68,11 +68,11 @@ def expected(rows: Floats, plan: Layer) -> Floats:
     keys = turned(heads[:, HEADS : HEADS + KV_HEADS], weights[1], plan)
     group = HEADS // KV_HEADS
     keys, values = keys.repeat(group, axis=1), heads[:, -KV_HEADS:].repeat(group, axis=1)
-    scores = np.einsum("qhd,khd->hqk", queries, keys) * SCALE
+    logits = np.einsum("qhd,khd->hqk", queries, keys) * SCALE
     age = np.arange(len(rows))[:, None] - np.arange(len(rows))
     hidden = (age < 0) | ((age >= plan.window) if plan.window else False)
-    scores[:, hidden] = -np.inf
-    shares = np.exp(scores - scores.max(-1, keepdims=True))
+    logits[:, hidden] = -np.inf
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
     shares /= shares.sum(-1, keepdims=True)
     return np.asarray(np.einsum("hqk,khd->qhd", shares, values).reshape(len(rows), -1))
 
@@ -86,7 +86,7 @@ def record(rows: Floats, plans: list[Layer]) -> tuple[Recording, list[int]]:
     for number, plan in enumerate(plans):
         addresses = [recording.hold(norm) for norm in plan.norms] if plan.norms else [None, None]
         recording.op(
-            abi.HwKind.HEADS,
+            abi.HwKind.ROPE,
             in_=given,
             out=queries,
             layer=number,
@@ -107,7 +107,7 @@ def record(rows: Floats, plans: list[Layer]) -> tuple[Recording, list[int]]:
             scale=SCALE,
             **shape,
         )
-    recording.head(outs[-1])
+    recording.lm_head(outs[-1])
     return recording, outs
 
 

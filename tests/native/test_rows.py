@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headway.checkpoint.packing import WEIGHT_FORMATS, WeightFormat, code_rows, decode
+from headway.checkpoint.packing import WEIGHT_FORMATS, WeightFormat, dequantize, quantize_rows
 from headway.native import abi, available
 from tests.native.programs import Floats, Recording, compiled, seen
 from tests.native.test_linear import ISAS, numbers
@@ -19,16 +19,18 @@ def normed(rows: Floats, weight: Floats) -> Floats:
     return np.asarray(x / np.sqrt((x * x).mean(axis=1, keepdims=True) + EPS) * weight)
 
 
-def record_norm(rows: Floats, weight: Floats, form: WeightFormat) -> tuple[Recording, int, int]:
-    """A norm of rows into `form`, and beside it in float32: both buffers."""
+def record_norm(
+    rows: Floats, weight: Floats, weight_format: WeightFormat
+) -> tuple[Recording, int, int]:
+    """A norm of rows into `weight_format`, and beside it in float32: both buffers."""
     recording = Recording()
     given = recording.rows(rows)
-    out = recording.buffer(rows.shape[1], form)
-    beside = -1 if form == "float32" else recording.buffer(rows.shape[1])
+    out = recording.buffer(rows.shape[1], weight_format)
+    beside = -1 if weight_format == "float32" else recording.buffer(rows.shape[1])
     recording.op(
         abi.HwKind.NORM, in_=given, out=out, out2=beside, weight=recording.hold(weight), eps=EPS
     )
-    recording.head(out)
+    recording.lm_head(out)
     return recording, out, beside
 
 
@@ -44,16 +46,18 @@ def test_norms_are_those_of_numpy(width: int, isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("form", ["bfloat16", "int8", "int4"])
+@pytest.mark.parametrize("weight_format", ["bfloat16", "int8", "int4"])
 @pytest.mark.parametrize("width", [64, 96, 200])
-def test_a_norm_goes_straight_into_a_form(width: int, form: WeightFormat, isa: str) -> None:
+def test_a_norm_goes_straight_into_a_weight_format(
+    width: int, weight_format: WeightFormat, isa: str
+) -> None:
     rows, weight = numbers(1, 9, width), numbers(2, width)
-    recording, out, beside = record_norm(rows, weight, form)
+    recording, out, beside = record_norm(rows, weight, weight_format)
     with compiled(recording, isa) as program:
         program.run(np.arange(9))
         plain = program.read(beside)
         np.testing.assert_allclose(plain, normed(rows, weight), rtol=3e-6, atol=1e-30)
-        assert np.array_equal(program.read(out), seen(plain, form))
+        assert np.array_equal(program.read(out), seen(plain, weight_format))
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -69,7 +73,7 @@ def test_a_norm_is_added(isa: str) -> None:
         eps=EPS,
         epilogue=abi.Epilogue.ADD,
     )
-    recording.head(out)
+    recording.lm_head(out)
     expected = rows[::-1] + normed(rows, weight)
     with compiled(recording, isa) as program:
         program.run(np.arange(9))
@@ -77,19 +81,19 @@ def test_a_norm_is_added(isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("form", WEIGHT_FORMATS)
+@pytest.mark.parametrize("weight_format", WEIGHT_FORMATS)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_conversions_round_as_numpy_does(width: int, form: WeightFormat, isa: str) -> None:
+def test_conversions_round_as_numpy_does(width: int, weight_format: WeightFormat, isa: str) -> None:
     rows = numbers(1, 6, width)
     rows[2] = 0
     rows[3] *= 1e-6
     rows[4] *= 1e6
     recording = Recording()
-    out = recording.converted(recording.rows(rows), form)
-    recording.head(out)
+    out = recording.converted(recording.rows(rows), weight_format)
+    recording.lm_head(out)
     with compiled(recording, isa) as program:
         program.run(np.arange(6))
-        assert np.array_equal(program.read(out), seen(rows, form))
+        assert np.array_equal(program.read(out), seen(rows, weight_format))
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -102,7 +106,7 @@ def test_halves_round_to_even(isa: str) -> None:
     recording = Recording()
     small = recording.converted(recording.rows(rows), "int8")
     large = recording.converted(recording.rows(whole), "bfloat16")
-    recording.head(small)
+    recording.lm_head(small)
     with compiled(recording, isa) as program:
         program.run(np.arange(1))
         assert program.read(small)[0, :7].tolist() == [127, 0, 2, 2, 0, -2, -2]
@@ -110,29 +114,29 @@ def test_halves_round_to_even(isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("form", WEIGHT_FORMATS)
+@pytest.mark.parametrize("weight_format", WEIGHT_FORMATS)
 @pytest.mark.parametrize("width", [32, 96, 160])
-def test_an_embedding_is_the_matrix_row(width: int, form: WeightFormat, isa: str) -> None:
+def test_an_embedding_is_the_matrix_row(width: int, weight_format: WeightFormat, isa: str) -> None:
     table = numbers(1, 75, width)
     recording = Recording()
     out = recording.buffer(width)
-    matrix = recording.matrix(table, form)
+    matrix = recording.matrix(table, weight_format)
     recording.op(abi.HwKind.EMBED, matrix=matrix, out=out, scale=1.5)
-    recording.head(out)
+    recording.lm_head(out)
     tokens = np.array([0, 74, 31, 32, 15, 16, 63, 64, 0])
-    expected = decode(code_rows(table, form), width)[tokens] * np.float32(1.5)
+    expected = dequantize(quantize_rows(table, weight_format), width)[tokens] * np.float32(1.5)
     with compiled(recording, isa) as program:
         program.run(tokens)
         # A four-bit weight is a product and a sum, which some instruction sets round once.
-        rounding = 1e-6 if form == "int4" else 0
+        rounding = 1e-6 if weight_format == "int4" else 0
         np.testing.assert_allclose(program.read(out), expected, rtol=rounding, atol=rounding)
 
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_rows_do_not_depend_on_their_batch(isa: str) -> None:
     rows, weight = numbers(1, 257, 200), numbers(2, 200)
-    for form in WEIGHT_FORMATS:
-        recording, out, _ = record_norm(rows, weight, form)
+    for weight_format in WEIGHT_FORMATS:
+        recording, out, _ = record_norm(rows, weight, weight_format)
         with compiled(recording, isa) as program:
             program.run(np.arange(257))
             expected = program.read(out).view(np.uint32)

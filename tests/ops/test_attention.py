@@ -1,4 +1,4 @@
-"""Paged attention against a dense one written plainly, over random layouts."""
+"""Paged attention against a dense one written plainly, over random padded_batches."""
 
 from __future__ import annotations
 
@@ -134,11 +134,11 @@ def test_every_query_is_asked_once_and_sees_its_own_window(
         tables=np.arange(len(spans) * width).reshape(len(spans), width),
     )
     where, asked = paging.positions(host), []
-    for layout in paging.layouts(host, paging.cut(host), block_size, window):
-        assert layout.queries.shape[1] <= paging.PIECE
-        asked += layout.queries[layout.valid].tolist()
-        assert layout.visible.any(-1).all()
-        seen = layout.visible.sum(-1)[layout.valid]
-        position = where[layout.queries[layout.valid]]
+    for padded in paging.padded_batches(host, paging.cut_slices(host), block_size, window):
+        assert padded.queries.shape[1] <= paging.PIECE
+        asked += padded.queries[padded.valid].tolist()
+        assert padded.visible.any(-1).all()
+        seen = padded.visible.sum(-1)[padded.valid]
+        position = where[padded.queries[padded.valid]]
         assert (seen == np.minimum(position + 1, window or 10**9)).all()
     assert sorted(asked) == list(range(counts.sum()))

@@ -1,4 +1,4 @@
-"""Recorded models as programs: what is fused, what is converted, what shares memory, what fails."""
+"""Traced models as programs: what is fused, what is converted, what shares memory, what fails."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.errors import ModelError
-from headway.native.abi import Epilogue, HwForm, HwKind
+from headway.native.abi import Epilogue, HwKind, HwWeightFormat
 from headway.ops.native import BufferSpec, Instruction, Program, Tracer, describe, lower
 from headway.ops.native.program import share_buffers
 from headway.types.model import ModelConfig
-from tests.ops.paper import PaperWeights, record
+from tests.ops.fake_weights import FakeWeights, trace
 
 LLAMA = ModelConfig(
     architecture="llama",
@@ -51,18 +51,20 @@ GEMMA3 = replace(
 )
 
 
-def program(config: ModelConfig, form: HwForm, **exceptions: HwForm) -> tuple[Program, str]:
-    weights = PaperWeights(config, form, exceptions)
-    listing = lower(record(config, weights).words, weights.matrices)
-    return listing, describe(listing, weights)
+def lowered(
+    config: ModelConfig, weight_format: HwWeightFormat, **exceptions: HwWeightFormat
+) -> tuple[Program, str]:
+    weights = FakeWeights(config, weight_format, exceptions)
+    program = lower(trace(config, weights).ops, weights.matrices)
+    return program, describe(program, weights)
 
 
-def test_llama_adds_in_place_and_norms_into_the_matrix_form() -> None:
-    assert program(LLAMA, HwForm.INT8)[1].splitlines() == [
+def test_llama_adds_in_place_and_norms_into_the_matrix_format() -> None:
+    assert lowered(LLAMA, HwWeightFormat.INT8)[1].splitlines() == [
         "EMBED      tokens -> b0 float32 64  embed",
         "NORM       b0 float32 64 -> b1 int8 64  layers.0.attention_norm",
         "LINEAR     b1 int8 64 -> b2 float32 128  layers.0.qkv",
-        "HEADS      b2 float32 128 -> b3 float32 64  layer 0, rope 0",
+        "ROPE       b2 float32 128 -> b3 float32 64  layer 0, rope 0",
         "ATTENTION  b3 float32 64 -> b4 float32 64  layer 0",
         "CONVERT    b4 float32 64 -> b1 int8 64",
         "LINEAR     b1 int8 64 -> b0 float32 64 add  layers.0.output",
@@ -71,30 +73,32 @@ def test_llama_adds_in_place_and_norms_into_the_matrix_form() -> None:
         "CONVERT    b5 float32 96 -> b6 int8 96",
         "LINEAR     b6 int8 96 -> b0 float32 64 add  layers.0.down",
         "NORM       b0 float32 64 -> b1 int8 64  norm",
-        "HEAD       b1 int8 64 -> choices  embed",
+        "LM_HEAD    b1 int8 64 -> tokens  embed",
     ]
 
 
 def test_float32_needs_no_conversion() -> None:
-    listing, _ = program(LLAMA, HwForm.FLOAT32)
-    assert HwKind.CONVERT not in [each.kind for each in listing.operations]
-    assert {each.form for each in listing.buffers} == {HwForm.FLOAT32}
+    program, _ = lowered(LLAMA, HwWeightFormat.FLOAT32)
+    assert HwKind.CONVERT not in [each.kind for each in program.instructions]
+    assert {each.format for each in program.buffers} == {HwWeightFormat.FLOAT32}
 
 
-def test_mixed_forms_convert_between_them() -> None:
-    lines = program(LLAMA, HwForm.INT4, down=HwForm.INT8, embed=HwForm.INT8)[1].splitlines()
+def test_mixed_formats_convert_between_them() -> None:
+    lines = lowered(
+        LLAMA, HwWeightFormat.INT4, down=HwWeightFormat.INT8, embed=HwWeightFormat.INT8
+    )[1].splitlines()
     assert lines[0] == "EMBED      tokens -> b0 float32 64  embed"
     assert "CONVERT    b5 float32 96 -> b6 int8 96" in lines
     assert lines[-2:] == [
         "NORM       b0 float32 64 -> b7 int8 64  norm",
-        "HEAD       b7 int8 64 -> choices  embed",
+        "LM_HEAD    b7 int8 64 -> tokens  embed",
     ]
 
 
 def test_experts_take_float32_and_add_in_place() -> None:
-    lines = program(QWEN3_MOE, HwForm.INT8, router=HwForm.FLOAT32)[1].splitlines()
+    lines = lowered(QWEN3_MOE, HwWeightFormat.INT8, router=HwWeightFormat.FLOAT32)[1].splitlines()
     assert lines[3] == (
-        "HEADS      b2 float32 128 -> b3 float32 64  "
+        "ROPE       b2 float32 128 -> b3 float32 64  "
         "layer 0, layers.0.q_norm, layers.0.k_norm, rope 0"
     )
     assert lines[7:10] == [
@@ -106,15 +110,15 @@ def test_experts_take_float32_and_add_in_place() -> None:
 
 
 def test_a_norm_writes_both_where_both_are_needed() -> None:
-    listing, text = program(QWEN3_MOE, HwForm.BFLOAT16)
+    program, text = lowered(QWEN3_MOE, HwWeightFormat.BFLOAT16)
     lines = text.splitlines()
     assert "NORM       b0 float32 64 -> b1 bfloat16 64 b4 float32 64  layers.0.mlp_norm" in lines
-    experts = next(each for each in listing.operations if each.kind is HwKind.EXPERTS)
-    assert (experts.experts, experts.chosen, experts.normalise) == (4, 2, True)
+    experts = next(each for each in program.instructions if each.kind is HwKind.EXPERTS)
+    assert (experts.experts, experts.top_k, experts.normalise) == (4, 2, True)
 
 
 def test_gemma_adds_norms_in_place() -> None:
-    listing, text = program(GEMMA3, HwForm.BFLOAT16)
+    program, text = lowered(GEMMA3, HwWeightFormat.BFLOAT16)
     lines = text.splitlines()
     assert lines[3].endswith("layers.0.q_norm, layers.0.k_norm, rope 1")
     assert lines[4].endswith("layer 0, window 8")
@@ -122,31 +126,31 @@ def test_gemma_adds_norms_in_place() -> None:
         "LINEAR     b1 bfloat16 64 -> b4 float32 64  layers.0.output",
         "NORM       b4 float32 64 -> b0 float32 64 add  layers.0.post_attention_norm",
     ]
-    assert listing.operations[0].scale == 8.0
-    assert listing.operations[-1].softcap == 30.0
+    assert program.instructions[0].scale == 8.0
+    assert program.instructions[-1].softcap == 30.0
 
 
 def test_layers_share_their_buffers() -> None:
-    one, _ = program(LLAMA, HwForm.INT8)
-    many, _ = program(replace(LLAMA, num_layers=9), HwForm.INT8)
+    one, _ = lowered(LLAMA, HwWeightFormat.INT8)
+    many, _ = lowered(replace(LLAMA, num_layers=9), HwWeightFormat.INT8)
     assert many.buffers == one.buffers
 
 
 class Bench:
-    """A recorder with matrices of every kind at hand."""
+    """A tracer with matrices of every kind at hand."""
 
-    def __init__(self, form: HwForm = HwForm.INT8) -> None:
-        self.weights = PaperWeights(QWEN3_MOE, form)
+    def __init__(self, weight_format: HwWeightFormat = HwWeightFormat.INT8) -> None:
+        self.weights = FakeWeights(QWEN3_MOE, weight_format)
         self.ops = Tracer()
         self.table = self.weights.table("embed")
         self.x = self.ops.embed(self.table, 1.0)
         self.square = self.weights.matrix("layers.0.output")
-        self.head = self.weights.matrix("head")
+        self.lm_head = self.weights.matrix("head")
         self.norm = self.weights.vector("norm")
 
     def lowered(self, hidden: Any) -> list[str]:
-        self.ops.head(hidden, self.head, None)
-        return describe(lower(self.ops.words, self.weights.matrices), self.weights).splitlines()
+        self.ops.lm_head(hidden, self.lm_head, None)
+        return describe(lower(self.ops.ops, self.weights.matrices), self.weights).splitlines()
 
 
 def test_a_sum_whose_base_is_needed_later_works_on_a_copy() -> None:
@@ -163,7 +167,7 @@ def test_a_sum_whose_base_is_needed_later_works_on_a_copy() -> None:
 
 
 def test_a_product_is_not_added_to_what_it_reads() -> None:
-    bench = Bench(HwForm.FLOAT32)
+    bench = Bench(HwWeightFormat.FLOAT32)
     ops, x = bench.ops, bench.x
     lines = bench.lowered(ops.add(x, ops.linear(x, bench.square)))
     assert lines[1:3] == [
@@ -173,7 +177,7 @@ def test_a_product_is_not_added_to_what_it_reads() -> None:
 
 
 def test_a_norm_may_be_added_to_what_it_reads() -> None:
-    bench = Bench(HwForm.FLOAT32)
+    bench = Bench(HwWeightFormat.FLOAT32)
     lines = bench.lowered(bench.ops.add(bench.ops.norm(bench.x, bench.norm, 0.1), bench.x))
     assert lines[1] == "NORM       b0 float32 64 -> b0 float32 64 add  norm"
 
@@ -186,17 +190,17 @@ def test_a_sum_of_two_shared_values_is_refused() -> None:
         bench.lowered(bench.x)
 
 
-def test_interleaved_matrices_and_gates_need_each_other() -> None:
+def test_gate_up_matrices_and_gates_need_each_other() -> None:
     config = replace(LLAMA, intermediate_size=64)
     for name, gated in (("layers.0.gate_up", False), ("layers.0.qkv", True)):
-        weights, ops = PaperWeights(config, HwForm.INT8), Tracer()
+        weights, ops = FakeWeights(config, HwWeightFormat.INT8), Tracer()
         matrix = weights.matrix(name)
         x = ops.linear(ops.embed(weights.table("embed"), 1.0), matrix)
         square = replace(matrix, inputs=128, outputs=64)
         x = ops.gate(x, "silu") if gated else ops.linear(x, square)
-        ops.head(x, weights.matrix("embed"), None)
+        ops.lm_head(x, weights.matrix("embed"), None)
         with pytest.raises(ModelError, match="gate"):
-            lower(ops.words, weights.matrices)
+            lower(ops.ops, weights.matrices)
 
 
 def test_widths_that_do_not_fit_are_refused() -> None:
@@ -208,19 +212,22 @@ def test_widths_that_do_not_fit_are_refused() -> None:
         bench.ops.add(bench.x, bench.ops.linear(bench.x, qkv))
 
 
-def test_a_record_without_a_head_is_refused() -> None:
+def test_a_trace_without_an_lm_head_is_refused() -> None:
     bench = Bench()
-    with pytest.raises(ModelError, match="head"):
-        lower(bench.ops.words, bench.weights.matrices)
+    with pytest.raises(ModelError, match="lm_head"):
+        lower(bench.ops.ops, bench.weights.matrices)
 
 
-SPECS = [BufferSpec(form=HwForm.FLOAT32, width=64), BufferSpec(form=HwForm.INT8, width=64)]
+SPECS = [
+    BufferSpec(format=HwWeightFormat.FLOAT32, width=64),
+    BufferSpec(format=HwWeightFormat.INT8, width=64),
+]
 
 
 @st.composite
-def listings(draw: st.DrawFn) -> Program:
-    """Operations that read what was written before them; every buffer is written first."""
-    operations, written = [Instruction(kind=HwKind.EMBED, out=0)], [0]
+def programs(draw: st.DrawFn) -> Program:
+    """Instructions that read what was written before them; every buffer is written first."""
+    instructions, written = [Instruction(kind=HwKind.EMBED, out=0)], [0]
     for _ in range(draw(st.integers(1, 25))):
         source, added = draw(st.sampled_from(written)), draw(st.booleans())
         outs = [len(written), len(written) + 1] if draw(st.booleans()) else [len(written)]
@@ -228,7 +235,7 @@ def listings(draw: st.DrawFn) -> Program:
             outs = [draw(st.sampled_from(written))]
         else:
             written += outs
-        operations.append(
+        instructions.append(
             Instruction(
                 kind=HwKind.NORM,
                 source=source,
@@ -238,19 +245,19 @@ def listings(draw: st.DrawFn) -> Program:
             )
         )
     specs = draw(st.lists(st.sampled_from(SPECS), min_size=len(written), max_size=len(written)))
-    return Program(operations=tuple(operations), buffers=tuple(specs))
+    return Program(instructions=tuple(instructions), buffers=tuple(specs))
 
 
-@given(listings())
-def test_shared_buffers_hold_what_their_readers_expect(listing: Program) -> None:
-    shared = share_buffers(listing)
-    assert len(shared.buffers) <= len(listing.buffers)
+@given(programs())
+def test_shared_buffers_hold_what_their_readers_expect(program: Program) -> None:
+    shared = share_buffers(program)
+    assert len(shared.buffers) <= len(program.buffers)
     before: dict[int, tuple[int, int]] = {}
     after: dict[int, tuple[int, int]] = {}
-    for index, (old, new) in enumerate(zip(listing.operations, shared.operations, strict=True)):
+    for index, (old, new) in enumerate(zip(program.instructions, shared.instructions, strict=True)):
         assert [before[n] for n in old.reads] == [after[n] for n in new.reads]
         for nth, (first, second) in enumerate(zip(old.writes, new.writes, strict=True)):
-            assert listing.buffers[first] == shared.buffers[second]
+            assert program.buffers[first] == shared.buffers[second]
             before[first] = after[second] = (index, nth)
         fresh = set(new.writes) - set(new.reads)
         assert old.epilogue is Epilogue.ADD or fresh == set(new.writes)

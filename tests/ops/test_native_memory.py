@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from headway import machine
-from headway.ops.native import memory
-from headway.ops.native.weights import address
+from headway.ops.native import address, memory
 
 
 def test_anonymous_memory_is_zero_and_aligned() -> None:

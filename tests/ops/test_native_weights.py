@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headway.checkpoint.packing import PackedShape, code_rows, pack, stacked
-from headway.checkpoint.prepared import TensorEntry, write_container
+from headway.checkpoint.packing import PackedShape, pack, quantize_rows, stacked
+from headway.checkpoint.safetensors import TensorEntry, write_container
 from headway.errors import ModelError
-from headway.native.abi import HwForm
-from headway.ops.native import NativeWeights
-from headway.ops.native.weights import address
+from headway.native.abi import HwWeightFormat
+from headway.ops.native import NativeWeights, address
 
 Array = np.ndarray[Any, Any]
 
@@ -26,7 +25,7 @@ def randn(*shape: int) -> Array:
 
 
 def packed(values: Array) -> Array:
-    return np.concatenate([pack(part) for part in stacked([[code_rows(values, "int8")]])])
+    return np.concatenate([pack(part) for part in stacked([[quantize_rows(values, "int8")]])])
 
 
 def write(path: Path, tensors: Mapping[str, Array], described: Mapping[str, str]) -> Path:
@@ -45,7 +44,7 @@ def write(path: Path, tensors: Mapping[str, Array], described: Mapping[str, str]
     return path
 
 
-DESCRIPTION = str(PackedShape(form="int8", outputs=40, inputs=100))
+DESCRIPTION = str(PackedShape(format="int8", outputs=40, inputs=100))
 
 
 def test_handles_lead_to_the_bytes_of_the_file(tmp_path: Path) -> None:
@@ -64,7 +63,7 @@ def test_handles_lead_to_the_bytes_of_the_file(tmp_path: Path) -> None:
     assert [each.index for each in stack] == [1, 2]
     for index, expected in ((0, first), (1, first), (2, second)):
         found = weights.matrices[index]
-        assert found.form is HwForm.INT8
+        assert found.format is HwWeightFormat.INT8
         assert found.data % 64 == 0
         assert ctypes.string_at(found.data, expected.nbytes) == expected.tobytes()
     vector = weights.vector("norm")

@@ -14,7 +14,7 @@ from headway.errors import ModelError
 from headway.ops import AttentionSpec, CacheShape
 from headway.ops.reference import HostBatch, ReferenceBackend, onednn_bfloat16
 from headway.ops.reference.attention import store
-from headway.ops.reference.ops import norm, rotate
+from headway.ops.reference.backend import norm, rotate
 
 CPU = torch.device("cpu")
 SHAPE = CacheShape(num_layers=1, num_blocks=4, block_size=8, num_kv_heads=1, head_dim=2)
@@ -94,37 +94,37 @@ def test_embed_rounds_its_scale_to_the_type(tmp_path: Path) -> None:
     assert found.tolist() == [[0.0, 0.0, 25.25], [25.25, 0.0, 0.0]]
 
 
-def test_head_bends_scores_only_where_asked(tmp_path: Path) -> None:
+def test_lm_head_bends_logits_only_where_asked(tmp_path: Path) -> None:
     bench = Bench(tmp_path, {"h.weight": torch.eye(2) * 10})
     matrix, hidden = bench.weights.matrix("h"), torch.tensor([[1.0, -5.0]])
-    assert bench.ops.head(hidden, matrix, None).tolist() == [[10.0, -50.0]]
+    assert bench.ops.lm_head(hidden, matrix, None).tolist() == [[10.0, -50.0]]
     expected = 20 * torch.tanh(torch.tensor([[0.5, -2.5]]))
-    torch.testing.assert_close(bench.ops.head(hidden, matrix, 20.0), expected)
+    torch.testing.assert_close(bench.ops.lm_head(hidden, matrix, 20.0), expected)
 
 
 @pytest.mark.parametrize("normalise", [False, True])
 def test_experts_one_token_at_a_time(tmp_path: Path, *, normalise: bool) -> None:
-    x, scores = randn(9, 6), randn(9, 5)
+    x, router_logits = randn(9, 6), randn(9, 5)
     up, down = randn(5, 8, 6), randn(5, 6, 4)
     bench = Bench(tmp_path, {"up.weight": up, "down.weight": down})
     found = bench.ops.experts(
         x,
-        scores,
+        router_logits,
         bench.weights.stack("up"),
         bench.weights.stack("down"),
-        chosen=2,
+        top_k=2,
         normalise=normalise,
         activation="silu",
     )
     for token in range(9):
-        shares = torch.softmax(scores[token], dim=-1)
-        best = shares.argsort(descending=True)[:2]
-        total = shares[best].sum() if normalise else 1.0
+        probs = torch.softmax(router_logits[token], dim=-1)
+        best = probs.argsort(descending=True)[:2]
+        total = probs[best].sum() if normalise else 1.0
         expected = torch.zeros(6)
         for expert in best.tolist():
             gate, rise = (up[expert] @ x[token]).chunk(2)
             inner = gate * torch.sigmoid(gate) * rise
-            expected += shares[expert] / total * (down[expert] @ inner)
+            expected += probs[expert] / total * (down[expert] @ inner)
         torch.testing.assert_close(found[token], expected, atol=1e-4, rtol=1e-4)
 
 
@@ -153,8 +153,8 @@ def test_attention_norms_turns_stores_and_looks_back(tmp_path: Path, *, normed: 
     if normed:
         parts[:, :2] = norm(parts[:, :2], weights.vectors[0], 0.1)
         parts[:, 2:3] = norm(parts[:, 2:3], weights.vectors[1], 0.1)
-    places = torch.tensor([7, 8])
-    cos, sin = (table[places] for table in weights.ropes[0])
+    positions = torch.tensor([7, 8])
+    cos, sin = (table[positions] for table in weights.ropes[0])
     parts[:, :3] = rotate(parts[:, :3], cos, sin)
     keys, values = torch.zeros(9, 2), torch.zeros(9, 2)
     keys[6], values[6] = torch.tensor([1.0, 2.0]), torch.tensor([-4.0, 5.0])
@@ -163,8 +163,8 @@ def test_attention_norms_turns_stores_and_looks_back(tmp_path: Path, *, normed: 
     for token in range(2):
         seen = slice(0, 8 + token)
         for head in range(2):
-            shares = torch.softmax(keys[seen] @ parts[token, head] * 0.7, dim=0)
-            expected = shares @ values[seen]
+            probs = torch.softmax(keys[seen] @ parts[token, head] * 0.7, dim=0)
+            expected = probs @ values[seen]
             torch.testing.assert_close(found[token, 2 * head : 2 * head + 2], expected)
 
 

@@ -10,10 +10,10 @@ from headway.runner.sampling.philox import exponentials
 NEVER = -math.inf
 
 
-def changed(raw: list[float], ask: SamplingMetadata) -> list[float]:
-    """The row after the steps that concern a greedy choice too."""
-    s, all_tokens = ask.sampling, ask.tokens.tolist()
-    generated = ask.generated.tolist()
+def changed(raw: list[float], metadata: SamplingMetadata) -> list[float]:
+    """The row after the steps that concern temperature 0 too."""
+    s, all_tokens = metadata.sampling, metadata.tokens.tolist()
+    generated = metadata.generated.tolist()
     row = list(raw)
     if s.allowed_token_ids is not None:
         row = [x if i in s.allowed_token_ids else NEVER for i, x in enumerate(row)]
@@ -33,9 +33,9 @@ def changed(raw: list[float], ask: SamplingMetadata) -> list[float]:
     return row
 
 
-def kept(raw: list[float], ask: SamplingMetadata) -> list[float]:
-    """The row after every step, before the choice."""
-    s, row = ask.sampling, changed(raw, ask)
+def kept(raw: list[float], metadata: SamplingMetadata) -> list[float]:
+    """The row after every step, before a token is sampled."""
+    s, row = metadata.sampling, changed(raw, metadata)
     if s.temperature == 0 or max(row) == NEVER:
         return row
     row = [(x - max(row)) / max(s.temperature, 1e-5) for x in row]
@@ -54,18 +54,18 @@ def kept(raw: list[float], ask: SamplingMetadata) -> list[float]:
     return row
 
 
-def choose_slowly(raw: list[float], ask: SamplingMetadata) -> int | None:
-    row = kept(raw, ask)
+def sample_slowly(raw: list[float], metadata: SamplingMetadata) -> int | None:
+    row = kept(raw, metadata)
     if max(row) == NEVER:
         return None
-    if ask.sampling.temperature == 0:
+    if metadata.sampling.temperature == 0:
         return row.index(max(row))
-    return winner(row, ask)
+    return winner(row, metadata)
 
 
-def winner(row: list[float], ask: SamplingMetadata) -> int:
-    """The race of `headway.runner.sampling.steps`, one token after the other."""
-    times = exponentials([ask.sampling.seed], [ask.position], len(row))[0].tolist()
+def winner(row: list[float], metadata: SamplingMetadata) -> int:
+    """The race of `headway.runner.sampling.sampler`, one token after the other."""
+    times = exponentials([metadata.sampling.seed], [metadata.position], len(row))[0].tolist()
     best, shortest = -1, math.inf
     for i, (time, x) in enumerate(zip(times, row, strict=True)):
         weight = math.exp(x - max(row))

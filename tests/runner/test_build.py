@@ -12,7 +12,7 @@ import torch
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest, ModelError
 from headway.runner import build_runner
-from headway.runner.memory import Budget, count_blocks
+from headway.runner.memory import CacheBudget, count_blocks
 from headway.types import Limits
 
 LIMITS = Limits(
@@ -20,9 +20,9 @@ LIMITS = Limits(
 )
 
 
-def budget(**changes: Any) -> Budget:
-    plain = {"given": None, "share": 0.5, "free_before": 10_000, "free_after": 9_000}
-    return Budget(**{**plain, **changes})
+def budget(**changes: Any) -> CacheBudget:
+    plain = {"given": None, "fraction": 0.5, "free_before": 10_000, "free_after": 9_000}
+    return CacheBudget(**{**plain, **changes})
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,10 @@ def budget(**changes: Any) -> Budget:
         (budget(given=77), 77),
         (budget(free_after=11_000), 5_000),
         (budget(free_after=1_000), 0),
-        (budget(share=1.0, free_after=2_000), 2_000),
+        (budget(fraction=1.0, free_after=2_000), 2_000),
     ],
 )
-def test_budget(given: Budget, size: int) -> None:
+def test_budget(given: CacheBudget, size: int) -> None:
     assert given.size == size
 
 

@@ -56,9 +56,9 @@ def answers(live: Live) -> tuple[list[Any], list[Any]]:
     return sampled, [each for found in live.prompt_logprobs for each in found.logprobs]
 
 
-def alone(runner: Runner, asked: Sequence[tuple[list[int], ResolvedSampling]]) -> list[Any]:
+def alone(runner: Runner, requested: Sequence[tuple[list[int], ResolvedSampling]]) -> list[Any]:
     found = []
-    for prompt, sampling in asked:
+    for prompt, sampling in requested:
         driver = Driver(runner, BLOCK)
         live = driver.add(prompt, sampling)
         driver.finish([live])
@@ -69,32 +69,32 @@ def alone(runner: Runner, asked: Sequence[tuple[list[int], ResolvedSampling]]) -
 
 
 def together(
-    runner: Runner, asked: Sequence[tuple[list[int], ResolvedSampling]], chunk: int
+    runner: Runner, requested: Sequence[tuple[list[int], ResolvedSampling]], chunk: int
 ) -> Any:
     driver = Driver(runner, BLOCK)
-    lives = [driver.add(prompt, sampling) for prompt, sampling in asked]
+    lives = [driver.add(prompt, sampling) for prompt, sampling in requested]
     driver.finish(lives, chunk=chunk)
     driver.ended += [live.seq for live in lives]
     driver.run([])
     return [answers(live) for live in lives]
 
 
-@pytest.mark.parametrize("form", ["float32", "bfloat16", "int8", "int4"])
+@pytest.mark.parametrize("weight_format", ["float32", "bfloat16", "int8", "int4"])
 @pytest.mark.parametrize("kept", ["float32", "bfloat16", "int8"])
-def test_bits_do_not_depend_on_the_step(tinies: Tiny, form: str, kept: Any) -> None:
-    storage: Any = f"native-{form}"
-    folder, asked = tinies("llama", storage), requests()
+def test_bits_do_not_depend_on_the_step(tinies: Tiny, weight_format: str, kept: Any) -> None:
+    storage: Any = f"native-{weight_format}"
+    folder, requested = tinies("llama", storage), requests()
     runner = load(folder, kv_cache_dtype=kept)
-    expected = alone(runner, asked)
+    expected = alone(runner, requested)
     for chunk in (10**9, 1, 13):
-        assert together(runner, asked, chunk) == expected
-    assert together(load(folder, kv_cache_dtype=kept, threads=2), asked, 7) == expected
+        assert together(runner, requested, chunk) == expected
+    assert together(load(folder, kv_cache_dtype=kept, threads=2), requested, 7) == expected
 
 
 @pytest.mark.parametrize("family", ["gemma3", "qwen3_moe", "mistral"])
 def test_bits_of_other_families_do_not_depend_on_the_step(tinies: Tiny, family: str) -> None:
-    runner, asked = load(tinies(family, "native-int8"), threads=2), requests()
-    assert together(runner, asked, 13) == alone(runner, asked)
+    runner, requested = load(tinies(family, "native-int8"), threads=2), requests()
+    assert together(runner, requested, 13) == alone(runner, requested)
 
 
 def test_the_torch_runner_says_the_same(tinies: Tiny) -> None:
@@ -119,10 +119,10 @@ def test_the_torch_runner_says_the_same(tinies: Tiny) -> None:
 
 
 def test_rows_are_reused_by_sequences_that_sample_otherwise(tinies: Tiny) -> None:
-    runner, asked = load(tinies("llama", "native-int8"), max_num_seqs=2), mixture(9)
-    expected = alone(load(tinies("llama", "native-int8")), asked)
-    assert alone(runner, asked) == expected
-    assert together(runner, asked, 10**9) == expected
+    runner, requested = load(tinies("llama", "native-int8"), max_num_seqs=2), mixture(9)
+    expected = alone(load(tinies("llama", "native-int8")), requested)
+    assert alone(runner, requested) == expected
+    assert together(runner, requested, 10**9) == expected
 
 
 def test_tokens_outside_the_vocabulary_never_reach_the_kernels(tinies: Tiny) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from headway.checkpoint import Storage, load_prepared
-from headway.checkpoint.prepared import WEIGHTS, read_header
+from headway.checkpoint.prepared import WEIGHTS
+from headway.checkpoint.safetensors import read_header
 from headway.config import EngineConfig
 from headway.runner import build_runner
 from headway.types import NewSequence, ResolvedSampling, Slice, StepPlan
@@ -42,7 +43,7 @@ def poisoned(folder: Path, token: int, copy: Path) -> Path:
     table = np.frombuffer(raw, dtype=np.float32, offset=begin, count=(end - begin) // 4)
     if entry["dtype"] == "F32":
         table.reshape(entry["shape"])[token] = math.nan
-    else:  # panels [K][32]
+    else:  # blocked layout [K][32]
         table.reshape(entry["shape"][0], -1, 32)[token // 32, :, token % 32] = math.nan
     path.write_bytes(raw)
     return copy
@@ -84,11 +85,11 @@ def test_tokens_do_not_depend_on_the_batch(either: Path) -> None:
 
 
 @pytest.mark.parametrize("storage", ["float32", "native-float32"])
-def test_one_broken_sequence_spares_the_others(
+def test_one_sequence_with_nan_spares_the_others(
     tinies: Tiny, tmp_path: Path, storage: Storage
 ) -> None:
     poison = 17
-    # Its head is a matrix of its own, which stays whole.
+    # Its lm_head is a matrix of its own, which stays whole.
     runner = load(poisoned(tinies("qwen2", storage), poison, tmp_path / "poisoned"))
     good, bad = [5, 6, 7, 8], [5, poison, 7, 8]
     greedy = ResolvedSampling(max_tokens=6, seed=0, logprobs=1, allowed_token_ids=(5, 6, 7))
@@ -179,11 +180,11 @@ def test_every_type_of_the_reference_runs(tiny: Path, storage: Any) -> None:
     check_runs(load(tiny, dtype=storage))
 
 
-@pytest.mark.parametrize("form", ["float32", "bfloat16", "int8", "int4"])
+@pytest.mark.parametrize("weight_format", ["float32", "bfloat16", "int8", "int4"])
 @pytest.mark.parametrize("kept", ["float32", "bfloat16", "int8"])
-def test_every_native_form_runs(tinies: Tiny, form: Any, kept: Any) -> None:
-    storage: Any = f"native-{form}"
-    check_runs(load(tinies("llama", storage), dtype=form, kv_cache_dtype=kept))
+def test_every_native_weight_format_runs(tinies: Tiny, weight_format: Any, kept: Any) -> None:
+    storage: Any = f"native-{weight_format}"
+    check_runs(load(tinies("llama", storage), dtype=weight_format, kv_cache_dtype=kept))
 
 
 def check_runs(runner: Runner) -> None:

@@ -11,15 +11,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.runner.batch import SamplingMetadata, is_plain
-from headway.runner.sampling.steps import STEPS, sample
+from headway.runner.batch import SamplingMetadata, is_greedy
+from headway.runner.sampling.sampler import sample
+from headway.runner.sampling.steps import STEPS
 from headway.types import ResolvedSampling
-from tests.runner.slow_sampling import NEVER, choose_slowly, kept
+from tests.runner.slow_sampling import NEVER, kept, sample_slowly
 
 VOCABULARY = 37
 
 
-def ask(
+def metadata_of(
     prompt: tuple[int, ...] = (1, 2), generated: tuple[int, ...] = (), **changes: Any
 ) -> SamplingMetadata:
     sampling = ResolvedSampling(**{"max_tokens": 50, "seed": 3, **changes})
@@ -27,21 +28,21 @@ def ask(
         sampling=sampling,
         tokens=np.array(prompt + generated, dtype=np.int64),
         prompt_len=len(prompt),
-        plain=is_plain(sampling),
+        greedy=is_greedy(sampling),
     )
 
 
-def after_steps(scores: torch.Tensor, asks: list[SamplingMetadata]) -> torch.Tensor:
-    work = scores.clone()
+def after_steps(logits: torch.Tensor, metadata: list[SamplingMetadata]) -> torch.Tensor:
+    work = logits.clone()
     for step in STEPS:
-        rows = [n for n, each in enumerate(asks) if step.wanted(each.sampling)]
+        rows = [n for n, each in enumerate(metadata) if step.wanted(each.sampling)]
         if rows:
-            step.apply(work, rows, [asks[n] for n in rows])
+            step.apply(work, rows, [metadata[n] for n in rows])
     return work
 
 
-def random_scores(rows: int, width: int = VOCABULARY, seed: int = 0) -> torch.Tensor:
-    # Rounded, so that equal scores are common.
+def random_logits(rows: int, width: int = VOCABULARY, seed: int = 0) -> torch.Tensor:
+    # Rounded, so that equal logits are common.
     generator = torch.Generator().manual_seed(seed)
     return (torch.randn(rows, width, generator=generator) * 8).round() / 4
 
@@ -72,14 +73,14 @@ SINGLE: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("changes", SINGLE, ids=str)
 def test_each_step_alone(changes: dict[str, Any]) -> None:
-    asks = [ask((1, 2), (9, 4, 4), **changes) for _ in range(4)]
-    scores = random_scores(4)
-    work = after_steps(scores, asks)
+    metadata = [metadata_of((1, 2), (9, 4, 4), **changes) for _ in range(4)]
+    logits = random_logits(4)
+    work = after_steps(logits, metadata)
     changed = False
-    for n, each in enumerate(asks):
-        expected = torch.tensor(kept(scores[n].tolist(), each))
+    for n, each in enumerate(metadata):
+        expected = torch.tensor(kept(logits[n].tolist(), each))
         torch.testing.assert_close(work[n], expected, atol=1e-5, rtol=1e-5)
-        changed = changed or not torch.equal(expected, scores[n])
+        changed = changed or not torch.equal(expected, logits[n])
     # Where enough tokens have been generated, or none stops, stopping is not held back.
     assert changed == ("min_tokens" not in changes or changes["min_tokens"] == 4)
 
@@ -109,65 +110,70 @@ rows = st.tuples(token_lists.filter(bool), token_lists, samplings)
 
 @settings(max_examples=60, deadline=None)
 @given(rows=st.lists(rows, min_size=1, max_size=5), seed=st.integers(0, 2**31))
-def test_choice_is_the_reference_alone_and_together(rows: list[Any], seed: int) -> None:
-    asks = [ask(prompt, generated, **changes) for prompt, generated, changes in rows]
-    scores = random_scores(len(asks), seed=seed)
-    before = scores.clone()
-    together = sample(scores, asks)
-    assert torch.equal(scores, before)
-    for n, each in enumerate(asks):
-        assert sample(scores[n : n + 1], [each]) == [together[n]]
-        assert together[n] == choose_slowly(scores[n].tolist(), each)
+def test_the_token_is_the_slow_one_alone_and_together(rows: list[Any], seed: int) -> None:
+    metadata = [metadata_of(prompt, generated, **changes) for prompt, generated, changes in rows]
+    logits = random_logits(len(metadata), seed=seed)
+    before = logits.clone()
+    together = sample(logits, metadata)
+    assert torch.equal(logits, before)
+    for n, each in enumerate(metadata):
+        assert sample(logits[n : n + 1], [each]) == [together[n]]
+        assert together[n] == sample_slowly(logits[n].tolist(), each)
 
 
 @pytest.mark.parametrize("changes", [*SINGLE, {}, {"logprobs": 3}], ids=str)
-def test_plain_is_where_no_step_is_wanted(changes: dict[str, Any]) -> None:
-    sampling = ask(**changes).sampling
-    assert is_plain(sampling) == (not any(step.wanted(sampling) for step in STEPS))
+def test_greedy_is_where_no_step_is_wanted(changes: dict[str, Any]) -> None:
+    sampling = metadata_of(**changes).sampling
+    assert is_greedy(sampling) == (not any(step.wanted(sampling) for step in STEPS))
 
 
 def test_nothing_left_is_no_token() -> None:
-    asks = [
-        ask(allowed_token_ids=(4,), min_tokens=2, stop_token_ids=(4,), temperature=heat)
-        for heat in (0.0, 1.0)
+    metadata = [
+        metadata_of(
+            allowed_token_ids=(4,), min_tokens=2, stop_token_ids=(4,), temperature=temperature
+        )
+        for temperature in (0.0, 1.0)
     ]
-    assert sample(random_scores(2), [*asks]) == [None, None]
+    assert sample(random_logits(2), [*metadata]) == [None, None]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_greedy_takes_the_lowest_id_among_equals(dtype: torch.dtype) -> None:
-    scores = torch.zeros(3, 50_000, dtype=dtype)
-    scores[0, [40_000, 17, 30_000]] = 5.0
-    scores[2, 49_999] = 1.0
-    assert sample(scores, [ask(), ask(), ask()]) == [17, 0, 49_999]
+    logits = torch.zeros(3, 50_000, dtype=dtype)
+    logits[0, [40_000, 17, 30_000]] = 5.0
+    logits[2, 49_999] = 1.0
+    assert sample(logits, [metadata_of(), metadata_of(), metadata_of()]) == [17, 0, 49_999]
 
 
 def test_top_p_over_a_large_flat_vocabulary_sorts_it_all() -> None:
-    scores = random_scores(2, 5000)
-    scores[1] = torch.linspace(0, 0.01, 5000)
-    asks = [ask(temperature=1.0, top_p=0.7), ask(temperature=1.0, top_p=0.7)]
-    work = after_steps(scores, asks)
-    for n, each in enumerate(asks):
-        expected = [x > NEVER for x in kept(scores[n].tolist(), each)]
+    logits = random_logits(2, 5000)
+    logits[1] = torch.linspace(0, 0.01, 5000)
+    metadata = [metadata_of(temperature=1.0, top_p=0.7), metadata_of(temperature=1.0, top_p=0.7)]
+    work = after_steps(logits, metadata)
+    for n, each in enumerate(metadata):
+        expected = [x > NEVER for x in kept(logits[n].tolist(), each)]
         # Float rounding of the mass may move the edge by one of thousands of equals.
         assert abs(int((work[n] > NEVER).sum()) - sum(expected)) <= 1
     assert (work[1] > NEVER).sum() > 3000
 
 
 def test_drawn_tokens_follow_the_distribution() -> None:
-    shares = [0.5, 0.25, 0.125, 0.0625, 0.0625]
+    probabilities = [0.5, 0.25, 0.125, 0.0625, 0.0625]
     number = 8000
-    scores = torch.tensor(shares).log().expand(number, -1)
-    for asks in (
-        [ask(temperature=1.0, seed=seed) for seed in range(number)],
-        [ask(prompt=(1,) * (1 + n % 50), temperature=1.0, seed=n // 50) for n in range(number)],
+    logits = torch.tensor(probabilities).log().expand(number, -1)
+    for metadata in (
+        [metadata_of(temperature=1.0, seed=seed) for seed in range(number)],
+        [
+            metadata_of(prompt=(1,) * (1 + n % 50), temperature=1.0, seed=n // 50)
+            for n in range(number)
+        ],
     ):
-        found = sample(scores, asks)
+        found = sample(logits, metadata)
         counts = np.bincount([token for token in found if token is not None], minlength=5)
-        expected = np.array(shares) * number
+        expected = np.array(probabilities) * number
         assert ((counts - expected) ** 2 / expected).sum() < 20  # 4 degrees of freedom: p < 0.001
 
 
 def test_a_vanishing_temperature_is_greedy() -> None:
-    scores = torch.tensor([[0.0, 3.0, 2.9]])
-    assert sample(scores, [ask(temperature=math.ulp(0.0))]) == [1]
+    logits = torch.tensor([[0.0, 3.0, 2.9]])
+    assert sample(logits, [metadata_of(temperature=math.ulp(0.0))]) == [1]

@@ -4,10 +4,17 @@ Everything comes out in one canonical form (see `layout` and `prepared`), so tha
 this package knows where a model came from. No tensor library is used here, only numpy.
 """
 
-from headway.checkpoint.inventory import StoredModel, list_models, pull_model, remove_model
-from headway.checkpoint.prepare import Source, find, prepare, prepare_tokenizer
+from headway.checkpoint.inventory import (
+    Source,
+    StoredModel,
+    find,
+    list_models,
+    pull_model,
+    remove_model,
+)
+from headway.checkpoint.prepare import prepare, prepare_tokenizer
 from headway.checkpoint.prepared import Prepared, load_prepared
-from headway.checkpoint.storage import Storage, native_form, native_storage
+from headway.checkpoint.storage import Storage, native_format, native_storage
 from headway.types.model import ModelConfig, RopeScaling
 
 __all__ = [
@@ -20,7 +27,7 @@ __all__ = [
     "find",
     "list_models",
     "load_prepared",
-    "native_form",
+    "native_format",
     "native_storage",
     "prepare",
     "prepare_tokenizer",

@@ -69,7 +69,7 @@ def locked(target: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def appearing(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path) -> Iterator[Path]:
     """A temporary folder that becomes `target` if the block succeeds, and vanishes if it fails.
 
     Call under `locked(target)`; what an earlier process left when it was killed is removed.

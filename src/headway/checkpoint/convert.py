@@ -1,14 +1,13 @@
-"""What is written for a model: each canonical tensor as a plain array of one type.
+"""The conversion: each canonical tensor of a checkpoint as what is written for it.
 
-Norms stay float32. What the native kernels read instead comes from `native_weights`.
+For the reference backend each tensor is a plain array of one dtype; norms stay float32. For the
+native kernels matrices are packed and come first, then biases' and norms' floats.
 
-What is written for the native kernels: packed matrices first, then biases' and norms' floats.
-
-Which form a matrix gets: routers stay float32, because they are small and decide which experts
-run. In form int4, four-bit blocks of the source are kept exactly and weights that were never
-quantised get four bits of our own, but for embedding and head, which lose most by it; whatever was
-rounded to five bits or more becomes int8, since rounding twice costs more than it saves. All other
-forms hold for every matrix.
+Which weight format a matrix gets: routers stay float32, because they are small and decide which
+experts run. In int4, four-bit blocks of the source are kept exactly and weights that were never
+quantised get four bits of our own, but for embedding and LM head, which lose most by it; whatever
+was rounded to five bits or more becomes int8, since rounding twice costs more than it saves. All
+other formats hold for every matrix.
 """
 
 from __future__ import annotations
@@ -21,32 +20,30 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from headway.checkpoint.cast import ITEM_BYTES, StorageDtype, cast
-from headway.checkpoint.layout import Piece, TensorTarget
+from headway.checkpoint.layout import CanonicalTensor, Piece
 from headway.checkpoint.packing import (
-    CodedRows,
     PackedShape,
+    QuantizedRows,
     WeightFormat,
-    code_blocks,
-    code_rows,
     interleaved,
     interleaved_bias,
+    keep_blocks,
     pack,
     packed_bias,
+    quantize_rows,
     stacked,
     stacked_bias,
 )
-from headway.checkpoint.packing.formats import GROUP
-from headway.checkpoint.prepared import TensorEntry
+from headway.checkpoint.safetensors import TensorEntry
 from headway.checkpoint.source import Checkpoint
-from headway.checkpoint.storage import PLAIN_NAMES
+from headway.checkpoint.storage import GROUP, ITEM_BYTES, PLAIN_NAMES, StorageDtype, cast
 from headway.errors import ModelError
 
 _NAMES = {dtype: name for name, dtype in PLAIN_NAMES.items()}
 
 
 def plain_entries(
-    checkpoint: Checkpoint, layout: list[TensorTarget], dtype: StorageDtype
+    checkpoint: Checkpoint, layout: list[CanonicalTensor], dtype: StorageDtype
 ) -> Iterator[TensorEntry]:
     """One entry per canonical tensor, in their order."""
     for target in layout:
@@ -61,7 +58,7 @@ def plain_entries(
 
 
 def _chunks(
-    checkpoint: Checkpoint, target: TensorTarget, dtype: StorageDtype
+    checkpoint: Checkpoint, target: CanonicalTensor, dtype: StorageDtype
 ) -> Iterator[npt.NDArray[np.generic]]:
     for piece in target.pieces:
         for rows in checkpoint.read(piece):
@@ -69,14 +66,16 @@ def _chunks(
 
 
 def native_entries(
-    checkpoint: Checkpoint, layout: list[TensorTarget], form: WeightFormat
+    checkpoint: Checkpoint, layout: list[CanonicalTensor], weight_format: WeightFormat
 ) -> tuple[list[TensorEntry], dict[str, str]]:
     """The entries of a file, and the description of each matrix by its tensor's name.
 
     Matrices come first: their sizes are multiples of 64 bytes, so that each starts at one.
     """
     matrices = {
-        target.name: _matrix(checkpoint, target, form) for target in layout if _is_matrix(target)
+        target.name: _matrix(checkpoint, target, weight_format)
+        for target in layout
+        if _is_matrix(target)
     }
     entries = [
         _matrix_entry(checkpoint, target, matrices[target.name])
@@ -88,12 +87,14 @@ def native_entries(
     return [*entries, *floats], descriptions
 
 
-def matrix_form(checkpoint: Checkpoint, target: TensorTarget, form: WeightFormat) -> WeightFormat:
-    """The form that a matrix gets in a model of this form."""
+def matrix_format(
+    checkpoint: Checkpoint, target: CanonicalTensor, weight_format: WeightFormat
+) -> WeightFormat:
+    """The weight format that a matrix gets in a model of this format."""
     if target.pieces[0].role == "router":
         return "float32"
-    if form != "int4":
-        return form
+    if weight_format != "int4":
+        return weight_format
     whole_groups = target.shape[-1] % GROUP["int4"] == 0
     four = whole_groups and all(_in_four_bits(checkpoint, piece) for piece in target.pieces)
     return "int4" if four else "int8"
@@ -105,38 +106,44 @@ def _in_four_bits(checkpoint: Checkpoint, piece: Piece) -> bool:
     return not checkpoint.quantised(piece) and piece.role not in ("embed", "head")
 
 
-def _is_matrix(target: TensorTarget) -> bool:
+def _is_matrix(target: CanonicalTensor) -> bool:
     return len(target.pieces[0].shape) == 2
 
 
-def _matrix(checkpoint: Checkpoint, target: TensorTarget, form: WeightFormat) -> PackedShape:
+def _matrix(
+    checkpoint: Checkpoint, target: CanonicalTensor, weight_format: WeightFormat
+) -> PackedShape:
     """One of the target's matrices: a mixture of experts has one for each."""
     outputs, inputs = target.shape[-2:]
-    return PackedShape(form=matrix_form(checkpoint, target, form), outputs=outputs, inputs=inputs)
+    return PackedShape(
+        format=matrix_format(checkpoint, target, weight_format), outputs=outputs, inputs=inputs
+    )
 
 
-def _matrix_entry(checkpoint: Checkpoint, target: TensorTarget, matrix: PackedShape) -> TensorEntry:
+def _matrix_entry(
+    checkpoint: Checkpoint, target: CanonicalTensor, matrix: PackedShape
+) -> TensorEntry:
     stack = target.shape[:-2]
     return TensorEntry(
         name=target.name,
         dtype="U8",
         shape=(*stack, matrix.panels, matrix.bytes // matrix.panels),
         bytes=math.prod(stack) * matrix.bytes,
-        chunks=partial(_panels, checkpoint, target, matrix.form),
+        chunks=partial(_panels, checkpoint, target, matrix.format),
     )
 
 
 def _panels(
-    checkpoint: Checkpoint, target: TensorTarget, form: WeightFormat
+    checkpoint: Checkpoint, target: CanonicalTensor, weight_format: WeightFormat
 ) -> Iterator[npt.NDArray[np.generic]]:
     for pieces in _matrices(target):
-        streams = [_coded(checkpoint, piece, form) for piece in pieces]
+        streams = [_quantized(checkpoint, piece, weight_format) for piece in pieces]
         both = _gated(pieces)
         for rows in interleaved(*streams) if both else stacked(streams):
             yield pack(rows)
 
 
-def _matrices(target: TensorTarget) -> Iterator[tuple[Piece, ...]]:
+def _matrices(target: CanonicalTensor) -> Iterator[tuple[Piece, ...]]:
     """The pieces of each matrix of a target: those of one expert belong together."""
     for _, pieces in itertools.groupby(target.pieces, key=lambda piece: piece.expert):
         yield tuple(pieces)
@@ -146,25 +153,27 @@ def _gated(pieces: tuple[Piece, ...]) -> bool:
     return pieces[0].role == "gate"
 
 
-def _coded(checkpoint: Checkpoint, piece: Piece, form: WeightFormat) -> Iterator[CodedRows]:
-    blocks = checkpoint.read_blocks(piece) if form == "int4" else None
+def _quantized(
+    checkpoint: Checkpoint, piece: Piece, weight_format: WeightFormat
+) -> Iterator[QuantizedRows]:
+    blocks = checkpoint.read_blocks(piece) if weight_format == "int4" else None
     if blocks is not None:
-        yield from (code_blocks(part) for part in blocks)
+        yield from (keep_blocks(part) for part in blocks)
         return
     name = checkpoint.locate(piece).tensor
     for rows in checkpoint.read(piece):
-        if form in ("int8", "int4") and not np.isfinite(rows).all():
+        if weight_format in ("int8", "int4") and not np.isfinite(rows).all():
             raise ModelError(
                 f"{checkpoint.path}: tensor {name} holds weights that are no finite numbers, "
-                f"which {form} cannot express"
+                f"which {weight_format} cannot express"
             )
         try:
-            yield code_rows(rows, form)
+            yield quantize_rows(rows, weight_format)
         except ValueError as error:
             raise ModelError(f"{checkpoint.path}: tensor {name}: {error}") from error
 
 
-def _float_entry(checkpoint: Checkpoint, target: TensorTarget) -> TensorEntry:
+def _float_entry(checkpoint: Checkpoint, target: CanonicalTensor) -> TensorEntry:
     bias = target.pieces[0].bias
     shape = (packed_bias(target.shape[0]),) if bias else target.shape
     return TensorEntry(
@@ -176,7 +185,9 @@ def _float_entry(checkpoint: Checkpoint, target: TensorTarget) -> TensorEntry:
     )
 
 
-def _floats(checkpoint: Checkpoint, target: TensorTarget, *, bias: bool) -> npt.NDArray[np.generic]:
+def _floats(
+    checkpoint: Checkpoint, target: CanonicalTensor, *, bias: bool
+) -> npt.NDArray[np.generic]:
     """A norm's weight as it is, or a bias in the order of its matrix's packed rows."""
     values = [
         np.concatenate([rows.reshape(-1) for rows in checkpoint.read(piece)])

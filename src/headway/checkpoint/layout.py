@@ -1,8 +1,8 @@
 """The canonical tensors of a model: their names, their shapes, and what each is put together from.
 
-`targets(config)` lists them in the order they are written. A target is made of pieces, each some
-rows of one tensor of the source, named by its role ("q", "gate", ...); the formats (GGUF, Hugging
-Face) translate a role into their own name and nothing else. Knows no file and no array.
+`canonical_tensors(config)` lists them in the order they are written. A tensor is made of pieces,
+each some rows of one tensor of the source, named by its role ("q", "gate", ...); the formats (GGUF,
+Hugging Face) translate a role into their own name and nothing else. Knows no file and no array.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TensorTarget:
+class CanonicalTensor:
     """One canonical tensor: its pieces' rows, one after the other, reshaped to `shape`."""
 
     name: str
@@ -45,7 +45,7 @@ class TensorTarget:
         return self.pieces[0].role.endswith("norm")
 
 
-def targets(config: ModelConfig) -> Iterator[TensorTarget]:
+def canonical_tensors(config: ModelConfig) -> Iterator[CanonicalTensor]:
     """Every canonical tensor of a model, in the order of computation."""
     hidden, vocabulary = config.hidden_size, config.vocab_size
     yield _single("embed.weight", Piece(role="embed", shape=(vocabulary, hidden)))
@@ -57,13 +57,13 @@ def targets(config: ModelConfig) -> Iterator[TensorTarget]:
         yield _single("head.weight", Piece(role="head", shape=(vocabulary, hidden)))
 
 
-def _attention(config: ModelConfig, layer: int) -> Iterator[TensorTarget]:
+def _attention(config: ModelConfig, layer: int) -> Iterator[CanonicalTensor]:
     prefix, hidden, size = f"layers.{layer}.", config.hidden_size, config.head_dim
     queries, keys = config.num_heads * size, config.num_kv_heads * size
     yield _norm(config, layer, "attention_norm")
     for bias in (False, True) if config.attention_bias else (False,):
         columns = () if bias else (hidden,)
-        yield TensorTarget(
+        yield CanonicalTensor(
             name=f"{prefix}qkv.{'bias' if bias else 'weight'}",
             shape=(queries + 2 * keys, *columns),
             pieces=tuple(
@@ -89,7 +89,7 @@ def _attention(config: ModelConfig, layer: int) -> Iterator[TensorTarget]:
         yield _norm(config, layer, "post_attention_norm")
 
 
-def _mlp(config: ModelConfig, layer: int) -> Iterator[TensorTarget]:
+def _mlp(config: ModelConfig, layer: int) -> Iterator[CanonicalTensor]:
     prefix, hidden = f"layers.{layer}.", config.hidden_size
     yield _norm(config, layer, "mlp_norm")
     if config.is_moe(layer):
@@ -104,7 +104,7 @@ def _mlp(config: ModelConfig, layer: int) -> Iterator[TensorTarget]:
         yield from _feed_forward(prefix, layer, hidden, config.intermediate_size, None)
         if config.mlp_bias:
             inner = config.intermediate_size
-            yield TensorTarget(
+            yield CanonicalTensor(
                 name=f"{prefix}gate_up.bias",
                 shape=(2 * inner,),
                 pieces=tuple(
@@ -121,10 +121,10 @@ def _mlp(config: ModelConfig, layer: int) -> Iterator[TensorTarget]:
 
 def _feed_forward(
     prefix: str, layer: int, hidden: int, inner: int, experts: int | None
-) -> Iterator[TensorTarget]:
+) -> Iterator[CanonicalTensor]:
     stack = () if experts is None else (experts,)
     numbers = (None,) if experts is None else range(experts)
-    yield TensorTarget(
+    yield CanonicalTensor(
         name=f"{prefix}gate_up.weight",
         shape=(*stack, 2 * inner, hidden),
         pieces=tuple(
@@ -133,7 +133,7 @@ def _feed_forward(
             for role in ("gate", "up")
         ),
     )
-    yield TensorTarget(
+    yield CanonicalTensor(
         name=f"{prefix}down.weight",
         shape=(*stack, hidden, inner),
         pieces=tuple(
@@ -143,10 +143,10 @@ def _feed_forward(
     )
 
 
-def _norm(config: ModelConfig, layer: int, role: str) -> TensorTarget:
+def _norm(config: ModelConfig, layer: int, role: str) -> CanonicalTensor:
     piece = Piece(role=role, shape=(config.hidden_size,), layer=layer)
     return _single(f"layers.{layer}.{role}.weight", piece)
 
 
-def _single(name: str, piece: Piece) -> TensorTarget:
-    return TensorTarget(name=name, shape=piece.shape, pieces=(piece,))
+def _single(name: str, piece: Piece) -> CanonicalTensor:
+    return CanonicalTensor(name=name, shape=piece.shape, pieces=(piece,))

@@ -1,8 +1,10 @@
-"""Quality reports: how far each form of a model is from float32, as measured once on real text.
+"""Quality reports: how far each weight format of a model is from float32, measured on real text.
 
 A report belongs to a model's content, not to its name. Those of the known models come with the
 package; `headway doctor --quality` measures others and keeps them in the cache, where they stand
 before the package's own. What is measured, and how, is no business of this module.
+
+The fields are the keys of the files that users keep, which is why weight formats are `form` here.
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ from headway.config import KVCacheDtype, cache_home
 from headway.errors import InvalidRequest
 
 MOST_LOSS = 0.01
-"""A form passes where its perplexity is within this share of float32's."""
-_SHIPPED = "known_verdicts.json"
+"""A weight format passes where its perplexity is within this share of float32's."""
+_SHIPPED = "known_quality_reports.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredQuality:
-    """One form, with one format of the KV cache, beside float32."""
+    """One weight format, with one format of the KV cache, beside float32."""
 
     form: WeightFormat
     kv_cache: KVCacheDtype
@@ -41,10 +43,10 @@ class MeasuredQuality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityReport:
-    """All forms that were measured for one model."""
+    """All weight formats that were measured for one model."""
 
     digest: str
-    """Of the model's content; see `headway.checkpoint.prepare.Source`."""
+    """Of the model's content; see `headway.checkpoint.inventory.Source`."""
     model: str
     tokens: int
     """Positions scored."""
@@ -52,9 +54,10 @@ class QualityReport:
     """float32's own."""
     forms: tuple[MeasuredQuality, ...]
 
-    def passes(self, form: WeightFormat, kv_cache: KVCacheDtype) -> bool:
-        """Whether this form, with this KV cache, was measured and came close enough."""
-        return any(row.passes for row in self.forms if (row.form, row.kv_cache) == (form, kv_cache))
+    def passes(self, weight_format: WeightFormat, kv_cache: KVCacheDtype) -> bool:
+        """Whether this format, with this KV cache, was measured and came close enough."""
+        wanted = (weight_format, kv_cache)
+        return any(row.passes for row in self.forms if (row.form, row.kv_cache) == wanted)
 
 
 def find_quality_report(digest: str) -> QualityReport | None:

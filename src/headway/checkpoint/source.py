@@ -1,18 +1,23 @@
-"""What every checkpoint format offers to the conversion, and the checks they share."""
+"""What every checkpoint format offers to the conversion, and what the formats share.
+
+A format opens its files as a `Checkpoint`. Shared are the checks of a config and of a file's
+tensors, and two things about text: which tokens end an answer, and what a tokenizer puts around a
+text.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from headway.checkpoint.layout import Piece
-from headway.checkpoint.packing import Blocks
+from headway.checkpoint.packing import FourBitBlocks
 from headway.errors import ModelError
 from headway.types.model import ModelConfig, TextConfig
 
@@ -21,6 +26,15 @@ _MOST_EXPERTS = 4096
 _MOST_TOKENS = 2**22
 _LARGEST = 2**24
 _CHUNK_ELEMENTS = 2**21
+_TURN_ENDS = (
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+)
+"""Each is used by one public model family for nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +75,12 @@ class Checkpoint(Protocol):
         """Whether the source has already rounded the piece to fewer than 16 bits."""
         ...
 
-    def read_blocks(self, piece: Piece) -> Iterator[Blocks] | None:
+    def read_blocks(self, piece: Piece) -> Iterator[FourBitBlocks] | None:
         """The same rows as `read` as the four-bit blocks they are; None where they are not."""
         ...
 
 
-def checked(config: ModelConfig, path: Path) -> ModelConfig:
+def check_config(config: ModelConfig, path: Path) -> ModelConfig:
     """The config itself if a model could have it; raises `ModelError` that names the field."""
     layers = config.num_layers
     limits = {
@@ -104,7 +118,7 @@ def checked(config: ModelConfig, path: Path) -> ModelConfig:
     return config
 
 
-def match(checkpoint: Checkpoint, pieces: Iterable[Piece]) -> None:
+def check_tensors(checkpoint: Checkpoint, pieces: Iterable[Piece]) -> None:
     """Check that all pieces are there with their shapes, and that nothing else is."""
     used: set[str] = set()
     for piece in pieces:
@@ -133,6 +147,39 @@ def chunks(shape: tuple[int, ...], *, first: int = 0) -> Iterator[tuple[int, int
     step = max(1, _CHUNK_ELEMENTS // shape[-1])
     for start in range(0, count, step):
         yield first + start, first + min(count, start + step)
+
+
+def end_tokens(stated: Iterable[int], special: Mapping[str, int]) -> tuple[int, ...]:
+    """The stated ids in their order, then the known turn ends among the special tokens.
+
+    A chat model's files commonly name one end of sequence while its template ends turns with
+    another token; a client would then see the model talk to itself.
+    """
+    known = [special[name] for name in _TURN_ENDS if name in special]
+    return tuple(dict.fromkeys((*stated, *known)))
+
+
+def post_processor(text: TextConfig) -> dict[str, Any]:
+    """The `post_processor` of a tokenizer.json for these settings.
+
+    It puts the tokens of beginning and end of sequence where they say.
+    """
+    sequence: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
+    used: dict[str, int] = {}
+    if text.add_bos and text.bos_token_id is not None:
+        sequence.insert(0, {"SpecialToken": {"id": text.bos_token, "type_id": 0}})
+        used[text.bos_token] = text.bos_token_id
+    if text.add_eos and text.eos_token:
+        sequence.append({"SpecialToken": {"id": text.eos_token, "type_id": 0}})
+        used[text.eos_token] = text.eos_token_ids[0]
+    return {
+        "type": "TemplateProcessing",
+        "single": sequence,
+        "pair": [*sequence, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {
+            name: {"id": name, "ids": [token], "tokens": [name]} for name, token in used.items()
+        },
+    }
 
 
 def _positive(path: Path, **values: float) -> None:

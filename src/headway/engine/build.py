@@ -13,15 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headway.checkpoint import ModelConfig
-from headway.checkpoint.packing.formats import PANEL_ROWS, WEIGHT_FORMATS, panel_bytes
+from headway.checkpoint.storage import PANEL_ROWS, WEIGHT_FORMATS, panel_bytes
 from headway.clock import MonotonicClock
 from headway.config import EngineConfig
 from headway.engine.loop import Engine
 from headway.recording.file import RecordFile
 from headway.recording.format import EngineLine
 from headway.recording.recorder import Recorder
-from headway.runner import build_runner
-from headway.runner.loaded import LoadedRunner
+from headway.runner import LoadedRunner, build_runner
 from headway.runner.peak_rates import peak_rates_here
 from headway.scheduling.build import build_scheduler
 from headway.scheduling.policy import policy_config

@@ -1,4 +1,4 @@
-"""What this machine can do at most (its peak rates), measured by a process of its own.
+"""The peak rates of this machine, for people who ask: measured by a process of its own.
 
 Which number formats are measured follows from what would compute: the native kernels, or PyTorch on
 a CPU or a GPU. The rates are kept, so that engines report how much of them they use.
@@ -18,7 +18,7 @@ from headway.extras import has_torch
 from headway.llm.weight_format import cannot_compute
 from headway.steptime.shape import PeakRates
 
-COMMAND = (sys.executable, "-m", "headway.runner.measure_peak_rates")
+COMMAND = (sys.executable, "-m", "headway.runner.peak_rates")
 _NATIVE = ("float32", "bfloat16", "int8", "int4")
 _TORCH = ("float32", "bfloat16")
 _CUDA = ("float32", "bfloat16", "float16")
@@ -27,7 +27,7 @@ _CUDA = ("float32", "bfloat16", "float16")
 def measure_machine(
     config: EngineConfig, *, command: Sequence[str] = COMMAND
 ) -> Iterator[PeakRates]:
-    """The peak rates in every number format, or in the settings' own, each as it is measured.
+    """The peak rates of every number format, or of the settings' own, each as it is measured.
 
     Raises `EngineError` where something cannot be measured, with what the process said, and
     `InvalidRequest` where PyTorch would have to measure and is not installed.

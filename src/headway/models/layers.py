@@ -1,9 +1,8 @@
 """The parts that families share: attention, gated MLP, mixture of experts.
 
-A part holds its weights and numbers and computes in the words of `Ops`; the functions at the top
-load it from canonical names. What a family does differently is said in its recipe, not here.
-
-The body that most families share: norm, attention, add; norm, MLP, add.
+A part holds its weights' handles and its numbers, and `forward` computes it in the operations of
+`Ops`, over rows [T, H] of a step's T tokens. The functions at the top build a part from the config
+and the tensors' canonical names. What one family does differently stands in that family's file.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from headway.ops import AttentionSpec, Matrix, Ops, Rope, Vector, Weights, X
+from headway.ops import AttentionSpec, Matrix, Ops, Rope, Weights, X
 from headway.types.model import Activation, ModelConfig
 
 
@@ -45,6 +44,7 @@ def attention(config: ModelConfig, weights: Weights, layer: int, rope: Rope) -> 
 
 
 def gated_mlp(config: ModelConfig, weights: Weights, layer: int) -> GatedMlp:
+    """The dense MLP of one layer."""
     prefix = f"layers.{layer}"
     return GatedMlp(
         gate_up=weights.matrix(f"{prefix}.gate_up", bias=config.mlp_bias),
@@ -54,12 +54,13 @@ def gated_mlp(config: ModelConfig, weights: Weights, layer: int) -> GatedMlp:
 
 
 def experts(config: ModelConfig, weights: Weights, layer: int) -> Experts:
+    """The mixture of experts of one layer."""
     prefix = f"layers.{layer}"
     return Experts(
         router=weights.matrix(f"{prefix}.router"),
         gate_up=weights.stack(f"{prefix}.experts.gate_up"),
         down=weights.stack(f"{prefix}.experts.down"),
-        chosen=config.num_experts_per_token,
+        top_k=config.num_experts_per_token,
         normalise=config.norm_topk_prob,
         activation=config.activation,
     )
@@ -67,7 +68,7 @@ def experts(config: ModelConfig, weights: Weights, layer: int) -> Experts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
-    """Attention between the two products that lead into and out of it."""
+    """Grouped-query attention with the projections that lead into and out of it."""
 
     qkv: Matrix
     output: Matrix
@@ -80,6 +81,8 @@ class Attention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatedMlp:
+    """down(activation(gate(x)) * up(x)), with gate and up in one matrix."""
+
     gate_up: Matrix
     down: Matrix
     activation: Activation
@@ -90,12 +93,12 @@ class GatedMlp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experts:
-    """A mixture of gated MLPs, of which every token uses its router's best few."""
+    """A mixture of gated MLPs: every token uses the `top_k` that its router's logits prefer."""
 
     router: Matrix
     gate_up: tuple[Matrix, ...]
     down: tuple[Matrix, ...]
-    chosen: int
+    top_k: int
     normalise: bool
     activation: Activation
 
@@ -105,31 +108,7 @@ class Experts:
             ops.linear(x, self.router),
             self.gate_up,
             self.down,
-            chosen=self.chosen,
+            top_k=self.top_k,
             normalise=self.normalise,
             activation=self.activation,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreNormLayer:
-    attention_norm: Vector
-    attention: Attention
-    mlp_norm: Vector
-    mlp: Mlp
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreNormBackbone:
-    layers: tuple[PreNormLayer, ...]
-    norm: Vector
-    eps: float
-
-    def forward(self, ops: Ops[X], x: X) -> X:
-        residual = x
-        for layer in self.layers:
-            x = ops.norm(residual, layer.attention_norm, self.eps)
-            residual = ops.add(residual, layer.attention.forward(ops, x))
-            x = ops.norm(residual, layer.mlp_norm, self.eps)
-            residual = ops.add(residual, layer.mlp.forward(ops, x))
-        return ops.norm(residual, self.norm, self.eps)

@@ -37,26 +37,26 @@ def frequencies(
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
     # In double precision and rounded once, as good libraries of float32 powers come out.
     powers: Floats = (theta ** exponents.astype(np.float64)).astype(np.float32)
-    plain: Floats = np.float32(1.0) / powers
+    inv_freq: Floats = np.float32(1.0) / powers
     if scaling is None:
-        return plain, 1.0
+        return inv_freq, 1.0
     if scaling.kind == "linear":
-        return plain / np.float32(scaling.factor), 1.0
+        return inv_freq / np.float32(scaling.factor), 1.0
     trained = scaling.original_max_position or max_position
     if scaling.kind == "llama3":
-        return _llama3(plain, scaling, trained), 1.0
+        return _llama3(inv_freq, scaling, trained), 1.0
     if scaling.kind == "yarn":
         return _yarn(powers, theta, scaling, trained), _yarn_factor(scaling)
     raise ModelError(f"unsupported rope scaling {scaling.kind!r}", field="rope_scaling")
 
 
-def _llama3(plain: Floats, scaling: RopeScaling, trained: int) -> Floats:
+def _llama3(inv_freq: Floats, scaling: RopeScaling, trained: int) -> Floats:
     low, high = np.float32(scaling.low_freq_factor), np.float32(scaling.high_freq_factor)
     factor, one = np.float32(scaling.factor), np.float32(1)
-    wavelength = np.float32(2 * math.pi) / plain
-    stretched = np.where(wavelength > trained / low, plain / factor, plain)
-    share = (np.float32(trained) / wavelength - low) / (high - low)
-    blended = (one - share) * stretched / factor + share * stretched
+    wavelength = np.float32(2 * math.pi) / inv_freq
+    stretched = np.where(wavelength > trained / low, inv_freq / factor, inv_freq)
+    smooth = (np.float32(trained) / wavelength - low) / (high - low)
+    blended = (one - smooth) * stretched / factor + smooth * stretched
     between = (wavelength >= trained / high) & (wavelength <= trained / low)
     return np.where(between, blended, stretched)
 
@@ -76,8 +76,8 @@ def _yarn(powers: Floats, theta: float, scaling: RopeScaling, trained: int) -> F
     if low == high:
         high += 0.001
     one = np.float32(1)
-    places = np.arange(pairs, dtype=np.float32) - np.float32(low)
-    ramp: Floats = np.clip(places / np.float32(high - low), 0, 1)
+    indexes = np.arange(pairs, dtype=np.float32) - np.float32(low)
+    ramp: Floats = np.clip(indexes / np.float32(high - low), 0, 1)
     kept: Floats = one - ramp
     stretched: Floats = one / (np.float32(scaling.factor) * powers)
     blended: Floats = stretched * (one - kept) + one / powers * kept

@@ -2,7 +2,7 @@
 
 Field for field what the header says, and nothing more: which library it is and whether it speaks
 this version is `library`'s business. Pointers are plain addresses (`c_void_p`), so that
-`numpy.dtype(Sampling)` gives an array type of the same layout and a step's records can be filled
+`numpy.dtype(HwSampling)` gives an array type of the same layout and a step's records can be filled
 column by column. Whoever puts an address into a structure keeps its memory alive.
 """
 
@@ -12,12 +12,12 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI = 2
+ABI = 3
 """The version of the interface that these structures describe (`HW_ABI`)."""
 
 
-class HwForm(IntEnum):
-    """How a matrix is packed (`hw_form`)."""
+class HwWeightFormat(IntEnum):
+    """How a matrix is packed (`hw_weight_format`)."""
 
     FLOAT32 = 0
     BFLOAT16 = 1
@@ -45,10 +45,10 @@ class HwKind(IntEnum):
     NORM = 1
     CONVERT = 2
     LINEAR = 3
-    HEADS = 4
+    ROPE = 4
     ATTENTION = 5
     EXPERTS = 6
-    HEAD = 7
+    LM_HEAD = 7
 
 
 class CacheKind(IntEnum):
@@ -60,7 +60,7 @@ class CacheKind(IntEnum):
 
 
 class HwStatus(IntEnum):
-    """How a choice came out (`hw_status`)."""
+    """Whether a token was sampled (`hw_status`)."""
 
     OK = 0
     NOT_FINITE = 1
@@ -73,16 +73,16 @@ class HwMatrix(ctypes.Structure):
     _fields_ = (
         ("data", c_void_p),
         ("bias", c_void_p),
-        ("form", c_int32),
-        ("outputs", c_int32),
-        ("inputs", c_int32),
+        ("format", c_int32),
+        ("n", c_int32),
+        ("k", c_int32),
     )
 
 
 class HwBuffer(ctypes.Structure):
     """`hw_buffer`."""
 
-    _fields_ = (("form", c_int32), ("width", c_int32))
+    _fields_ = (("format", c_int32), ("width", c_int32))
 
 
 class HwOp(ctypes.Structure):
@@ -102,8 +102,8 @@ class HwOp(ctypes.Structure):
         ("kv_heads", c_int32),
         ("head_dim", c_int32),
         ("window", c_int32),
-        ("experts", c_int32),
-        ("chosen", c_int32),
+        ("num_experts", c_int32),
+        ("top_k", c_int32),
         ("normalise", c_int32),
         ("in2", c_int32),
         ("eps", c_float),
@@ -155,13 +155,13 @@ class HwSampling(ctypes.Structure):
         ("repetition_penalty", c_float),
         ("frequency_penalty", c_float),
         ("presence_penalty", c_float),
-        ("plain", c_int32),
+        ("greedy", c_int32),
         ("logprobs", c_int32),
     )
 
 
-class HwChoice(ctypes.Structure):
-    """`hw_choice`."""
+class HwSampledToken(ctypes.Structure):
+    """`hw_sampled_token`."""
 
     _fields_ = (
         ("token", c_int64),
@@ -179,15 +179,15 @@ class HwStep(ctypes.Structure):
     _fields_ = (
         ("num_tokens", c_int64),
         ("num_slices", c_int64),
-        ("num_asked", c_int64),
+        ("num_sampled", c_int64),
         ("tokens", c_void_p),
         ("starts", c_void_p),
         ("counts", c_void_p),
-        ("tables", c_void_p),
+        ("block_tables", c_void_p),
         ("table_width", c_int64),
-        ("asked", c_void_p),
-        ("choices", c_void_p),
-        ("broken", c_void_p),
+        ("sampling", c_void_p),
+        ("sampled", c_void_p),
+        ("has_nan", c_void_p),
     )
 
 
@@ -226,12 +226,12 @@ def _functions() -> dict[str, tuple[type | None, tuple[type, ...]]]:
         ),
         "hw_program_destroy": (None, (pointer,)),
         "hw_program_run": (number, (pointer, POINTER(HwStep), POINTER(c_double))),
-        "hw_measure_arithmetic": (c_double, (pointer, text, number, c_double)),
+        "hw_measure_flops": (c_double, (pointer, text, number, c_double)),
         "hw_measure_bandwidth": (c_double, (pointer, text, big, c_double)),
         "hw_program_read": (number, (pointer, number, POINTER(c_float))),
-        "hw_choose": (
+        "hw_sample": (
             number,
-            (text, POINTER(c_float), big, POINTER(HwSampling), POINTER(HwChoice)),
+            (text, POINTER(c_float), big, POINTER(HwSampling), POINTER(HwSampledToken)),
         ),
-        "hw_program_scores": (number, (pointer, POINTER(c_float))),
+        "hw_program_logits": (number, (pointer, POINTER(c_float))),
     }

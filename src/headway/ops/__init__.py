@@ -1,15 +1,16 @@
 """Operations over the flattened token batch: what a backend provides to the models.
 
-`protocol` says which words there are. `reference` computes them in plain PyTorch on any device and
-is the oracle that every other backend is tested against; `native` records them into a program of
-the compiled kernels. Nothing here knows a request, a policy or a model family, and nothing but
-`reference` knows PyTorch.
+`protocol` defines them (`Ops`), and what a backend loads (`Weights`). `reference` computes them in
+plain PyTorch on any device and is the oracle that every other backend is tested against. `trace`
+records them instead, and `native` turns that record into a program of the compiled kernels.
+Nothing here knows a request, a policy or a model family, and nothing but `reference` knows PyTorch.
 """
 
 from headway.ops.protocol import (
     AttentionSpec,
     CacheShape,
     Floats,
+    Ints,
     Matrix,
     Ops,
     Rope,
@@ -23,6 +24,7 @@ __all__ = [
     "AttentionSpec",
     "CacheShape",
     "Floats",
+    "Ints",
     "Matrix",
     "Ops",
     "Rope",

@@ -1,10 +1,10 @@
-"""The few words that models are written in, and what a backend provides behind them.
+"""The operations that models are written in (`Ops`), and the weights that they read (`Weights`).
 
-A model says straight through and without branching on data what is computed, over values of which
-it knows nothing (X), so that a backend may compute them eagerly (X is a tensor) or record them once
-and replay them (X is a place in a program). T is the number of tokens in the step (all sequences'
-new tokens, one after the other), H the hidden size. Nothing here knows how anything is computed,
-or in which type.
+A model says what is computed without branching on data, over values of which it knows nothing (X).
+So a backend may compute an operation at once (X is a tensor), or record a model's operations once
+and replay them for every step (X is a `headway.ops.trace.Value`). T is the number of tokens in the
+step (all sequences' new tokens, one after the other), H the hidden size. Nothing here knows how
+anything is computed, or in which number format.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import numpy.typing as npt
 from headway.types.model import Activation
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 X = TypeVar("X")
-"""A backend's values: one row for each token of the step."""
+"""A backend's value: one row for each token of the step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """A linear layer [outputs, inputs] with its bias, by its number among its backend's."""
+    """Handle of a linear layer's weight [outputs, inputs] and bias: its number in the backend."""
 
     index: int
     outputs: int
@@ -34,7 +35,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Embeddings, by their number among their backend's tables."""
+    """Handle of an embedding table [vocabulary, width]: its number in the backend."""
 
     index: int
     width: int
@@ -42,7 +43,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vector:
-    """A norm's weight, by its number among its backend's vectors."""
+    """Handle of a norm's weight [size]: its number in the backend."""
 
     index: int
     size: int
@@ -50,7 +51,7 @@ class Vector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rope:
-    """Cosines and sines of all positions, by their number among their backend's."""
+    """Handle of the cosines and sines of all positions: their number in the backend."""
 
     index: int
 
@@ -64,7 +65,7 @@ class AttentionSpec:
     kv_heads: int
     head_dim: int
     scale: float
-    """Factor on scores."""
+    """Factor on the attention scores."""
     window: int | None
     """Positions that a query sees, its own included; None for all before it."""
     rope: Rope
@@ -91,7 +92,7 @@ class CacheShape:
 
 
 class Weights(Protocol):
-    """What a backend has loaded; a recipe asks once for each tensor by its canonical name.
+    """A model's weights in a backend; a model builder asks for each tensor by its canonical name.
 
     Raises `ModelError` where a tensor is missing or has not the shape that it should have.
     """
@@ -118,7 +119,7 @@ class Weights(Protocol):
 
 
 class Ops(Protocol[X]):
-    """One step (or any step, while it is recorded) on one backend."""
+    """One step on one backend, or any step while a model is traced."""
 
     def embed(self, table: Table, scale: float) -> X:
         """The rows of the step's tokens [T, H], times `scale` rounded to the backend's type."""
@@ -154,23 +155,24 @@ class Ops(Protocol[X]):
     def experts(
         self,
         x: X,
-        scores: X,
+        router_logits: X,
         gate_up: Sequence[Matrix],
         down: Sequence[Matrix],
         *,
-        chosen: int,
+        top_k: int,
         normalise: bool,
         activation: Activation,
     ) -> X:
-        """Gated MLPs [T, H] of each token's `chosen` best experts by scores [T, experts].
+        """Mixture of experts: the `top_k` gated MLPs that each token's router logits prefer.
 
-        Weighted by the softmax of all scores, rescaled to sum to 1 with `normalise`.
+        x [T, H], router_logits [T, experts]; returns [T, H]. An expert's router weight is the
+        softmax over all experts; with `normalise`, those of the `top_k` are rescaled to sum to 1.
         """
         ...
 
-    def head(self, hidden: X, matrix: Matrix, softcap: float | None) -> X:
-        """Scores [rows, vocabulary] of hidden states, bent into (-softcap, softcap) where given.
+    def lm_head(self, hidden: X, matrix: Matrix, softcap: float | None) -> X:
+        """Logits [rows, vocabulary] of hidden states, bent into (-softcap, softcap) where given.
 
-        Always a model's last word; its rows are those whose scores are asked for.
+        Always a model's last operation; its rows are those of which logits are wanted.
         """
         ...

@@ -1,7 +1,10 @@
-"""Writes down what a recipe says, word by word, instead of computing it.
+"""Records the operations of a model in order, instead of computing them.
 
-The values that pass between words are places in the record, each with the width of its rows.
-Nothing is decided here: see `lower`.
+A `Tracer` is passed to a model as its `Ops`. Each call appends an `Op` (which operation, on which
+values, with which weights) to `Tracer.ops` and returns a `Value`, which stands for the result. A
+model does not branch on data, so one trace holds for every step, whatever its number of tokens.
+Nothing is decided here but that widths fit; `headway.ops.native.lower` makes a program of the
+trace.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from headway.types.model import Activation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
-    """The value that the word at `index` of the record gives: rows of `width` elements."""
+    """The result of the op at `index` of the trace: a row of `width` elements for each token."""
 
     index: int
     width: int
@@ -62,10 +65,10 @@ class GateOp:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertsOp:
     x: Value
-    scores: Value
+    router_logits: Value
     gate_up: tuple[Matrix, ...]
     down: tuple[Matrix, ...]
-    chosen: int
+    top_k: int
     normalise: bool
     activation: Activation
 
@@ -80,9 +83,9 @@ class LmHeadOp:
 Op = EmbedOp | NormOp | AddOp | LinearOp | AttentionOp | GateOp | ExpertsOp | LmHeadOp
 
 
-def read_by(word: Op) -> tuple[Value, ...]:
-    """The values that a word reads."""
-    match word:
+def inputs_of(op: Op) -> tuple[Value, ...]:
+    """The values that an op reads."""
+    match op:
         case EmbedOp():
             return ()
         case NormOp(x=x) | LinearOp(x=x) | GateOp(x=x):
@@ -91,74 +94,74 @@ def read_by(word: Op) -> tuple[Value, ...]:
             return (x, y)
         case AttentionOp(qkv=qkv):
             return (qkv,)
-        case ExpertsOp(x=x, scores=scores):
-            return (x, scores)
+        case ExpertsOp(x=x, router_logits=router_logits):
+            return (x, router_logits)
         case LmHeadOp(hidden=hidden):
             return (hidden,)
 
 
 class Tracer:
-    """`Ops[Place]`; raises `ModelError` where widths do not fit together."""
+    """`Ops[Value]` that records; raises `ModelError` where widths do not fit together."""
 
     def __init__(self) -> None:
-        self.words: list[Op] = []
+        self.ops: list[Op] = []
 
     def embed(self, table: Table, scale: float) -> Value:
-        return self._note(EmbedOp(table=table, scale=scale), table.width)
+        return self._record(EmbedOp(table=table, scale=scale), table.width)
 
     def norm(self, x: Value, weight: Vector, eps: float) -> Value:
         _same("a norm's weight", weight.size, x.width)
-        return self._note(NormOp(x=x, weight=weight, eps=eps), x.width)
+        return self._record(NormOp(x=x, weight=weight, eps=eps), x.width)
 
     def add(self, x: Value, y: Value) -> Value:
         _same("a sum", x.width, y.width)
-        return self._note(AddOp(x=x, y=y), x.width)
+        return self._record(AddOp(x=x, y=y), x.width)
 
     def linear(self, x: Value, matrix: Matrix) -> Value:
         _same("a matrix", matrix.inputs, x.width)
-        return self._note(LinearOp(x=x, matrix=matrix), matrix.outputs)
+        return self._record(LinearOp(x=x, matrix=matrix), matrix.outputs)
 
     def attention(self, qkv: Value, spec: AttentionSpec) -> Value:
         _same("attention", (spec.heads + 2 * spec.kv_heads) * spec.head_dim, qkv.width)
-        return self._note(AttentionOp(qkv=qkv, spec=spec), spec.heads * spec.head_dim)
+        return self._record(AttentionOp(qkv=qkv, spec=spec), spec.heads * spec.head_dim)
 
     def gate(self, x: Value, activation: Activation) -> Value:
-        return self._note(GateOp(x=x, activation=activation), x.width // 2)
+        return self._record(GateOp(x=x, activation=activation), x.width // 2)
 
     def experts(
         self,
         x: Value,
-        scores: Value,
+        router_logits: Value,
         gate_up: Sequence[Matrix],
         down: Sequence[Matrix],
         *,
-        chosen: int,
+        top_k: int,
         normalise: bool,
         activation: Activation,
     ) -> Value:
-        _same("a router", scores.width, len(gate_up))
+        _same("a router", router_logits.width, len(gate_up))
         _same("experts", len(gate_up), len(down))
         for first, second in zip(gate_up, down, strict=True):
             _same("an expert's gate and up", first.inputs, x.width)
             _same("an expert's down", second.inputs, first.outputs // 2)
-        word = ExpertsOp(
+        op = ExpertsOp(
             x=x,
-            scores=scores,
+            router_logits=router_logits,
             gate_up=tuple(gate_up),
             down=tuple(down),
-            chosen=chosen,
+            top_k=top_k,
             normalise=normalise,
             activation=activation,
         )
-        return self._note(word, down[0].outputs)
+        return self._record(op, down[0].outputs)
 
-    def head(self, hidden: Value, matrix: Matrix, softcap: float | None) -> Value:
-        _same("the head", matrix.inputs, hidden.width)
-        return self._note(LmHeadOp(hidden=hidden, matrix=matrix, softcap=softcap), matrix.outputs)
+    def lm_head(self, hidden: Value, matrix: Matrix, softcap: float | None) -> Value:
+        _same("the lm_head", matrix.inputs, hidden.width)
+        return self._record(LmHeadOp(hidden=hidden, matrix=matrix, softcap=softcap), matrix.outputs)
 
-    def _note(self, word: Op, width: int) -> Value:
-        self.words.append(word)
-        return Value(index=len(self.words) - 1, width=width)
+    def _record(self, op: Op, width: int) -> Value:
+        self.ops.append(op)
+        return Value(index=len(self.ops) - 1, width=width)
 
 
 def _same(what: str, given: int, width: int) -> None:

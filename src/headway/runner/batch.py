@@ -1,16 +1,10 @@
-"""What every runner answers with: a step that is done, and the errors of single sequences.
+"""What a runner remembers of each sequence between steps, and what a step asks of sampling.
 
-What the sampler is told of one row, and when there is nothing to sample.
-
-Shared by all runners; knows no tensors.
-
-Tokens that must not come next because of what was generated so far.
-
-What the runner remembers of each sequence between steps: its tokens and its block table.
-
-Sequences live in rows of preallocated arrays; a row is taken when a sequence enters and given
-back when it ends. A block table only ever grows at its end while its sequence stays, so a step
-copies new blocks alone. Knows no tensors.
+A plan names its sequences by number and sends only what is new. `InputBatch` holds the rest: for
+each sequence a `RequestState` (all its tokens so far, how it samples) and a row of the block table.
+A sequence's row is taken when it enters and given back when it ends; its blocks may only be added
+to in between, so a step copies new blocks alone. `SamplingMetadata` is what choosing a sequence's
+next token depends on. Shared by all runners; knows no tensors.
 """
 
 from __future__ import annotations
@@ -19,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from headway.ops.protocol import Ints
 from headway.types import NewSequence, ResolvedSampling, Slice, StepResult
 
-NOT_FINITE = "the model's scores were not finite"
+NOT_FINITE = "the model's logits were not finite"
 NOTHING_LEFT = "the sampling parameters leave no token to choose"
 
 
@@ -39,27 +33,30 @@ class Computed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingMetadata:
-    """One token to be chosen: how, after which tokens, and at which position."""
+    """One token to be sampled: how, after which tokens, and at which position."""
 
     sampling: ResolvedSampling
-    tokens: npt.NDArray[np.int64]
+    tokens: Ints
     """All tokens so far; `tokens[:prompt_len]` are the prompt."""
     prompt_len: int
-    plain: bool
-    """The highest score wins, unchanged (see `is_plain`)."""
+    greedy: bool
+    """The token is the argmax of the model's own logits (see `is_greedy`)."""
 
     @property
     def position(self) -> int:
-        """Of the token to be chosen, counted from the prompt's first."""
+        """Of the token to be sampled, counted from the prompt's first."""
         return len(self.tokens)
 
     @property
-    def generated(self) -> npt.NDArray[np.int64]:
+    def generated(self) -> Ints:
         return self.tokens[self.prompt_len :]
 
 
-def is_plain(sampling: ResolvedSampling) -> bool:
-    """Whether the token is simply that of the model's highest score."""
+def is_greedy(sampling: ResolvedSampling) -> bool:
+    """Whether the token is simply the argmax of the logits: no step of sampling changes them.
+
+    Temperature 0 alone does not say so: penalties and banned tokens change the logits before.
+    """
     return not (
         sampling.temperature != 0.0
         or sampling.allowed_token_ids is not None
@@ -72,40 +69,38 @@ def is_plain(sampling: ResolvedSampling) -> bool:
     )
 
 
-def bad_endings(ask: SamplingMetadata) -> list[int]:
+def bad_word_ends(metadata: SamplingMetadata) -> list[int]:
     """The last token of each bad word whose other tokens were just generated."""
-    generated = ask.generated
+    generated = metadata.generated
     found = []
-    for *head, last in ask.sampling.bad_words:
+    for *head, last in metadata.sampling.bad_words:
         size = len(head)
         if size <= len(generated) and np.array_equal(generated[len(generated) - size :], head):
             found.append(last)
     return found
 
 
-def held_stops(ask: SamplingMetadata) -> list[int]:
+def early_stops(metadata: SamplingMetadata) -> list[int]:
     """The stop tokens, until `min_tokens` have been generated."""
-    held = len(ask.generated) < ask.sampling.min_tokens
-    return list(ask.sampling.stop_token_ids) if held else []
-
-
-Ints = npt.NDArray[np.int64]
+    early = len(metadata.generated) < metadata.sampling.min_tokens
+    return list(metadata.sampling.stop_token_ids) if early else []
 
 
 class RequestState:
-    """One sequence: where its block table is, its tokens so far, how it samples."""
+    """One sequence: its row of the block table, its tokens so far, how it samples."""
 
-    __slots__ = ("broken", "index", "length", "plain", "prompt_len", "sampling", "tokens")
+    __slots__ = ("greedy", "has_nan", "length", "prompt_len", "row", "sampling", "tokens")
 
-    def __init__(self, index: int, entry: NewSequence, capacity: int) -> None:
-        self.index = index
-        self.sampling = entry.sampling
-        self.prompt_len = entry.prompt_len
-        self.plain = is_plain(entry.sampling)
-        self.length = len(entry.tokens)
+    def __init__(self, row: int, new: NewSequence, capacity: int) -> None:
+        self.row = row
+        self.sampling = new.sampling
+        self.prompt_len = new.prompt_len
+        self.greedy = is_greedy(new.sampling)
+        self.length = len(new.tokens)
         self.tokens: Ints = np.empty(max(capacity, self.length) + 1, dtype=np.int64)
-        self.tokens[: self.length] = entry.tokens
-        self.broken = False
+        """[capacity + 1] token ids, of which the first `length` are known."""
+        self.tokens[: self.length] = new.tokens
+        self.has_nan = False
         """Some token's hidden state was not finite, so nothing after it can be trusted."""
 
     def extend(self, part: Slice) -> None:
@@ -115,66 +110,69 @@ class RequestState:
             self.tokens[self.length : end] = part.tokens[self.length - part.start :]
             self.length = end
 
-    def ask(self) -> SamplingMetadata:
-        """What the sampler must know to choose the token after the last known one."""
+    def sampling_metadata(self) -> SamplingMetadata:
+        """What sampling the token after the last known one depends on."""
         return SamplingMetadata(
             sampling=self.sampling,
             tokens=self.tokens[: self.length],
             prompt_len=self.prompt_len,
-            plain=self.plain,
+            greedy=self.greedy,
         )
 
 
 class InputBatch:
-    """All sequences that have entered and not ended."""
+    """All sequences that have entered and not ended: states by number, and their block tables.
+
+    The block tables are one array [max_seqs, blocks of the longest sequence] of block ids, of which
+    a sequence uses one row, from the left. It doubles where more sequences enter.
+    """
 
     def __init__(self, *, max_seqs: int, max_len: int, block_size: int) -> None:
         self._max_len = max_len
-        self._width = -(-max_len // block_size)
-        self._tables: Ints = np.zeros((max_seqs, self._width), dtype=np.int64)
-        self._filled: Ints = np.zeros(max_seqs, dtype=np.int64)
-        self._free = list(range(max_seqs - 1, -1, -1))
-        self._rows: dict[int, RequestState] = {}
+        width = -(-max_len // block_size)
+        self._block_tables: Ints = np.zeros((max_seqs, width), dtype=np.int64)
+        self._num_blocks: Ints = np.zeros(max_seqs, dtype=np.int64)
+        """[max_seqs] how many entries of each row are filled."""
+        self._free_rows = list(range(max_seqs - 1, -1, -1))
+        self._states: dict[int, RequestState] = {}
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def enter(self, entry: NewSequence) -> RequestState:
-        if not self._free:
+    def add(self, new: NewSequence) -> RequestState:
+        """Take in a sequence."""
+        if not self._free_rows:
             self._grow()
-        row = RequestState(self._free.pop(), entry, self._max_len)
-        self._filled[row.index] = 0
-        self._rows[entry.seq] = row
-        return row
+        state = RequestState(self._free_rows.pop(), new, self._max_len)
+        self._num_blocks[state.row] = 0
+        self._states[new.seq] = state
+        return state
 
-    def end(self, seq: int) -> None:
+    def remove(self, seq: int) -> None:
         """Forget a sequence; one that never entered is none."""
-        row = self._rows.pop(seq, None)
-        if row is not None:
-            self._free.append(row.index)
+        state = self._states.pop(seq, None)
+        if state is not None:
+            self._free_rows.append(state.row)
 
-    def of(self, slices: Sequence[Slice]) -> list[RequestState]:
-        """The rows of a step's slices, brought up to date with them."""
-        rows = [self._rows[part.seq] for part in slices]
-        indexes = [row.index for row in rows]
+    def update(self, slices: Sequence[Slice]) -> list[RequestState]:
+        """The states of a step's sequences, brought up to date with their slices."""
+        states = [self._states[part.seq] for part in slices]
+        rows = [state.row for state in states]
         lengths = np.array([len(part.blocks) for part in slices])
-        for n in np.flatnonzero(self._filled[indexes] < lengths).tolist():
-            index, blocks = indexes[n], slices[n].blocks
-            known = self._filled[index]
-            self._tables[index, known : len(blocks)] = blocks[known:]
-            self._filled[index] = len(blocks)
-        for row, part in zip(rows, slices, strict=True):
-            row.extend(part)
-        return rows
+        for n in np.flatnonzero(self._num_blocks[rows] < lengths).tolist():
+            row, blocks = rows[n], slices[n].blocks
+            known = self._num_blocks[row]
+            self._block_tables[row, known : len(blocks)] = blocks[known:]
+            self._num_blocks[row] = len(blocks)
+        for state, part in zip(states, slices, strict=True):
+            state.extend(part)
+        return states
 
-    def tables(self, rows: Sequence[RequestState]) -> Ints:
-        """The block tables of rows, [rows, longest] with anything after their own ends."""
-        indexes = [row.index for row in rows]
-        width = int(self._filled[indexes].max())
-        return self._tables[indexes, :width]
+    def block_tables(self, states: Sequence[RequestState]) -> Ints:
+        """Block ids [states, longest of their tables]; what follows a table's end is no block."""
+        rows = [state.row for state in states]
+        width = int(self._num_blocks[rows].max())
+        return self._block_tables[rows, :width]
 
     def _grow(self) -> None:
-        size = len(self._tables)
-        self._tables = np.concatenate((self._tables, np.zeros_like(self._tables)))
-        self._filled = np.concatenate((self._filled, np.zeros_like(self._filled)))
-        self._free.extend(range(2 * size - 1, size - 1, -1))
+        size = len(self._block_tables)
+        self._block_tables = np.concatenate((self._block_tables, np.zeros_like(self._block_tables)))
+        self._num_blocks = np.concatenate((self._num_blocks, np.zeros_like(self._num_blocks)))
+        self._free_rows.extend(range(2 * size - 1, size - 1, -1))

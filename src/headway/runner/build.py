@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headway.checkpoint import load_prepared, native_form
+from headway.checkpoint import load_prepared, native_format
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.extras import has_torch, needs_torch
-from headway.runner.loaded import LoadedRunner
+from headway.runner.memory import LoadedRunner
+from headway.runner.native import build_native_runner
 
 
 def build_runner(config: EngineConfig, prepared: Path) -> LoadedRunner:
@@ -23,19 +24,17 @@ def build_runner(config: EngineConfig, prepared: Path) -> LoadedRunner:
     `ModelError` (a damaged model) or `LibraryError` (native kernels that are needed and absent).
     """
     source = load_prepared(prepared)
-    if native_form(source.storage) is not None:
+    if native_format(source.storage) is not None:
         if config.backend == "reference" or config.device == "cuda":
             raise InvalidRequest(
                 f"the model was prepared as {source.storage}, which only the native kernels read",
                 field="backend",
             )
-        from headway.runner.native_build import build_native_runner
-
         return build_native_runner(config, source)
     _refuse_native_settings(config, source.storage)
     if not has_torch():
         raise needs_torch(f"a model that was prepared as {source.storage}", field="backend")
-    from headway.runner.torch_build import build_torch_runner
+    from headway.runner.torch import build_torch_runner
 
     return build_torch_runner(config, source)
 

@@ -1,6 +1,8 @@
-"""How much memory there is, and how many KV blocks it holds. Bytes throughout.
+"""What every runner is built with: limits of a step, and the KV blocks that memory allows.
 
-Bounds on a step, and the KV cache that memory allows, from the settings and the model.
+Limits come from the settings, else from the device and the model. The KV cache takes what a
+`CacheBudget` leaves after the weights; a length that nobody asked for is cut to fit it, and one
+that somebody asked for and that does not fit is refused. Bytes throughout.
 """
 
 from __future__ import annotations
@@ -13,17 +15,37 @@ from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.ops import CacheShape
 from headway.types import Limits
+from headway.types.engine import Hardware
+from headway.types.runner import Runner
 
 logger = logging.getLogger(__name__)
 
+_CPU_LIMITS = (256, 512)
+_CUDA_LIMITS = (1024, 8192)
+"""Most sequences and most tokens of a step."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """What the KV cache may take: the caller's number, or a share of what was free."""
+class LoadedRunner:
+    """What building a runner gives: the runner, and what was found and chosen on the way."""
+
+    runner: Runner
+    model: ModelConfig
+    hardware: Hardware
+    limits: Limits
+    num_blocks: int
+    block_size: int
+    kv_bytes: int
+    weight_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheBudget:
+    """What the KV cache may take: the caller's number, or a fraction of what was free."""
 
     given: int | None
     """`kv_cache_memory`, which overrides all else."""
-    share: float
+    fraction: float
     """Of the free memory, for weights and KV cache together."""
     free_before: int
     """Free before the weights were loaded."""
@@ -36,10 +58,10 @@ class Budget:
         if self.given is not None:
             return self.given
         taken = max(0, self.free_before - self.free_after)
-        return max(0, min(int(self.share * self.free_before) - taken, self.free_after))
+        return max(0, min(int(self.fraction * self.free_before) - taken, self.free_after))
 
 
-def fit_length(limits: Limits, budget: Budget, *, block_bytes: int, block_size: int) -> Limits:
+def fit_length(limits: Limits, budget: CacheBudget, *, block_bytes: int, block_size: int) -> Limits:
     """The limits with their longest sequence cut to what the budget holds, if that is anything."""
     fitting = budget.size // block_bytes * block_size
     if not 0 < fitting < limits.max_model_len:
@@ -53,7 +75,7 @@ def fit_length(limits: Limits, budget: Budget, *, block_bytes: int, block_size: 
     return replace(limits, max_model_len=fitting)
 
 
-def count_blocks(budget: Budget, *, block_bytes: int, block_size: int, limits: Limits) -> int:
+def count_blocks(budget: CacheBudget, *, block_bytes: int, block_size: int, limits: Limits) -> int:
     """KV blocks that fit the budget, and no more than the limits can use.
 
     Raises `InvalidRequest` where not even one sequence of the greatest length would fit.
@@ -72,10 +94,6 @@ def count_blocks(budget: Budget, *, block_bytes: int, block_size: int, limits: L
     if budget.most is not None:
         fitting = min(fitting, max(longest, budget.most // block_bytes))
     return int(min(fitting, limits.max_num_seqs * longest))
-
-
-_CPU_LIMITS = (256, 512)
-_CUDA_LIMITS = (1024, 8192)
 
 
 def choose_limits(config: EngineConfig, model: ModelConfig, *, cuda: bool) -> Limits:
@@ -97,7 +115,7 @@ def choose_limits(config: EngineConfig, model: ModelConfig, *, cuda: bool) -> Li
 
 
 def one_block(config: EngineConfig, model: ModelConfig) -> CacheShape:
-    """A KV cache of a single block."""
+    """A KV cache of a single block, whose size says how many fit."""
     return CacheShape(
         num_layers=model.num_layers,
         num_blocks=1,
@@ -108,7 +126,7 @@ def one_block(config: EngineConfig, model: ModelConfig) -> CacheShape:
 
 
 def choose_cache(
-    config: EngineConfig, one: CacheShape, limits: Limits, budget: Budget, block_bytes: int
+    config: EngineConfig, one: CacheShape, limits: Limits, budget: CacheBudget, block_bytes: int
 ) -> tuple[Limits, CacheShape]:
     """The KV cache that the budget allows; a length that nobody asked for is cut to fit it."""
     if config.max_model_len is None:

@@ -1,33 +1,160 @@
-"""Computes steps with the native kernels: one call into the library for each.
+"""The native runner: how it is built, and how it computes a step, in one call of the kernels.
 
-All that happens here is bookkeeping: a plan becomes arrays that the library reads, and its choices
-become a result. Knows no queue, no policy and no request; imports no tensor library.
+`build_native_runner` maps a prepared model's weights, traces its operations, lowers them to a
+program and takes memory for the KV cache. `NativeRunner` then turns each plan into arrays that the
+library reads, and what it samples into a result. Knows no queue, no policy and no request; imports
+no tensor library, so that an engine is ready as soon as its weights are mapped.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from itertools import chain
 
 import numpy as np
 
+from headway import machine
+from headway.checkpoint import Prepared, native_format
+from headway.checkpoint.prepared import WEIGHTS
+from headway.config import EngineConfig
+from headway.errors import InvalidRequest
+from headway.models import load_model
 from headway.native import abi
-from headway.ops.native import CompiledProgram, Seconds, no_seconds
-from headway.ops.native.weights import address
-from headway.ops.protocol import Floats
-from headway.runner.batch import NOT_FINITE, NOTHING_LEFT, Computed, InputBatch, Ints, RequestState
-from headway.runner.sampling.native import NativeSampler, SamplingConstants, describe
+from headway.native.abi import CacheKind
+from headway.native.library import choose_isa, load
+from headway.ops.native import (
+    CacheMemory,
+    CompiledProgram,
+    NativeWeights,
+    Seconds,
+    Tracer,
+    address,
+    cache_bytes,
+    lower,
+    no_seconds,
+)
+from headway.ops.protocol import Floats, Ints
+from headway.runner.batch import NOT_FINITE, NOTHING_LEFT, Computed, InputBatch, RequestState
+from headway.runner.memory import CacheBudget, LoadedRunner, choose_cache, choose_limits, one_block
+from headway.runner.sampling.native import (
+    SamplerOutput,
+    SamplingRecords,
+    SamplingRequests,
+    gather_logprobs,
+)
 from headway.types import Limits, PromptLogprobs, Sampled, Slice, StepPlan, StepResult
+from headway.types.engine import Hardware
 
+_FRACTION = 0.5
+# A machine's memory is not ours alone, and blocks of cached prefixes are kept as long as there are
+# others: without a bound, every server would grow to half of the machine.
+_MOST_CACHE = 4 * 2**30
+# Of the KV cache, taken from the system at once, for the first burst not to wait for it.
+_FIRST_CACHE = 384 * 2**20
+_CACHE_KINDS = {
+    "float32": CacheKind.FLOAT32,
+    "bfloat16": CacheKind.BFLOAT16,
+    "int8": CacheKind.INT8,
+}
 _ERRORS: dict[int, str] = {
     abi.HwStatus.NOT_FINITE: NOT_FINITE,
     abi.HwStatus.NOTHING_LEFT: NOTHING_LEFT,
 }
 
 
+def build_native_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
+    """Trace and compile a model that was prepared for the native kernels; raises as `build_runner`.
+
+    Raises `LibraryError` too, where the library is absent or damaged.
+    """
+    weight_format = native_format(source.storage)
+    if weight_format is None or config.dtype not in ("auto", weight_format):
+        raise InvalidRequest(
+            f"the model was prepared as {source.storage}, not as {config.dtype}", field="dtype"
+        )
+    library, isa = load(), choose_isa(config.isa)
+    threads = config.threads or machine.cores()
+    limits = choose_limits(config, source.config, cuda=False)
+    budget = _budget(config, source.weight_bytes)
+    weights = NativeWeights(source.folder / WEIGHTS)
+    model = load_model(source.config, weights, length=limits.max_model_len)
+    tracer = Tracer()
+    model.logits(tracer, model.forward(tracer))
+    kind = choose_cache_kind(config, weight_format)
+    one = one_block(config, source.config)
+    limits, shape = choose_cache(config, one, limits, budget, cache_bytes(library, one, kind))
+    cache = CacheMemory(library, shape, kind)
+    cache.touch_ahead(_FIRST_CACHE)
+    program = CompiledProgram(
+        library,
+        lower(tracer.ops, weights.matrices),
+        weights,
+        cache,
+        isa=isa,
+        threads=threads,
+        cpus=choose_cpus(threads) if config.pin_threads else None,
+    )
+    return LoadedRunner(
+        runner=NativeRunner(
+            program=program,
+            vocabulary=source.config.vocab_size,
+            limits=limits,
+            block_size=config.block_size,
+        ),
+        model=source.config,
+        hardware=Hardware(
+            device="cpu",
+            dtype=weight_format,
+            kv_cache_dtype=kind.name.lower(),
+            backend=f"native ({isa})",
+            threads=threads,
+            isa=isa,
+        ),
+        limits=limits,
+        num_blocks=shape.num_blocks,
+        block_size=config.block_size,
+        kv_bytes=cache.bytes,
+        weight_bytes=source.weight_bytes,
+    )
+
+
+def _budget(config: EngineConfig, weight_bytes: int) -> CacheBudget:
+    """What the KV cache may take of the memory that is free before the weights are loaded."""
+    free, utilization = machine.available_memory(), config.gpu_memory_utilization
+    return CacheBudget(
+        given=config.kv_cache_memory,
+        fraction=utilization or _FRACTION,
+        free_before=free,
+        # Counted, not measured: mapped weights are in memory only once they have been used.
+        free_after=free - weight_bytes,
+        most=_MOST_CACHE if utilization is None and config.kv_cache_memory is None else None,
+    )
+
+
+def choose_cache_kind(config: EngineConfig, weight_format: str) -> CacheKind:
+    """The KV cache's format: the settings', else bfloat16 but for a model in float32."""
+    if config.kv_cache_dtype != "auto":
+        return _CACHE_KINDS[config.kv_cache_dtype]
+    return CacheKind.FLOAT32 if weight_format == "float32" else CacheKind.BFLOAT16
+
+
+def choose_cpus(threads: int) -> list[int]:
+    """A processor for each thread, of those that this process may use."""
+    if not hasattr(os, "sched_getaffinity"):
+        raise InvalidRequest("threads cannot be pinned on this system", field="pin_threads")
+    allowed = sorted(os.sched_getaffinity(0))
+    if threads > len(allowed):
+        raise InvalidRequest(
+            f"{threads} threads cannot each have one of {len(allowed)} processors",
+            field="pin_threads",
+        )
+    return allowed[:threads]
+
+
 class NativeRunner:
-    """A `Runner` of one program; `submit` returns when the step is computed.
+    """A `Runner` of one compiled program; `submit` returns when the step is computed.
 
     A sequence's blocks may only be added to while it stays; whoever wants others ends it first.
     """
@@ -36,23 +163,23 @@ class NativeRunner:
         self, *, program: CompiledProgram, vocabulary: int, limits: Limits, block_size: int
     ) -> None:
         self._program = program
-        self._rows = InputBatch(
+        self._batch = InputBatch(
             max_seqs=limits.max_num_seqs, max_len=limits.max_model_len, block_size=block_size
         )
-        self._constants = SamplingConstants(vocabulary=vocabulary)
+        self._records = SamplingRecords(vocabulary=vocabulary)
         self._seconds: Seconds | None = None
         self._vocabulary = vocabulary
 
     def submit(self, plan: StepPlan) -> Computed:
-        """Compute a step. A sequence whose scores are not finite gets an error, the rest goes on.
+        """Compute a step. A sequence whose logits are not finite gets an error, the rest goes on.
 
         Raises `MemoryError` where the step's rows do not fit.
         """
         began = time.perf_counter()
         for seq in plan.ended:
-            self._rows.end(seq)
+            self._batch.remove(seq)
         for entry in plan.entries:
-            self._constants.enter(self._rows.enter(entry))
+            self._records.add(self._batch.add(entry))
         sampled: list[Sampled] = []
         prompts: list[PromptLogprobs] = []
         if plan.slices:
@@ -69,29 +196,33 @@ class NativeRunner:
     def measure(self) -> Seconds:
         """From now on, every step adds the seconds of each kind of operation to what this gives.
 
-        The entries are those of `abi.Kind`, and the selection of tokens as the last.
+        The entries are those of `abi.HwKind`, and sampling as the last.
         """
         self._seconds = no_seconds()
         return self._seconds
 
-    def scores(self, num_tokens: int) -> Floats:
-        """Raw scores of every token of the last step, [num_tokens, vocabulary], to measure."""
-        return self._program.scores(num_tokens, self._vocabulary)
+    def logits(self, num_tokens: int) -> Floats:
+        """Logits of every token of the last step, [num_tokens, vocabulary], to measure quality."""
+        return self._program.logits(num_tokens, self._vocabulary)
 
     def _compute(self, slices: Sequence[Slice]) -> tuple[list[Sampled], list[PromptLogprobs]]:
-        rows = self._rows.of(slices)
+        states = self._batch.update(slices)
         counts = np.array([len(part.tokens) for part in slices], dtype=np.int64)
         ends = counts.cumsum()
-        asking = [n for n, part in enumerate(slices) if part.sample]
-        asked = [self._constants.ask([rows[n] for n in asking], ends[asking] - 1)] if asking else []
-        spans = _prompt_spans(slices, rows, ends)
-        asked += (describe(rows[n], places, targets, top) for n, places, targets, top in spans)
-        choices = NativeSampler(asked)
-        self._run(slices, rows, counts, choices)
-        sampled = _sampled(choices, [(slices[n].seq, rows[n]) for n in asking])
-        prompts, done = [], len(asking)
+        sampling = [n for n, part in enumerate(slices) if part.sample]
+        requests: list[SamplingRequests] = []
+        if sampling:
+            last_rows = ends[sampling] - 1
+            requests.append(self._records.sample([states[n] for n in sampling], last_rows))
+        spans = _prompt_spans(slices, states, ends)
+        for n, step_rows, targets, top in spans:
+            requests.append(gather_logprobs(states[n], step_rows, targets, top))
+        output = SamplerOutput(requests)
+        self._run(slices, states, counts, output)
+        sampled = _sampled(output, [(slices[n].seq, states[n]) for n in sampling])
+        prompts, done = [], len(sampling)
         for n, _, targets, _ in spans:
-            found = (choices.logprobs(done + m) for m in range(len(targets)))
+            found = (output.logprobs(done + m) for m in range(len(targets)))
             prompts.append(
                 PromptLogprobs(
                     seq=slices[n].seq,
@@ -105,63 +236,65 @@ class NativeRunner:
     def _run(
         self,
         slices: Sequence[Slice],
-        rows: Sequence[RequestState],
+        states: Sequence[RequestState],
         counts: Ints,
-        choices: NativeSampler,
+        output: SamplerOutput,
     ) -> None:
-        """One call into the library; marks the sequences that came out broken."""
+        """One call into the library; marks the sequences whose hidden states are not finite."""
         flat = chain.from_iterable(part.tokens for part in slices)
         tokens = np.fromiter(flat, dtype=np.int64, count=int(counts.sum()))
         starts = np.array([part.start for part in slices], dtype=np.int64)
-        tables = np.ascontiguousarray(self._rows.tables(rows))
-        broken = np.zeros(len(slices), dtype=np.uint8)
+        tables = np.ascontiguousarray(self._batch.block_tables(states))
+        has_nan = np.zeros(len(slices), dtype=np.uint8)
         self._program.run(
             abi.HwStep(
                 num_tokens=len(tokens),
                 num_slices=len(slices),
-                num_asked=len(choices.asked),
+                num_sampled=len(output.sampling),
                 tokens=address(tokens),
                 starts=address(starts),
                 counts=address(counts),
-                tables=address(tables),
+                block_tables=address(tables),
                 table_width=tables.shape[1],
-                asked=address(choices.asked),
-                choices=address(choices.choices),
-                broken=address(broken),
+                sampling=address(output.sampling),
+                sampled=address(output.sampled),
+                has_nan=address(has_nan),
             ),
             self._seconds,
         )
-        for n in broken.nonzero()[0].tolist():
-            rows[n].broken = True
+        for n in has_nan.nonzero()[0].tolist():
+            states[n].has_nan = True
 
 
 Span = tuple[int, Ints, Ints, int]
 """A slice, rows of the step, the prompt tokens that follow them, how many others to report."""
 
 
-def _prompt_spans(slices: Sequence[Slice], rows: Sequence[RequestState], ends: Ints) -> list[Span]:
+def _prompt_spans(
+    slices: Sequence[Slice], states: Sequence[RequestState], ends: Ints
+) -> list[Span]:
     """The prompt tokens of this step whose log probabilities somebody wants."""
     found: list[Span] = []
-    for n, (part, row) in enumerate(zip(slices, rows, strict=True)):
-        top = row.sampling.prompt_logprobs
+    for n, (part, state) in enumerate(zip(slices, states, strict=True)):
+        top = state.sampling.prompt_logprobs
         if top is None:
             continue
-        last = min(part.start + len(part.tokens), row.prompt_len - 1)
+        last = min(part.start + len(part.tokens), state.prompt_len - 1)
         if last > part.start:
             first = int(ends[n]) - len(part.tokens)
-            places = np.arange(first, first + last - part.start, dtype=np.int64)
-            found.append((n, places, row.tokens[part.start + 1 : last + 1], top))
+            step_rows = np.arange(first, first + last - part.start, dtype=np.int64)
+            found.append((n, step_rows, state.tokens[part.start + 1 : last + 1], top))
     return found
 
 
-def _sampled(choices: NativeSampler, asking: Sequence[tuple[int, RequestState]]) -> list[Sampled]:
-    """The tokens that came first among what was asked, or an error of their sequence."""
-    tokens, statuses = choices.tokens(), choices.statuses()
+def _sampled(output: SamplerOutput, sampling: Sequence[tuple[int, RequestState]]) -> list[Sampled]:
+    """The results of the first requests: tokens of these sequences, or why there is none."""
+    tokens, statuses = output.tokens(), output.statuses()
     found = []
-    for n, (seq, row) in enumerate(asking):
-        error = NOT_FINITE if row.broken else _ERRORS.get(statuses[n])
+    for n, (seq, state) in enumerate(sampling):
+        error = NOT_FINITE if state.has_nan else _ERRORS.get(statuses[n])
         if error is None:
-            found.append(Sampled(seq=seq, token=tokens[n], logprobs=choices.logprobs(n)))
+            found.append(Sampled(seq=seq, token=tokens[n], logprobs=output.logprobs(n)))
         else:
             found.append(Sampled(seq=seq, token=0, error=error))
     return found

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from gguf.constants import GGMLQuantizationType
 
-from headway.checkpoint.packing import Blocks
+from headway.checkpoint.packing import FourBitBlocks
 
 Array = npt.NDArray[Any]
 
@@ -24,7 +24,7 @@ FOUR_BIT = frozenset(
 _HALF = np.dtype("<f2")
 
 
-def four_bit_blocks(raw: npt.NDArray[np.uint8], kind: GGMLQuantizationType) -> Blocks:
+def four_bit_blocks(raw: npt.NDArray[np.uint8], kind: GGMLQuantizationType) -> FourBitBlocks:
     """Rows of bytes [rows, row bytes] of one of the `FOUR_BIT` types."""
     rows = len(raw)
     if kind is GGMLQuantizationType.Q4_K:
@@ -38,7 +38,7 @@ def four_bit_blocks(raw: npt.NDArray[np.uint8], kind: GGMLQuantizationType) -> B
         scale = halves[:, 0]
         with np.errstate(all="ignore"):  # a damaged scale may be anything
             minimum = halves[:, 1] if head == 4 else scale * np.float16(-8)
-    return Blocks(
+    return FourBitBlocks(
         q=q.reshape(rows, -1),
         scale=scale.reshape(rows, -1),
         minimum=minimum.reshape(rows, -1),

@@ -3,9 +3,8 @@
 The header is parsed here rather than by `gguf.GGUFReader`, which keeps an array object per string
 (seconds for a large vocabulary) and trusts every count it reads; block formats are decoded by
 `gguf.quants`. Every length is checked against the file before it is used, so a damaged file costs
-one `ModelError` and never memory or time. Knows nothing of models.
-
-Typed access to a GGUF file's metadata, with one clear error for a key that is missing or odd.
+one `ModelError` and never memory or time. `GgufKeys` gives typed access to the metadata. Knows
+nothing of models.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
 from headway.checkpoint.gguf.blocks import four_bit_blocks
-from headway.checkpoint.packing import Blocks
+from headway.checkpoint.packing import FourBitBlocks
 from headway.errors import ModelError
 
 Scalar = bool | int | float | str
@@ -76,7 +75,7 @@ class GgufFile:
             )
         return decoded
 
-    def blocks(self, name: str, start: int, stop: int) -> Blocks:
+    def blocks(self, name: str, start: int, stop: int) -> FourBitBlocks:
         """The same rows of a tensor whose kind is in `FOUR_BIT`, as they are stored."""
         tensor = self.tensors[name]
         raw = self._raw(tensor, start, stop)

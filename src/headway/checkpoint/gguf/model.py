@@ -1,14 +1,11 @@
-"""Llama 3's rope scaling, recovered from the table of divisors that GGUF files hold instead.
-
-A file stores one divisor per frequency; every published model of the kind was made with the same
-low and high frequency factors and trained context, so the table tells the one number that varies,
-and is then compared with what that number gives.
-
-A GGUF file as a `Checkpoint`: its keys as a `ModelConfig`, its names and row orders.
+"""A GGUF file as a `Checkpoint`: its keys as a `ModelConfig`, its names and row orders.
 
 Rows of queries and keys lie in llama.cpp's interleaved rotary order in files of the `llama`
 architecture (Mistral's too) and are put back into the half-split order of all other sources.
-Gemma's norms come with their +1 added, which is the canonical form.
+Gemma's norms come with their +1 added, which is the canonical form. Llama 3's rope scaling is
+stored as a table of divisors, one for each frequency; every published model of the kind was made
+with the same low and high frequency factors and trained context, so the table tells the one number
+that varies, and is then compared with what that number gives.
 """
 
 from __future__ import annotations
@@ -27,8 +24,8 @@ from headway.checkpoint.gguf.blocks import FOUR_BIT
 from headway.checkpoint.gguf.file import GgufFile, GgufKeys, open_gguf
 from headway.checkpoint.gguf.vocabulary import read_vocabulary
 from headway.checkpoint.layout import Piece
-from headway.checkpoint.packing import Blocks
-from headway.checkpoint.source import Location, checked, chunks
+from headway.checkpoint.packing import FourBitBlocks
+from headway.checkpoint.source import Location, check_config, chunks
 from headway.errors import ModelError
 from headway.types.model import Architecture, ModelConfig, RopeScaling, TextConfig
 
@@ -142,15 +139,15 @@ class GgufCheckpoint:
     def quantised(self, piece: Piece) -> bool:
         return self._kind(piece) not in _PLAIN
 
-    def read_blocks(self, piece: Piece) -> Iterator[Blocks] | None:
+    def read_blocks(self, piece: Piece) -> Iterator[FourBitBlocks] | None:
         return self._blocks(piece) if self._kind(piece) in FOUR_BIT else None
 
-    def _blocks(self, piece: Piece) -> Iterator[Blocks]:
+    def _blocks(self, piece: Piece) -> Iterator[FourBitBlocks]:
         name = self.locate(piece).tensor
         for start, stop in self._chunks(piece):
             found = self.file.blocks(name, start, stop)
             if self._interleaved(piece):
-                found = Blocks(
+                found = FourBitBlocks(
                     q=_half_split(found.q, piece),
                     scale=_half_split(found.scale, piece),
                     minimum=_half_split(found.minimum, piece),
@@ -236,7 +233,7 @@ def _config(file: GgufFile, keys: GgufKeys) -> ModelConfig:
         moe_intermediate_size=keys.integer("expert_feed_forward_length", 0),
         **_family(architecture, keys, hidden, layers, heads, head_dim),
     )
-    return checked(config, file.path)
+    return check_config(config, file.path)
 
 
 def _family(

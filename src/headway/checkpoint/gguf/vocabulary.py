@@ -1,13 +1,9 @@
-"""How byte-level vocabularies split text into words, by the name that GGUF files give the rule.
-
-The expressions are part of each model: the merges were learnt within the words they find. They
-are written as settings of the `tokenizers` package.
-
-A GGUF file's vocabulary as a `tokenizer.json` and a `TextConfig`.
+"""A GGUF file's vocabulary as a `tokenizer.json` and a `TextConfig`.
 
 Two kinds exist: `gpt2`, byte-level BPE whose text is first split by a named rule, and `llama`,
-sentencepiece BPE with scores and byte fallback. The rules follow the tokenizers that the models
-were trained with; where a file says too little to know them, it is refused rather than guessed.
+sentencepiece BPE with scores and byte fallback. How a rule splits text is part of each model, whose
+merges were learnt within the words that it finds; the expressions below are settings of the
+`tokenizers` package. Where a file says too little to know them, it is refused rather than guessed.
 """
 
 from __future__ import annotations
@@ -17,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from headway.checkpoint.gguf.file import GgufKeys
-from headway.checkpoint.text_config import end_tokens, framing
+from headway.checkpoint.source import end_tokens, post_processor
 from headway.errors import ModelError
 from headway.types.model import TextConfig
 
@@ -130,7 +126,7 @@ def read_vocabulary(keys: GgufKeys, vocab_size: int) -> tuple[bytes, TextConfig]
         # Runs of spaces are reached by merges, once the text's spaces are spelt as the token's.
         if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED) and content.strip(_SPACE)
     ]
-    document["post_processor"] = framing(text)
+    document["post_processor"] = post_processor(text)
     whole = {"version": "1.0", "truncation": None, "padding": None, **document}
     return json.dumps(whole, ensure_ascii=False).encode(), text
 

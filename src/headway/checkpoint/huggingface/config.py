@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headway.checkpoint.source import checked
+from headway.checkpoint.source import check_config
 from headway.errors import ModelError
 from headway.types.model import Activation, Architecture, ModelConfig, RopeScaling
 
@@ -101,7 +101,7 @@ def read_config(path: Path, values: Mapping[str, Any], name: str) -> ModelConfig
         fields = Fields(path=path, values={**_GEMMA_DEFAULTS, **fields.values})
     if fields.find("quantization_config") or values.get("quantization_config"):
         raise ModelError(f"{path}: quantised safetensors are not supported; a GGUF file is")
-    return checked(_read(fields, architecture, name), path)
+    return check_config(_read(fields, architecture, name), path)
 
 
 def _read(fields: Fields, architecture: Architecture, name: str) -> ModelConfig:

@@ -14,14 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from headway.checkpoint.huggingface.config import read_config
-from headway.checkpoint.huggingface.safetensors_file import (
-    SafetensorsFile,
-    open_safetensors,
-    read_json,
-)
 from headway.checkpoint.huggingface.text import read_text
 from headway.checkpoint.layout import Piece
-from headway.checkpoint.packing import Blocks
+from headway.checkpoint.packing import FourBitBlocks
+from headway.checkpoint.safetensors import SafetensorsFile, open_safetensors, read_json
 from headway.checkpoint.source import Location, chunks
 from headway.errors import ModelError
 from headway.types.model import ModelConfig, TextConfig
@@ -91,7 +87,7 @@ class HuggingFaceCheckpoint:
     def quantised(self, piece: Piece) -> bool:  # noqa: ARG002
         return False
 
-    def read_blocks(self, piece: Piece) -> Iterator[Blocks] | None:  # noqa: ARG002
+    def read_blocks(self, piece: Piece) -> Iterator[FourBitBlocks] | None:  # noqa: ARG002
         return None
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import tokenizers
 
-from headway.checkpoint.huggingface.safetensors_file import read_json
-from headway.checkpoint.text_config import end_tokens, framing
+from headway.checkpoint.safetensors import read_json
+from headway.checkpoint.source import end_tokens, post_processor
 from headway.errors import ModelError
 from headway.types.model import TextConfig
 
@@ -40,7 +40,7 @@ def read_text(folder: Path, config: Mapping[str, Any]) -> tuple[bytes, TextConfi
         # What the settings say counts, as in transformers, where the file's framing differs.
         document = json.loads(raw)
         if _frames(backend) != (text.add_bos, text.add_eos):
-            document["post_processor"] = framing(text)
+            document["post_processor"] = post_processor(text)
             raw = json.dumps(document, ensure_ascii=False).encode()
     return raw, text
 

@@ -1,9 +1,9 @@
-"""Matrices as the native kernels read them: quantised where the form says so, in panels of 32 rows.
+"""Matrices as the native kernels read them: rounded to a weight format, in the blocked layout.
 
-Rows are first coded (`rows`, `fourbit`: each row by itself, in a form's own numbers), then arranged
-(`arrange`: several tensors in one matrix, gate and up interleaved) and at last laid out (`panels`).
-Every stage works on any number of rows, so that a matrix of any size is packed in little memory.
-The layouts are those of `native/headway.h`. Only numpy is used.
+Rows are first put into a weight format, each row by itself (`quantize`), then the rows of several
+tensors are put in one order (stacked, or gate and up interleaved) and laid out in panels of 32
+(`blocked_layout`). Every stage works on any number of rows, so that a matrix of any size is packed
+in little memory. The layout is that of `native/headway.h`. Only numpy is used.
 """
 
 from headway.checkpoint.packing.blocked_layout import (
@@ -14,7 +14,14 @@ from headway.checkpoint.packing.blocked_layout import (
     stacked_bias,
     unpack,
 )
-from headway.checkpoint.packing.formats import (
+from headway.checkpoint.packing.quantize import (
+    FourBitBlocks,
+    QuantizedRows,
+    dequantize,
+    keep_blocks,
+    quantize_rows,
+)
+from headway.checkpoint.storage import (
     PANEL_ROWS,
     WEIGHT_FORMATS,
     PackedShape,
@@ -23,24 +30,23 @@ from headway.checkpoint.packing.formats import (
     padded,
     panel_bytes,
 )
-from headway.checkpoint.packing.quantize import Blocks, CodedRows, code_blocks, code_rows, decode
 
 __all__ = [
     "PANEL_ROWS",
     "WEIGHT_FORMATS",
-    "Blocks",
-    "CodedRows",
+    "FourBitBlocks",
     "PackedShape",
+    "QuantizedRows",
     "WeightFormat",
-    "code_blocks",
-    "code_rows",
-    "decode",
+    "dequantize",
     "interleaved",
     "interleaved_bias",
+    "keep_blocks",
     "pack",
     "packed_bias",
     "padded",
     "panel_bytes",
+    "quantize_rows",
     "stacked",
     "stacked_bias",
     "unpack",

@@ -1,12 +1,11 @@
-"""Coded rows as panels of 32 outputs, byte for byte as the kernels read them, and back.
+"""The blocked layout: rows in a weight format as panels of 32 outputs, and back.
 
-All that happens here is a change of order, so `unpack` is exact. Where four bytes stay together
-(int8), or two numbers of two (bfloat16), they are moved as one 32-bit word.
-
-The order of rows in a packed matrix: tensors one after the other, or gate and up interleaved.
-
-Works on streams of coded rows in chunks of any size and yields whole panels; at the end of a matrix
-(and of gate and up each) rows of zero weights fill the last one.
+A matrix's rows come from several tensors, one after the other (query, key, value), or from gate
+and up interleaved, 16 of one and the same 16 of the other. That order is made on streams of rows
+in chunks of any size, which yield whole panels; rows of zero weights fill the last panel of a
+matrix (with gate and up, of each). `pack` then only moves numbers to where `native/headway.h` has
+them, so `unpack` is exact. Where four bytes stay together (int8), or two numbers of two bytes
+(bfloat16), they are moved as one 32-bit word.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headway.checkpoint.packing.formats import (
+from headway.checkpoint.packing.quantize import ZERO_BYTE, QuantizedRows
+from headway.checkpoint.storage import (
     GROUP,
     PANEL_ROWS,
     WeightFormat,
@@ -25,54 +25,57 @@ from headway.checkpoint.packing.formats import (
     padded,
     panel_bytes,
 )
-from headway.checkpoint.packing.quantize import ZERO_BYTE, CodedRows
 
 Bytes = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
 
 _HALF = PANEL_ROWS // 2
+_AT_ONCE = 512
+"""Rows of one yielded chunk; whole panels."""
 
 
-def pack(coded: CodedRows) -> Bytes:
+def pack(quantized: QuantizedRows) -> Bytes:
     """Rows, a multiple of 32, as uint8 [panels, panel bytes]."""
-    if coded.rows % PANEL_ROWS:
-        raise ValueError(f"{coded.rows} rows are no whole panels")
-    values: Array = coded.parts[0]
-    panels, width = coded.rows // PANEL_ROWS, values.shape[1]
-    if coded.form == "float32":
+    if quantized.rows % PANEL_ROWS:
+        raise ValueError(f"{quantized.rows} rows are no whole panels")
+    values: Array = quantized.parts[0]
+    panels, width = quantized.rows // PANEL_ROWS, values.shape[1]
+    if quantized.format == "float32":
         return _bytes(values.reshape(panels, PANEL_ROWS, width).swapaxes(1, 2), panels)
-    if coded.form == "bfloat16":
+    if quantized.format == "bfloat16":
         pairs = _words(values).reshape(panels, PANEL_ROWS, width // 2)
         return _bytes(pairs.swapaxes(1, 2), panels)
-    size = GROUP[coded.form]
+    size = GROUP[quantized.format]
     groups = width // size
-    if coded.form == "int4":
+    if quantized.format == "int4":
         values = _nibbles(values, panels)
     words = _words(values).reshape(panels, -1, groups, size // 4)
     ordered = np.ascontiguousarray(words.transpose(0, 2, 3, 1)).reshape(panels * groups, -1)
     scales = [
         _bytes(part.reshape(panels, PANEL_ROWS, groups).swapaxes(1, 2), panels * groups)
-        for part in coded.parts[1:]
+        for part in quantized.parts[1:]
     ]
     joined = np.concatenate((ordered.view(np.uint8), *scales), axis=1)
     return joined.reshape(panels, -1)
 
 
-def unpack(packed: Bytes, form: WeightFormat, inputs: int) -> CodedRows:
+def unpack(packed: Bytes, weight_format: WeightFormat, inputs: int) -> QuantizedRows:
     """The rows of uint8 [panels, panel bytes], padding included: the inverse of `pack`."""
     width = padded(inputs)
-    if packed.ndim != 2 or packed.shape[1] != panel_bytes(form, inputs):
-        raise ValueError(f"bytes of shape {packed.shape} are no {form} panels of {inputs} inputs")
+    if packed.ndim != 2 or packed.shape[1] != panel_bytes(weight_format, inputs):
+        raise ValueError(
+            f"bytes of shape {packed.shape} are no {weight_format} panels of {inputs} inputs"
+        )
     panels, rows = len(packed), len(packed) * PANEL_ROWS
     packed = np.ascontiguousarray(packed)
-    if form in ("float32", "bfloat16"):
+    if weight_format in ("float32", "bfloat16"):
         words = packed.view(np.uint32).reshape(panels, -1, PANEL_ROWS).swapaxes(1, 2)
-        item = np.dtype(np.float32 if form == "float32" else np.uint16)
-        return CodedRows(
-            form=form, parts=(np.ascontiguousarray(words).view(item).reshape(rows, -1),)
+        item = np.dtype(np.float32 if weight_format == "float32" else np.uint16)
+        return QuantizedRows(
+            format=weight_format, parts=(np.ascontiguousarray(words).view(item).reshape(rows, -1),)
         )
-    size = GROUP[form]
-    across = PANEL_ROWS if form == "int8" else _HALF
+    size = GROUP[weight_format]
+    across = PANEL_ROWS if weight_format == "int8" else _HALF
     groups = width // size
     by_group = packed.reshape(panels * groups, -1)
     words = np.ascontiguousarray(by_group[:, : across * size]).view(np.uint32)
@@ -80,13 +83,13 @@ def unpack(packed: Bytes, form: WeightFormat, inputs: int) -> CodedRows:
         words.reshape(panels, groups, size // 4, across).transpose(0, 3, 1, 2)
     )
     values = ordered.view(np.uint8).reshape(panels, across, width)
-    if form == "int4":
+    if weight_format == "int4":
         values = np.concatenate((values & 15, values >> 4), axis=1)
-    kind = np.dtype(np.uint16 if form == "int8" else np.float16)
+    kind = np.dtype(np.uint16 if weight_format == "int8" else np.float16)
     scales = np.ascontiguousarray(by_group[:, across * size :]).view(kind)
     parts = scales.reshape(panels, groups, -1, PANEL_ROWS).transpose(2, 0, 3, 1)
-    return CodedRows(
-        form=form,
+    return QuantizedRows(
+        format=weight_format,
         parts=(values.reshape(rows, width), *(part.reshape(rows, groups) for part in parts)),
     )
 
@@ -108,23 +111,21 @@ def _bytes(values: Array, rows: int) -> Bytes:
     return np.ascontiguousarray(values).reshape(rows, -1).view(np.uint8)
 
 
-_AT_ONCE = 512
-"""Rows of one yielded chunk; whole panels."""
-
-
-def stacked(streams: Iterable[Iterable[CodedRows]]) -> Iterator[CodedRows]:
+def stacked(streams: Iterable[Iterable[QuantizedRows]]) -> Iterator[QuantizedRows]:
     """Several tensors' rows, one tensor after the other, in multiples of 32."""
     everything = (part for stream in streams for part in stream)
     for part in _regrouped(everything):
         yield _fill(part, PANEL_ROWS)
 
 
-def interleaved(gate: Iterable[CodedRows], up: Iterable[CodedRows]) -> Iterator[CodedRows]:
+def interleaved(
+    gate: Iterable[QuantizedRows], up: Iterable[QuantizedRows]
+) -> Iterator[QuantizedRows]:
     """16 rows of gate, the same 16 of up, and so on; both have as many rows."""
     for both in zip(_regrouped(gate), _regrouped(up), strict=True):
         first, second = (_fill(part, _HALF) for part in both)
-        yield CodedRows(
-            form=first.form,
+        yield QuantizedRows(
+            format=first.format,
             parts=tuple(
                 np.stack(
                     (a.reshape(-1, _HALF, a.shape[1]), b.reshape(-1, _HALF, b.shape[1])), 1
@@ -149,9 +150,9 @@ def interleaved_bias(
     return np.stack(halves, axis=1).reshape(-1)
 
 
-def _regrouped(stream: Iterable[CodedRows]) -> Iterator[CodedRows]:
+def _regrouped(stream: Iterable[QuantizedRows]) -> Iterator[QuantizedRows]:
     """The same rows in chunks of `_AT_ONCE`, the last one shorter."""
-    held: CodedRows | None = None
+    held: QuantizedRows | None = None
     for part in stream:
         held = part if held is None else _joined(held, part)
         while held.rows >= _AT_ONCE:
@@ -161,21 +162,21 @@ def _regrouped(stream: Iterable[CodedRows]) -> Iterator[CodedRows]:
         yield held
 
 
-def _joined(first: CodedRows, second: CodedRows) -> CodedRows:
+def _joined(first: QuantizedRows, second: QuantizedRows) -> QuantizedRows:
     pairs = zip(first.parts, second.parts, strict=True)
-    return CodedRows(form=first.form, parts=tuple(np.concatenate(pair) for pair in pairs))
+    return QuantizedRows(format=first.format, parts=tuple(np.concatenate(pair) for pair in pairs))
 
 
-def _fill(coded: CodedRows, multiple: int) -> CodedRows:
+def _fill(quantized: QuantizedRows, multiple: int) -> QuantizedRows:
     """Rows of zero weights added up to a multiple."""
-    missing = -coded.rows % multiple
+    missing = -quantized.rows % multiple
     if not missing:
-        return coded
-    values, *others = coded.parts
-    zero = ZERO_BYTE if coded.form == "int8" else 0
+        return quantized
+    values, *others = quantized.parts
+    zero = ZERO_BYTE if quantized.format == "int8" else 0
     wide = ((0, missing), (0, 0))
-    return CodedRows(
-        form=coded.form,
+    return QuantizedRows(
+        format=quantized.format,
         parts=(
             np.pad(values, wide, constant_values=zero),
             *(np.pad(part, wide) for part in others),

@@ -1,16 +1,15 @@
-"""Our own four-bit numbers for weights that were not quantised before.
-
-The range from a group's least to its largest weight, cut into 15 steps, wastes steps where one
-weight stands apart. So several narrower ranges are tried, then the straight line through the best
-one's numbers is fitted twice (as is common for such blocks), and what has the smallest squared
-error is kept. About a sixth less error than the whole range.
-
-Rows of a matrix in a form's own numbers, and back.
+"""Rows of a matrix in the numbers of a weight format, and back.
 
 float32 and bfloat16 hold each weight by itself. int8 holds, for each row and group of 64 weights, a
 bfloat16 scale and whole numbers in [-127, 127]. int4 holds, for each row and group of 32, a float16
 scale and minimum and whole numbers in [0, 15]: a weight is scale * q + minimum. A row's numbers
 depend on that row alone.
+
+Weights that a file has in four bits keep those numbers (`keep_blocks`). For others, the range from
+a group's least to its largest weight, cut into 15 steps, would waste steps where one weight stands
+apart. So several narrower ranges are tried, then the straight line through the best one's numbers
+is fitted twice (as is common for such blocks), and what has the smallest squared error is
+kept. About a sixth less error than the whole range.
 """
 
 from __future__ import annotations
@@ -21,30 +20,108 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headway.checkpoint.cast import cast, widen
-from headway.checkpoint.packing.formats import GROUP, WeightFormat, padded
+from headway.checkpoint.storage import GROUP, WeightFormat, cast, padded, widen
 
 Array = npt.NDArray[Any]
 
-INT4_GROUP = 32
-LARGEST = 32768.0
+_INT4_GROUP = GROUP["int4"]
+ZERO_BYTE = 128
+"""A weight of 0 in int8, whose bytes are unsigned."""
+_LARGEST = 32768.0
 """Weights beyond this might need a float16 scale or minimum that is infinite."""
 _CUTS = (0.0, 0.06, 0.12)
 _FITS = 2
 _AT_ONCE = 4096
 
 
-def fit(values: npt.NDArray[np.float32]) -> tuple[Array, Array, Array]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FourBitBlocks:
+    """Rows that were quantised to four bits in groups of 32 by whoever made the file.
+
+    `q` uint8 [rows, inputs] in [0, 15]; `scale` and `minimum` float16 [rows, inputs / 32].
+    """
+
+    q: npt.NDArray[np.uint8]
+    scale: npt.NDArray[np.float16]
+    minimum: npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedRows:
+    """Rows in a weight format's numbers, padded along k; `parts` are arrays with one row for each.
+
+    float32: float32 [rows, K]. bfloat16: uint16 [rows, K]. int8: uint8 (q + 128) [rows, K] and the
+    scales' bfloat16 as uint16 [rows, K / 64]. int4: uint8 [rows, K], float16 scales and minima
+    [rows, K / 32].
+    """
+
+    format: WeightFormat
+    parts: tuple[Array, ...]
+
+    @property
+    def rows(self) -> int:
+        return len(self.parts[0])
+
+    def take(self, start: int, stop: int) -> QuantizedRows:
+        return QuantizedRows(
+            format=self.format, parts=tuple(part[start:stop] for part in self.parts)
+        )
+
+
+def quantize_rows(values: npt.NDArray[np.float32], weight_format: WeightFormat) -> QuantizedRows:
+    """Float32 rows [rows, inputs], all finite, in a weight format.
+
+    Raises `ValueError` for int4 where the inputs are no whole groups, or a weight is beyond the
+    float16 range.
+    """
+    if weight_format == "int4":
+        q, scale, minimum = _fit(values)
+        return keep_blocks(FourBitBlocks(q=q, scale=scale, minimum=minimum))
+    values = _pad_inputs(values)
+    if weight_format == "int8":
+        return QuantizedRows(format=weight_format, parts=_int8(values))
+    return QuantizedRows(format=weight_format, parts=(cast(values, weight_format),))
+
+
+def keep_blocks(blocks: FourBitBlocks) -> QuantizedRows:
+    """Four-bit blocks as they are, in int4."""
+    groups = padded(blocks.q.shape[1]) // GROUP["int4"]
+    missing = groups - blocks.scale.shape[1]
+    scale, minimum = (
+        np.pad(part, ((0, 0), (0, missing))) for part in (blocks.scale, blocks.minimum)
+    )
+    return QuantizedRows(format="int4", parts=(_pad_inputs(blocks.q), scale, minimum))
+
+
+def dequantize(quantized: QuantizedRows, inputs: int) -> npt.NDArray[np.float32]:
+    """The weights [rows, inputs] that quantized rows stand for, as float32."""
+    values = quantized.parts[0]
+    if quantized.format == "float32":
+        weights = values.astype(np.float32)
+    elif quantized.format == "bfloat16":
+        weights = widen(values)
+    elif quantized.format == "int8":
+        groups = values.reshape(quantized.rows, -1, GROUP["int8"]).astype(np.float32)
+        weights = (groups - np.float32(ZERO_BYTE)) * widen(quantized.parts[1])[..., None]
+    else:
+        groups = values.reshape(quantized.rows, -1, GROUP["int4"]).astype(np.float32)
+        scale, minimum = (part.astype(np.float32)[..., None] for part in quantized.parts[1:])
+        with np.errstate(all="ignore"):  # a damaged file's scales may be anything
+            weights = groups * scale + minimum
+    return weights.reshape(quantized.rows, -1)[:, :inputs]
+
+
+def _fit(values: npt.NDArray[np.float32]) -> tuple[Array, Array, Array]:
     """Rows [rows, inputs] as uint8 [rows, inputs], float16 scales and minima [rows, inputs / 32].
 
-    Raises `ValueError` where the inputs are no whole groups or a weight is beyond `LARGEST`.
+    Raises `ValueError` where the inputs are no whole groups or a weight is beyond `_LARGEST`.
     """
     rows, inputs = values.shape
-    if inputs % INT4_GROUP:
-        raise ValueError(f"{inputs} inputs are no whole groups of {GROUP}")
-    if values.size and max(values.max(), -values.min()) > LARGEST:
-        raise ValueError(f"a weight is beyond {LARGEST:,.0f}")
-    groups = values.reshape(-1, INT4_GROUP)
+    if inputs % _INT4_GROUP:
+        raise ValueError(f"{inputs} inputs are no whole groups of {_INT4_GROUP}")
+    if values.size and max(values.max(), -values.min()) > _LARGEST:
+        raise ValueError(f"a weight is beyond {_LARGEST:,.0f}")
+    groups = values.reshape(-1, _INT4_GROUP)
     q = np.empty(groups.shape, np.uint8)
     scale, minimum = (np.empty(len(groups), np.float16) for _ in range(2))
     for start in range(0, len(groups), _AT_ONCE):
@@ -52,7 +129,7 @@ def fit(values: npt.NDArray[np.float32]) -> tuple[Array, Array, Array]:
         # With a group in each column, every reduction runs along the fast axis.
         found = _best(np.ascontiguousarray(groups[part].T))
         q[part], scale[part], minimum[part] = found[0].T, found[1], found[2]
-    shape = (rows, inputs // INT4_GROUP)
+    shape = (rows, inputs // _INT4_GROUP)
     return q.reshape(rows, inputs), scale.reshape(shape), minimum.reshape(shape)
 
 
@@ -106,8 +183,8 @@ def _error(weights: Array, scale: Array, minimum: Array) -> Array:
 def _line(weights: Array, q: Array) -> tuple[Array, Array]:
     """The scale and minimum with the least squared error for given numbers."""
     mean_q, mean_w = q.mean(axis=0), weights.mean(axis=0)
-    spread = np.einsum("kg,kg->g", q, q) - INT4_GROUP * mean_q**2
-    common = np.einsum("kg,kg->g", q, weights) - INT4_GROUP * mean_q * mean_w
+    spread = np.einsum("kg,kg->g", q, q) - _INT4_GROUP * mean_q**2
+    common = np.einsum("kg,kg->g", q, weights) - _INT4_GROUP * mean_q * mean_w
     scale = _half(common / np.where(spread <= 0, np.float32(1), spread))
     return scale, _half(mean_w - scale * mean_q)
 
@@ -116,85 +193,6 @@ def _half(values: Array) -> Array:
     """Rounded to what float16 holds; as float32."""
     rounded: Array = values.astype(np.float16).astype(np.float32)
     return rounded
-
-
-ZERO_BYTE = 128
-"""A weight of 0 in form int8, whose bytes are unsigned."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blocks:
-    """Rows that were quantised to four bits in groups of 32 by whoever made the file.
-
-    `q` uint8 [rows, inputs] in [0, 15]; `scale` and `minimum` float16 [rows, inputs / 32].
-    """
-
-    q: npt.NDArray[np.uint8]
-    scale: npt.NDArray[np.float16]
-    minimum: npt.NDArray[np.float16]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CodedRows:
-    """Rows in a form's own numbers, padded along k; `parts` are arrays with one row for each.
-
-    float32: float32 [rows, K]. bfloat16: uint16 [rows, K]. int8: uint8 (q + 128) [rows, K] and the
-    scales' bfloat16 as uint16 [rows, K / 64]. int4: uint8 [rows, K], float16 scales and minima
-    [rows, K / 32].
-    """
-
-    form: WeightFormat
-    parts: tuple[Array, ...]
-
-    @property
-    def rows(self) -> int:
-        return len(self.parts[0])
-
-    def take(self, start: int, stop: int) -> CodedRows:
-        return CodedRows(form=self.form, parts=tuple(part[start:stop] for part in self.parts))
-
-
-def code_rows(values: npt.NDArray[np.float32], form: WeightFormat) -> CodedRows:
-    """Float32 rows [rows, inputs], all finite, in a form.
-
-    Raises `ValueError` for int4 where the inputs are no whole groups, or a weight is beyond the
-    float16 range.
-    """
-    if form == "int4":
-        q, scale, minimum = fit(values)
-        return code_blocks(Blocks(q=q, scale=scale, minimum=minimum))
-    values = _pad_inputs(values)
-    if form == "int8":
-        return CodedRows(form=form, parts=_int8(values))
-    return CodedRows(form=form, parts=(cast(values, form),))
-
-
-def code_blocks(blocks: Blocks) -> CodedRows:
-    """Four-bit blocks as they are, in form int4."""
-    groups = padded(blocks.q.shape[1]) // GROUP["int4"]
-    missing = groups - blocks.scale.shape[1]
-    scale, minimum = (
-        np.pad(part, ((0, 0), (0, missing))) for part in (blocks.scale, blocks.minimum)
-    )
-    return CodedRows(form="int4", parts=(_pad_inputs(blocks.q), scale, minimum))
-
-
-def decode(coded: CodedRows, inputs: int) -> npt.NDArray[np.float32]:
-    """The weights [rows, inputs] that coded rows stand for, as float32."""
-    values = coded.parts[0]
-    if coded.form == "float32":
-        weights = values.astype(np.float32)
-    elif coded.form == "bfloat16":
-        weights = widen(values)
-    elif coded.form == "int8":
-        groups = values.reshape(coded.rows, -1, GROUP["int8"]).astype(np.float32)
-        weights = (groups - np.float32(ZERO_BYTE)) * widen(coded.parts[1])[..., None]
-    else:
-        groups = values.reshape(coded.rows, -1, GROUP["int4"]).astype(np.float32)
-        scale, minimum = (part.astype(np.float32)[..., None] for part in coded.parts[1:])
-        with np.errstate(all="ignore"):  # a damaged file's scales may be anything
-            weights = groups * scale + minimum
-    return weights.reshape(coded.rows, -1)[:, :inputs]
 
 
 def _int8(values: npt.NDArray[np.float32]) -> tuple[Array, Array]:

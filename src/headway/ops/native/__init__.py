@@ -1,14 +1,15 @@
-"""The native backend: a model's words, recorded once into a program of the compiled kernels.
+"""The native backend: a model's ops, traced once and replayed as a program of the compiled kernels.
 
-`weights` finds packed matrices in a prepared file, `recorder` notes what a recipe says, `lower`
-turns that into operations over row buffers and fuses what it can, `allocate` lets buffers share
-memory, `describe` prints the result, and `program` hands it to the library and replays it. Only
-numpy and ctypes are used; nothing here knows a request, a plan or a model family.
+`weights` finds packed matrices in a prepared file. `headway.ops.trace` records a model's ops,
+`lower` turns them into a `program` of kernel calls over row buffers and fuses what it can, and
+`replay` hands that to the library and runs it for every step, over the KV cache that `memory`
+provides. Only numpy and ctypes are used; nothing here knows a request, a plan or a model family.
 """
 
 from headway.ops.native.lower import lower
+from headway.ops.native.memory import CacheMemory, address, cache_bytes
 from headway.ops.native.program import BufferSpec, Instruction, Program, describe
-from headway.ops.native.replay import CacheMemory, CompiledProgram, Seconds, cache_bytes, no_seconds
+from headway.ops.native.replay import CompiledProgram, Seconds, no_seconds
 from headway.ops.native.weights import NativeWeights
 from headway.ops.trace import Tracer
 
@@ -21,6 +22,7 @@ __all__ = [
     "Program",
     "Seconds",
     "Tracer",
+    "address",
     "cache_bytes",
     "describe",
     "lower",

@@ -1,10 +1,15 @@
-"""From a record of words to operations over row buffers, fused where that saves a pass.
+"""Lowers a trace: from a model's ops to a `Program` of kernel calls over row buffers.
 
-Rows that meet a matrix must be in its form: a norm writes that form itself, other values are
-converted. A product, norm or mixture that is only added to another value adds itself in place
-there, a product that is only gated gates itself. What the kernels cannot do (an interleaved
-matrix without its gate, a sum of two values that are both needed later) is an error, never a
-silent detour.
+A value of the trace becomes a buffer with one row for each token. Rows that meet a matrix must be
+in the matrix's own format (float32, bfloat16, or int8 with scales): a norm writes that format
+itself, other values are converted. Two things are fused, since each saves a pass over memory:
+
+- A product, norm or mixture of experts that is only added to another value adds itself in place
+  there (`Epilogue.ADD`).
+- A product that is only gated gates itself (`Epilogue.GATE`).
+
+What the kernels cannot do (a matrix with gate and up rows in turns but no gate after it, a sum of
+two values that are both needed later) is an error, never a silent detour.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headway.errors import ModelError
-from headway.native.abi import Activation, Epilogue, HwForm, HwKind
+from headway.native.abi import Activation, Epilogue, HwKind, HwWeightFormat
 from headway.ops.native.program import BufferSpec, Instruction, Program, share_buffers
 from headway.ops.native.weights import PackedMatrix
 from headway.ops.protocol import Matrix
@@ -27,140 +32,141 @@ from headway.ops.trace import (
     NormOp,
     Op,
     Value,
-    read_by,
+    inputs_of,
 )
 
 _ACTIVATIONS = {"silu": Activation.SILU, "gelu_tanh": Activation.GELU_TANH}
 
 
-def lower(words: Sequence[Op], matrices: Sequence[PackedMatrix]) -> Program:
-    """The program of a record whose last word is `head`; `ModelError` where there is none."""
-    if not words or not isinstance(words[-1], LmHeadOp):
-        raise ModelError("a recorded model must end with its head")
-    lowering = _Lowering(words, matrices)
-    for index in range(len(words)):
+def lower(ops: Sequence[Op], matrices: Sequence[PackedMatrix]) -> Program:
+    """The program of a trace, its buffers shared; `matrices` say in which format weights lie.
+
+    Raises `ModelError` where the kernels cannot compute it, or its last op is not `lm_head`.
+    """
+    if not ops or not isinstance(ops[-1], LmHeadOp):
+        raise ModelError("a traced model must end with its lm_head")
+    lowering = _Lowering(ops, matrices)
+    for index in range(len(ops)):
         lowering.lower(index)
     return share_buffers(
-        Program(operations=tuple(lowering.operations), buffers=tuple(lowering.buffers))
+        Program(instructions=tuple(lowering.instructions), buffers=tuple(lowering.buffers))
     )
 
 
 class _Lowering:
-    """Walks over the words; every value gets buffers of its own here, which are shared later."""
+    """Walks over the ops; every value gets buffers of its own here, which are shared later."""
 
-    def __init__(self, words: Sequence[Op], matrices: Sequence[PackedMatrix]) -> None:
-        self.operations: list[Instruction] = []
+    def __init__(self, ops: Sequence[Op], matrices: Sequence[PackedMatrix]) -> None:
+        self.instructions: list[Instruction] = []
         self.buffers: list[BufferSpec] = []
-        self._words = words
+        self._ops = ops
         self._matrices = matrices
-        self._users: list[list[int]] = [[] for _ in words]
-        for index, word in enumerate(words):
-            for place in read_by(word):
-                self._users[place.index].append(index)
-        self._within: dict[int, int] = {}
-        """Words that another one, a gate or a sum, computes along with itself."""
-        for index, word in enumerate(words):
-            if isinstance(word, GateOp):
-                self._join_gate(index, word)
-            elif isinstance(word, AddOp):
-                self._join_add(index, word)
-        self._held: dict[tuple[int, HwForm], int] = {}
-        """Where each value lies, by form."""
+        self._users: list[list[int]] = [[] for _ in ops]
+        for index, op in enumerate(ops):
+            for value in inputs_of(op):
+                self._users[value.index].append(index)
+        self._fused_into: dict[int, int] = {}
+        """Ops that another one, a gate or a sum, computes along with itself: index to index."""
+        for index, op in enumerate(ops):
+            if isinstance(op, GateOp):
+                self._fuse_gate(index, op)
+            elif isinstance(op, AddOp):
+                self._fuse_add(index, op)
+        self._buffer_of: dict[tuple[int, HwWeightFormat], int] = {}
+        """The buffer that holds a value, by the value's index and the format of its rows."""
 
     def lower(self, index: int) -> None:
-        """Write one word's operations, unless another one does."""
-        if index in self._within:
+        """Emit the instructions of one op, unless another op includes it."""
+        if index in self._fused_into:
             return
-        word = self._words[index]
-        match word:
+        op = self._ops[index]
+        match op:
             case EmbedOp():
-                out = self._fresh(index, HwForm.FLOAT32, word.table.width)
+                out = self._new_buffer(index, HwWeightFormat.FLOAT32, op.table.width)
                 self._emit(
-                    Instruction(
-                        kind=HwKind.EMBED, out=out, matrix=word.table.index, scale=word.scale
-                    )
+                    Instruction(kind=HwKind.EMBED, out=out, matrix=op.table.index, scale=op.scale)
                 )
             case NormOp():
-                self._norm(index, word)
+                self._norm(index, op)
             case AddOp():
-                self._add(index, word)
+                self._add(index, op)
             case LinearOp():
-                self._refuse_interleaved(word.matrix)
-                out = self._fresh(index, HwForm.FLOAT32, word.matrix.outputs)
-                self._part(word, out, Epilogue.STORE)
+                self._refuse_gate_up(op.matrix)
+                out = self._new_buffer(index, HwWeightFormat.FLOAT32, op.matrix.outputs)
+                self._emit_fusable(op, out, Epilogue.STORE)
             case GateOp():
-                self._gate(index, word)
+                self._gate(index, op)
             case AttentionOp():
-                self._attention(index, word)
+                self._attention(index, op)
             case ExpertsOp():
-                out = self._fresh(index, HwForm.FLOAT32, word.down[0].outputs)
-                self._part(word, out, Epilogue.STORE)
+                out = self._new_buffer(index, HwWeightFormat.FLOAT32, op.down[0].outputs)
+                self._emit_fusable(op, out, Epilogue.STORE)
             case LmHeadOp():
-                source = self._in_form(word.hidden, self._form(word.matrix))
-                cap = word.softcap or 0.0
+                source = self._in_format(op.hidden, self._format(op.matrix))
+                cap = op.softcap or 0.0
                 self._emit(
                     Instruction(
-                        kind=HwKind.HEAD, source=source, matrix=word.matrix.index, softcap=cap
+                        kind=HwKind.LM_HEAD, source=source, matrix=op.matrix.index, softcap=cap
                     )
                 )
 
-    def _join_gate(self, index: int, word: GateOp) -> None:
-        product = self._words[word.x.index]
-        joined = isinstance(product, LinearOp) and self._matrices[product.matrix.index].interleaved
-        if not joined or self._users[word.x.index] != [index]:
-            raise ModelError("only the product with an interleaved gate_up matrix can be gated")
-        self._within[word.x.index] = index
+    def _fuse_gate(self, index: int, op: GateOp) -> None:
+        product = self._ops[op.x.index]
+        fusable = isinstance(product, LinearOp) and self._matrices[product.matrix.index].is_gate_up
+        if not fusable or self._users[op.x.index] != [index]:
+            raise ModelError("only the product with a gate_up matrix can be gated")
+        self._fused_into[op.x.index] = index
 
-    def _join_add(self, index: int, word: AddOp) -> None:
-        for part in (word.y, word.x):
-            able = isinstance(self._words[part.index], LinearOp | NormOp | ExpertsOp)
-            if able and self._users[part.index] == [index]:
-                self._within[part.index] = index
+    def _fuse_add(self, index: int, op: AddOp) -> None:
+        for part in (op.y, op.x):
+            fusable = isinstance(self._ops[part.index], LinearOp | NormOp | ExpertsOp)
+            if fusable and self._users[part.index] == [index]:
+                self._fused_into[part.index] = index
                 return
         raise ModelError("a sum needs a product, a norm or experts that nothing else uses")
 
-    def _norm(self, index: int, word: NormOp) -> None:
-        forms = sorted(self._needed(index) - {HwForm.FLOAT32})
-        plain = HwForm.FLOAT32 in self._needed(index) or len(forms) != 1
-        size = word.x.width
-        outs = [self._fresh(index, form, size) for form in forms[:1]]
-        if plain:
-            outs.append(self._fresh(index, HwForm.FLOAT32, size))
+    def _norm(self, index: int, op: NormOp) -> None:
+        packed = sorted(self._needed(index) - {HwWeightFormat.FLOAT32})
+        unpacked = HwWeightFormat.FLOAT32 in self._needed(index) or len(packed) != 1
+        size = op.x.width
+        outs = [self._new_buffer(index, row_format, size) for row_format in packed[:1]]
+        if unpacked:
+            outs.append(self._new_buffer(index, HwWeightFormat.FLOAT32, size))
         self._emit(
             Instruction(
                 kind=HwKind.NORM,
-                source=self._in_form(word.x, HwForm.FLOAT32),
+                source=self._in_format(op.x, HwWeightFormat.FLOAT32),
                 out=outs[0],
                 out2=outs[1] if len(outs) > 1 else -1,
-                weight=word.weight,
-                eps=word.eps,
+                weight=op.weight,
+                eps=op.eps,
             )
         )
 
-    def _add(self, index: int, word: AddOp) -> None:
-        base, part = word.x, word.y
-        if self._within.get(part.index) != index:
+    def _add(self, index: int, op: AddOp) -> None:
+        base, part = op.x, op.y
+        if self._fused_into.get(part.index) != index:
             base, part = part, base
-        added = self._words[part.index]
-        target = self._in_form(base, HwForm.FLOAT32)
+        added = self._ops[part.index]
+        target = self._in_format(base, HwWeightFormat.FLOAT32)
         if self._needed_after(base, index) or (
-            isinstance(added, LinearOp | ExpertsOp) and base in read_by(added)
+            isinstance(added, LinearOp | ExpertsOp) and base in inputs_of(added)
         ):
-            copy = self._buffer(HwForm.FLOAT32, base.width)
+            copy = self._buffer(HwWeightFormat.FLOAT32, base.width)
             self._emit(Instruction(kind=HwKind.CONVERT, source=target, out=copy))
             target = copy
-        self._part(added, target, Epilogue.ADD)
-        self._held[index, HwForm.FLOAT32] = target
+        self._emit_fusable(added, target, Epilogue.ADD)
+        self._buffer_of[index, HwWeightFormat.FLOAT32] = target
 
-    def _part(self, word: Op, out: int, epilogue: Epilogue) -> None:
-        """A product, norm or mixture whose result is stored to `out` or added there."""
-        match word:
+    def _emit_fusable(self, op: Op, out: int, epilogue: Epilogue) -> None:
+        """A product, norm or mixture of experts that stores to `out` or adds to what is there."""
+        match op:
             case LinearOp(x=x, matrix=matrix):
-                self._refuse_interleaved(matrix)
+                self._refuse_gate_up(matrix)
                 self._emit(
                     Instruction(
                         kind=HwKind.LINEAR,
-                        source=self._in_form(x, self._form(matrix)),
+                        source=self._in_format(x, self._format(matrix)),
                         out=out,
                         matrix=matrix.index,
                         epilogue=epilogue,
@@ -170,104 +176,104 @@ class _Lowering:
                 self._emit(
                     Instruction(
                         kind=HwKind.NORM,
-                        source=self._in_form(x, HwForm.FLOAT32),
+                        source=self._in_format(x, HwWeightFormat.FLOAT32),
                         out=out,
                         weight=weight,
                         eps=eps,
                         epilogue=epilogue,
                     )
                 )
-            case ExpertsOp(x=x, scores=scores):
+            case ExpertsOp(x=x, router_logits=router_logits):
                 self._emit(
                     Instruction(
                         kind=HwKind.EXPERTS,
-                        source=self._in_form(x, HwForm.FLOAT32),
-                        source2=self._in_form(scores, HwForm.FLOAT32),
+                        source=self._in_format(x, HwWeightFormat.FLOAT32),
+                        source2=self._in_format(router_logits, HwWeightFormat.FLOAT32),
                         out=out,
-                        matrix=_first(word.gate_up),
-                        matrix2=_first(word.down),
-                        experts=len(word.gate_up),
-                        chosen=word.chosen,
-                        normalise=word.normalise,
-                        activation=_ACTIVATIONS[word.activation],
+                        matrix=_first(op.gate_up),
+                        matrix2=_first(op.down),
+                        experts=len(op.gate_up),
+                        top_k=op.top_k,
+                        normalise=op.normalise,
+                        activation=_ACTIVATIONS[op.activation],
                         epilogue=epilogue,
                     )
                 )
 
-    def _gate(self, index: int, word: GateOp) -> None:
-        product = self._words[word.x.index]
+    def _gate(self, index: int, op: GateOp) -> None:
+        product = self._ops[op.x.index]
         assert isinstance(product, LinearOp)
         self._emit(
             Instruction(
                 kind=HwKind.LINEAR,
-                source=self._in_form(product.x, self._form(product.matrix)),
-                out=self._fresh(index, HwForm.FLOAT32, product.matrix.outputs // 2),
+                source=self._in_format(product.x, self._format(product.matrix)),
+                out=self._new_buffer(index, HwWeightFormat.FLOAT32, product.matrix.outputs // 2),
                 matrix=product.matrix.index,
                 epilogue=Epilogue.GATE,
-                activation=_ACTIVATIONS[word.activation],
+                activation=_ACTIVATIONS[op.activation],
             )
         )
 
-    def _attention(self, index: int, word: AttentionOp) -> None:
-        spec = word.spec
+    def _attention(self, index: int, op: AttentionOp) -> None:
+        spec = op.spec
         width = spec.heads * spec.head_dim
-        queries = self._buffer(HwForm.FLOAT32, width)
-        source = self._in_form(word.qkv, HwForm.FLOAT32)
+        queries = self._buffer(HwWeightFormat.FLOAT32, width)
+        source = self._in_format(op.qkv, HwWeightFormat.FLOAT32)
         self._emit(
-            Instruction(kind=HwKind.HEADS, source=source, out=queries, spec=spec, eps=spec.eps)
+            Instruction(kind=HwKind.ROPE, source=source, out=queries, spec=spec, eps=spec.eps)
         )
-        out = self._fresh(index, HwForm.FLOAT32, width)
+        out = self._new_buffer(index, HwWeightFormat.FLOAT32, width)
         self._emit(
             Instruction(kind=HwKind.ATTENTION, source=queries, out=out, spec=spec, scale=spec.scale)
         )
 
-    def _refuse_interleaved(self, matrix: Matrix) -> None:
+    def _refuse_gate_up(self, matrix: Matrix) -> None:
         packed = self._matrices[matrix.index]
-        if packed.interleaved:
-            raise ModelError(f"{packed.name}: an interleaved matrix is only good for a gate")
+        if packed.is_gate_up:
+            raise ModelError(f"{packed.name}: a gate_up matrix is only good for a gate")
 
-    def _needed(self, index: int) -> set[HwForm]:
-        """The forms in which a value's users want it."""
+    def _needed(self, index: int) -> set[HwWeightFormat]:
+        """The formats in which a value's users want its rows."""
         found = set()
         for user in self._users[index]:
-            word = self._words[user]
-            if isinstance(word, LinearOp | LmHeadOp):
-                found.add(self._form(word.matrix))
+            op = self._ops[user]
+            if isinstance(op, LinearOp | LmHeadOp):
+                found.add(self._format(op.matrix))
             else:
-                found.add(HwForm.FLOAT32)
+                found.add(HwWeightFormat.FLOAT32)
         return found
 
-    def _needed_after(self, place: Value, index: int) -> bool:
-        """Whether a word that is emitted after this one still reads a value."""
-        users = (self._within.get(user, user) for user in self._users[place.index])
+    def _needed_after(self, value: Value, index: int) -> bool:
+        """Whether an op that is emitted after this one still reads a value."""
+        users = (self._fused_into.get(user, user) for user in self._users[value.index])
         return any(user > index for user in users)
 
-    def _form(self, matrix: Matrix) -> HwForm:
-        return self._matrices[matrix.index].form
+    def _format(self, matrix: Matrix) -> HwWeightFormat:
+        return self._matrices[matrix.index].format
 
-    def _in_form(self, place: Value, form: HwForm) -> int:
-        """The buffer that holds a value in a form, converted to it where it must be."""
-        found = self._held.get((place.index, form))
+    def _in_format(self, value: Value, row_format: HwWeightFormat) -> int:
+        """The buffer with a value's rows in a format, converted to it where they must be."""
+        found = self._buffer_of.get((value.index, row_format))
         if found is None:
-            source = self._held[place.index, HwForm.FLOAT32]
-            found = self._fresh(place.index, form, place.width)
+            source = self._buffer_of[value.index, HwWeightFormat.FLOAT32]
+            found = self._new_buffer(value.index, row_format, value.width)
             self._emit(Instruction(kind=HwKind.CONVERT, source=source, out=found))
         return found
 
-    def _fresh(self, index: int, form: HwForm, width: int) -> int:
-        self._held[index, form] = buffer = self._buffer(form, width)
+    def _new_buffer(self, index: int, row_format: HwWeightFormat, width: int) -> int:
+        self._buffer_of[index, row_format] = buffer = self._buffer(row_format, width)
         return buffer
 
-    def _buffer(self, form: HwForm, width: int) -> int:
-        self.buffers.append(BufferSpec(form=form, width=width))
+    def _buffer(self, row_format: HwWeightFormat, width: int) -> int:
+        self.buffers.append(BufferSpec(format=row_format, width=width))
         return len(self.buffers) - 1
 
-    def _emit(self, operation: Instruction) -> None:
-        self.operations.append(operation)
+    def _emit(self, instruction: Instruction) -> None:
+        self.instructions.append(instruction)
 
 
 def _first(matrices: Sequence[Matrix]) -> int:
-    """The number of the first of matrices that are numbered one after the other."""
+    """The number of the first of some matrices that are numbered one after the other."""
     first = matrices[0].index
     if [matrix.index for matrix in matrices] != list(range(first, first + len(matrices))):
         raise ModelError("the matrices of experts must be one stack")

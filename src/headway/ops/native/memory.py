@@ -1,9 +1,9 @@
-"""Large pieces of memory, in huge pages where the system gives them.
+"""Memory of weights and KV cache, in huge pages where the system gives them.
 
-The kernels stream through weights and KV cache, and with small pages a good part of that time goes
-into finding pages (weights come about a third faster from huge ones). The kernel gives none
-for a mapped file, so weights are read into memory of our own, unless they would fill too much of
-it; then they stay mapped and may be dropped and read again.
+The kernels stream through both, and with small pages a good part of that time goes into finding
+pages (weights come about a third faster from huge ones). The operating system gives none for a
+mapped file, so weights are read into memory of our own, unless they would fill too much of it; then
+they stay mapped and may be dropped and read again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,16 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from headway import machine
+from headway.errors import InvalidRequest
+from headway.native import abi
+from headway.native.library import Library
+from headway.ops.protocol import CacheShape
 
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _PIECE = 2**21
@@ -24,6 +32,11 @@ _POPULATE = 23
 """MADV_POPULATE_WRITE, which Python does not name."""
 _SHARE = 0.5
 """Of the available memory, that weights may fill for good."""
+
+
+def address(array: npt.NDArray[Any]) -> int:
+    """Where an array's memory starts; the caller keeps the array."""
+    return array.ctypes.data
 
 
 def anonymous(size: int) -> mmap.mmap:
@@ -87,3 +100,47 @@ def has_huge_pages(switch: Path = _HUGE_PAGES) -> bool:
         return "[never]" not in switch.read_text()
     except OSError:
         return False
+
+
+def cache_bytes(library: Library, shape: CacheShape, kind: abi.CacheKind) -> int:
+    """Bytes of a KV cache; raises `InvalidRequest` for one that the kernels cannot have."""
+    size: int = library.hw_cache_bytes(ctypes.byref(_cache(shape, kind)))
+    if size < 0:
+        raise InvalidRequest(
+            f"the native kernels have no cache of blocks of {shape.block_size} tokens and heads "
+            f"of {shape.head_dim} components; block_size may be 16, 32, 64 or 128",
+            field="block_size",
+        )
+    return size
+
+
+class CacheMemory:
+    """A KV cache, all zeros: the memory of its blocks is taken only as it is used."""
+
+    def __init__(self, library: Library, shape: CacheShape, kind: abi.CacheKind) -> None:
+        self.bytes = cache_bytes(library, shape, kind)
+        try:
+            self._memory = anonymous(self.bytes)
+        except (OSError, ValueError) as error:
+            raise InvalidRequest(
+                f"{self.bytes / 2**30:.2f} GiB for the KV cache cannot be had: {error}",
+                field="kv_cache_memory",
+            ) from error
+        self._layers = shape.num_layers
+        self.description = _cache(shape, kind)
+        self.description.memory = address(np.frombuffer(self._memory, dtype=np.uint8))
+
+    def touch_ahead(self, size: int) -> None:
+        """Let the first blocks of all layers, `size` bytes in all, be taken in the background."""
+        touch_ahead(self._memory, self.description.memory, self._layers, size)
+
+
+def _cache(shape: CacheShape, kind: abi.CacheKind) -> abi.HwCache:
+    return abi.HwCache(
+        kind=kind,
+        num_layers=shape.num_layers,
+        num_blocks=shape.num_blocks,
+        block_size=shape.block_size,
+        kv_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+    )

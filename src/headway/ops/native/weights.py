@@ -1,9 +1,9 @@
 """The packed matrices of a prepared model, as addresses in memory.
 
-Nothing is converted here: the kernels read panels as they lie in the file (see `memory`). The
-format is safetensors with a description of each packed matrix in its metadata (form, outputs,
-inputs); matrices start at multiples of 64 bytes, as the kernels want them. Knows names and shapes,
-no family.
+Nothing is converted here: the kernels read the blocked layout as it lies in the file (see
+`memory`). The file is safetensors, with a description of each packed matrix in its metadata (weight
+format, outputs, inputs); matrices start at multiples of 64 bytes, as the kernels want them. Knows
+names and shapes, no family.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from headway.checkpoint.packing import PackedShape, packed_bias, panel_bytes
-from headway.checkpoint.prepared import ALIGNMENT, read_header
+from headway.checkpoint.safetensors import ALIGNMENT, read_header
 from headway.errors import ModelError
 from headway.native import abi
-from headway.ops.native.memory import file_bytes
+from headway.ops.native.memory import address, file_bytes
 from headway.ops.protocol import Floats, Matrix, Rope, Table, Vector
 
-_FORMS = {
-    "float32": abi.HwForm.FLOAT32,
-    "bfloat16": abi.HwForm.BFLOAT16,
-    "int8": abi.HwForm.INT8,
-    "int4": abi.HwForm.INT4,
+_FORMATS = {
+    "float32": abi.HwWeightFormat.FLOAT32,
+    "bfloat16": abi.HwWeightFormat.BFLOAT16,
+    "int8": abi.HwWeightFormat.INT8,
+    "int4": abi.HwWeightFormat.INT4,
 }
 
 
@@ -37,25 +36,25 @@ class PackedMatrix:
     """One matrix where it lies; `outputs` are counted before padding."""
 
     name: str
-    form: abi.HwForm
+    format: abi.HwWeightFormat
     outputs: int
     inputs: int
     data: int
-    """Address of its panels."""
+    """Address of its weights in blocked layout."""
     bias: int | None
     """Address of its bias, float32 in packed order."""
 
     @property
-    def interleaved(self) -> bool:
-        """It holds gate and up rows in turns, and can only be multiplied by the gated product."""
+    def is_gate_up(self) -> bool:
+        """Gate and up rows stand in turns, so only the gated product can multiply by it."""
         return self.name.endswith("gate_up")
 
 
 class NativeWeights:
-    """`Weights` of one file. A handle's number is its place in the lists.
+    """`Weights` of one file. A handle's number is its index in the lists.
 
     Everything stays valid as long as this object lives. Tables and matrices are the same thing
-    here, so that a tied head is the embeddings' own matrix.
+    here, so that a tied lm_head is the embeddings' own matrix.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,7 +64,7 @@ class NativeWeights:
         self.ropes: list[tuple[Floats, Floats]] = []
         self._path = path
         self._described, self._entries = read_header(path)
-        data = _held(path)
+        data = _read(path)
         self._base = np.frombuffer(data, dtype=np.uint8)
         self._start = 8 + int.from_bytes(data[:8], "little")
         self._known: dict[tuple[str, bool], int] = {}
@@ -78,19 +77,19 @@ class NativeWeights:
         known: int | None = self._known.get((name, bias))
         if known is None:
             packing = self._packing(f"{name}.weight")
-            shape = (packing.panels, panel_bytes(packing.form, packing.inputs))
-            panels = self._tensor(f"{name}.weight", "U8", shape)
-            offset = None
+            shape = (packing.panels, panel_bytes(packing.format, packing.inputs))
+            data = self._tensor(f"{name}.weight", "U8", shape)
+            bias_data = None
             if bias:
-                offset = self._tensor(f"{name}.bias", "F32", (packed_bias(packing.outputs),))
-            known = self._known[name, bias] = self._add(name, packing, panels, offset)
+                bias_data = self._tensor(f"{name}.bias", "F32", (packed_bias(packing.outputs),))
+            known = self._known[name, bias] = self._add(name, packing, data, bias_data)
         found = self.matrices[known]
         return Matrix(index=known, outputs=found.outputs, inputs=found.inputs)
 
     def stack(self, name: str) -> tuple[Matrix, ...]:
         packing = self._packing(f"{name}.weight")
         number = self._entry(f"{name}.weight")["shape"][0]
-        shape = (number, packing.panels, panel_bytes(packing.form, packing.inputs))
+        shape = (number, packing.panels, panel_bytes(packing.format, packing.inputs))
         first = self._tensor(f"{name}.weight", "U8", shape)
         indexes = [self._add(name, packing, first + n * packing.bytes, None) for n in range(number)]
         return tuple(
@@ -99,8 +98,8 @@ class NativeWeights:
 
     def vector(self, name: str) -> Vector:
         size = self._entry(f"{name}.weight")["shape"][0]
-        place = self._tensor(f"{name}.weight", "F32", (size,)) - address(self._base)
-        self.vectors.append(self._base[place : place + 4 * size].view(np.float32))
+        offset = self._tensor(f"{name}.weight", "F32", (size,)) - address(self._base)
+        self.vectors.append(self._base[offset : offset + 4 * size].view(np.float32))
         self.vector_names.append(name)
         return Vector(index=len(self.vectors) - 1, size=size)
 
@@ -113,7 +112,7 @@ class NativeWeights:
         self.matrices.append(
             PackedMatrix(
                 name=name,
-                form=_FORMS[packing.form],
+                format=_FORMATS[packing.format],
                 outputs=packing.outputs,
                 inputs=packing.inputs,
                 data=data,
@@ -137,22 +136,17 @@ class NativeWeights:
         entry = self._entry(name)
         begin, end = entry["data_offsets"]
         size = math.prod(shape) * (4 if dtype == "F32" else 1)
-        place: int = self._start + begin
-        whole = 0 <= begin <= end and end - begin == size and place + size <= len(self._base)
+        offset: int = self._start + begin
+        whole = 0 <= begin <= end and end - begin == size and offset + size <= len(self._base)
         if entry["dtype"] != dtype or tuple(entry["shape"]) != shape or not whole:
             raise ModelError(f"{self._path}: tensor {name!r} is not {dtype} {list(shape)}")
         alignment = 4 if dtype == "F32" else ALIGNMENT
-        if place % alignment:
+        if offset % alignment:
             raise ModelError(f"{self._path}: tensor {name!r} is not aligned to {alignment} bytes")
-        return address(self._base) + place
+        return address(self._base) + offset
 
 
-def address(array: npt.NDArray[Any]) -> int:
-    """Where an array's memory starts; the caller keeps the array."""
-    return array.ctypes.data
-
-
-def _held(path: Path) -> mmap.mmap:
+def _read(path: Path) -> mmap.mmap:
     try:
         return file_bytes(path)
     except (OSError, ValueError) as error:

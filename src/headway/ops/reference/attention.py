@@ -1,10 +1,9 @@
-"""One step, and the cache it works on, as tensors on their device.
+"""Paged attention in PyTorch: the KV cache, a step's batch on its device, and attention over both.
 
-Built once for a step by the backend and used by every layer.
-
-Paged attention in PyTorch: whole blocks gathered into padded batches (see `paging`).
-
-One key-value head's query heads are the rows of one product. Knows neither weights nor rotations.
+A sequence's keys and values lie in blocks anywhere in the cache. `attend` gathers the whole blocks
+of several sequences into a padded batch (a `SliceGroup`, see `paging`) and computes it like any
+dense attention; the query heads that share a key-value head are rows of one product. A `Batch` is
+built once for a step by the backend and used by every layer. Knows neither weights nor rotations.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ class SliceGroup:
     """Slices, or pieces of them, that attend together: B of them, Q queries, S keys each.
 
     `queries` [B * Q] are the rows of the step's tokens that ask; shorter members repeat their
-    last. `kept` and `rows` [tokens of the group] say which of the B * Q answers go to which token
-    (None where Q is 1 or all are full: then the answers go to `queries`). `blocks` [B * kv heads
+    last. `kept` and `rows` [tokens of the group] say which of the B * Q outputs go to which token
+    (None where Q is 1 or all are full: then the outputs go to `queries`). `blocks` [B * kv heads
     * S / block size] are rows of the cache seen as [num_blocks * kv heads, ...]. `mask` holds 0
     where a query may look and -inf elsewhere: [B, 1, S] where Q is 1, else [B, 1, Q * queries per
     kv head, S].
@@ -54,7 +53,7 @@ class SliceGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """One step as the operations want it."""
+    """One step's tokens and where their keys and values go, as tensors on the device."""
 
     tokens: Tensor
     """[T] token ids."""
@@ -85,7 +84,7 @@ class Scratch:
 
 def store(keys: Tensor, values: Tensor, cache: KVCache, layer: int, batch: Batch) -> None:
     """Write keys and values [T, kv heads, head_dim] to the step's slots, finite in any case."""
-    # Blocks are reused, and a masked position still takes part in products: as zero times
+    # Blocks are reused, and a mpicked position still takes part in products: as zero times
     # whatever is stored. So nothing that is not finite may ever be stored.
     size = cache.shape.head_dim
     for new, stored in ((keys, cache.keys[layer]), (values, cache.values[layer])):
@@ -101,44 +100,44 @@ def attend(
     scratch: Scratch,
     scale: float,
 ) -> Tensor:
-    """Attention of queries [T, heads, head_dim], all of which the groups hold: the same shape."""
+    """Attention of the step's queries [T, heads, head_dim], over all groups; the same shape."""
     out = torch.empty_like(queries)
     for group in groups:
         keys = scratch.gather(cache.keys[layer], group, 0)
         values = scratch.gather(cache.values[layer], group, 1)
-        asked = queries.index_select(0, group.queries)
+        picked = queries.index_select(0, group.queries)
         if group.width == 1:
-            answers = _attend_one(asked, keys, values, group, scale)
+            outputs = _attend_one(picked, keys, values, group, scale)
         else:
-            answers = _attend_many(asked, keys, values, group, scale)
+            outputs = _attend_many(picked, keys, values, group, scale)
         if group.kept is not None:
-            answers = answers.index_select(0, group.kept)
-        out.index_copy_(0, group.rows, answers)
+            outputs = outputs.index_select(0, group.kept)
+        out.index_copy_(0, group.rows, outputs)
     return out
 
 
 def _attend_one(
-    asked: Tensor, keys: Tensor, values: Tensor, group: SliceGroup, scale: float
+    picked: Tensor, keys: Tensor, values: Tensor, group: SliceGroup, scale: float
 ) -> Tensor:
     """Attention of one query a sequence, [B, heads, head_dim]."""
     size, heads, span, head_dim = keys.shape
-    rows = asked.reshape(size * heads, -1, head_dim)
+    rows = picked.reshape(size * heads, -1, head_dim)
     scores = torch.bmm(rows, keys.view(size * heads, span, head_dim).transpose(1, 2))
     wide = scores.float().view(size, -1, span).mul_(scale).add_(group.mask)
-    shares = torch.softmax(wide, dim=-1).to(asked.dtype).view(scores.shape)
-    answers = torch.bmm(shares, values.view(size * heads, span, head_dim))
-    return answers.view(size, -1, head_dim)
+    probs = torch.softmax(wide, dim=-1).to(picked.dtype).view(scores.shape)
+    outputs = torch.bmm(probs, values.view(size * heads, span, head_dim))
+    return outputs.view(size, -1, head_dim)
 
 
 def _attend_many(
-    asked: Tensor, keys: Tensor, values: Tensor, group: SliceGroup, scale: float
+    picked: Tensor, keys: Tensor, values: Tensor, group: SliceGroup, scale: float
 ) -> Tensor:
     """Attention of Q queries a sequence, [B * Q, heads, head_dim]."""
     size, heads, _, head_dim = keys.shape
-    rows = asked.view(size, group.width, heads, -1, head_dim).transpose(1, 2)
+    rows = picked.view(size, group.width, heads, -1, head_dim).transpose(1, 2)
     repeats = rows.shape[3]
-    answers = F.scaled_dot_product_attention(
+    outputs = F.scaled_dot_product_attention(
         rows.reshape(size, heads, -1, head_dim), keys, values, attn_mask=group.mask, scale=scale
     )
-    answers = answers.view(size, heads, group.width, repeats, head_dim).transpose(1, 2)
-    return answers.reshape(size * group.width, heads * repeats, head_dim)
+    outputs = outputs.view(size, heads, group.width, repeats, head_dim).transpose(1, 2)
+    return outputs.reshape(size * group.width, heads * repeats, head_dim)

@@ -1,7 +1,10 @@
-"""One device and one number format in plain PyTorch: weights, cache, and the start of each step.
+"""The reference backend: one device and number format, computed eagerly in plain PyTorch.
 
-It is the oracle that other backends are tested against, and what runs where they cannot. On a CPU
-in bfloat16 the matrices are packed for oneDNN once, at load. Knows no request, no model family.
+It is the oracle that other backends are tested against, and what runs where they cannot.
+`ReferenceBackend` loads weights, allocates the KV cache and prepares each step's batch;
+`ReferenceOps`, bound to a step and made anew for each (which costs nothing), computes a model's
+operations. On a CPU in bfloat16 the matrices are packed for oneDNN once, at load. Knows no request,
+no model family.
 """
 
 from __future__ import annotations
@@ -12,13 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from headway.ops.protocol import CacheShape
+from headway.ops.protocol import AttentionSpec, CacheShape, Ints, Matrix, Rope, Table, Vector
 from headway.ops.reference import paging
-from headway.ops.reference.attention import Batch, KVCache, Scratch, SliceGroup
-from headway.ops.reference.ops import ReferenceOps
-from headway.ops.reference.paging import HostBatch, Ints
-from headway.ops.reference.weights import ReferenceWeights
+from headway.ops.reference.attention import Batch, KVCache, Scratch, SliceGroup, attend, store
+from headway.ops.reference.paging import HostBatch
+from headway.ops.reference.weights import LinearWeight, ReferenceWeights
+from headway.types.model import Activation
 
 
 def onednn_bfloat16() -> bool:
@@ -27,7 +31,7 @@ def onednn_bfloat16() -> bool:
 
 
 class ReferenceBackend:
-    """Only the scratch space for gathered blocks is kept between steps."""
+    """Weights, KV cache and steps; only the scratch space for gathered blocks outlives a step."""
 
     def __init__(self, *, device: torch.device, dtype: torch.dtype) -> None:
         self._device = device
@@ -61,7 +65,7 @@ class ReferenceBackend:
         heads = np.arange(shape.num_kv_heads)
         block, offset = paging.slots(host, shape.block_size)
         rows = (block[:, None] * shape.num_kv_heads + heads) * shape.block_size + offset[:, None]
-        pieces = paging.cut(host)
+        pieces = paging.cut_slices(host)
         repeats = num_heads // shape.num_kv_heads
         return Batch(
             tokens=self._to_device(host.tokens),
@@ -69,15 +73,15 @@ class ReferenceBackend:
             slots=self._to_device(rows.ravel()),
             groups={
                 window: tuple(
-                    self._group(layout, shape, repeats)
-                    for layout in paging.layouts(host, pieces, shape.block_size, window)
+                    self._group(padded, shape, repeats)
+                    for padded in paging.padded_batches(host, pieces, shape.block_size, window)
                 )
                 for window in dict.fromkeys(windows)
             },
         )
 
     def step(self, weights: ReferenceWeights, cache: KVCache, batch: Batch) -> ReferenceOps:
-        """The words of one step."""
+        """The operations of one step."""
         return ReferenceOps(weights=weights, cache=cache, batch=batch, scratch=self._scratch)
 
     def _zeros(self, size: tuple[int, ...]) -> Tensor:
@@ -91,18 +95,18 @@ class ReferenceBackend:
     def _to_device(self, array: Ints) -> Tensor:
         return torch.from_numpy(array).to(self._device, non_blocking=True)
 
-    def _group(self, layout: paging.Layout, shape: CacheShape, repeats: int) -> SliceGroup:
-        size, width = layout.queries.shape
-        span = layout.visible.shape[2]
-        mask = torch.zeros(layout.visible.shape, dtype=self._dtype, device=self._device)
-        hidden = torch.from_numpy(~layout.visible).to(self._device)
+    def _group(self, padded: paging.PaddedBatch, shape: CacheShape, repeats: int) -> SliceGroup:
+        size, width = padded.queries.shape
+        span = padded.visible.shape[2]
+        mask = torch.zeros(padded.visible.shape, dtype=self._dtype, device=self._device)
+        hidden = torch.from_numpy(~padded.visible).to(self._device)
         mask.masked_fill_(hidden, -torch.inf)
         if width > 1:
             mask = mask[:, :, None].expand(size, width, repeats, span).reshape(size, 1, -1, span)
-        queries, padded = layout.queries.ravel(), not layout.valid.all()
-        kept = np.flatnonzero(layout.valid) if padded else None
+        queries = padded.queries.ravel()
+        kept = None if padded.valid.all() else np.flatnonzero(padded.valid)
         heads = np.arange(shape.num_kv_heads)[None, :, None]
-        blocks = layout.blocks[:, None, :] * shape.num_kv_heads + heads
+        blocks = padded.blocks[:, None, :] * shape.num_kv_heads + heads
         return SliceGroup(
             size=size,
             width=width,
@@ -113,3 +117,120 @@ class ReferenceBackend:
             blocks=self._to_device(blocks.ravel()),
             mask=mask,
         )
+
+
+class ReferenceOps:
+    """`Ops[Tensor]` of one step, computed at once over the step's batch and the KV cache."""
+
+    def __init__(
+        self, *, weights: ReferenceWeights, cache: KVCache, batch: Batch, scratch: Scratch
+    ) -> None:
+        self._weights = weights
+        self._cache = cache
+        self._batch = batch
+        self._scratch = scratch
+        self._rotations: dict[Rope, tuple[Tensor, Tensor]] = {}
+
+    def embed(self, table: Table, scale: float) -> Tensor:
+        rows = F.embedding(self._batch.tokens, self._weights.tables[table.index])
+        return rows if scale == 1.0 else rows * torch.tensor(scale, dtype=rows.dtype)
+
+    def norm(self, x: Tensor, weight: Vector, eps: float) -> Tensor:
+        return norm(x, self._weights.vectors[weight.index], eps)
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+    def linear(self, x: Tensor, matrix: Matrix) -> Tensor:
+        return linear(x, self._weights.matrices[matrix.index])
+
+    def attention(self, qkv: Tensor, spec: AttentionSpec) -> Tensor:
+        both = spec.heads + spec.kv_heads
+        parts = qkv.view(len(qkv), both + spec.kv_heads, spec.head_dim)
+        cos, sin = self._rotation(spec.rope)
+        if spec.norms is None:
+            turned = rotate(parts[:, :both], cos, sin)
+            queries, keys = turned[:, : spec.heads], turned[:, spec.heads :]
+        else:
+            queries = self.norm(parts[:, : spec.heads], spec.norms[0], spec.eps)
+            keys = self.norm(parts[:, spec.heads : both], spec.norms[1], spec.eps)
+            queries, keys = rotate(queries, cos, sin), rotate(keys, cos, sin)
+        store(keys, parts[:, both:], self._cache, spec.layer, self._batch)
+        groups = self._batch.groups[spec.window]
+        mixed = attend(queries, self._cache, spec.layer, groups, self._scratch, spec.scale)
+        return mixed.flatten(1)
+
+    def gate(self, x: Tensor, activation: Activation) -> Tensor:
+        first, up = x.chunk(2, dim=-1)
+        if activation == "silu":
+            return F.silu(first) * up
+        return F.gelu(first, approximate="tanh") * up
+
+    def experts(
+        self,
+        x: Tensor,
+        router_logits: Tensor,
+        gate_up: Sequence[Matrix],
+        down: Sequence[Matrix],
+        *,
+        top_k: int,
+        normalise: bool,
+        activation: Activation,
+    ) -> Tensor:
+        weights, experts = torch.softmax(router_logits.float(), dim=-1).topk(top_k, dim=-1)
+        if normalise:
+            weights = weights / weights.sum(-1, keepdim=True)
+        # Sorted by expert, so that each expert multiplies all its tokens at once; every token's
+        # outputs are then added in the order of its own router, whoever else is in the batch.
+        order = experts.flatten().argsort(stable=True)
+        counts = torch.bincount(experts.flatten(), minlength=len(gate_up)).tolist()
+        parts = torch.split(x.index_select(0, order // top_k), counts)
+        outputs = torch.cat(
+            [
+                self.linear(self.gate(self.linear(part, first), activation), second)
+                for part, first, second in zip(parts, gate_up, down, strict=True)
+                if len(part)
+            ]
+        )
+        ordered = torch.empty_like(outputs).index_copy_(0, order, outputs)
+        weighted = ordered.view(len(x), top_k, -1) * weights.to(x.dtype)[:, :, None]
+        return weighted.sum(1)
+
+    def lm_head(self, hidden: Tensor, matrix: Matrix, softcap: float | None) -> Tensor:
+        logits = self.linear(hidden, matrix)
+        return logits if softcap is None else (logits.float() / softcap).tanh() * softcap
+
+    def _rotation(self, rope: Rope) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [T, head_dim] of the step's positions, looked up once."""
+        found = self._rotations.get(rope)
+        if found is None:
+            cos, sin = self._weights.ropes[rope.index]
+            positions = self._batch.positions
+            found = (cos.index_select(0, positions), sin.index_select(0, positions))
+            self._rotations[rope] = found
+        return found
+
+
+def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Root-mean-square norm over the last axis, computed in float32."""
+    wide = x.float()
+    factor = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True).add_(eps))
+    return (wide * factor * weight).to(x.dtype)
+
+
+def linear(x: Tensor, matrix: LinearWeight) -> Tensor:
+    """x [T, in] times the matrix: [T, out]."""
+    if not matrix.packed:
+        return F.linear(x, matrix.weight, matrix.bias)
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(
+        x, matrix.weight, matrix.bias, "none", [], ""
+    )
+    return product
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of x [T, heads, head_dim]; cos and sin are float32 [T, head_dim]."""
+    wide = x.float()
+    first, second = wide.chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return (wide * cos[:, None]).addcmul_(turned, sin[:, None]).to(x.dtype)

@@ -1,7 +1,7 @@
 """From slices of any length to a few padded batches of attention.
 
 Long slices are cut into pieces at absolute positions, so that a piece neither depends on how its
-prompt was chunked nor needs a large mask; pieces of like shape then share a padded batch, as long
+prompt was chunked nor needs a large mask. Pieces of like shape then share a padded batch, as long
 as the padding costs less than another round of operations would. Pure arithmetic on numpy arrays:
 knows neither tensors nor devices.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+from headway.ops.protocol import Ints
 
 PIECE = 256
 """Most queries in a piece; pieces end at multiples of it."""
@@ -51,8 +51,8 @@ class Pieces:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """One padded batch in numbers; see `batch.Group` for the shapes."""
+class PaddedBatch:
+    """One padded batch in numbers; see `attention.SliceGroup` for its tensors."""
 
     queries: Ints
     """[B, Q] rows of the step's tokens, the last repeated as padding."""
@@ -78,7 +78,7 @@ def slots(host: HostBatch, block_size: int) -> tuple[Ints, Ints]:
     return host.tables[owner, where // block_size], where % block_size
 
 
-def cut(host: HostBatch) -> Pieces:
+def cut_slices(host: HostBatch) -> Pieces:
     """Cut the slices at multiples of `PIECE`."""
     ends = host.starts + host.counts
     first = host.starts // PIECE
@@ -91,16 +91,16 @@ def cut(host: HostBatch) -> Pieces:
     return Pieces(slices=owner, rows=token, starts=start, counts=end - start)
 
 
-def layouts(
+def padded_batches(
     host: HostBatch, pieces: Pieces, block_size: int, window: int | None
-) -> tuple[Layout, ...]:
+) -> tuple[PaddedBatch, ...]:
     """The padded batches of one step under one sliding window."""
     ends = pieces.starts + pieces.counts
     oldest = pieces.starts * 0 if window is None else np.maximum(pieces.starts - window + 1, 0)
     first = oldest // block_size
     number = (ends - 1) // block_size - first + 1
     return tuple(
-        _layout(host, pieces, members, first[members], number[members], block_size, window)
+        _padded_batch(host, pieces, members, first[members], number[members], block_size, window)
         for members in _group(pieces.counts, number * block_size)
     )
 
@@ -129,7 +129,7 @@ def _group(counts: Ints, keys: Ints) -> list[Ints]:
     return found
 
 
-def _layout(
+def _padded_batch(
     host: HostBatch,
     pieces: Pieces,
     members: Ints,
@@ -137,7 +137,7 @@ def _layout(
     number: Ints,
     block_size: int,
     window: int | None,
-) -> Layout:
+) -> PaddedBatch:
     counts, starts = pieces.counts[members, None], pieces.starts[members, None]
     nth = np.minimum(np.arange(counts.max()), counts - 1)
     width = int(number.max())
@@ -148,7 +148,7 @@ def _layout(
     visible = key <= query
     if window is not None:
         visible &= key > query - window
-    return Layout(
+    return PaddedBatch(
         queries=pieces.rows[members, None] + nth,
         valid=np.arange(counts.max()) < counts,
         blocks=np.where(owned, host.tables[pieces.slices[members, None], column], 0),

@@ -22,7 +22,7 @@ _PACK_ROWS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Packed:
+class LinearWeight:
     """A matrix's weight [out, in] in the layout that `linear` wants, and its bias [out]."""
 
     weight: Tensor
@@ -32,13 +32,13 @@ class Packed:
 
 
 class ReferenceWeights:
-    """`Weights` of one file. A handle's number is its place in the lists."""
+    """`Weights` of one file. A handle's number is its index in the lists."""
 
     def __init__(
         self, path: Path, *, device: torch.device, dtype: torch.dtype, packs: bool
     ) -> None:
         self.tables: list[Tensor] = []
-        self.matrices: list[Packed] = []
+        self.matrices: list[LinearWeight] = []
         self.vectors: list[Tensor] = []
         self.ropes: list[tuple[Tensor, Tensor]] = []
         self._path, self._device, self._dtype, self._packs = path, device, dtype, packs
@@ -85,11 +85,11 @@ class ReferenceWeights:
         return tensor
 
 
-def pack(weight: Tensor, bias: Tensor | None, *, packs: bool) -> Packed:
+def pack(weight: Tensor, bias: Tensor | None, *, packs: bool) -> LinearWeight:
     """Bring a weight [out, in] into the layout that `linear` wants: oneDNN's own with `packs`."""
     if packs:
         weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _PACK_ROWS)
-    return Packed(weight=weight, bias=bias, packed=packs)
+    return LinearWeight(weight=weight, bias=bias, packed=packs)
 
 
 def _open(path: Path) -> Any:

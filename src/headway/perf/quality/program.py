@@ -16,14 +16,13 @@ import msgspec
 import numpy as np
 
 from headway.errors import HeadwayError, InvalidRequest
-from headway.ops import Floats
+from headway.ops import Floats, Ints
 from headway.perf.quality.evaluate import (
     QualityCandidate,
     QualityComparison,
     QualityProgress,
     Totals,
 )
-from headway.runner.batch import Ints
 from headway.runner.build import build_runner
 from headway.runner.native import NativeRunner
 from headway.types import NewSequence, ResolvedSampling, Slice, StepPlan
@@ -68,7 +67,7 @@ class Scorer:
             sample=False,
         )
         self._runner.submit(StepPlan(step=0, slices=[part])).result()
-        return self._runner.scores(stop - start)
+        return self._runner.logits(stop - start)
 
 
 def compare(comparison: QualityComparison) -> Iterator[QualityProgress]:

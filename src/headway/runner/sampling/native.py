@@ -1,9 +1,9 @@
-"""How tokens are asked of the native kernels, and what their answers mean.
+"""Sampling by the native kernels: records of what is asked, and what their results mean.
 
-What stays the same for a sequence is written into a record once, when it enters; a step copies the
-records of its sequences and fills in where they are now. Which tokens are ruled out by what was
-generated is worked out here; all other steps of sampling are the kernels' (see `sampling` for the
-definition). Knows no model, no blocks.
+What stays the same for a sequence is written into an `abi.HwSampling` record once, when it enters;
+a step copies the records of its sequences and fills in where they are now. Which tokens are banned
+by what was generated is worked out here; all other steps of sampling are the kernels' (`sampler`
+and `steps` are the definition). Knows no model, no blocks.
 """
 
 from __future__ import annotations
@@ -18,71 +18,75 @@ import numpy.typing as npt
 
 from headway.errors import InvalidRequest
 from headway.native import abi
-from headway.ops.native.weights import address
-from headway.runner.batch import Ints, RequestState, bad_endings, held_stops
+from headway.ops.native import address
+from headway.ops.protocol import Ints
+from headway.runner.batch import RequestState, bad_word_ends, early_stops
 from headway.types import TokenLogprobs
 
 Records = npt.NDArray[Any]
-"""An array of `abi.Sampling` or `abi.Choice`."""
+"""An array of `abi.HwSampling` or `abi.HwSampledToken`."""
 
 _SAMPLING = np.dtype(abi.HwSampling)
-_CHOICE = np.dtype(abi.HwChoice)
+_SAMPLED = np.dtype(abi.HwSampledToken)
+_COPIED = (
+    *("seed", "temperature", "top_p", "min_p"),
+    *("repetition_penalty", "frequency_penalty", "presence_penalty"),
+)
 
 
-class SamplingConstants:
-    """A record for each row of `Rows`, and the lists that the records point at."""
+class SamplingRecords:
+    """A record for each sequence, by its row in the `InputBatch`, and the arrays they point at."""
 
     def __init__(self, *, vocabulary: int) -> None:
         self._vocabulary = vocabulary
         self._records: Records = np.zeros(1, dtype=_SAMPLING)
-        self._lists: dict[int, tuple[npt.NDArray[Any], ...]] = {}
+        self._arrays: dict[int, tuple[npt.NDArray[Any], ...]] = {}
         self._banning: set[int] = set()
+        """Rows of sequences whose generated tokens may rule others out."""
 
-    def enter(self, row: RequestState) -> None:
+    def add(self, state: RequestState) -> None:
         """Note a sequence; raises `InvalidRequest` for a token that the model does not have."""
-        sampling = row.sampling
+        sampling = state.sampling
         allowed = np.array(sampling.allowed_token_ids or (), dtype=np.int64)
         biased = np.array([token for token, _ in sampling.logit_bias], dtype=np.int64)
         amounts = np.array([amount for _, amount in sampling.logit_bias], dtype=np.float32)
         banned = [*sampling.stop_token_ids, *chain.from_iterable(sampling.bad_words)]
-        for listed in (row.tokens[: row.length], allowed, biased, np.array(banned, np.int64)):
-            self._check(listed)
-        while len(self._records) <= row.index:
+        for tokens in (state.tokens[: state.length], allowed, biased, np.array(banned, np.int64)):
+            self._check(tokens)
+        while len(self._records) <= state.row:
             self._records = np.concatenate((self._records, np.zeros_like(self._records)))
-        self._lists[row.index] = (row.tokens, allowed, biased, amounts)
-        record = self._records[row.index : row.index + 1]
+        self._arrays[state.row] = (state.tokens, allowed, biased, amounts)
+        record = self._records[state.row : state.row + 1]
         record["target"] = -1
-        record["tokens"], record["prompt_len"] = address(row.tokens), row.prompt_len
+        record["tokens"], record["prompt_len"] = address(state.tokens), state.prompt_len
         record["allowed"] = address(allowed)
         record["num_allowed"] = -1 if sampling.allowed_token_ids is None else len(allowed)
         record["bias_tokens"], record["bias_values"] = address(biased), address(amounts)
         record["num_bias"] = len(biased)
         record["logprobs"] = -1 if sampling.logprobs is None else sampling.logprobs
-        record["plain"] = row.plain
+        record["greedy"] = state.greedy
         # Whatever passes the vocabulary means all of it.
         record["top_k"] = min(sampling.top_k, self._vocabulary)
-        for name in ("seed", "temperature", "top_p", "min_p"):
-            record[name] = getattr(sampling, name)
-        for name in ("repetition_penalty", "frequency_penalty", "presence_penalty"):
+        for name in _COPIED:
             record[name] = getattr(sampling, name)
         if sampling.bad_words or sampling.min_tokens:
-            self._banning.add(row.index)
+            self._banning.add(state.row)
         else:
-            self._banning.discard(row.index)
+            self._banning.discard(state.row)
 
-    def ask(self, rows: Sequence[RequestState], places: Ints) -> Asked:
-        """The next token of each row, from the hidden state at its place in the step."""
-        indexes = [row.index for row in rows]
-        records = self._records[indexes]
-        records["row"] = places
-        records["position"] = records["num_tokens"] = [row.length for row in rows]
-        lists = []
-        for n in [n for n, index in enumerate(indexes) if index in self._banning]:
-            ask = rows[n].ask()
-            banned = np.array(held_stops(ask) + bad_endings(ask), dtype=np.int64)
+    def sample(self, states: Sequence[RequestState], step_rows: Ints) -> SamplingRequests:
+        """Ask for the next token of each sequence, from the hidden state in its row of the step."""
+        rows = [state.row for state in states]
+        records = self._records[rows]
+        records["row"] = step_rows
+        records["position"] = records["num_tokens"] = [state.length for state in states]
+        arrays = []
+        for n in [n for n, row in enumerate(rows) if row in self._banning]:
+            metadata = states[n].sampling_metadata()
+            banned = np.array(early_stops(metadata) + bad_word_ends(metadata), dtype=np.int64)
             records[n]["banned"], records[n]["num_banned"] = address(banned), len(banned)
-            lists.append(banned)
-        return Asked(records=records, lists=tuple(lists))
+            arrays.append(banned)
+        return SamplingRequests(records=records, arrays=tuple(arrays))
 
     def _check(self, tokens: Ints) -> None:
         """The kernels index memory with tokens, so none may pass that callers overlooked."""
@@ -93,66 +97,68 @@ class SamplingConstants:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a step asks for, and the lists that its records point at."""
+class SamplingRequests:
+    """What a step asks for, a record for each token, and the arrays that the records point at."""
 
     records: Records
-    lists: tuple[Ints, ...] = ()
+    arrays: tuple[Ints, ...] = ()
 
 
-def describe(row: RequestState, places: Ints, targets: Ints, top: int) -> Asked:
-    """Log probabilities of given tokens, and of the `top` likeliest beside them."""
+def gather_logprobs(
+    state: RequestState, step_rows: Ints, targets: Ints, top: int
+) -> SamplingRequests:
+    """Ask for log probabilities of given tokens, and of the `top` likeliest beside each."""
     records = np.zeros(len(targets), dtype=_SAMPLING)
-    records["row"], records["target"] = places, targets
-    records["tokens"], records["prompt_len"] = address(row.tokens), row.prompt_len
-    records["num_tokens"] = records["position"] = row.length
+    records["row"], records["target"] = step_rows, targets
+    records["tokens"], records["prompt_len"] = address(state.tokens), state.prompt_len
+    records["num_tokens"] = records["position"] = state.length
     records["num_allowed"] = -1
     records["top_p"] = records["repetition_penalty"] = 1.0
-    records["plain"] = True
+    records["greedy"] = True
     records["logprobs"] = top
-    return Asked(records=records, lists=(row.tokens,))
+    return SamplingRequests(records=records, arrays=(state.tokens,))
 
 
-class NativeSampler:
-    """Room for the answers to what was asked, and the answers once the step is done."""
+class SamplerOutput:
+    """Memory for the results of a step's requests, and what they say once the step is done."""
 
-    def __init__(self, asked: Sequence[Asked]) -> None:
-        parts = [part.records for part in asked]
-        self._lists = [part.lists for part in asked]
-        self.asked: Records = np.concatenate(parts) if parts else np.zeros(0, dtype=_SAMPLING)
-        self.choices: Records = np.zeros(len(self.asked), dtype=_CHOICE)
-        self._wanted: list[int] = self.asked["logprobs"].tolist()
+    def __init__(self, requests: Sequence[SamplingRequests]) -> None:
+        parts = [part.records for part in requests]
+        self._arrays = [part.arrays for part in requests]
+        self.sampling: Records = np.concatenate(parts) if parts else np.zeros(0, dtype=_SAMPLING)
+        self.sampled: Records = np.zeros(len(self.sampling), dtype=_SAMPLED)
+        self._wanted: list[int] = self.sampling["logprobs"].tolist()
         most = max(self._wanted, default=-1)
         if most > 0:
-            shape = (len(self.asked), most)
+            shape = (len(self.sampling), most)
             self._ids = np.zeros(shape, dtype=np.int64)
             self._values = np.zeros(shape, dtype=np.float32)
-            step = np.arange(len(self.asked), dtype=np.uint64) * np.uint64(most)
-            self.choices["top_tokens"] = address(self._ids) + step * np.uint64(8)
-            self.choices["top_logprobs"] = address(self._values) + step * np.uint64(4)
+            step = np.arange(len(self.sampling), dtype=np.uint64) * np.uint64(most)
+            self.sampled["top_tokens"] = address(self._ids) + step * np.uint64(8)
+            self.sampled["top_logprobs"] = address(self._values) + step * np.uint64(4)
 
     def tokens(self) -> list[int]:
-        found: list[int] = self.choices["token"].tolist()
+        found: list[int] = self.sampled["token"].tolist()
         return found
 
     def statuses(self) -> list[int]:
-        found: list[int] = self.choices["status"].tolist()
+        found: list[int] = self.sampled["status"].tolist()
         return found
 
     def logprobs(self, n: int) -> TokenLogprobs | None:
-        """Of the n-th answer, where they were asked for."""
+        """Of the n-th request, where they were asked for."""
         top = self._wanted[n]
         if top < 0:
             return None
-        choice = self.choices[n]
+        result = self.sampled[n]
         likeliest: tuple[tuple[int, float], ...] = ()
         if top > 0:
             pairs = zip(self._ids[n, :top].tolist(), self._values[n, :top].tolist(), strict=True)
             likeliest = tuple(pairs)
-        target = int(self.asked[n]["target"])
+        target = int(self.sampling[n]["target"])
         return TokenLogprobs(
-            token=int(choice["token"]) if target < 0 else target,
-            logprob=float(choice["logprob"]),
-            rank=int(choice["rank"]),
+            token=int(result["token"]) if target < 0 else target,
+            logprob=float(result["logprob"]),
+            rank=int(result["rank"]),
             top=likeliest,
         )

@@ -2,7 +2,7 @@
 
 The generator of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), in numpy's
 implementation. Key: the seed (as unsigned 64 bits) and the position, which is that of the token to
-be chosen, counted from the prompt's first. Counter: 1, 2, 3, ... Its output words, four to a
+be sampled, counted from the prompt's first. Counter: 1, 2, 3, ... Its output words, four to a
 counter, are cut into 32-bit halves, the low one first; the i-th half w belongs to token id i:
 
     v = min((w + 0.5) * 2**-32, 1 - 2**-24)     in float32, w + 0.5 rounded to float32 first
@@ -26,8 +26,8 @@ def exponentials(seeds: Sequence[int], positions: Sequence[int], vocabulary: int
     found = np.empty((len(seeds), vocabulary), dtype=np.float32)
     for row, seed, position in zip(found, seeds, positions, strict=True):
         np.add(words(seed, position, vocabulary), np.float32(0.5), out=row)
-    chances = torch.from_numpy(found).mul_(2.0**-32).clamp_(max=_HIGHEST)
-    return chances.neg_().log1p_().neg_()
+    uniform = torch.from_numpy(found).mul_(2.0**-32).clamp_(max=_HIGHEST)
+    return uniform.neg_().log1p_().neg_()
 
 
 def words(seed: int, position: int, number: int) -> npt.NDArray[np.uint32]:

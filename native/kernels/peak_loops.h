@@ -1,0 +1,79 @@
+// What a processor can do at most: products out of registers, and reading.
+//
+// The products are those of linear.h, in the same shape, with nothing else around them.
+#ifndef HEADWAY_PEAK_LOOPS_H
+#define HEADWAY_PEAK_LOOPS_H
+
+#include "linear.h"
+
+namespace headway::HW_ISA_NAME {
+
+// A value of which the compiler knows nothing, so that what follows from it is computed each time.
+HW_INLINE I i_unknown(I x) {
+#if defined(HW_ISA_AVX512)
+  __asm__ volatile("" : "+v"(x.v));
+#elif defined(HW_ISA_AVX2)
+  __asm__ volatile("" : "+x"(x.a), "+x"(x.b));
+#else
+  __asm__ volatile("" : "+m"(x.v));
+#endif
+  return x;
+}
+
+// Multiplies ones with ones, `rounds` times for every sum that a tile of linear.h has.
+template <class Sum, class Multiply>
+HW_INLINE Sum fma_rounds(int64_t rounds, int32_t ones, Sum zero, const Multiply& multiply) {
+  Sum sums[kLinearRows][2];
+  for (int r = 0; r < kLinearRows; ++r) sums[r][0] = sums[r][1] = zero;
+  I w0 = i_set(ones), w1 = w0, x = w0;
+  for (int64_t n = 0; n < rounds; ++n) {
+    w0 = i_unknown(w0);
+    w1 = i_unknown(w1);
+#pragma GCC unroll 8
+    for (int r = 0; r < kLinearRows; ++r) {
+      x = i_unknown(x);
+      sums[r][0] = multiply(sums[r][0], w0, x);
+      sums[r][1] = multiply(sums[r][1], w1, x);
+    }
+  }
+  for (int r = 0; r < kLinearRows; ++r) zero = zero + sums[r][0] + sums[r][1];
+  return zero;
+}
+
+// Multiplies with the instruction that a format's products are made of; `products` is the products'
+// sum, each being 1. Returns operations, two for a product.
+int64_t fma_loop(int32_t format, int64_t rounds, double* products) {
+  const auto fma = [](F sum, I w, I x)
+                       HW_INLINE_LAMBDA { return f_fma(f_bits(w), f_bits(x), sum); };
+  const auto dot_bf16 = [](F sum, I w, I x) HW_INLINE_LAMBDA { return f_dot_bf16(sum, w, x); };
+  const auto dot = [](I sum, I w, I x) HW_INLINE_LAMBDA { return i_dot(sum, w, x); };
+  const int64_t lanes = rounds * kLinearRows * 2 * 16;
+  switch (format) {
+    case HW_FLOAT32:
+      *products = f_sum(fma_rounds(rounds, 0x3f800000, f_zero(), fma));
+      return 2 * lanes;
+    case HW_BFLOAT16:
+      *products = f_sum(fma_rounds(rounds, 0x3f803f80, f_zero(), dot_bf16));
+      return 4 * lanes;
+    default:
+      *products = i_sum(fma_rounds(rounds, 0x01010101, i_set(0), dot));
+      return 8 * lanes;
+  }
+}
+
+// The sum of all int32 there; `bytes` is a multiple of 256.
+int32_t read_loop(const uint8_t* from, int64_t bytes) {
+  I sums[4] = {i_set(0), i_set(0), i_set(0), i_set(0)};
+  for (const uint8_t* end = from + bytes; from < end; from += 256) {
+#pragma GCC unroll 4
+    for (int n = 0; n < 4; ++n) {
+      prefetch_l1(from + 64 * n + kAhead);
+      sums[n] = sums[n] + i_load(from + 64 * n);
+    }
+  }
+  return i_sum(sums[0] + sums[1] + sums[2] + sums[3]);
+}
+
+}  // namespace headway::HW_ISA_NAME
+
+#endif

@@ -1,0 +1,116 @@
+"""Peak rates of this machine: how many FLOP/s it computes, and how many bytes/s it reads.
+
+Measured once for each number format, by the backend that computes with it (`native`, `torch`), and
+kept in the cache. An engine measures at its first start, in less than half a second, and reads what
+was found from then on; `python -m headway.runner.peak_rates`, which `headway doctor --limits` runs,
+measures anew. What the figures are used for is no business of this package.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from headway import machine
+from headway.codec import Format, decode_document, encode_document, read_bytes, write_bytes
+from headway.config import cache_home
+from headway.errors import EngineError, InvalidRequest
+from headway.steptime.shape import PeakRates
+
+logger = logging.getLogger(__name__)
+
+
+FORMAT = Format(
+    what="a file of peak rates", key="version", version=2, unnumbered=0, remedy="measured anew"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """The content of a file."""
+
+    kernels: str
+    limits: PeakRates
+
+
+def peak_rates_here(*, device: str, dtype: str, threads: int, isa: str | None) -> PeakRates | None:
+    """The peak rates of a device of this machine: kept ones, else measured now and kept.
+
+    `isa` names the native kernels' instruction set, and is None where PyTorch computes. None where
+    they cannot be measured, which is logged: nothing but figures depends on them.
+    """
+    name = device_name(device)
+    rates = kept_peak_rates(name, dtype=dtype, threads=threads, isa=isa)
+    if rates is not None:
+        return rates
+    try:
+        rates = measure_peak_rates(device=device, dtype=dtype, threads=threads, isa=isa)
+    except EngineError as error:
+        logger.warning("the machine's peak rates are not known: %s", error)
+        return None
+    try:
+        keep_peak_rates(rates, isa=isa)
+    except InvalidRequest as error:
+        logger.warning("peak rates will be measured again at the next start: %s", error)
+    return rates
+
+
+def measure_peak_rates(*, device: str, dtype: str, threads: int, isa: str | None) -> PeakRates:
+    """Measure now, which takes some tenths of a second; raises `EngineError` where it fails."""
+    if isa is not None:
+        from headway.runner.peak_rates.native import measure_native
+
+        flops, bandwidth = measure_native(dtype=dtype, threads=threads, isa=isa)
+    else:
+        from headway.runner.peak_rates.torch import measure_torch
+
+        flops, bandwidth = measure_torch(device=device, dtype=dtype, threads=threads)
+    if not all(math.isfinite(rate) and rate > 0 for rate in (flops, bandwidth)):
+        raise EngineError(f"measuring {dtype} gave {flops} FLOP/s and {bandwidth} bytes/s")
+    return PeakRates(
+        device=device_name(device),
+        flops_per_second=flops,
+        bandwidth=bandwidth,
+        dtype=dtype,
+        threads=threads,
+    )
+
+
+def kept_peak_rates(name: str, *, dtype: str, threads: int, isa: str | None) -> PeakRates | None:
+    """What was measured before for the device of this name, if anything was."""
+    path = _path(name, dtype, threads, isa)
+    if not path.exists():
+        return None
+    try:
+        kept = decode_document(_Kept, read_bytes(path), FORMAT, str(path))
+    except InvalidRequest as error:
+        logger.warning("the machine's peak rates are measured again: %s", error)
+        return None
+    rates = kept.limits
+    same = (kept.kernels, rates.device) == (isa or "torch", name)
+    return rates if same and min(rates.flops_per_second, rates.bandwidth) > 0 else None
+
+
+def keep_peak_rates(rates: PeakRates, *, isa: str | None) -> None:
+    """Keep them for the starts to come, in place of earlier ones; raises `InvalidRequest`."""
+    # At once and whole: other engines may be starting.
+    kept = _Kept(kernels=isa or "torch", limits=rates)
+    path = _path(rates.device, rates.dtype, rates.threads, isa)
+    write_bytes(path, encode_document(kept, FORMAT), make_folder=True)
+
+
+def device_name(device: str) -> str:
+    """The name of a device ("cpu", "cuda"), for people."""
+    if device == "cpu":
+        return machine.processor()
+    from headway.runner.peak_rates.torch import gpu_name
+
+    return gpu_name(device)
+
+
+def _path(name: str, dtype: str, threads: int, isa: str | None) -> Path:
+    key = f"{name} {dtype} {threads} {isa or 'torch'}".lower()
+    return cache_home() / "limits" / (re.sub(r"[^a-z0-9]+", "-", key).strip("-") + ".json")
