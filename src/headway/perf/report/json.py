@@ -54,6 +54,8 @@ def loads(text: str | bytes, *, name: str = "report") -> Report:
     for number, run in enumerate(runs if isinstance(runs, list) else ()):
         if isinstance(run, dict):
             where = f"{name}: runs[{number}]"
+            if run.get("kind") == "outside":  # as earlier versions wrote it
+                run["kind"] = "external"
             run["records"] = [
                 dict(zip(_RECORD_FIELDS, row, strict=True))
                 for row in _rows(run, "records", _RECORD_FIELDS, where)
