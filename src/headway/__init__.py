@@ -6,6 +6,7 @@ at once.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -13,6 +14,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from headway.llm import LLM, AsyncLLM, CompletionOutput, RequestOutput
     from headway.types import SamplingParams
+
+_MODULES = {
+    "LLM": "headway.llm",
+    "AsyncLLM": "headway.llm",
+    "CompletionOutput": "headway.llm",
+    "RequestOutput": "headway.llm",
+    "SamplingParams": "headway.types",
+}
 
 __all__ = [
     "LLM",
@@ -25,12 +34,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name == "SamplingParams":
-        from headway.types import SamplingParams
-
-        return SamplingParams
-    if name in __all__:
-        from headway import llm
-
-        return getattr(llm, name)
-    raise AttributeError(f"module 'headway' has no attribute '{name}'")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'headway' has no attribute '{name}'")
+    return getattr(import_module(_MODULES[name]), name)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from headway.cli import bench_policies
 from headway.cli.bench_policies import adapted, configure, run
 from headway.errors import InvalidRequest
-from headway.perf.bench import policies
 from headway.perf.bench.policies import PolicyComparison
 from headway.perf.bench.scenario import Scenario
 from headway.perf.bench.scenario_file import load_scenario
@@ -111,7 +111,7 @@ def test_reports_are_written_and_failures_are_the_exit_status(
         on_report(report)
         return PolicyComparison(report=report, failures=("static: out of memory",))
 
-    monkeypatch.setattr(policies, "compare", compare)
+    monkeypatch.setattr(bench_policies, "compare", compare)
     json_path, html_path = tmp_path / "report.json", tmp_path / "report.html"
     words = ("quick", "--json", str(json_path), "--html", str(html_path), "--about", "Commit=abc")
     assert run(parsed(*words)) == 1

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from headway.cli.flags import add_flags, check_known, collect, read_config_file, truth, whole_number
+from headway.cli.flags import add_flags, collect, truth, whole_number
+from headway.cli.serve import check_known, read_config_file
 from headway.config import EngineConfig, ServerConfig
 from headway.errors import InvalidRequest
 from headway.types import SamplingParams

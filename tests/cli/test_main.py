@@ -10,6 +10,7 @@ import pytest
 
 from headway import __version__
 from headway.checkpoint import load_prepared
+from headway.cli.bench import KINDS
 from headway.cli.doctor import engine_facts, machine_facts
 from headway.cli.main import COMMANDS, main
 from headway.native import available
@@ -36,6 +37,43 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         main([command, "--help"])
     assert caught.value.code == 0
     assert len(capsys.readouterr().out.splitlines()) > 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_benchmark_has_help(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", kind, "--help"])
+    assert caught.value.code == 0
+    assert f"headway bench {kind}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "loaded"),
+    [
+        (("--help",), {"main"}),
+        (("serve", "--help"), {"main", "event_loop", "flags", "serve"}),
+        (
+            ("--log-level", "info", "bench", "serve", "--help"),
+            {"main", "bench", "bench_serve", "event_loop", "workload_flags"},
+        ),
+    ],
+)
+def test_only_the_modules_of_the_chosen_command_are_loaded(
+    words: tuple[str, ...], loaded: set[str]
+) -> None:
+    code = (
+        "import sys, atexit; from headway.cli.main import main\n"
+        "def show():\n"
+        "    names = [name.split('.')[2:3] for name in sys.modules if 'headway.cli.' in name]\n"
+        "    print(*(name[0] for name in names), file=sys.stderr)\n"
+        "    print('numpy' in sys.modules or 'torch' in sys.modules, file=sys.stderr)\n"
+        "atexit.register(show)\n"
+        f"main({words!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    modules, heavy = done.stderr.splitlines()
+    assert set(modules.split()) == loaded
+    assert heavy == "False"
 
 
 def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

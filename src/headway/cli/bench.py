@@ -1,14 +1,8 @@
-"""Flags and files that the benchmarks of the command line share.
-
-`headway bench serve | throughput | latency | policies`: load, measured from the outside.
-
-Each has a module of its own. What all of them need of the command line stands in `bench_common`.
-"""
+"""`headway bench serve | throughput | latency | policies`, and the flags and files they share."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from headway.cli.main import Subcommand, add_subcommands
+from headway.cli.workload_flags import objectives_from
 from headway.codec import encode, write_bytes
 from headway.errors import InvalidRequest
 from headway.perf.bench.result import METRICS, ResultOptions
@@ -68,8 +64,6 @@ class Kept:
 
 def result_options(arguments: argparse.Namespace) -> ResultOptions:
     """The figures that the flags ask for; raises `InvalidRequest` naming the flag."""
-    from headway.cli.workload_flags import objectives_from
-
     return ResultOptions(
         objectives=objectives_from(arguments),
         metrics=_metrics(arguments.percentile_metrics or METRICS_SHOWN),
@@ -143,7 +137,7 @@ def at_least(low: int, name: str, value: int) -> int:
     return value
 
 
-def places_from(arguments: argparse.Namespace) -> int | None:
+def max_concurrency_from(arguments: argparse.Namespace) -> int | None:
     """--max-concurrency; None without a bound."""
     given: int | None = arguments.max_concurrency
     return None if given is None else at_least(1, "--max-concurrency", given)
@@ -165,22 +159,24 @@ def now() -> str:
 
 
 KINDS = {
-    "serve": "load a server, ours or another's, and measure what its clients see",
-    "throughput": "run a workload on an engine in this process, as fast as it goes",
-    "latency": "run one batch again and again, and measure how long it takes",
-    "policies": "compare policies, and other systems, on the same requests",
+    "serve": Subcommand(
+        "headway.cli.bench_serve:configure",
+        "load a server, Headway or another, and measure what its clients see",
+    ),
+    "throughput": Subcommand(
+        "headway.cli.bench_engine:configure_throughput",
+        "run a workload on an engine in this process, as fast as it goes",
+    ),
+    "latency": Subcommand(
+        "headway.cli.bench_engine:configure_latency",
+        "run one batch again and again, and measure how long it takes",
+    ),
+    "policies": Subcommand(
+        "headway.cli.bench_policies:configure",
+        "compare policies, and other systems, on the same requests",
+    ),
 }
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
-    for name, explanation in KINDS.items():
-        module = importlib.import_module(f"headway.cli.bench_{name}")
-        kind = kinds.add_parser(name, help=explanation, description=explanation)
-        module.configure(kind)
-        kind.set_defaults(bench=module.run)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    status: int = arguments.bench(arguments)
-    return status
+    add_subcommands(parser, KINDS, "kind")

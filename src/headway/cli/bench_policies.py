@@ -13,11 +13,16 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from headway.cli.bench import pairs_from
+from headway.cli.event_loop import run_async
 from headway.cli.flags import add_flags
-from headway.cli.main import run_async
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
+from headway.perf.bench.policies import compare
 from headway.perf.bench.scenario import Scenario, System
+from headway.perf.bench.scenario_file import DEFAULT, load_scenario, scenario_names
+from headway.perf.report.figures import tables
+from headway.perf.report.json import write_report
+from headway.perf.report.page import write_page
 from headway.perf.report.run import Report
 
 _GIVEN = (
@@ -36,8 +41,7 @@ _GIVEN = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    from headway.perf.bench.scenario_file import DEFAULT, scenario_names
-
+    parser.set_defaults(run=run)
     parser.add_argument(
         "scenario",
         nargs="?",
@@ -70,10 +74,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from headway.perf.bench.policies import compare
-    from headway.perf.bench.scenario_file import load_scenario
-    from headway.perf.report.figures import tables
-
     scenario = adapted(load_scenario(arguments.scenario), arguments)
     about = pairs_from(arguments.about, field="--about")
 
@@ -148,9 +148,6 @@ def _check_writable(path: str | None) -> None:
 
 
 def _write(report: Report, json: str | None, html: str | None) -> None:
-    from headway.perf.report.json import write_report
-    from headway.perf.report.page import write_page
-
     if json is not None:
         write_report(json, report)
     if html is not None:

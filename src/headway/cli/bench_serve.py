@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from typing import Any, Literal
 
 from headway.cli.bench import (
@@ -16,23 +17,30 @@ from headway.cli.bench import (
     at_least,
     complain,
     kept_result,
+    max_concurrency_from,
     now,
     pairs_from,
-    places_from,
     result_options,
     write_json,
 )
-from headway.cli.main import run_async
+from headway.cli.event_loop import run_async
 from headway.cli.workload_flags import add_objective_flags, add_workload_flags, workload_from
 from headway.config import from_environment
 from headway.errors import InvalidRequest
-from headway.perf.bench.serve import ServeLoad, ServeResult
+from headway.perf.bench.http_connection import Address
+from headway.perf.bench.result import details, document, figures, problems, table
+from headway.perf.bench.serve import ServeLoad, ServeResult, load_server
+from headway.perf.records import write_records
+
+if sys.platform != "win32":
+    import resource
 
 SPARE_FILES = 64
 """Open files beside one connection for each request."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run)
     _add_server_flags(parser)
     load = parser.add_argument_group("load")
     load.add_argument(
@@ -97,10 +105,6 @@ def _add_server_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from headway.perf.bench.result import details, document, figures, problems, table
-    from headway.perf.bench.serve import load_server
-    from headway.perf.records import write_records
-
     options = result_options(arguments)
     load = _load(arguments)
     result = kept_result(arguments, _name(arguments, load))
@@ -120,8 +124,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _load(arguments: argparse.Namespace) -> ServeLoad:
-    from headway.perf.bench.http_connection import Address
-
     headers = pairs_from(arguments.header, field="--header")
     key = arguments.api_key or from_environment("--api-key")
     if key:
@@ -135,7 +137,7 @@ def _load(arguments: argparse.Namespace) -> ServeLoad:
         prompts=_prompts(arguments),
         headers=headers,
         extra=_extra(arguments.extra_body),
-        max_concurrency=places_from(arguments),
+        max_concurrency=max_concurrency_from(arguments),
         warmups=at_least(0, "--num-warmups", arguments.num_warmups),
         ready_timeout=arguments.ready_check_timeout_sec,
         request_timeout=arguments.request_timeout_sec,
@@ -200,9 +202,7 @@ def _name(arguments: argparse.Namespace, load: ServeLoad) -> str:
 
 def allow_files(count: int) -> None:
     """Let this process have so many files open, as far as the system lets it."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit.
+    if sys.platform == "win32":  # It has no such limit.
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)

@@ -1,8 +1,8 @@
 """`headway doctor`: what was found on this machine, and which kernels run here.
 
-It also starts an engine, and reports what that chose and how long it took to be ready; or, with
-`--quality`, compares all forms of a model with float32 and keeps the verdict; or, with `--limits`,
-measures what the machine can do at most and keeps that.
+It also starts an engine, and reports what that chose and how long it took to be ready. With
+`--quality` it instead compares all weight formats of a model with float32 and keeps the result;
+with `--limits` it measures what the machine can do at most and keeps that.
 """
 
 from __future__ import annotations
@@ -15,27 +15,32 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+import headway
 from headway import __version__, machine, native
-from headway.checkpoint.quality_reports import QualityReport
 from headway.cli.flags import add_flags, collect
 from headway.config import EngineConfig, cache_home
 from headway.extras import INSTALL_TORCH, has_torch
 from headway.steptime.shape import PeakRates
 from headway.wire import EngineInfo
 
+if TYPE_CHECKING:
+    from headway.checkpoint.quality_reports import QualityReport
+
 Fact = tuple[str, str]
 LIMITS_HEAD = f"{'format':<10} {'operations G/s':>14} {'read GB/s':>10}"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run)
     parser.add_argument("model", nargs="?", help="model to start (default: the default model)")
     parser.add_argument("--no-engine", action="store_true", help="do not start an engine")
     parser.add_argument(
         "--quality",
         action="store_true",
-        help="measure how close every form of the model is to float32, which takes minutes, and "
-        "let the dtype 'auto' go by it from now on",
+        help="measure how close every weight format of the model is to float32, which takes "
+        "minutes; the dtype 'auto' uses the result from now on",
     )
     parser.add_argument(
         "--limits",
@@ -52,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.limits:
         _measure(config)
     if arguments.quality:
-        _judge(config)
+        _evaluate(config)
     elif not (arguments.no_engine or arguments.limits):
         print(f"\nStarting an engine for {config.model} ...", flush=True)
         started = time.monotonic()
@@ -62,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def machine_facts() -> Iterator[Fact]:
-    """Name and value of what the operating system tells, for people to read."""
+    """Name and value of what the operating system reports."""
     yield "headway", __version__
     yield "python", platform.python_version()
     yield "torch", _torch()
@@ -98,11 +103,11 @@ def engine_facts(info: EngineInfo) -> Iterator[Fact]:
     yield "longest sequence", f"{limits.max_model_len} tokens"
 
 
-def quality_table(verdict: QualityReport) -> Iterator[str]:
-    """A verdict as lines of text: each form beside float32."""
-    yield f"{verdict.model}: {verdict.tokens} tokens, float32 perplexity {verdict.perplexity:.3f}"
-    yield f"{'form':<10} {'KV cache':<10} {'perplexity':>10} {'KL':>8} {'same top token':>15}"
-    for row in verdict.forms:
+def quality_table(report: QualityReport) -> Iterator[str]:
+    """A report as lines of text: each weight format beside float32."""
+    yield f"{report.model}: {report.tokens} tokens, float32 perplexity {report.perplexity:.3f}"
+    yield f"{'weights':<10} {'KV cache':<10} {'perplexity':>10} {'KL':>8} {'same top token':>15}"
+    for row in report.forms:
         yield (
             f"{row.form:<10} {row.kv_cache:<10} {row.perplexity:>+10.2%} {row.divergence:>8.4f} "
             f"{row.agreement:>15.1%}  {'passes' if row.passes else 'fails'}"
@@ -125,10 +130,10 @@ def _measure(config: EngineConfig) -> None:
         print(limits_row(limits), flush=True)
 
 
-def _judge(config: EngineConfig) -> None:
+def _evaluate(config: EngineConfig) -> None:
     from headway.perf.quality.evaluate import evaluate
 
-    print(f"\nComparing all forms of {config.model} with float32 ...", flush=True)
+    print(f"\nComparing all weight formats of {config.model} with float32 ...", flush=True)
     for line in quality_table(evaluate(config, on_progress=_watch)):
         print(line)
 
@@ -152,9 +157,7 @@ def _native_kernels() -> str:
 
 
 async def _start_and_stop(config: EngineConfig) -> EngineInfo:
-    from headway.llm import AsyncLLM
-
-    llm = await AsyncLLM.start(config)
+    llm = await headway.AsyncLLM.start(config)
     try:
         return llm.client.info
     finally:

@@ -14,7 +14,6 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from headway.config import from_environment
@@ -118,29 +117,6 @@ def collect(
             values[setting.name] = tuple(given) if isinstance(given, list) else given
     values, options = split_options(values)
     return settings(**values, **({_POLICY_OPTIONS: options} if options else {}))
-
-
-def read_config_file(path: Path) -> dict[str, object]:
-    """A YAML file of flags without their dashes (`max-num-seqs: 64`)."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise InvalidRequest(f"cannot read {path}: {error.strerror}", field="--config") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{path} is not valid YAML: {error}", field="--config") from error
-    if not isinstance(content, dict):
-        raise InvalidRequest(f"{path} must hold a mapping of settings", field="--config")
-    return {str(key).replace("-", "_"): value for key, value in content.items()}
-
-
-def check_known(file: Mapping[str, object], known: tuple[type[Any], ...]) -> None:
-    """Raises `InvalidRequest` for a key of a config file that no settings class has."""
-    names = {setting.name for settings in known for setting in settings_of(settings)}
-    for key in file:
-        if key not in names:
-            raise InvalidRequest(f"--config file: unknown setting {key!r}", field=key)
 
 
 def _add_flag(parser: argparse._ActionsContainer, setting: Setting) -> None:

@@ -1,30 +1,40 @@
-"""`headway generate [PROMPT]`: continue one prompt as it comes, or many in one batch.
+"""`headway generate [PROMPT]` and `headway chat`: a model in the terminal, without a server.
 
-With a prompt, its continuation is streamed to standard output. Without one, every line of standard
-input is a prompt; all run together, and the continuations are printed in input order.
+`generate` with a prompt streams its continuation to standard output. Without one, every line of
+standard input is a prompt; all run together, and the continuations are printed in input order.
+
+`chat` is a conversation. Ctrl-C during an answer stops the answer and keeps what was generated; at
+the prompt it leaves, as does Ctrl-D. `/new` forgets the conversation.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import sys
 from dataclasses import fields
+from typing import Any
 
+import headway
 from headway.cli.flags import add_flags, collect
 from headway.config import EngineConfig
-from headway.errors import EngineError
+from headway.errors import EngineError, HeadwayError, ModelError
 from headway.types import SamplingParams
 
-TEXT_ONLY = ("n", "logprobs", "prompt_logprobs", "logit_bias", "allowed_token_ids")
+with contextlib.suppress(ImportError):
+    import readline  # noqa: F401  (its import gives `input` line editing)
+
+NO_FLAGS = ("n", "logprobs", "prompt_logprobs", "logit_bias", "allowed_token_ids")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run)
     parser.add_argument("prompt", nargs="?", help="text to continue; standard input without it")
     parser.add_argument("--json", action="store_true", help="one JSON object per prompt")
     parser.add_argument("--model", default=None, help="known name, hub name, file or directory")
-    add_flags(parser.add_argument_group("sampling"), SamplingParams, leave_out=TEXT_ONLY)
+    add_flags(parser.add_argument_group("sampling"), SamplingParams, leave_out=NO_FLAGS)
     # `--seed` is the request's here: with it, a run can be repeated exactly.
     engine = parser.add_argument_group("engine")
     add_flags(engine, EngineConfig, leave_out=("model", "seed"))
@@ -42,9 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _stream(config: EngineConfig, prompt: str, params: SamplingParams) -> int:
-    from headway.llm import AsyncLLM
-
-    llm = await AsyncLLM.start(config)
+    llm = await headway.AsyncLLM.start(config)
     try:
         async for delta in llm.stream(prompt, params):
             print(delta.text, end="", flush=True)
@@ -59,11 +67,9 @@ async def _stream(config: EngineConfig, prompt: str, params: SamplingParams) -> 
 def _batch(
     config: EngineConfig, prompts: list[str], params: SamplingParams, *, as_json: bool
 ) -> int:
-    from headway.llm import LLM
-
     settings = {field.name: getattr(config, field.name) for field in fields(config)}
     failed = False
-    with LLM(**settings) as llm:
+    with headway.LLM(**settings) as llm:
         for output in llm.generate(prompts, params):
             completion = output.outputs[0]
             if completion.error is not None:
@@ -85,3 +91,77 @@ def _batch(
 
 def _lines() -> list[str]:
     return [line.rstrip("\n") for line in sys.stdin if line.strip()]
+
+
+def configure_chat(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run_chat)
+    parser.add_argument("--model", default=None, help="known name, hub name, file or directory")
+    parser.add_argument("--system", default=None, help="system message")
+    add_flags(parser.add_argument_group("sampling"), SamplingParams, leave_out=NO_FLAGS)
+    engine = parser.add_argument_group("engine")
+    add_flags(engine, EngineConfig, leave_out=("model", "seed"))
+
+
+def run_chat(arguments: argparse.Namespace) -> int:
+    if arguments.max_tokens is None:
+        arguments.max_tokens = 1024
+    if arguments.temperature is None:
+        arguments.temperature = 0.0
+    params = collect(SamplingParams, arguments, environment={})
+    config = collect(EngineConfig, arguments)
+    with asyncio.Runner() as runner:
+        return converse(runner, config, params, arguments.system)
+
+
+def converse(
+    runner: asyncio.Runner, config: EngineConfig, params: SamplingParams, system: str | None
+) -> int:
+    """Reads lines and answers them until the input ends."""
+    llm = runner.run(headway.AsyncLLM.start(config))
+    opening = [{"role": "system", "content": system}] if system else []
+    messages: list[dict[str, Any]] = list(opening)
+    try:
+        template = llm.chat_template
+        if template is None:
+            raise ModelError(f"{config.model} has no chat template: use `headway generate`")
+        while (line := _read_line()) is not None:
+            if line == "/new":
+                messages = list(opening)
+            elif line:
+                messages.append({"role": "user", "content": line})
+                try:
+                    prompt = template.render(messages)
+                    answer = _answer(runner, llm, prompt, params)
+                except HeadwayError as error:
+                    messages.pop()
+                    print(f"headway: {error.message}", file=sys.stderr)
+                else:
+                    messages.append({"role": "assistant", "content": answer})
+    finally:
+        runner.run(llm.close())
+    return 0
+
+
+def _read_line() -> str | None:
+    try:
+        return input("> " if sys.stdin.isatty() else "").strip()
+    except (EOFError, KeyboardInterrupt):
+        return None
+
+
+def _answer(
+    runner: asyncio.Runner, llm: headway.AsyncLLM, prompt: str, params: SamplingParams
+) -> str:
+    # The template writes the special tokens itself.
+    ids = llm.tokenizer.encode(prompt, add_special_tokens=False)
+    said: list[str] = []
+
+    async def speak() -> None:
+        async for delta in llm.stream(ids, params):
+            said.append(delta.text)
+            print(delta.text, end="", flush=True)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        runner.run(speak())
+    print()
+    return "".join(said)

@@ -1,6 +1,4 @@
-"""Runs a command's coroutine on the fastest event loop there is.
-
-Entry of the `headway` command: picks the subcommand and turns errors into one line.
+"""Entry of the `headway` command: picks the sub-command and turns errors into one line.
 
 Exit status: 0 done, 1 failed for a reason that is printed, 2 wrong usage, 130 interrupted.
 """
@@ -8,54 +6,87 @@ Exit status: 0 done, 1 failed for a reason that is printed, 2 wrong usage, 130 i
 from __future__ import annotations
 
 import argparse
-import asyncio
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from headway import __version__
 from headway.errors import HeadwayError
 
-T = TypeVar("T")
+
+class Subcommand(NamedTuple):
+    """A line of a table of sub-commands, by their names."""
+
+    configure: str
+    """`module:function` that adds the flags to the parser and sets its default `run`."""
+    help: str
+    log_level: str = "info"
 
 
-def run_async(main: Coroutine[Any, Any, T]) -> T:
-    """The coroutine's result, from uvloop where it exists, else from asyncio's own loop."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(main)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
-
-
-QUIET = ("bench", "profile")
-"""Commands that start engine after engine, of whose starts nobody wants to hear."""
 COMMANDS = {
-    "serve": "serve a model over HTTP with an OpenAI-compatible API",
-    "generate": "continue a prompt, or every line of standard input",
-    "chat": "talk with a model in the terminal",
-    "models": "list, pull, prepare and remove models",
-    "profile": "measure how long steps take here, for the simulator",
-    "bench": "load a server or an engine, and compare policies",
-    "doctor": "show what was found on this machine and which kernels run",
-    "simulate": "run a workload on a simulated machine; find batches and fleets that hold",
+    "serve": Subcommand(
+        "headway.cli.serve:configure", "serve a model over HTTP with an OpenAI-compatible API"
+    ),
+    "generate": Subcommand(
+        "headway.cli.generate:configure", "continue a prompt, or every line of standard input"
+    ),
+    "chat": Subcommand("headway.cli.generate:configure_chat", "talk with a model in the terminal"),
+    "models": Subcommand("headway.cli.models:configure", "list, pull, prepare and remove models"),
+    "profile": Subcommand(
+        "headway.cli.profile:configure",
+        "measure how long steps take here, for the simulator",
+        log_level="warning",
+    ),
+    "bench": Subcommand(
+        "headway.cli.bench:configure",
+        "load a server or an engine, and compare policies",
+        log_level="warning",
+    ),
+    "doctor": Subcommand(
+        "headway.cli.doctor:configure",
+        "show what was found on this machine and which kernels run",
+    ),
+    "simulate": Subcommand(
+        "headway.cli.simulate:configure",
+        "run a workload on a simulated machine; find batches and fleets that hold objectives",
+    ),
 }
+
+
+class LazyParser(argparse.ArgumentParser):
+    """A sub-command's parser. Its module is imported once the command is chosen, not before."""
+
+    def __init__(self, *, configure: str = "", **settings: Any) -> None:
+        super().__init__(**settings)
+        self._configure = configure
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._configure:
+            module, _, function = self._configure.partition(":")
+            self._configure = ""
+            getattr(importlib.import_module(module), function)(self)
+        return super().parse_known_args(args, namespace)
+
+
+def add_subcommands(
+    parser: argparse.ArgumentParser, table: Mapping[str, Subcommand], dest: str
+) -> None:
+    """A parser for every line of the table; the chosen name becomes the attribute `dest`."""
+    parsers = parser.add_subparsers(
+        dest=dest, required=True, metavar=dest.upper(), parser_class=LazyParser
+    )
+    for name, command in table.items():
+        parsers.add_parser(
+            name, help=command.help, description=command.help, configure=command.configure
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _parser(given)
-    parsed = parser.parse_args(given)
-    level: str = parsed.log_level or ("warning" if parsed.command in QUIET else "info")
+    parsed = _parser().parse_args(arguments)
+    level: str = parsed.log_level or COMMANDS[parsed.command].log_level
     logging.basicConfig(
         level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -75,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="headway", description="An LLM inference engine and server with continuous batching."
     )
@@ -85,13 +116,5 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         choices=("debug", "info", "warning", "error"),
         help="default: info, and warning for commands that measure",
     )
-    subcommands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    named = next((word for word in given if word in COMMANDS), None)
-    for name, explanation in COMMANDS.items():
-        subparser = subcommands.add_parser(name, help=explanation, description=explanation)
-        # Only the chosen command's module is imported: the others cost start-up time.
-        if name == named:
-            module = importlib.import_module(f"headway.cli.{name}")
-            module.configure(subparser)
-            subparser.set_defaults(run=module.run)
+    add_subcommands(parser, COMMANDS, "command")
     return parser

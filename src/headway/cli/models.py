@@ -13,6 +13,7 @@ _DECIDING = ("dtype", "backend", "device", "kv_cache_dtype")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("list", help="known, downloaded and prepared models")
     pull = actions.add_parser("pull", help="download a model")
@@ -26,30 +27,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.action == "list":
-        _list()
-    elif arguments.action == "pull":
-        _pull(arguments.model)
-    elif arguments.action == "prepare":
+    if arguments.action == "prepare":
         _prepare(collect(EngineConfig, arguments))
+        return 0
+    # Imports a library for every model format, which `--help` does without.
+    from headway.checkpoint.inventory import list_models, pull_model, remove_model
+
+    if arguments.action == "list":
+        for entry in list_models():
+            size = _mib(entry.bytes) if entry.bytes else "-"
+            print(f"{entry.kind:<11} {size:>10}  {entry.name:<44} {entry.about}")
+    elif arguments.action == "pull":
+        for path in pull_model(arguments.model):
+            print(path)
     else:
-        _remove(arguments.model)
+        for entry in remove_model(arguments.model):
+            print(f"removed {entry.kind} {entry.name}, {_mib(entry.bytes)}")
     return 0
-
-
-def _list() -> None:
-    from headway.checkpoint.inventory import list_models
-
-    for entry in list_models():
-        size = _mib(entry.bytes) if entry.bytes else "-"
-        print(f"{entry.kind:<11} {size:>10}  {entry.name:<44} {entry.about}")
-
-
-def _pull(model: str) -> None:
-    from headway.checkpoint.inventory import pull_model
-
-    for path in pull_model(model):
-        print(path)
 
 
 def _prepare(config: EngineConfig) -> None:
@@ -58,13 +52,6 @@ def _prepare(config: EngineConfig) -> None:
 
     _, prepared = ready_model(config)
     print(prepared.folder)
-
-
-def _remove(model: str) -> None:
-    from headway.checkpoint.inventory import remove_model
-
-    for entry in remove_model(model):
-        print(f"removed {entry.kind} {entry.name}, {_mib(entry.bytes)}")
 
 
 def _mib(size: int) -> str:

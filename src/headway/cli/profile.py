@@ -34,6 +34,7 @@ _LEFT_OUT = ("model", "policy", "policy_options", "record")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run)
     parser.add_argument("model", nargs="?", help="model to probe (default: the default model)")
     parser.add_argument(
         "--from",

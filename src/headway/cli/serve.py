@@ -1,16 +1,22 @@
-"""`headway serve [MODEL]`: the HTTP server."""
+"""`headway serve [MODEL]`: the HTTP server, with its settings from flags or a file."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from headway.cli.flags import add_flags, check_known, collect, read_config_file
-from headway.cli.main import run_async
+import yaml
+
+from headway.cli.event_loop import run_async
+from headway.cli.flags import add_flags, collect, settings_of
 from headway.config import EngineConfig, ServerConfig, from_environment
+from headway.errors import InvalidRequest
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run)
     parser.add_argument(
         "model",
         nargs="?",
@@ -24,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    # The server's libraries take half a second to import, which `--help` does without.
     from headway.server import run_server
 
     path = arguments.config or from_environment("--config")
@@ -32,3 +39,24 @@ def run(arguments: argparse.Namespace) -> int:
     engine = collect(EngineConfig, arguments, file=file)
     server = collect(ServerConfig, arguments, file=file)
     return run_async(run_server(engine, server))
+
+
+def read_config_file(path: Path) -> dict[str, object]:
+    """A YAML file of flags without their dashes (`max-num-seqs: 64`)."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InvalidRequest(f"cannot read {path}: {error.strerror}", field="--config") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} is not valid YAML: {error}", field="--config") from error
+    if not isinstance(content, dict):
+        raise InvalidRequest(f"{path} must hold a mapping of settings", field="--config")
+    return {str(key).replace("-", "_"): value for key, value in content.items()}
+
+
+def check_known(file: Mapping[str, object], known: tuple[type[Any], ...]) -> None:
+    """Raises `InvalidRequest` for a key of a config file that no settings class has."""
+    names = {setting.name for settings in known for setting in settings_of(settings)}
+    for key in file:
+        if key not in names:
+            raise InvalidRequest(f"--config file: unknown setting {key!r}", field=key)

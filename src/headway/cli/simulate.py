@@ -11,23 +11,24 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import fields, replace
 from pathlib import Path
 
-from headway.cli.flags import add_flags, collect, settings_of, whole_number
-from headway.cli.machine_flags import add_machine_flags, profile_from
+from headway.cli.simulate_replay import run_replay
+from headway.cli.simulate_report import show_report, write_files
+from headway.cli.simulate_setup import (
+    add_setup_flags,
+    profile_from,
+    setup_from,
+    with_every_policy,
+)
 from headway.cli.workload_flags import (
     add_objective_flags,
     add_workload_flags,
     objectives_from,
     workload_from,
 )
-from headway.config import EngineConfig
 from headway.errors import InvalidRequest
-from headway.perf.records.summary import summarize
-from headway.perf.report.run import Report, Run, build_report
-from headway.perf.report.slots import bars_of, idle_share, percent_of_limit
+from headway.perf.report.run import Run
 from headway.perf.sim.capacity import (
     BUDGETS,
     WIDTHS,
@@ -35,44 +36,15 @@ from headway.perf.sim.capacity import (
     CapacitySearch,
     SearchResult,
 )
-from headway.perf.sim.fleet import ROUTERS
-from headway.perf.sim.predict import measured, predict, recorded_setup, recorded_workload
-from headway.perf.sim.replay import replay
 from headway.perf.sim.simulate import MOST_BARS, Setup, run_of, simulate
 from headway.perf.workload import Workload
 from headway.perf.workload.synthetic import at_rate
-from headway.recording.format import Recording
-from headway.recording.reader import read_recordings
-from headway.scheduling.policy import POLICIES, policy_config
-from headway.steptime.profiles import Profile, find_profile
-from headway.types import Limits
-from headway.types.engine import PolicyConfig, SchedulerConfig
 from headway.types.objectives import Objective
-
-ENGINE_FLAGS = (
-    "policy",
-    "policy_options",
-    "max_model_len",
-    "max_num_seqs",
-    "max_num_batched_tokens",
-    "max_num_partial_prefills",
-    "block_size",
-    "kv_cache_memory",
-    "kv_reservation",
-    "enable_prefix_caching",
-)
-"""Settings of the engine that mean something without one."""
-_LEFT_OUT = tuple(each.name for each in fields(EngineConfig) if each.name not in ENGINE_FLAGS)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_machine_flags(parser.add_argument_group("machine"))
-    engine = parser.add_argument_group("engine (default: as in the profile)")
-    add_flags(engine, EngineConfig, leave_out=_LEFT_OUT)
-    engine.add_argument("--num-blocks", type=whole_number, metavar="N", help="of the KV cache")
-    fleet = parser.add_argument_group("fleet")
-    fleet.add_argument("--replicas", type=int, metavar="N", help="machines (default: 1)")
-    fleet.add_argument("--router", choices=ROUTERS, help="before several (default: round-robin)")
+    parser.set_defaults(run=run)
+    add_setup_flags(parser)
     workload = parser.add_argument_group("workload")
     add_workload_flags(workload)
     add_objective_flags(workload)
@@ -102,7 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.replay is not None:
-        return _replay(arguments)
+        return run_replay(arguments)
     objectives = objectives_from(arguments)
     profile = profile_from(arguments)
     setup = setup_from(arguments, profile)
@@ -113,18 +85,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.find is not None:
         found = _search(arguments, setup, workload, objectives)
         if found.best is None:
-            _say_nothing_holds(found)
+            _print_nearest(found)
             return 1
         setup, workload = found.best.setup, at_rate(workload, found.best.rate_scale)
-    policies = [setup.scheduler.policy]
-    if arguments.compare_policies:
-        options = collect(EngineConfig, _engine_only(arguments)).policy_options
-        policies = [policy_config(name, options) for name in POLICIES]
-    runs = [
-        _simulated(arguments, _under(setup, policy), workload, objectives) for policy in policies
-    ]
+    setups = with_every_policy(arguments, setup) if arguments.compare_policies else [setup]
+    runs = [_simulated(arguments, each, workload, objectives) for each in setups]
     took = time.perf_counter() - began
-    report = _report(arguments, runs, profile, setup.replicas)
+    report = show_report(arguments, runs, profile, setup.replicas)
     if arguments.find is None:
         simulated = sum(run.summary["duration"] for run in runs)
         print(
@@ -132,70 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"{took:.1f} s: {simulated / took:,.0f} times as fast",
             file=sys.stderr,
         )
-    _write(arguments, report, runs)
+    write_files(arguments, report, runs)
     return 0
-
-
-def setup_from(arguments: argparse.Namespace, profile: Profile) -> Setup:
-    """The profile's engine with the settings that the flags pin."""
-    config = collect(EngineConfig, _engine_only(arguments))
-    given = arguments.block_size
-    measured = profile.scheduler
-    block_size = measured.block_size if given is None else config.block_size
-    num_blocks = measured.num_blocks * measured.block_size // block_size
-    if arguments.num_blocks is not None and config.kv_cache_memory is not None:
-        raise InvalidRequest(
-            "--num-blocks and --kv-cache-memory exclude each other", field="--num-blocks"
-        )
-    if config.kv_cache_memory is not None:
-        num_blocks = int(config.kv_cache_memory // (profile.sizes.kv_bytes_per_token * block_size))
-    if arguments.num_blocks is not None:
-        num_blocks = arguments.num_blocks
-    if num_blocks < 1:
-        raise InvalidRequest("the KV cache needs one block at least", field="--num-blocks")
-    replicas = 1 if arguments.replicas is None else arguments.replicas
-    if replicas < 1:
-        raise InvalidRequest(f"--replicas must be at least 1, got {replicas}", field="--replicas")
-    return Setup(
-        profile=profile,
-        scheduler=SchedulerConfig(
-            policy=policy_config(config.policy, config.policy_options),
-            limits=_limits(arguments, config, measured.limits, num_blocks * block_size),
-            num_blocks=num_blocks,
-            block_size=block_size,
-            prefix_caching=config.enable_prefix_caching,
-            reservation=config.kv_reservation,
-        ),
-        replicas=replicas,
-        router=arguments.router or "round-robin",
-    )
-
-
-def _under(setup: Setup, policy: PolicyConfig) -> Setup:
-    return replace(setup, scheduler=replace(setup.scheduler, policy=policy))
-
-
-def _engine_only(arguments: argparse.Namespace) -> argparse.Namespace:
-    """Without flags that an engine spells alike but that mean another thing here."""
-    return argparse.Namespace(**{name: getattr(arguments, name) for name in _engine_names()})
-
-
-def _engine_names() -> list[str]:
-    return [setting.name for setting in settings_of(EngineConfig, leave_out=_LEFT_OUT)]
-
-
-def _limits(
-    arguments: argparse.Namespace, config: EngineConfig, found: Limits, room: int
-) -> Limits:
-    partial = arguments.max_num_partial_prefills
-    return Limits(
-        max_num_seqs=config.max_num_seqs or found.max_num_seqs,
-        max_num_batched_tokens=config.max_num_batched_tokens or found.max_num_batched_tokens,
-        max_num_partial_prefills=(
-            found.max_num_partial_prefills if partial is None else config.max_num_partial_prefills
-        ),
-        max_model_len=min(config.max_model_len or found.max_model_len, room),
-    )
 
 
 def _simulated(
@@ -261,140 +166,7 @@ def candidate_line(candidate: CapacityCandidate) -> str:
     )
 
 
-def _say_nothing_holds(found: SearchResult) -> None:
+def _print_nearest(found: SearchResult) -> None:
     nearest = max(found.tried, key=lambda candidate: candidate.rank)
     print("Nothing that was tried holds the objectives. The nearest:")
     print(f"  {candidate_line(nearest)}")
-
-
-def _report(
-    arguments: argparse.Namespace, runs: list[Run], profile: Profile, replicas: int
-) -> Report:
-    from headway.perf.report.figures import tables
-
-    price = arguments.price_per_hour
-    report = build_report(
-        title=f"{profile.model} on {replicas} x {profile.machine.device}, simulated"
-        if replicas > 1
-        else f"{profile.model} on {profile.machine.device}, simulated",
-        runs=runs,
-        about=dict(_about(profile)),
-        price_per_hour=None if price is None else price * replicas,
-        notes=tuple(_notes(profile)),
-    )
-    print(tables(report), end="")
-    if arguments.find is not None:
-        settings = runs[0].settings
-        print("\nFound: " + ", ".join(f"{name} {value}" for name, value in settings.items()))
-    return report
-
-
-def _about(profile: Profile) -> Iterator[tuple[str, str]]:
-    from headway import __version__
-
-    found = profile.hardware
-    yield "Simulated machine", profile.machine.device
-    yield "Model", f"{profile.model}, {found.dtype}, KV cache {found.kv_cache_dtype}"
-    yield "Headway", __version__
-
-
-def _notes(profile: Profile) -> Iterator[str]:
-    yield "Simulated: the shipped scheduler and policies, on steps whose times come from a model."
-    if profile.fit is None:
-        yield "The machine was not measured: published rates, and shares of them that are assumed."
-    else:
-        yield (
-            f"The model was fitted to {profile.fit.steps:,} measured steps, with a mean error of "
-            f"{100 * profile.fit.mean:.1f} %."
-        )
-
-
-def _write(arguments: argparse.Namespace, report: Report, runs: list[Run]) -> None:
-    if arguments.json:
-        from headway.perf.report.json import write_report
-
-        write_report(arguments.json, report)
-    if arguments.html:
-        from headway.perf.report.page import write_page
-
-        write_page(arguments.html, report)
-    if arguments.records:
-        from headway.perf.records.record import write_records
-
-        write_records(arguments.records, [record for each in runs for record in each.records])
-
-
-def _replay(arguments: argparse.Namespace) -> int:
-    _check_replay(arguments)
-    same = True
-    runs: list[Run] = []
-    profile = None
-    for number, recording in enumerate(read_recordings(arguments.replay), 1):
-        outcome = replay(recording)
-        same = same and outcome.identical
-        print(f"engine {number}: {outcome.steps:,} of {outcome.recorded:,} steps planned alike")
-        if outcome.difference is not None:
-            print(f"  first difference: {outcome.difference}")
-        profile = _profile_of(arguments, recording)
-        if profile is not None:
-            group = f"engine {number}, {recording.engine.scheduler.policy.name}"
-            runs += [
-                replace(run, group=group) for run in _side_by_side(arguments, recording, profile)
-            ]
-    if profile is not None and runs:
-        print()
-        _write(arguments, _report(arguments, runs, profile, 1), runs)
-    return 0 if same else 1
-
-
-def _check_replay(arguments: argparse.Namespace) -> None:
-    """A recording has its own workload and engine: flags for these would have no effect."""
-    parser = argparse.ArgumentParser()
-    add_workload_flags(parser)
-    names = [*vars(parser.parse_args([])), *_engine_names(), "num_blocks", "replicas", "router"]
-    for name in names:
-        if name != "seed" and getattr(arguments, name) is not None:
-            flag = "--" + name.replace("_", "-")
-            raise InvalidRequest(f"{flag} would have no effect on --replay", field=flag)
-
-
-def _profile_of(arguments: argparse.Namespace, recording: Recording) -> Profile | None:
-    """The profile that was asked for, or the kept one of the recorded engine, if there is one."""
-    if arguments.profile or arguments.device:
-        return profile_from(arguments)
-    engine, found = recording.engine, recording.engine.hardware
-    return find_profile(
-        model=arguments.model or engine.model,
-        dtype=found.dtype,
-        kv_cache_dtype=found.kv_cache_dtype,
-        threads=found.threads,
-    )
-
-
-def _side_by_side(
-    arguments: argparse.Namespace, recording: Recording, profile: Profile
-) -> Iterator[Run]:
-    """The recorded run, and what the simulator makes of it."""
-    workload = recorded_workload(recording)
-    if not workload.requests:
-        return
-    objectives = objectives_from(arguments)
-    records, duration, gaps = measured(recording)
-    slots, bars = bars_of(recording)
-    yield Run(
-        system="measured",
-        group=workload.name,
-        summary=summarize(records, duration=duration, objectives=objectives, gaps=gaps),
-        records=records,
-        slots=slots,
-        bars=bars,
-        idle_share=idle_share(recording, slots),
-        percent_of_limit=percent_of_limit(recording),
-    )
-    yield run_of(
-        predict(recording, profile, seed=arguments.seed, residuals=not arguments.no_residuals),
-        workload=workload,
-        setup=recorded_setup(recording, profile),
-        system="predicted",
-        objectives=objectives,
-    )

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.config import PolicyName
-from headway.perf.sim.fleet import ROUTERS, RouterName
 from headway.perf.sim.simulate import Setup, Simulated, shares_prefixes, simulate
 from headway.perf.workload.workload import Workload
+from headway.routing import ROUTERS, RouterName
 from headway.steptime.model import Residuals
 from headway.steptime.profiles import Profile
 from tests.perf.sim.setups import (

@@ -6,7 +6,8 @@ import argparse
 
 import pytest
 
-from headway.cli.flags import add_flags, check_known, collect
+from headway.cli.flags import add_flags, collect
+from headway.cli.serve import check_known
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.llm.sync import _config

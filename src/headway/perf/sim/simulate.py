@@ -20,11 +20,12 @@ from headway.clock import VirtualClock
 from headway.perf.records.record import RequestRecord
 from headway.perf.records.summary import summarize
 from headway.perf.report.run import Bar, Run
-from headway.perf.sim.fleet import Replica, RouterName, make_router, run_fleet
+from headway.perf.sim.fleet import Replica, run_fleet
 from headway.perf.sim.requests import SimulatedRequest, Slots, record_of
 from headway.perf.sim.runner import Preempted, SimulatedRunner, StepTimeSampler
 from headway.perf.workload.synthetic import length_cv
 from headway.perf.workload.workload import Workload
+from headway.routing import RouterName, make_router
 from headway.scheduling.build import build_scheduler
 from headway.steptime.profiles import Profile
 from headway.types.engine import SchedulerConfig

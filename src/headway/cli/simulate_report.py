@@ -1,0 +1,63 @@
+"""What `headway simulate` shows and writes: tables, a JSON report, an HTML page, records."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from headway import __version__
+from headway.perf.records.record import write_records
+from headway.perf.report.figures import tables
+from headway.perf.report.json import write_report
+from headway.perf.report.page import write_page
+from headway.perf.report.run import Report, Run, build_report
+from headway.steptime.profiles import Profile
+
+
+def show_report(
+    arguments: argparse.Namespace, runs: list[Run], profile: Profile, replicas: int
+) -> Report:
+    """The report of these runs, whose tables are printed."""
+    price = arguments.price_per_hour
+    report = build_report(
+        title=f"{profile.model} on {replicas} x {profile.machine.device}, simulated"
+        if replicas > 1
+        else f"{profile.model} on {profile.machine.device}, simulated",
+        runs=runs,
+        about=dict(_about(profile)),
+        price_per_hour=None if price is None else price * replicas,
+        notes=tuple(_notes(profile)),
+    )
+    print(tables(report), end="")
+    if arguments.find is not None:
+        settings = runs[0].settings
+        print("\nFound: " + ", ".join(f"{name} {value}" for name, value in settings.items()))
+    return report
+
+
+def _about(profile: Profile) -> Iterator[tuple[str, str]]:
+    found = profile.hardware
+    yield "Simulated machine", profile.machine.device
+    yield "Model", f"{profile.model}, {found.dtype}, KV cache {found.kv_cache_dtype}"
+    yield "Headway", __version__
+
+
+def _notes(profile: Profile) -> Iterator[str]:
+    yield "Simulated: the shipped scheduler and policies, on steps whose times come from a model."
+    if profile.fit is None:
+        yield "The machine was not measured: published rates, and shares of them that are assumed."
+    else:
+        yield (
+            f"The model was fitted to {profile.fit.steps:,} measured steps, with a mean error of "
+            f"{100 * profile.fit.mean:.1f} %."
+        )
+
+
+def write_files(arguments: argparse.Namespace, report: Report, runs: list[Run]) -> None:
+    """Write what --json, --html and --records ask for."""
+    if arguments.json:
+        write_report(arguments.json, report)
+    if arguments.html:
+        write_page(arguments.html, report)
+    if arguments.records:
+        write_records(arguments.records, [record for each in runs for record in each.records])
