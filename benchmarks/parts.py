@@ -49,17 +49,17 @@ class Decoder:
         for n in range(count):
             tokens = tuple(random.randrange(1000, 20000) for _ in range(context))
             entry = NewSequence(seq=n, tokens=tokens, prompt_len=context, sampling=sampling)
-            part = Slice(seq=n, tokens=tokens, start=0, blocks=self.blocks[n], sample=False)
-            runner.submit(StepPlan(step=0, entries=[entry], slices=[part], ended=[])).result()
+            part = Slice(seq=n, tokens=tokens, start=0, blocks=self.blocks[n], outputs=0)
+            runner.compute(StepPlan(step=0, new=[entry], slices=[part], ended=[]))
 
     def step(self, batch: int) -> float:
         """Seconds of a step that decodes the first so many sequences, always the same token."""
         slices = [
-            Slice(seq=n, tokens=(1000,), start=self.context, blocks=self.blocks[n], sample=True)
+            Slice(seq=n, tokens=(1000,), start=self.context, blocks=self.blocks[n], outputs=1)
             for n in range(batch)
         ]
-        plan = StepPlan(step=0, entries=[], slices=slices, ended=[])
-        return self.runner.submit(plan).result().seconds
+        plan = StepPlan(step=0, new=[], slices=slices, ended=[])
+        return self.runner.compute(plan).seconds
 
 
 def main() -> None:

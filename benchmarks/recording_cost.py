@@ -68,8 +68,10 @@ def switched_engine(path: Path) -> tuple[Engine, Switch]:
     info = describe(config, loaded)
     scheduler = build_scheduler(info.scheduler)
     line = engine_line(config, info)
-    switch = Switch(Recorder(engine=line, leftover=scheduler.leftover, sink=RecordFile(path)))
-    engine = Engine(scheduler=scheduler, runner=loaded.runner, clock=MonotonicClock(), watch=switch)
+    switch = Switch(Recorder(engine=line, idle_stats=scheduler.idle_stats, sink=RecordFile(path)))
+    engine = Engine(
+        scheduler=scheduler, runner=loaded.runner, clock=MonotonicClock(), observer=switch
+    )
     gc.collect()
     gc.freeze()
     return engine, switch

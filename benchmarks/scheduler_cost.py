@@ -32,7 +32,7 @@ def request_of(index: int, random: Random, max_tokens: int) -> Request:
 
 
 def computed(plan: StepPlan) -> StepResult:
-    sampled = [Sampled(seq=piece.seq, token=5) for piece in plan.slices if piece.sample]
+    sampled = [Sampled(seq=piece.seq, tokens=(5,)) for piece in plan.slices if piece.outputs]
     return StepResult(step=plan.step, sampled=sampled)
 
 

@@ -19,7 +19,7 @@ from headway.steptime.shape import PeakRates, StepShape, shape_of
 from headway.types import Slice, StepPlan
 from headway.wire import EngineInfo, Start
 from tests.models.families import write_tiny
-from tests.scheduling.house import request_of
+from tests.scheduling.harness import request_of
 
 
 def measured(*, device: str, dtype: str, threads: int, isa: str | None) -> PeakRates:
@@ -93,15 +93,13 @@ def test_a_file_that_cannot_be_written_stops_the_start(prepared: Path, tmp_path:
 
 def test_the_least_time_of_a_plan_is_the_rooflines(prepared: Path) -> None:
     _, info = build(prepared, None)
-    plan = StepPlan(
-        step=1, slices=[Slice(seq=1, start=0, tokens=range(9), blocks=(0,), sample=True)]
-    )
+    plan = StepPlan(step=1, slices=[Slice(seq=1, start=0, tokens=range(9), blocks=(0,), outputs=1)])
     ideal = ideal_of(info)
     assert ideal is not None
     assert info.sizes is not None
     assert info.machine is not None
     shape = shape_of(plan.slices)
-    assert ideal(plan) == roofline_seconds(shape, info.sizes, info.machine) > 0
+    assert ideal(plan.slices) == roofline_seconds(shape, info.sizes, info.machine) > 0
 
 
 def test_without_limits_there_is_no_least_time(

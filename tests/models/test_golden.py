@@ -106,7 +106,7 @@ def test_logprobs_are_within_1e_4(golden: Golden) -> None:
     for live, logits in zip(lives, golden.logits, strict=True):
         rows, checked = torch.log_softmax(logits, dim=-1), 0
         prompt = [each for found in live.prompt_logprobs for each in found.logprobs]
-        told = [*prompt, *(each.logprobs for each in live.sampled)]
+        told = [*prompt, *(found for each in live.sampled for found in each.logprobs)]
         for row, each in zip(rows, told, strict=True):
             assert each is not None
             assert len(each.top) == 20

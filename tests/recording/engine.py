@@ -9,14 +9,14 @@ from headway.engine.loop import Engine
 from headway.recording.format import EngineLine, Line, Recording, RequestLine, StepLine
 from headway.recording.recorder import Recorder
 from headway.scheduling.policy import policy_config
-from headway.types import StepPlan
+from headway.types import StepPlan, StepResult
 from headway.types.engine import SchedulerConfig
-from headway.types.runner import Pending, Runner
+from headway.types.runner import Runner
 from tests.recording.samples import ENGINE
-from tests.scheduling.house import EngineHarness, StepClock, make_house
+from tests.scheduling.harness import EngineHarness, StepClock, make_harness
 
 STEP_SECONDS = 0.25
-"""What the clock ticks while a step is computed; the house adds a second between steps."""
+"""What the clock ticks while a step is computed; the harness adds a second between steps."""
 
 
 @dataclass
@@ -56,28 +56,28 @@ class Ticking:
     clock: StepClock
     seconds: float = STEP_SECONDS
 
-    def submit(self, plan: StepPlan) -> Pending:
+    def compute(self, plan: StepPlan) -> StepResult:
         self.clock.seconds += self.seconds
-        return self.runner.submit(plan)
+        return self.runner.compute(plan)
 
 
-def recorded_house(
+def recorded_harness(
     *, step_seconds: float = STEP_SECONDS, **options: Any
 ) -> tuple[EngineHarness, Memory]:
-    """As `make_house`, with a recorder that writes to memory."""
-    house, memory = make_house(**options), Memory()
+    """As `make_harness`, with a recorder that writes to memory."""
+    harness, memory = make_harness(**options), Memory()
     config = SchedulerConfig(
         policy=policy_config(options.get("policy", "continuous"), {"dynamic_wait": 3.0}),
-        limits=house.scheduler.limits,
-        num_blocks=house.scheduler.pool.num_blocks,
-        block_size=house.scheduler.pool.block_size,
+        limits=harness.scheduler.limits,
+        num_blocks=harness.scheduler.pool.num_blocks,
+        block_size=harness.scheduler.pool.block_size,
         prefix_caching=options.get("prefix_caching", True),
     )
     line = replace(ENGINE, scheduler=config)
-    house.engine = Engine(
-        scheduler=house.scheduler,
-        runner=Ticking(house.runner, house.clock, step_seconds),
-        clock=house.clock,
-        watch=Recorder(engine=line, leftover=house.scheduler.leftover, sink=memory),
+    harness.engine = Engine(
+        scheduler=harness.scheduler,
+        runner=Ticking(harness.runner, harness.clock, step_seconds),
+        clock=harness.clock,
+        observer=Recorder(engine=line, idle_stats=harness.scheduler.idle_stats, sink=memory),
     )
-    return house, memory
+    return harness, memory

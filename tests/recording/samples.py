@@ -56,31 +56,33 @@ REQUEST = RequestLine(
     finish="length",
 )
 STEPS = (
-    StepLine(step=1, at=2.0, cycle=0.5, run=0.4, slices=(SliceLine(1, 0, 3, True),), waiting=1),
-    StepLine(step=2, at=2.5, cycle=0.25, run=0.2, slices=(SliceLine(1, 3, 1, True),)),
+    StepLine(step=1, at=2.0, cycle=0.5, run=0.4, slices=(SliceLine(1, 0, 3, 1),), waiting=1),
+    StepLine(step=2, at=2.5, cycle=0.25, run=0.2, slices=(SliceLine(1, 3, 1, 1),)),
 )
 RECORDING = Recording(engine=ENGINE, requests=(REQUEST,), steps=STEPS)
 
 _counts = st.integers(0, 10**6)
 _times = st.floats(0, 1e9, allow_nan=False)
-_slices = st.builds(SliceLine, _counts, _counts, _counts, st.booleans())
+_slices = st.builds(SliceLine, _counts, _counts, _counts, st.sampled_from([0, 1, 1, 4]))
 
 
 @st.composite
 def recordings(draw: st.DrawFn) -> Recording:
     """Any recording whose lines are in the order in which an engine writes them."""
+    several = [tuple(draw(st.lists(_slices, max_size=4))) for _ in range(draw(st.integers(0, 4)))]
     steps = tuple(
         StepLine(
             step=number,
             at=draw(_times),
             cycle=draw(_times),
             run=draw(_times),
-            slices=tuple(draw(st.lists(_slices, max_size=4))),
+            slices=slices,
+            given=tuple(draw(st.integers(1, 4)) for part in slices if part.outputs > 1),
             ended=tuple(draw(st.lists(_counts, max_size=3))),
             idle_slots=draw(_counts),
             waiting=draw(_counts),
         )
-        for number in range(1, draw(st.integers(0, 4)) + 1)
+        for number, slices in enumerate(several, 1)
     )
     ends = sorted(draw(st.lists(st.integers(0, 5), max_size=4)))
     requests = tuple(

@@ -31,9 +31,9 @@ def recording(seed: int, steps: int = 200, *, slower: float = 1.0) -> Recording:
     lines = []
     for number in range(1, steps + 1):
         width = random.randrange(1, 9)
-        slices = [SliceLine(n, random.randrange(200), 1, True) for n in range(1, width)]
+        slices = [SliceLine(n, random.randrange(200), 1, 1) for n in range(1, width)]
         if number % 4 == 0 or not slices:
-            slices.append(SliceLine(9, random.randrange(100), random.randrange(2, 60), True))
+            slices.append(SliceLine(9, random.randrange(100), random.randrange(2, 60), 1))
         seconds = TRUTH.predict(recorded_shape(slices, None)) * slower
         lines.append(
             StepLine(step=number, at=float(number), cycle=seconds, run=0.0, slices=tuple(slices))
@@ -42,8 +42,8 @@ def recording(seed: int, steps: int = 200, *, slower: float = 1.0) -> Recording:
 
 
 def test_a_recorded_step_has_the_shape_of_its_plan() -> None:
-    lines = [SliceLine(1, 7, 1, True), SliceLine(2, 30, 20, False)]
-    plan = [part(7, 1), part(30, 20, sample=False)]
+    lines = [SliceLine(1, 7, 1, 1), SliceLine(2, 30, 20, 0)]
+    plan = [part(7, 1), part(30, 20, outputs=0)]
     assert recorded_shape(lines, 16) == shape_of(plan, 16)
 
 

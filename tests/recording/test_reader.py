@@ -97,7 +97,9 @@ def test_a_file_that_is_absent_is_said(path: Path) -> None:
     [
         ("step", {"at": "soon"}, "at: expected `float`"),
         ("step", {"slices": [[1, 0, 3]]}, r"slices\[0\]: expected `array` of length 4"),
-        ("step", {"slices": [[1, 0, 3, 1]]}, r"slices\[0\]\[3\]: expected `bool`"),
+        ("step", {"slices": [[1, 0, 3, True]]}, r"slices\[0\]\[3\]: expected `int`"),
+        ("step", {"slices": [[1, 0, 3, 2]]}, "given: not one for each"),
+        ("step", {"given": [2]}, "given: not one for each"),
         ("step", {"slices": None}, "slices: expected `array`"),
         ("step", {"colour": 1}, "colour: unknown key"),
         ("step", {"ended": 1}, "ended: expected `array`"),

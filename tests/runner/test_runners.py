@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from headway.checkpoint import Storage, load_prepared
 from headway.checkpoint.prepared import WEIGHTS
 from headway.checkpoint.safetensors import read_header
 from headway.config import EngineConfig
+from headway.errors import InvalidRequest
 from headway.runner import build_runner
 from headway.types import NewSequence, ResolvedSampling, Slice, StepPlan
 from headway.types.runner import Runner
 from tests.models.families import VOCABULARY
 from tests.runner.conftest import Tiny
-from tests.runner.driver import Driver
+from tests.runner.driver import Driver, Live
 
 BLOCK = 16
 
@@ -102,7 +104,7 @@ def test_one_sequence_with_nan_spares_the_others(
     (failed,) = first.sampled
     assert failed.error is not None
     assert "not finite" in failed.error
-    assert failed.logprobs is None
+    assert failed.logprobs == ()
     driver.ended.append(first.seq)
     driver.finish([second])
     assert second.generated == alone.generated
@@ -149,9 +151,9 @@ def test_resumed_after_another_engine_goes_on_alike(either: Path) -> None:
     driver.finish([whole])
     known = tuple(whole.tokens[:8])
     entry = NewSequence(seq=99, tokens=known, prompt_len=3, sampling=sampling)
-    part = Slice(seq=99, start=0, tokens=known, blocks=(0,), sample=True)
-    result = load(either).submit(StepPlan(step=0, slices=[part], entries=[entry])).result()
-    assert [each.token for each in result.sampled] == [whole.tokens[8]]
+    part = Slice(seq=99, start=0, tokens=known, blocks=(0,), outputs=1)
+    result = load(either).compute(StepPlan(step=0, slices=[part], new=[entry]))
+    assert [each.tokens for each in result.sampled] == [(whole.tokens[8],)]
 
 
 def test_prompt_logprobs_come_in_the_chunks_in_which_they_were_computed(either: Path) -> None:
@@ -171,7 +173,7 @@ def test_prompt_logprobs_come_in_the_chunks_in_which_they_were_computed(either: 
 
 def test_an_empty_step_only_lets_sequences_go(either: Path) -> None:
     runner = load(either)
-    result = runner.submit(StepPlan(step=4, slices=[], ended=[1, 2])).result()
+    result = runner.compute(StepPlan(step=4, slices=[], ended=[1, 2]))
     assert (result.step, list(result.sampled)) == (4, [])
 
 
@@ -193,3 +195,110 @@ def check_runs(runner: Runner) -> None:
     driver.finish(lives)
     assert all(each.error is None for live in lives for each in live.sampled)
     assert lives[0].generated == lives[1].generated
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_drafts_change_no_token(either: Path, seed: int) -> None:
+    """Right ones, wrong ones and none, of all kinds of sampling, in one batch."""
+    requests, rng = mixture(24), random.Random(seed)
+    requests = [(p, replace(s, max_tokens=s.max_tokens + 8)) for p, s in requests]
+    plain = Driver(load(either), BLOCK)
+    alone = [plain.add(prompt, sampling) for prompt, sampling in requests]
+    plain.finish(alone)
+    driver = Driver(load(either), BLOCK)
+    lives = [driver.add(prompt, sampling) for prompt, sampling in requests]
+    driver.run([(live, 10**9) for live in lives])
+    most = 0
+    while left := [n for n, live in enumerate(lives) if _left(live) > 0]:
+        drafts = []
+        for n in left:
+            known = len(lives[n].tokens)
+            guess = alone[n].tokens[known : known + rng.randrange(min(5, _left(lives[n])))]
+            if guess and rng.random() < 0.6:
+                guess[rng.randrange(len(guess))] = rng.randrange(3, VOCABULARY)
+            drafts.append(guess)
+        driver.run([(lives[n], 1) for n in left], drafts)
+        most = max(most, *(len(lives[n].sampled[-1].tokens) for n in left))
+    assert most == 5
+    for live, expected in zip(lives, alone, strict=True):
+        assert live.tokens == expected.tokens
+        ours = [each for sampled in live.sampled for each in sampled.logprobs]
+        theirs = [each for sampled in expected.sampled for each in sampled.logprobs]
+        assert [(each.token, each.rank) for each in ours] == [(e.token, e.rank) for e in theirs]
+
+
+def _left(live: Live) -> int:
+    return live.sampling.max_tokens - len(live.generated)
+
+
+@pytest.mark.parametrize("storage", ["float32", "native-float32"])
+def test_a_draft_that_breaks_its_row_breaks_nothing_else(
+    tinies: Tiny, tmp_path: Path, storage: Storage
+) -> None:
+    poison = 17
+    runner = load(poisoned(tinies("qwen2", storage), poison, tmp_path / "poisoned"))
+    greedy = ResolvedSampling(max_tokens=6, seed=0, allowed_token_ids=(5, 6, 7))
+    driver = Driver(runner, BLOCK)
+    alone, live = driver.add([5, 6, 7, 8], greedy), driver.add([5, 6, 7, 8], greedy)
+    driver.finish([alone])
+    driver.run([(live, 4)])
+    driver.run([(live, 1)], [[poison, 5]])
+    driver.finish([live])
+    assert live.tokens == alone.tokens
+
+
+def test_hidden_states_are_those_of_the_last_rows(either: Path) -> None:
+    greedy = ResolvedSampling(max_tokens=3, seed=0)
+    driver = Driver(load(either), BLOCK)
+    prompt = [5, 6, 7, 8, 9]
+    whole, other = driver.add(prompt, greedy, hidden=True), driver.add([9, 8], greedy)
+    driver.run([(whole, 5), (other, 2)])
+    cut = driver.add(prompt, greedy, hidden=True)
+    driver.run([(cut, 3), (other, 1)])
+    assert not cut.hidden
+    driver.run([(cut, 2), (other, 1)])
+    (found,), (again,) = whole.hidden, cut.hidden
+    assert len(found.rows) == 1
+    assert len(found.rows[0]) == 64
+    np.testing.assert_allclose(found.rows, again.rows, atol=1e-4)
+    # All rows of a prompt, as for a mean over them.
+    entry = NewSequence(seq=99, tokens=prompt, prompt_len=5, sampling=greedy, hidden=True)
+    part = Slice(seq=99, start=0, tokens=prompt, blocks=(99,), outputs=5)
+    result = driver.runner.compute(StepPlan(step=9, slices=[part], new=[entry]))
+    (states,) = result.hidden
+    assert len(states.rows) == 5
+    np.testing.assert_allclose(states.rows[-1:], found.rows, atol=1e-4)
+    assert not result.sampled
+
+
+def test_both_backends_have_the_same_hidden_states(tinies: Tiny) -> None:
+    found = []
+    storages: tuple[Storage, ...] = ("float32", "native-float32")
+    for storage in storages:
+        driver = Driver(load(tinies("qwen3", storage)), BLOCK)
+        live = driver.add([5, 6, 7], ResolvedSampling(max_tokens=1, seed=0), hidden=True)
+        driver.run([(live, 3)])
+        found.append(np.array(live.hidden[0].rows))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-4)
+    assert np.abs(found[0]).max() > 0.1
+
+
+@pytest.mark.parametrize("storage", ["float32", "native-float32"])
+def test_hidden_states_that_are_not_finite_are_an_error(
+    tinies: Tiny, tmp_path: Path, storage: Storage
+) -> None:
+    poison = 17
+    folder = poisoned(tinies("qwen2", storage), poison, tmp_path / "poisoned")
+    driver = Driver(load(folder), BLOCK)
+    live = driver.add([5, poison], ResolvedSampling(max_tokens=1, seed=0), hidden=True)
+    driver.run([(live, 2)])
+    assert live.hidden[0].rows == ()
+    assert "not finite" in (live.hidden[0].error or "")
+
+
+def test_the_native_runner_refuses_drafts_that_are_no_tokens(tinies: Tiny) -> None:
+    driver = Driver(load(tinies("llama", "native-float32")), BLOCK)
+    live = driver.add([5], ResolvedSampling(max_tokens=9, seed=0))
+    driver.run([(live, 1)])
+    with pytest.raises(InvalidRequest, match="vocabulary"):
+        driver.run([(live, 1)], [[VOCABULARY]])

@@ -58,16 +58,6 @@ def reference(
 
 
 @dataclass
-class Done:
-    """A step that was computed on submission."""
-
-    outcome: StepResult
-
-    def result(self) -> StepResult:
-        return self.outcome
-
-
-@dataclass
 class FakeRunner:
     """Checks every plan against the limits and against what it was told before."""
 
@@ -80,12 +70,18 @@ class FakeRunner:
     tokens: dict[int, list[int]] = field(default_factory=dict)
     plans: list[StepPlan] = field(default_factory=list)
     computed: int = 0
+    recomputed: int = 0
+    """Part of `computed`: what had been computed before, and a preemption threw away."""
+    hit_later: int = 0
+    """Tokens that a preempted sequence had not computed before, and found in the prefix cache."""
+    furthest: dict[int, int] = field(default_factory=dict)
+    """Most tokens that were ever computed of each sequence, without drafts that were wrong."""
 
-    def submit(self, plan: StepPlan) -> Done:
+    def compute(self, plan: StepPlan) -> StepResult:
         self.plans.append(frozen(plan))
         for seq in plan.ended:
             del self.known[seq], self.tokens[seq]
-        for entry in plan.entries:
+        for entry in plan.new:
             assert entry.seq not in self.known, "entered twice"
             self.known[entry.seq] = entry
             self.tokens[entry.seq] = list(entry.tokens)
@@ -94,40 +90,54 @@ class FakeRunner:
         sampled = []
         prompts = []
         for piece in plan.slices:
-            fold = self._compute(piece, written)
+            folds = self._compute(piece, written)
             prompts += self._prompt_logprobs(piece)
-            if piece.sample:
-                sampled.append(self._sample(piece.seq, fold))
+            accepted = 0
+            if piece.outputs:
+                sampled.append(self._sample(piece, folds))
+                accepted = len(sampled[-1].tokens) - 1
+            self._count(piece, len(piece.tokens) - max(0, piece.outputs - 1) + accepted)
         self.store.update(written)
-        result = StepResult(step=plan.step, sampled=sampled, prompt_logprobs=prompts, seconds=0.5)
-        return Done(result)
+        return StepResult(step=plan.step, sampled=sampled, prompt_logprobs=prompts, seconds=0.5)
+
+    def _count(self, piece: Slice, kept: int) -> None:
+        self.computed += len(piece.tokens)
+        before, end = self.furthest.get(piece.seq, piece.start), piece.start + kept
+        self.hit_later += max(0, piece.start - before)
+        self.recomputed += max(0, min(end, before) - piece.start)
+        self.furthest[piece.seq] = max(before, end)
 
     def _check_limits(self, plan: StepPlan) -> None:
         assert plan.step == len(self.plans)
         assert 1 <= len(plan.slices) <= self.limits.max_num_seqs
         assert len({piece.seq for piece in plan.slices}) == len(plan.slices)
         assert sum(len(piece.tokens) for piece in plan.slices) <= self.limits.max_num_batched_tokens
-        partial = sum(not piece.sample for piece in plan.slices)
+        partial = sum(not piece.outputs for piece in plan.slices)
         assert partial <= self.limits.max_num_partial_prefills
 
-    def _compute(self, piece: Slice, written: dict[tuple[int, int], int]) -> int:
-        """Store the slice; other slices of the step see it only in the next one."""
+    def _compute(self, piece: Slice, written: dict[tuple[int, int], int]) -> list[int]:
+        """Store the slice; other slices of the step see it only in the next one.
+
+        Gives the digests at its outputs.
+        """
         tokens = self.tokens[piece.seq]
-        end = piece.start + len(piece.tokens)
-        assert len(piece.tokens) > 0
-        assert list(piece.tokens) == tokens[piece.start : end], "other tokens than were known"
-        assert piece.sample == (end == len(tokens)), "samples exactly after the last known token"
+        known = len(piece.tokens) - max(0, piece.outputs - 1)
+        end = piece.start + known
+        assert known > 0
+        assert list(piece.tokens[:known]) == tokens[piece.start : end], "other tokens than known"
+        assert (piece.outputs > 0) == (end == len(tokens)), "samples after the last known token"
         assert len(set(piece.blocks)) == len(piece.blocks)
         fold = START
         for position in range(piece.start):
             fold = folded(fold, self.store[self._slot(piece, position)])
+        folds = []
         for position, token in enumerate(piece.tokens, piece.start):
             slot = self._slot(piece, position)
             assert slot not in written, "two sequences write one slot"
             written[slot] = stored(fold, token)
             fold = folded(fold, written[slot])
-        self.computed += len(piece.tokens)
-        return fold
+            folds.append(fold)
+        return folds[len(folds) - piece.outputs :]
 
     def _prompt_logprobs(self, piece: Slice) -> list[PromptLogprobs]:
         """Each computed position says how likely the prompt's next token was: here, always 1."""
@@ -144,13 +154,18 @@ class FakeRunner:
     def _slot(self, piece: Slice, position: int) -> tuple[int, int]:
         return piece.blocks[position // self.block_size], position % self.block_size
 
-    def _sample(self, seq: int, fold: int) -> Sampled:
-        entry = self.known[seq]
+    def _sample(self, piece: Slice, folds: list[int]) -> Sampled:
+        entry = self.known[piece.seq]
         if self.spoiled(entry):
-            return Sampled(seq=seq, token=0, error="logits are not finite")
-        token = next_token(fold, entry.sampling.seed)
-        self.tokens[seq].append(token)
-        return Sampled(seq=seq, token=token)
+            return Sampled(seq=piece.seq, error="logits are not finite")
+        tokens = [next_token(folds[0], entry.sampling.seed)]
+        drafts = piece.tokens[len(piece.tokens) - piece.outputs + 1 :]
+        for draft, fold in zip(drafts, folds[1:], strict=True):
+            if draft != tokens[-1]:
+                break
+            tokens.append(next_token(fold, entry.sampling.seed))
+        self.tokens[piece.seq] += tokens
+        return Sampled(seq=piece.seq, tokens=tuple(tokens))
 
 
 def frozen(plan: StepPlan) -> StepPlan:
@@ -161,10 +176,8 @@ def frozen(plan: StepPlan) -> StepPlan:
             start=piece.start,
             tokens=tuple(piece.tokens),
             blocks=tuple(piece.blocks),
-            sample=piece.sample,
+            outputs=piece.outputs,
         )
         for piece in plan.slices
     ]
-    return StepPlan(
-        step=plan.step, slices=slices, entries=tuple(plan.entries), ended=tuple(plan.ended)
-    )
+    return StepPlan(step=plan.step, slices=slices, new=tuple(plan.new), ended=tuple(plan.ended))

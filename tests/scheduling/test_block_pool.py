@@ -24,20 +24,20 @@ class PoolMachine(RuleBasedStateMachine):
         self.contents: dict[int, bytes] = {}
         self.fallen: list[int] = []
 
-    def held(self) -> set[int]:
+    def deferred(self) -> set[int]:
         return {block for table in self.tables for block in table}
 
     @rule(count=st.integers(0, BLOCKS + 1))
     def take(self, count: int) -> None:
-        if count > BLOCKS - len(self.held()):
+        if count > BLOCKS - len(self.deferred()):
             with pytest.raises(ValueError, match="free"):
                 self.pool.take(count)
             return
-        blank = BLOCKS - len(self.held()) - len(self.fallen)
+        blank = BLOCKS - len(self.deferred()) - len(self.fallen)
         evicted = self.fallen[: max(0, count - blank)]
         taken = self.pool.take(count)
         assert len(set(taken)) == count
-        assert not set(taken) & self.held()
+        assert not set(taken) & self.deferred()
         assert set(taken) & set(self.fallen) == set(evicted), "the least recent go first"
         for block in evicted:
             self.fallen.remove(block)
@@ -50,22 +50,22 @@ class PoolMachine(RuleBasedStateMachine):
         table = self.tables.pop(data.draw(st.integers(0, len(self.tables) - 1)))
         self.pool.release(table)
         for block in reversed(table):
-            if block not in self.held() and block in self.contents:
+            if block not in self.deferred() and block in self.contents:
                 self.fallen.append(block)
 
-    @precondition(lambda self: self.held())
+    @precondition(lambda self: self.deferred())
     @rule(data=st.data(), name=st.sampled_from([b"a", b"b", b"c", b"d"]))
-    def seal(self, data: st.DataObject, name: bytes) -> None:
-        block = data.draw(st.sampled_from(sorted(self.held())))
-        self.pool.seal(block, name)
+    def cache(self, data: st.DataObject, name: bytes) -> None:
+        block = data.draw(st.sampled_from(sorted(self.deferred())))
+        self.pool.cache(block, name)
         if block not in self.contents and name not in self.contents.values():
             self.contents[block] = name
 
     @precondition(lambda self: self.tables)
     @rule(data=st.data())
-    def unseal(self, data: st.DataObject) -> None:
+    def invalidate(self, data: st.DataObject) -> None:
         table = data.draw(st.sampled_from(self.tables))
-        self.pool.unseal(table)
+        self.pool.invalidate(table)
         for block in table:
             self.contents.pop(block, None)
 
@@ -86,7 +86,7 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def agrees(self) -> None:
         self.pool.check()
-        assert self.pool.free == BLOCKS - len(self.held())
+        assert self.pool.free == BLOCKS - len(self.deferred())
         assert self.pool.cached == len(self.fallen)
 
 
@@ -98,7 +98,7 @@ def test_the_tail_of_a_chain_is_evicted_before_its_head() -> None:
     pool = BlockPool(num_blocks=3, block_size=4)
     table = pool.take(3)
     for block, name in zip(table, (b"a", b"b", b"c"), strict=True):
-        pool.seal(block, name)
+        pool.cache(block, name)
     pool.release(table)
     assert pool.take(1) == [table[2]]
     assert pool.match((b"a", b"b", b"c")) == table[:2]
@@ -107,7 +107,7 @@ def test_the_tail_of_a_chain_is_evicted_before_its_head() -> None:
 def test_a_hit_is_one_more_holder_and_copies_nothing() -> None:
     pool = BlockPool(num_blocks=2, block_size=4)
     table = pool.take(2)
-    pool.seal(table[0], b"a")
+    pool.cache(table[0], b"a")
     pool.acquire(pool.match([b"a"]))
     assert pool.shared(table) == 1
     pool.release(table)
@@ -128,13 +128,13 @@ def test_shared_counts_the_head_of_a_table() -> None:
 
 def test_releasing_what_nobody_holds_is_an_error() -> None:
     pool = BlockPool(num_blocks=2, block_size=4)
-    with pytest.raises(ValueError, match="nobody holds"):
+    with pytest.raises(ValueError, match="not referenced"):
         pool.release([1])
 
 
 def test_check_finds_a_lost_block() -> None:
     pool = BlockPool(num_blocks=2, block_size=4)
-    pool._blank.pop()
+    pool._free.pop()
     with pytest.raises(AssertionError, match="lost"):
         pool.check()
 

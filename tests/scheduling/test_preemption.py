@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headway.types import Request
 from tests.scheduling.fake_runner import reference
-from tests.scheduling.house import EngineHarness, limits_of, make_house, request_of
+from tests.scheduling.harness import EngineHarness, limits_of, make_harness, request_of
 
 LONG = 40
 
@@ -25,27 +25,27 @@ def never_ending(
 
 
 def crowded(requests: list[Request], *, blocks: int = 16) -> tuple[EngineHarness, dict[str, int]]:
-    """A house in which every guess is far too short; and how often each was preempted."""
-    house = make_house(
+    """A harness in which every guess is far too short; and how often each was preempted."""
+    harness = make_harness(
         blocks=blocks, block_size=4, limits=limits_of(seqs=8, model_len=64), first_guess=1
     )
-    house.add(*requests)
+    harness.add(*requests)
     preempted: dict[str, int] = {}
-    sequences = list(house.scheduler._roster.live.values())
-    house.drain()
+    sequences = list(harness.scheduler._queues.live.values())
+    harness.drain()
     for seq in sequences:
         preempted[seq.request.id] = seq.preemptions
-    return house, preempted
+    return harness, preempted
 
 
 def test_nobody_is_preempted_more_than_three_times() -> None:
     # Without the limit, three of these sequences are preempted four times.
     requests = [never_ending(f"r{number}", float(number)) for number in range(16)]
-    house, preempted = crowded(requests, blocks=17)
+    harness, preempted = crowded(requests, blocks=17)
     assert max(preempted.values()) == 3
-    assert house.scheduler.stats().preemptions == sum(preempted.values())
+    assert harness.scheduler.stats().preemptions == sum(preempted.values())
     for request in requests:
-        assert house.tokens[request.id] == reference(request.prompt, max_tokens=LONG)
+        assert harness.tokens[request.id] == reference(request.prompt, max_tokens=LONG)
 
 
 def test_the_oldest_is_never_preempted() -> None:
@@ -62,17 +62,17 @@ def test_the_urgent_are_spared() -> None:
 
 
 def test_prompt_logprobs_of_a_chunked_prompt_come_in_order_with_the_first_token() -> None:
-    house = make_house(limits=limits_of(tokens=4))
+    harness = make_harness(limits=limits_of(tokens=4))
     prompt = tuple(range(20, 31))
-    house.add(request_of(prompt=prompt, prompt_logprobs=0))
-    house.drain()
-    assert [entry.token for entry in house.firsts["a"].prompt_logprobs] == list(prompt[1:])
+    harness.add(request_of(prompt=prompt, prompt_logprobs=0))
+    harness.drain()
+    assert [entry.token for entry in harness.firsts["a"].prompt_logprobs] == list(prompt[1:])
 
 
 def test_prompt_logprobs_come_once_although_the_prompt_is_computed_again() -> None:
     requests = [never_ending(f"r{number}", float(number), prompt_logprobs=0) for number in range(6)]
-    house, preempted = crowded(requests)
+    harness, preempted = crowded(requests)
     assert sum(preempted.values()) > 0
     for request in requests:
-        first = house.firsts[request.id]
+        first = harness.firsts[request.id]
         assert [entry.token for entry in first.prompt_logprobs] == list(request.prompt[1:])

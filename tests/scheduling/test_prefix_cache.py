@@ -7,7 +7,7 @@ import pytest
 from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.prefix_cache import PrefixCache
 from headway.scheduling.sequence import Sequence, new_sequence
-from tests.scheduling.house import request_of
+from tests.scheduling.harness import request_of
 
 PROMPT = tuple(range(12))
 
@@ -18,8 +18,8 @@ def prefixes() -> PrefixCache:
 
 
 def held_at(prefixes: PrefixCache, seq: Sequence, step: int) -> bool:
-    prefixes.place(seq, step)
-    return seq.held
+    prefixes.attach(seq, step)
+    return seq.deferred
 
 
 def named(prefixes: PrefixCache, number: int) -> Sequence:
@@ -49,5 +49,5 @@ def test_followers_of_a_displaced_leader_go_on(prefixes: PrefixCache) -> None:
     leader, follower = named(prefixes, 1), named(prefixes, 2)
     assert not held_at(prefixes, leader, 1)
     assert held_at(prefixes, follower, 1)
-    prefixes.displace(leader)
+    prefixes.free(leader)
     assert not held_at(prefixes, follower, 2)

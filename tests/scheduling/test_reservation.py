@@ -1,4 +1,4 @@
-"""Memory that is set aside whole on boarding, as engines without paging do."""
+"""Memory that is set aside whole on admitted, as engines without paging do."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ from hypothesis import given
 
 from headway.config import PolicyName
 from headway.scheduling.admission import blocks_for
-from tests.scheduling.house import EngineHarness, limits_of, make_house, request_of
-from tests.scheduling.test_every_policy import Scene, every_policy, modest, scenes, undisturbed
+from tests.scheduling.harness import EngineHarness, limits_of, make_harness, request_of
+from tests.scheduling.test_every_policy import (
+    Scene,
+    every_shipped_policy,
+    modest,
+    scenes,
+    undisturbed,
+)
 
 BLOCK = 4
 
 
-def promised(house: EngineHarness) -> int:
+def promised(harness: EngineHarness) -> int:
     """Blocks that everybody on board will hold if nobody stops early."""
     return sum(
-        blocks_for(seq.full_length - 1, BLOCK) for seq in house.scheduler._roster.running.sequences
+        blocks_for(seq.full_length - 1, BLOCK)
+        for seq in harness.scheduler._queues.running.sequences
     )
 
 
 def reserving(scene: Scene, policy: PolicyName) -> EngineHarness:
-    return make_house(
+    return make_harness(
         policy,
         blocks=scene.blocks,
         block_size=BLOCK,
@@ -31,26 +38,26 @@ def reserving(scene: Scene, policy: PolicyName) -> EngineHarness:
     )
 
 
-@every_policy
+@every_shipped_policy
 @modest
 @given(scene=scenes(aborts=False))
 def test_what_is_promised_fits_and_nobody_is_preempted(policy: PolicyName, scene: Scene) -> None:
-    house = reserving(scene, policy)
+    harness = reserving(scene, policy)
     coming = list(scene.arrivals)
     for step in range(21):
         while coming and coming[0][0] <= step:
-            house.add(coming.pop(0)[1])
-        house.step()
-        assert promised(house) <= scene.blocks
-    house.drain()
-    assert house.scheduler.stats().preemptions == 0
+            harness.add(coming.pop(0)[1])
+        harness.step()
+        assert promised(harness) <= scene.blocks
+    harness.drain()
+    assert harness.scheduler.stats().preemptions == 0
     for request in scene.requests:
-        assert house.tokens[request.id] == undisturbed(request)
+        assert harness.tokens[request.id] == undisturbed(request)
 
 
 def together(*, reserve_all: bool, max_tokens: int = 20) -> int:
     """How many of eight requests board at once where each is expected to stop after a token."""
-    house = make_house(
+    harness = make_harness(
         blocks=14,
         block_size=BLOCK,
         limits=limits_of(seqs=8),
@@ -59,9 +66,9 @@ def together(*, reserve_all: bool, max_tokens: int = 20) -> int:
         reserve_all=reserve_all,
     )
     for number in range(8):
-        house.add(request_of(f"r{number}", max_tokens=max_tokens, stop=(-1,)))
-    house.step()
-    return house.scheduler.stats().running
+        harness.add(request_of(f"r{number}", max_tokens=max_tokens, stop=(-1,)))
+    harness.step()
+    return harness.scheduler.stats().running
 
 
 def test_a_reservation_seats_as_many_as_whole_lengths_fit() -> None:
@@ -75,13 +82,13 @@ def test_a_reservation_of_short_answers_costs_nothing() -> None:
 
 
 def test_shared_prefixes_are_set_aside_for_each() -> None:
-    house = make_house(blocks=6, block_size=BLOCK, limits=limits_of(seqs=4), reserve_all=True)
+    harness = make_harness(blocks=6, block_size=BLOCK, limits=limits_of(seqs=4), reserve_all=True)
     prompt = tuple(range(9))
-    house.add(request_of("first", prompt=prompt, max_tokens=4))
-    house.drain()
-    house.add(*(request_of(f"r{n}", prompt=prompt, max_tokens=4) for n in range(3)))
-    house.step()
-    # Three of 12 stored tokens each: two boarded although all could share two blocks of three.
-    assert house.scheduler.stats().running == 2
-    house.drain()
-    assert house.scheduler.stats().prefix_hits > 0
+    harness.add(request_of("first", prompt=prompt, max_tokens=4))
+    harness.drain()
+    harness.add(*(request_of(f"r{n}", prompt=prompt, max_tokens=4) for n in range(3)))
+    harness.step()
+    # Three of 12 stored tokens each: two are admitted, though all could share two blocks of three.
+    assert harness.scheduler.stats().running == 2
+    harness.drain()
+    assert harness.scheduler.stats().prefix_hits > 0

@@ -7,7 +7,7 @@ import pytest
 from headway.errors import InvalidRequest, RequestTooLarge
 from headway.scheduling.admission import LengthEstimate, peak_blocks
 from tests.scheduling.fake_runner import reference
-from tests.scheduling.house import limits_of, make_house, request_of
+from tests.scheduling.harness import limits_of, make_harness, request_of
 
 LONG = tuple(range(16))
 
@@ -17,134 +17,134 @@ LONG = tuple(range(16))
     [(256, 1, "prompt"), (250, 7, "max_tokens"), (40, 10, "prompt"), (10, 40, "max_tokens")],
 )
 def test_what_can_never_fit_is_refused_on_arrival(prompt: int, max_tokens: int, field: str) -> None:
-    house = make_house(blocks=8)  # 32 tokens
+    harness = make_harness(blocks=8)  # 32 tokens
     request = request_of(prompt=(1,) * prompt, max_tokens=max_tokens)
     with pytest.raises(RequestTooLarge) as refusal:
-        house.scheduler.add(request)
+        harness.scheduler.add(request)
     assert refusal.value.field == field
 
 
 def test_what_just_fits_is_served() -> None:
-    house = make_house(blocks=8)
-    house.add(request_of(prompt=(1,) * 23, max_tokens=10))  # the last token is not stored
-    house.drain()
-    assert len(house.tokens["a"]) == 10
+    harness = make_harness(blocks=8)
+    harness.add(request_of(prompt=(1,) * 23, max_tokens=10))  # the last token is not stored
+    harness.drain()
+    assert len(harness.tokens["a"]) == 10
 
 
 def test_an_empty_prompt_and_an_id_in_use_are_refused() -> None:
-    house = make_house()
+    harness = make_harness()
     with pytest.raises(InvalidRequest, match="empty"):
-        house.scheduler.add(request_of(prompt=()))
-    house.add(request_of())
+        harness.scheduler.add(request_of(prompt=()))
+    harness.add(request_of())
     with pytest.raises(InvalidRequest, match="is running"):
-        house.scheduler.add(request_of())
+        harness.scheduler.add(request_of())
 
 
 def test_a_stop_token_on_the_last_place_is_a_stop() -> None:
     last = reference((1, 2, 3), max_tokens=3)[-1]
     before = reference((1, 2, 3), max_tokens=3)[:-1]
     assert last not in before
-    house = make_house()
-    house.add(request_of(max_tokens=3, stop=(last,)))
-    house.drain()
-    assert (house.ends["a"].finish, house.ends["a"].stop_reason) == ("stop", last)
-    assert house.tokens["a"] == [*before, last]
+    harness = make_harness()
+    harness.add(request_of(max_tokens=3, stop=(last,)))
+    harness.drain()
+    assert (harness.ends["a"].finish, harness.ends["a"].stop_reason) == ("stop", last)
+    assert harness.tokens["a"] == [*before, last]
 
 
 def test_a_resumed_request_that_was_complete_ends_at_once() -> None:
-    house = make_house()
-    house.add(request_of(max_tokens=2, generated=(5, 6)))
-    assert house.ends["a"].finish == "length"
-    assert not house.engine.has_work
+    harness = make_harness()
+    harness.add(request_of(max_tokens=2, generated=(5, 6)))
+    assert harness.ends["a"].finish == "length"
+    assert not harness.engine.has_work
 
 
 def test_a_repeated_prompt_hits_all_but_its_last_block() -> None:
-    house = make_house()
+    harness = make_harness()
     for name in ("a", "b"):
-        house.add(request_of(name, prompt=LONG, max_tokens=1))
-        house.drain()
-    stats = house.engine.stats()
-    assert house.firsts["b"].cached_tokens == 12
+        harness.add(request_of(name, prompt=LONG, max_tokens=1))
+        harness.drain()
+    stats = harness.engine.stats()
+    assert harness.firsts["b"].cached_tokens == 12
     assert (stats.prefix_queries, stats.prefix_hits) == (32, 12)
 
 
 def test_other_salts_and_prompt_logprobs_do_not_hit() -> None:
-    house = make_house()
-    house.add(request_of("a", prompt=LONG, max_tokens=1))
-    house.drain()
-    house.add(request_of("b", prompt=LONG, max_tokens=1, cache_salt="mine"))
-    house.add(request_of("c", prompt=LONG, max_tokens=1, prompt_logprobs=0))
-    house.drain()
-    assert house.firsts["b"].cached_tokens == house.firsts["c"].cached_tokens == 0
-    assert house.engine.stats().prefix_queries == 32  # the third does not even ask
+    harness = make_harness()
+    harness.add(request_of("a", prompt=LONG, max_tokens=1))
+    harness.drain()
+    harness.add(request_of("b", prompt=LONG, max_tokens=1, cache_salt="mine"))
+    harness.add(request_of("c", prompt=LONG, max_tokens=1, prompt_logprobs=0))
+    harness.drain()
+    assert harness.firsts["b"].cached_tokens == harness.firsts["c"].cached_tokens == 0
+    assert harness.engine.stats().prefix_queries == 32  # the third does not even ask
 
 
 @pytest.mark.parametrize("prefix_caching", [True, False])
 def test_a_group_computes_its_prompt_once(prefix_caching: bool) -> None:
-    house = make_house(prefix_caching=prefix_caching, limits=limits_of(tokens=8))
+    harness = make_harness(prefix_caching=prefix_caching, limits=limits_of(tokens=8))
     prompt = (*LONG, 99)
     for copy in range(4):
-        house.add(request_of(f"a-{copy}", prompt=prompt, max_tokens=1, seed=copy, group="a"))
-    house.drain()
-    assert house.runner.computed == 17 + 3  # the others compute their last token only
+        harness.add(request_of(f"a-{copy}", prompt=prompt, max_tokens=1, seed=copy, group="a"))
+    harness.drain()
+    assert harness.runner.computed == 17 + 3  # the others compute their last token only
 
 
 def test_without_prefix_caching_strangers_share_nothing() -> None:
-    house = make_house(prefix_caching=False)
+    harness = make_harness(prefix_caching=False)
     for name in ("a", "b"):
-        house.add(request_of(name, prompt=LONG, max_tokens=1))
-        house.drain()
-    assert house.runner.computed == 32
-    assert house.engine.stats().prefix_queries == 0
+        harness.add(request_of(name, prompt=LONG, max_tokens=1))
+        harness.drain()
+    assert harness.runner.computed == 32
+    assert harness.engine.stats().prefix_queries == 0
 
 
 def test_followers_go_on_when_their_leader_is_aborted() -> None:
-    house = make_house(limits=limits_of(tokens=4))
+    harness = make_harness(limits=limits_of(tokens=4))
     for name in ("leader", "second", "third"):
-        house.add(request_of(name, prompt=LONG, max_tokens=2))
-    house.step()
-    house.abort("leader")
-    house.drain()
-    assert house.tokens["second"] == house.tokens["third"] == reference(LONG, max_tokens=2)
-    assert house.runner.computed == 16 + 4 + 2  # the sealed block, the rest once, a tail, decodes
+        harness.add(request_of(name, prompt=LONG, max_tokens=2))
+    harness.step()
+    harness.abort("leader")
+    harness.drain()
+    assert harness.tokens["second"] == harness.tokens["third"] == reference(LONG, max_tokens=2)
+    assert harness.runner.computed == 16 + 4 + 2  # the sealed block, the rest once, a tail, decodes
 
 
 def test_one_that_is_more_urgent_than_its_leader_waits_for_it_and_hits() -> None:
-    house = make_house(limits=limits_of(tokens=8))
+    harness = make_harness(limits=limits_of(tokens=8))
     prompt = tuple(range(20))
-    house.add(request_of("leader", prompt=prompt, max_tokens=2, priority=1))
-    house.step()
-    house.add(request_of("urgent", prompt=prompt, max_tokens=2, arrival=1.0))
-    house.drain()
-    read = [(part.seq, part.start) for plan in house.runner.plans for part in plan.slices]
+    harness.add(request_of("leader", prompt=prompt, max_tokens=2, priority=1))
+    harness.step()
+    harness.add(request_of("urgent", prompt=prompt, max_tokens=2, arrival=1.0))
+    harness.drain()
+    read = [(part.seq, part.start) for plan in harness.runner.plans for part in plan.slices]
     assert [start for seq, start in read if seq == 1] == [0, 8, 16, 20]
     assert next(start for seq, start in read if seq == 2) == 16
-    assert house.tokens["urgent"] == house.tokens["leader"]
+    assert harness.tokens["urgent"] == harness.tokens["leader"]
 
 
 def test_a_wrong_guess_costs_the_latest_a_preemption_and_nobody_a_token() -> None:
-    house = make_house(blocks=8, first_guess=1)
+    harness = make_harness(blocks=8, first_guess=1)
     for index in range(3):
-        house.add(request_of(str(index), prompt=(index,) * 4, max_tokens=20, stop=(-1,)))
-    house.drain()
-    assert house.engine.stats().preemptions > 0
-    assert list(house.ends) == ["0", "1", "2"], "the older never lose to the younger"
+        harness.add(request_of(str(index), prompt=(index,) * 4, max_tokens=20, stop=(-1,)))
+    harness.drain()
+    assert harness.engine.stats().preemptions > 0
+    assert list(harness.ends) == ["0", "1", "2"], "the older never lose to the younger"
     for index in range(3):
-        assert house.tokens[str(index)] == reference((index,) * 4, max_tokens=20)
+        assert harness.tokens[str(index)] == reference((index,) * 4, max_tokens=20)
 
 
 def test_bad_contents_are_not_hit() -> None:
-    house = make_house(spoiled=lambda entry: entry.sampling.seed == 1)
-    house.add(request_of("bad", prompt=LONG, max_tokens=1, seed=1))
-    house.drain()
-    house.add(request_of("good", prompt=LONG, max_tokens=1))
-    house.drain()
-    assert house.ends["bad"].finish == "error"
-    assert house.firsts["good"].cached_tokens == 0
+    harness = make_harness(spoiled=lambda entry: entry.sampling.seed == 1)
+    harness.add(request_of("bad", prompt=LONG, max_tokens=1, seed=1))
+    harness.drain()
+    harness.add(request_of("good", prompt=LONG, max_tokens=1))
+    harness.drain()
+    assert harness.ends["bad"].finish == "error"
+    assert harness.firsts["good"].cached_tokens == 0
 
 
 def test_aborting_the_unknown_is_nothing() -> None:
-    assert make_house().scheduler.abort("nobody") is None
+    assert make_harness().scheduler.abort("nobody") is None
 
 
 def test_peak_lies_at_a_departure() -> None:

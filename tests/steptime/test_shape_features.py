@@ -25,7 +25,7 @@ def test_a_small_decode_step_is_bound_by_reading() -> None:
 
 
 def test_a_long_prompt_hides_the_reading_of_weights() -> None:
-    found = features(shape_of([part(0, 50, sample=False)]), SIZES, MACHINE)
+    found = features(shape_of([part(0, 50, outputs=0)]), SIZES, MACHINE)
     assert found.compute == pytest.approx(0.1)
     assert found.memory == found.memory_half_rate == found.lm_head == 0.0
     assert found.prefill_attention == pytest.approx(50 * 51 / 2 * 10 * 1e6 / 1e12)

@@ -44,8 +44,8 @@ LIMITS = Limits(
 )
 
 
-def part(start: int, count: int, *, sample: bool = True) -> Slice:
-    return Slice(seq=1, start=start, tokens=range(count), blocks=(), sample=sample)
+def part(start: int, count: int, *, outputs: int = 1) -> Slice:
+    return Slice(seq=1, start=start, tokens=range(count), blocks=(), outputs=outputs)
 
 
 def decodes(*contexts: int, window: int | None = None) -> StepShape:
@@ -58,7 +58,7 @@ def slices(draw: st.DrawFn) -> list[Slice]:
     """Of any step that computes something."""
     some = st.tuples(st.integers(0, 300), st.one_of(st.just(1), st.integers(1, 80)), st.booleans())
     chosen = draw(st.lists(some, min_size=1, max_size=12))
-    return [part(start, count, sample=sample) for start, count, sample in chosen]
+    return [part(start, count, outputs=int(ends)) for start, count, ends in chosen]
 
 
 def profile() -> Profile:

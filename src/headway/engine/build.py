@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from headway.checkpoint import ModelConfig
@@ -24,10 +23,10 @@ from headway.runner import LoadedRunner, build_runner
 from headway.runner.peak_rates import peak_rates_here
 from headway.scheduling.build import build_scheduler
 from headway.scheduling.policy import policy_config
+from headway.scheduling.scheduler import StepTime
 from headway.steptime.architecture import Architecture, model_sizes
-from headway.steptime.features import roofline_seconds
-from headway.steptime.shape import ModelSizes, shape_of
-from headway.types import StepPlan
+from headway.steptime.features import roofline_time
+from headway.steptime.shape import ModelSizes
 from headway.types.engine import SchedulerConfig
 from headway.wire import EngineInfo, Start
 
@@ -97,7 +96,8 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     file = None if config.record is None else RecordFile(Path(config.record))
     loaded = build_runner(config, Path(start.prepared))
     info = describe(config, loaded)
-    scheduler = build_scheduler(info.scheduler)
+    ideal = ideal_of(info)
+    scheduler = build_scheduler(info.scheduler, step_time=ideal)
     hardware = info.hardware
     logger.info(
         "engine ready device=%s dtype=%s kv_cache_dtype=%s backend=%s threads=%d policy=%s "
@@ -111,16 +111,16 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
         info.scheduler.num_blocks,
         time.monotonic() - began,
     )
-    watch = None
+    observer = None
     if file is not None:
         line = engine_line(config, info)
-        watch = Recorder(engine=line, leftover=scheduler.leftover, sink=file)
+        observer = Recorder(engine=line, idle_stats=scheduler.idle_stats, sink=file)
     engine = Engine(
         scheduler=scheduler,
         runner=loaded.runner,
         clock=MonotonicClock(),
-        watch=watch,
-        ideal=ideal_of(info),
+        observer=observer,
+        ideal=ideal,
     )
     return engine, info
 
@@ -155,12 +155,11 @@ def describe(config: EngineConfig, loaded: LoadedRunner) -> EngineInfo:
     )
 
 
-def ideal_of(info: EngineInfo) -> Callable[[StepPlan], float] | None:
-    """Predicts the seconds of a plan at the machine's peak rates, where these are known."""
-    sizes, machine = info.sizes, info.machine
-    if sizes is None or machine is None:
+def ideal_of(info: EngineInfo) -> StepTime | None:
+    """Predicts the seconds of a step at the machine's peak rates, where these are known."""
+    if info.sizes is None or info.machine is None:
         return None
-    return lambda plan: roofline_seconds(shape_of(plan.slices, sizes.window), sizes, machine)
+    return roofline_time(info.sizes, info.machine)
 
 
 def engine_line(config: EngineConfig, info: EngineInfo) -> EngineLine:

@@ -1,23 +1,21 @@
-"""How long the engine was busy, and how long its steps would have taken at the machine's limits.
+"""The engine: plan, compute, commit, emit. No threads, no sockets, no tensors.
+
+It is the one place where the two towers meet, and the same loop serves requests and simulates them:
+a simulator replaces the clock and the runner, and nothing else.
 
 A cycle lasts from one plan to the next, or to the end of work: what a step costs in truth, with the
 engine's own share. The two sums together say how much of the machine is used; waiting counts in
 neither.
-
-The engine: plan, submit, commit, emit. No threads, no sockets, no tensors.
-
-It is the one place where the two towers meet, and the same loop serves requests and simulates them:
-a simulator replaces the clock and the runner, and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from headway.clock import Clock
 from headway.errors import InvalidRequest
-from headway.scheduling.scheduler import Scheduler
+from headway.scheduling.scheduler import Scheduler, StepTime
 from headway.scheduling.stats import Idle
 from headway.types import Request, StepPlan, StepResult, TokenEvent
 from headway.types.runner import Runner
@@ -25,9 +23,9 @@ from headway.wire import EngineStats
 
 
 class BusyTime:
-    """Sums over all cycles that have ended, in seconds; `ideal` foretells a plan's least time."""
+    """Sums over all cycles that have ended, in seconds; `ideal` predicts a step's least time."""
 
-    def __init__(self, ideal: Callable[[StepPlan], float] | None = None) -> None:
+    def __init__(self, ideal: StepTime | None = None) -> None:
         self.busy = 0.0
         self.ideal = 0.0
         """0 where the machine's limits are not known."""
@@ -39,7 +37,7 @@ class BusyTime:
         """A step was planned `now`, which ends the cycle before it."""
         self.end(now)
         self._began = now
-        self._least = self._ideal_of(plan) if self._ideal_of is not None else 0.0
+        self._least = self._ideal_of(plan.slices) if self._ideal_of is not None else 0.0
 
     def end(self, now: float) -> None:
         """There is nothing more to compute; harmless where that was known."""
@@ -52,15 +50,15 @@ class BusyTime:
 class EngineObserver(Protocol):
     """Sees all that happens in an engine and changes nothing. Times are the engine's clock's."""
 
-    def added(self, request: Request, event: TokenEvent | None, now: float) -> None:
+    def on_add(self, request: Request, event: TokenEvent | None, now: float) -> None:
         """A request was queued, or ended at once: then `event` says how."""
         ...
 
-    def aborted(self, request_id: str, now: float) -> None:
+    def on_abort(self, request_id: str, now: float) -> None:
         """A live request was ended."""
         ...
 
-    def stepped(
+    def on_step(
         self,
         plan: StepPlan,
         result: StepResult,
@@ -71,7 +69,7 @@ class EngineObserver(Protocol):
         """A step was planned at `began` and is over."""
         ...
 
-    def idle(self, now: float) -> None:
+    def on_idle(self, now: float) -> None:
         """There is nothing to compute at present, or nothing that may be computed yet."""
         ...
 
@@ -79,7 +77,7 @@ class EngineObserver(Protocol):
 class Engine:
     """Single-threaded; `add` and `abort` happen between steps.
 
-    `ideal` tells the seconds that a plan would take at the machine's limits, where they are known.
+    `ideal` tells the seconds that a step would take at the machine's limits, where they are known.
     """
 
     def __init__(
@@ -88,13 +86,13 @@ class Engine:
         scheduler: Scheduler,
         runner: Runner,
         clock: Clock,
-        watch: EngineObserver | None = None,
-        ideal: Callable[[StepPlan], float] | None = None,
+        observer: EngineObserver | None = None,
+        ideal: StepTime | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._runner = runner
         self._clock = clock
-        self._watch = watch
+        self._observer = observer
         self._cycles = BusyTime(ideal)
         self._step_seconds = 0.0
 
@@ -109,8 +107,8 @@ class Engine:
             event = self._scheduler.add(request)
         except InvalidRequest as error:
             event = TokenEvent(id=request.id, finish="error", error=error.message)
-        if self._watch is not None:
-            self._watch.added(request, event, self._clock.now())
+        if self._observer is not None:
+            self._observer.on_add(request, event, self._clock.now())
         return [] if event is None else [event]
 
     def abort(self, request_id: str) -> list[TokenEvent]:
@@ -119,30 +117,29 @@ class Engine:
         if event is None:
             return []
         now = self._clock.now()
-        if self._watch is not None:
-            self._watch.aborted(request_id, now)
-        self._rest_without_work(now)
+        if self._observer is not None:
+            self._observer.on_abort(request_id, now)
+        self._idle_without_work(now)
         return [event]
 
     def step(self) -> list[TokenEvent] | Idle:
-        """One step, waited for, and what the requests in it hear.
+        """One step, and what the requests in it are told.
 
         An error of the runner passes through: the step is lost and the engine cannot go on.
         """
         began = self._clock.now()
         plan = self._scheduler.plan(began)
         if isinstance(plan, Idle):
-            self._rest(began)
+            self._on_idle(began)
             return plan
-        pending = self._runner.submit(plan)
         self._cycles.begin(plan, began)
-        result = pending.result()
+        result = self._runner.compute(plan)
         self._step_seconds = result.seconds
         now = self._clock.now()
         events = self._scheduler.commit(plan, result, now)
-        if self._watch is not None:
-            self._watch.stepped(plan, result, events, began, now)
-        self._rest_without_work(now)
+        if self._observer is not None:
+            self._observer.on_step(plan, result, events, began, now)
+        self._idle_without_work(now)
         return events
 
     def stats(self) -> EngineStats:
@@ -165,11 +162,11 @@ class Engine:
             ideal_seconds=self._cycles.ideal,
         )
 
-    def _rest_without_work(self, now: float) -> None:
+    def _idle_without_work(self, now: float) -> None:
         if not self._scheduler.has_work:
-            self._rest(now)
+            self._on_idle(now)
 
-    def _rest(self, now: float) -> None:
+    def _on_idle(self, now: float) -> None:
         self._cycles.end(now)
-        if self._watch is not None:
-            self._watch.idle(now)
+        if self._observer is not None:
+            self._observer.on_idle(now)

@@ -46,7 +46,7 @@ def recorded_shape(slices: Iterable[SliceLine], window: int | None) -> StepShape
                 start=part.start,
                 tokens=range(part.tokens),
                 blocks=(),
-                sample=part.sample,
+                outputs=part.outputs,
             )
             for part in slices
         ),

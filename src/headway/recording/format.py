@@ -36,7 +36,7 @@ class SliceLine(NamedTuple):
     seq: int
     start: int
     tokens: int
-    sample: bool
+    outputs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +53,17 @@ class StepLine:
     slices: tuple[SliceLine, ...]
     ended: tuple[int, ...] = ()
     """Sequences that had left since the step before."""
+    given: tuple[int, ...] = ()
+    """Tokens that each slice with several outputs gave, those of drafts included, in their order.
+    Every other slice gives one for its output, or none."""
     idle_slots: int = 0
     waiting: int = 0
+
+    def outputs(self) -> Iterator[tuple[SliceLine, int]]:
+        """Every slice with the number of tokens that it gave; one that failed counts as one."""
+        given = iter(self.given)
+        for part in self.slices:
+            yield part, next(given) if part.outputs > 1 else part.outputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,7 +96,10 @@ def parse(content: str, source: str) -> Line:
         return decode_document(EngineLine, value, ENGINE_FORMAT, source)
     if kind not in _KINDS:
         raise ValueError(f"a line of unknown kind {kind!r}")
-    return codec.parse(_KINDS[kind], value)
+    line = codec.parse(_KINDS[kind], value)
+    if isinstance(line, StepLine) and len(line.given) != sum(s.outputs > 1 for s in line.slices):
+        raise ValueError("given: not one for each slice of several outputs")
+    return line
 
 
 _KINDS: Mapping[str, type[StepLine | RequestLine]] = MappingProxyType(

@@ -1,6 +1,6 @@
 """Turns what happens in an engine into the lines of a recording.
 
-A step is only kept when it happens, and told later with its neighbours: between two steps that
+A step is only kept when it happens, and written later with its neighbours: between two steps that
 stream all weights through the caches, the code for one line costs six times what it does in a row.
 Where lines go is the sink's to know; a test collects them in a list, an engine process appends them
 to a file.
@@ -20,8 +20,8 @@ from headway.types.block_hash import block_hashes
 
 FLUSH_SECONDS = 1.0
 """Lines of a busy engine are in their place no later than this."""
-TOLD_TOGETHER = 16
-"""Most steps that are kept before they are told: telling them must not hold up the next one."""
+STEPS_WRITTEN_TOGETHER = 16
+"""Most steps that are kept before they are written: writing must not hold up the next one."""
 _DIGITS = 16
 _MICROSECONDS = 6
 
@@ -38,7 +38,7 @@ class Sink(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class _Life:
-    """A request that is in the house."""
+    """A request that is in flight."""
 
     request: Request
     seq: int
@@ -48,28 +48,28 @@ class _Life:
 
 @dataclass(slots=True)
 class _Seen:
-    """A step that is not told yet, or not all of it."""
+    """A step whose line is not written yet."""
 
     plan: StepPlan
-    seconds: float
+    result: StepResult
     events: Sequence[TokenEvent]
-    leftover: IdleStats
+    idle_stats: IdleStats
     began: float
     ended: float | None = None
     """When its cycle was over; its line waits for that."""
 
 
 class Recorder:
-    """A `Watch` of the engine that writes what it sees to a sink.
+    """An `EngineObserver` that writes what it sees to a sink.
 
-    `leftover` is asked after every step.
+    `idle_stats` is asked after every step.
     """
 
     def __init__(
-        self, *, engine: EngineLine, leftover: Callable[[], IdleStats], sink: Sink
+        self, *, engine: EngineLine, idle_stats: Callable[[], IdleStats], sink: Sink
     ) -> None:
         self._engine = engine
-        self._leftover = leftover
+        self._idle_stats = idle_stats
         self._sink = sink
         self._lives: dict[str, _Life] = {}
         self._added = 0
@@ -79,7 +79,7 @@ class Recorder:
         sink.write(engine)
         sink.flush()
 
-    def added(self, request: Request, event: TokenEvent | None, now: float) -> None:  # noqa: ARG002
+    def on_add(self, request: Request, event: TokenEvent | None, now: float) -> None:  # noqa: ARG002
         if event is not None and event.finish == "error":
             life = _Life(request=request, seq=0, step=self._step + 1)
             self._end(life, "error", end_step=0)
@@ -87,19 +87,19 @@ class Recorder:
         self._added += 1
         life = _Life(request=request, seq=self._added, step=self._step + 1)
         if event is None:
-            if request.id in self._lives:  # of an earlier request, whose end is not told yet
-                self._tell()
+            if request.id in self._lives:  # of an earlier request, whose end is not written yet
+                self._write_seen()
             self._lives[request.id] = life
         elif event.finish is not None:
             self._end(life, event.finish, end_step=self._step)
 
-    def aborted(self, request_id: str, now: float) -> None:  # noqa: ARG002
-        self._tell()
+    def on_abort(self, request_id: str, now: float) -> None:  # noqa: ARG002
+        self._write_seen()
         life = self._lives.pop(request_id, None)
         if life is not None:
             self._end(life, "abort", end_step=self._step)
 
-    def stepped(
+    def on_step(
         self,
         plan: StepPlan,
         result: StepResult,
@@ -109,13 +109,13 @@ class Recorder:
     ) -> None:
         self._close(began)
         self._step = plan.step
-        self._seen.append(_Seen(plan, result.seconds, events, self._leftover(), began))
+        self._seen.append(_Seen(plan, result, events, self._idle_stats(), began))
         if began - self._flushed > FLUSH_SECONDS:
             self._flush(began)
-        elif len(self._seen) > TOLD_TOGETHER:
-            self._tell()
+        elif len(self._seen) > STEPS_WRITTEN_TOGETHER:
+            self._write_seen()
 
-    def idle(self, now: float) -> None:
+    def on_idle(self, now: float) -> None:
         self._close(now)
         self._flush(now)
 
@@ -124,15 +124,15 @@ class Recorder:
         if self._seen and self._seen[-1].ended is None:
             self._seen[-1].ended = now
 
-    def _tell(self) -> None:
+    def _write_seen(self) -> None:
         """Write what is known: of a step whose cycle goes on, only the requests that it ended."""
         for seen in self._seen:
-            self._hear(seen)
+            self._note_events(seen)
             if seen.ended is not None:
                 self._sink.write(_line(seen, seen.ended))
         self._seen = [seen for seen in self._seen[-1:] if seen.ended is None]
 
-    def _hear(self, seen: _Seen) -> None:
+    def _note_events(self, seen: _Seen) -> None:
         for event in seen.events:
             life = self._lives[event.id]
             life.tokens += event.tokens
@@ -142,7 +142,7 @@ class Recorder:
         seen.events = ()
 
     def _flush(self, now: float) -> None:
-        self._tell()
+        self._write_seen()
         self._sink.flush()
         self._flushed = now
 
@@ -186,11 +186,24 @@ def _line(seen: _Seen, ended: float) -> StepLine:
         step=plan.step,
         at=seen.began,
         cycle=round(ended - seen.began, _MICROSECONDS),
-        run=round(seen.seconds, _MICROSECONDS),
+        run=round(seen.result.seconds, _MICROSECONDS),
         slices=tuple(
-            [SliceLine(part.seq, part.start, len(part.tokens), part.sample) for part in plan.slices]
+            [
+                SliceLine(part.seq, part.start, len(part.tokens), part.outputs)
+                for part in plan.slices
+            ]
         ),
         ended=tuple(plan.ended),
-        idle_slots=seen.leftover.idle_slots,
-        waiting=seen.leftover.waiting,
+        given=_given(plan, seen.result),
+        idle_slots=seen.idle_stats.idle_slots,
+        waiting=seen.idle_stats.waiting,
     )
+
+
+def _given(plan: StepPlan, result: StepResult) -> tuple[int, ...]:
+    """See `StepLine.given`."""
+    outputs = [part.outputs for part in plan.slices if part.outputs]
+    if max(outputs, default=0) < 2:
+        return ()
+    pairs = zip(outputs, result.sampled, strict=True)
+    return tuple(max(1, len(sampled.tokens)) for number, sampled in pairs if number > 1)

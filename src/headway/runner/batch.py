@@ -9,26 +9,16 @@ next token depends on. Shared by all runners; knows no tensors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from headway.ops.protocol import Ints
-from headway.types import NewSequence, ResolvedSampling, Slice, StepResult
+from headway.types import NewSequence, ResolvedSampling, Sampled, Slice, TokenLogprobs
 
 NOT_FINITE = "the model's logits were not finite"
 NOTHING_LEFT = "the sampling parameters leave no token to choose"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Computed:
-    """A step that has been computed by the time it is asked for."""
-
-    answer: StepResult
-
-    def result(self) -> StepResult:
-        return self.answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,12 +79,22 @@ def early_stops(metadata: SamplingMetadata) -> list[int]:
 class RequestState:
     """One sequence: its row of the block table, its tokens so far, how it samples."""
 
-    __slots__ = ("greedy", "has_nan", "length", "prompt_len", "row", "sampling", "tokens")
+    __slots__ = (
+        "greedy",
+        "has_nan",
+        "hidden",
+        "length",
+        "prompt_len",
+        "row",
+        "sampling",
+        "tokens",
+    )
 
     def __init__(self, row: int, new: NewSequence, capacity: int) -> None:
         self.row = row
         self.sampling = new.sampling
         self.prompt_len = new.prompt_len
+        self.hidden = new.hidden
         self.greedy = is_greedy(new.sampling)
         self.length = len(new.tokens)
         self.tokens: Ints = np.empty(max(capacity, self.length) + 1, dtype=np.int64)
@@ -104,17 +104,21 @@ class RequestState:
         """Some token's hidden state was not finite, so nothing after it can be trusted."""
 
     def extend(self, part: Slice) -> None:
-        """Take in the tokens of a slice that are not known yet."""
+        """Take in the tokens of a slice that are not known yet, with its drafts behind them."""
         end = part.start + len(part.tokens)
         if end > self.length:
-            self.tokens[self.length : end] = part.tokens[self.length - part.start :]
-            self.length = end
+            self.tokens[part.start : end] = part.tokens
+            self.length = end - self.num_drafts(part)
 
-    def sampling_metadata(self) -> SamplingMetadata:
-        """What sampling the token after the last known one depends on."""
+    def num_drafts(self, part: Slice) -> int:
+        """How many of the last tokens of a slice of this sequence are drafts."""
+        return part.outputs - 1 if part.outputs > 1 and not self.hidden else 0
+
+    def sampling_metadata(self, ahead: int = 0) -> SamplingMetadata:
+        """What sampling the token after those known and `ahead` drafts depends on."""
         return SamplingMetadata(
             sampling=self.sampling,
-            tokens=self.tokens[: self.length],
+            tokens=self.tokens[: self.length + ahead],
             prompt_len=self.prompt_len,
             greedy=self.greedy,
         )
@@ -176,3 +180,46 @@ class InputBatch:
         self._block_tables = np.concatenate((self._block_tables, np.zeros_like(self._block_tables)))
         self._num_blocks = np.concatenate((self._num_blocks, np.zeros_like(self._num_blocks)))
         self._free_rows.extend(range(2 * size - 1, size - 1, -1))
+
+
+def token_outputs(
+    slices: Sequence[Slice], states: Sequence[RequestState], ends: Ints
+) -> tuple[Ints, Ints, Ints]:
+    """Of every token to sample: its slice, its row in the step, and the drafts before it.
+
+    `ends` has the row of the step after each slice. A slice's tokens come one after the other.
+    """
+    counts = np.array(
+        [0 if state.hidden else part.outputs for part, state in zip(slices, states, strict=True)],
+        dtype=np.int64,
+    )
+    which = np.repeat(np.arange(len(counts)), counts)
+    ahead = np.arange(len(which)) - (counts.cumsum() - counts)[which]
+    return which, ends[which] - counts[which] + ahead, ahead
+
+
+def accept(
+    part: Slice,
+    first: int,
+    tokens: Sequence[int],
+    errors: Sequence[str | None],
+    logprobs: Callable[[int], TokenLogprobs | None],
+) -> Sampled:
+    """What a slice gave, of whose outputs the first is number `first` of all.
+
+    A token after a draft counts if that draft is what was sampled in its place.
+    """
+    if errors[first] is not None:
+        return Sampled(seq=part.seq, error=errors[first])
+    end = first + 1
+    if part.outputs > 1:
+        for draft in part.tokens[1 - part.outputs :]:
+            if draft != tokens[end - 1] or errors[end] is not None:
+                break
+            end += 1
+    found = (logprobs(n) for n in range(first, end))
+    return Sampled(
+        seq=part.seq,
+        tokens=tuple(tokens[first:end]),
+        logprobs=tuple(each for each in found if each is not None),
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import numpy as np
@@ -36,7 +36,14 @@ from headway.ops.native import (
     no_seconds,
 )
 from headway.ops.protocol import Floats, Ints
-from headway.runner.batch import NOT_FINITE, NOTHING_LEFT, Computed, InputBatch, RequestState
+from headway.runner.batch import (
+    NOT_FINITE,
+    NOTHING_LEFT,
+    InputBatch,
+    RequestState,
+    accept,
+    token_outputs,
+)
 from headway.runner.memory import CacheBudget, LoadedRunner, choose_cache, choose_limits, one_block
 from headway.runner.sampling.native import (
     SamplerOutput,
@@ -44,7 +51,7 @@ from headway.runner.sampling.native import (
     SamplingRequests,
     gather_logprobs,
 )
-from headway.types import Limits, PromptLogprobs, Sampled, Slice, StepPlan, StepResult
+from headway.types import HiddenStates, Limits, PromptLogprobs, Sampled, Slice, StepPlan, StepResult
 from headway.types.engine import Hardware
 
 _FRACTION = 0.5
@@ -154,7 +161,7 @@ def choose_cpus(threads: int) -> list[int]:
 
 
 class NativeRunner:
-    """A `Runner` of one compiled program; `submit` returns when the step is computed.
+    """A `Runner` of one compiled program.
 
     A sequence's blocks may only be added to while it stays; whoever wants others ends it first.
     """
@@ -170,7 +177,7 @@ class NativeRunner:
         self._seconds: Seconds | None = None
         self._vocabulary = vocabulary
 
-    def submit(self, plan: StepPlan) -> Computed:
+    def compute(self, plan: StepPlan) -> StepResult:
         """Compute a step. A sequence whose logits are not finite gets an error, the rest goes on.
 
         Raises `MemoryError` where the step's rows do not fit.
@@ -178,19 +185,22 @@ class NativeRunner:
         began = time.perf_counter()
         for seq in plan.ended:
             self._batch.remove(seq)
-        for entry in plan.entries:
-            self._records.add(self._batch.add(entry))
+        for new in plan.new:
+            self._records.add(self._batch.add(new))
         sampled: list[Sampled] = []
         prompts: list[PromptLogprobs] = []
+        hidden: list[HiddenStates] = []
         if plan.slices:
-            sampled, prompts = self._compute(plan.slices)
-        return Computed(
-            answer=StepResult(
-                step=plan.step,
-                sampled=sampled,
-                prompt_logprobs=prompts,
-                seconds=time.perf_counter() - began,
-            )
+            states = self._batch.update(plan.slices)
+            sampled, prompts = self._compute(plan.slices, states)
+            if any(state.hidden for state in states):
+                hidden = list(self._hidden(plan.slices, states))
+        return StepResult(
+            step=plan.step,
+            sampled=sampled,
+            hidden=hidden,
+            prompt_logprobs=prompts,
+            seconds=time.perf_counter() - began,
         )
 
     def measure(self) -> Seconds:
@@ -205,22 +215,25 @@ class NativeRunner:
         """Logits of every token of the last step, [num_tokens, vocabulary], to measure quality."""
         return self._program.logits(num_tokens, self._vocabulary)
 
-    def _compute(self, slices: Sequence[Slice]) -> tuple[list[Sampled], list[PromptLogprobs]]:
-        states = self._batch.update(slices)
+    def _compute(
+        self, slices: Sequence[Slice], states: Sequence[RequestState]
+    ) -> tuple[list[Sampled], list[PromptLogprobs]]:
         counts = np.array([len(part.tokens) for part in slices], dtype=np.int64)
         ends = counts.cumsum()
-        sampling = [n for n, part in enumerate(slices) if part.sample]
+        which, step_rows, ahead = token_outputs(slices, states, ends)
+        if len(ahead) and ahead.max():  # other tokens come from prompts and sampling
+            self._records.check(np.array([t for p in slices for t in p.tokens], dtype=np.int64))
         requests: list[SamplingRequests] = []
-        if sampling:
-            last_rows = ends[sampling] - 1
-            requests.append(self._records.sample([states[n] for n in sampling], last_rows))
+        if len(which):
+            sampling = [states[n] for n in which.tolist()]
+            requests.append(self._records.sample(sampling, step_rows, ahead))
         spans = _prompt_spans(slices, states, ends)
-        for n, step_rows, targets, top in spans:
-            requests.append(gather_logprobs(states[n], step_rows, targets, top))
+        for n, span_rows, targets, top in spans:
+            requests.append(gather_logprobs(states[n], span_rows, targets, top))
         output = SamplerOutput(requests)
         self._run(slices, states, counts, output)
-        sampled = _sampled(output, [(slices[n].seq, states[n]) for n in sampling])
-        prompts, done = [], len(sampling)
+        sampled = _sampled(output, slices, states)
+        prompts, done = [], len(which)
         for n, _, targets, _ in spans:
             found = (output.logprobs(done + m) for m in range(len(targets)))
             prompts.append(
@@ -263,7 +276,24 @@ class NativeRunner:
             self._seconds,
         )
         for n in has_nan.nonzero()[0].tolist():
-            states[n].has_nan = True
+            # A draft that breaks what follows it need not be a token of the sequence.
+            if not states[n].num_drafts(slices[n]):
+                states[n].has_nan = True
+
+    def _hidden(
+        self, slices: Sequence[Slice], states: Sequence[RequestState]
+    ) -> Iterator[HiddenStates]:
+        rows = self._program.hidden(sum(len(part.tokens) for part in slices))
+        end = 0
+        for part, state in zip(slices, states, strict=True):
+            end += len(part.tokens)
+            if not state.hidden or not part.outputs:
+                continue
+            if state.has_nan:
+                yield HiddenStates(seq=part.seq, error=NOT_FINITE)
+            else:
+                found = rows[end - part.outputs : end].tolist()
+                yield HiddenStates(seq=part.seq, rows=tuple(map(tuple, found)))
 
 
 Span = tuple[int, Ints, Ints, int]
@@ -287,14 +317,16 @@ def _prompt_spans(
     return found
 
 
-def _sampled(output: SamplerOutput, sampling: Sequence[tuple[int, RequestState]]) -> list[Sampled]:
-    """The results of the first requests: tokens of these sequences, or why there is none."""
-    tokens, statuses = output.tokens(), output.statuses()
-    found = []
-    for n, (seq, state) in enumerate(sampling):
-        error = NOT_FINITE if state.has_nan else _ERRORS.get(statuses[n])
-        if error is None:
-            found.append(Sampled(seq=seq, token=tokens[n], logprobs=output.logprobs(n)))
-        else:
-            found.append(Sampled(seq=seq, token=0, error=error))
+def _sampled(
+    output: SamplerOutput, slices: Sequence[Slice], states: Sequence[RequestState]
+) -> list[Sampled]:
+    """The tokens that came first among what was asked, or an error of their sequence."""
+    tokens, errors = output.tokens(), [_ERRORS.get(status) for status in output.statuses()]
+    found, first = [], 0
+    for part, state in zip(slices, states, strict=True):
+        if part.outputs and not state.hidden:
+            if state.has_nan:
+                errors[first] = NOT_FINITE
+            found.append(accept(part, first, tokens, errors, output.logprobs))
+            first += part.outputs
     return found

@@ -33,10 +33,18 @@ from headway.ops.reference import (
     ReferenceWeights,
     onednn_bfloat16,
 )
-from headway.runner.batch import NOT_FINITE, NOTHING_LEFT, Computed, InputBatch, RequestState
+from headway.runner.batch import (
+    NOT_FINITE,
+    NOTHING_LEFT,
+    InputBatch,
+    RequestState,
+    accept,
+    token_outputs,
+)
 from headway.runner.memory import CacheBudget, LoadedRunner, choose_cache, choose_limits, one_block
 from headway.runner.sampling.sampler import gather_logprobs, sample
 from headway.types import (
+    HiddenStates,
     Limits,
     PromptLogprobs,
     Sampled,
@@ -154,7 +162,7 @@ class Forward:
 
 
 class TorchRunner:
-    """A `Runner` of one model on one device; `submit` returns when the step is computed.
+    """A `Runner` of one model on one device.
 
     A sequence's blocks may only be added to while it stays; whoever wants others ends it first.
     """
@@ -181,7 +189,7 @@ class TorchRunner:
         self._chunk = max(1, min(_MOST_ROWS, _MOST_LOGITS // width))
 
     @torch.inference_mode()
-    def submit(self, plan: StepPlan) -> Computed:
+    def compute(self, plan: StepPlan) -> StepResult:
         """Compute a step. A sequence whose logits are not finite gets an error, the rest goes on.
 
         Raises what the device raises, for example `torch.OutOfMemoryError`.
@@ -189,24 +197,25 @@ class TorchRunner:
         began = time.perf_counter()
         for seq in plan.ended:
             self._batch.remove(seq)
-        for entry in plan.entries:
-            self._batch.add(entry)
+        for new in plan.new:
+            self._batch.add(new)
         sampled: list[Sampled] = []
         prompts: list[PromptLogprobs] = []
+        hidden: list[HiddenStates] = []
         if plan.slices:
             states = self._batch.update(plan.slices)
             forward = self._forward(self._device_batch(plan.slices, states))
             ends = np.cumsum([len(part.tokens) for part in plan.slices])
-            _mark_nan(forward.hidden, ends, states)
-            sampled = self._sample(plan.slices, states, forward, ends.tolist())
+            _mark_nan(forward.hidden, ends, plan.slices, states)
+            sampled = self._sample(plan.slices, states, forward, ends)
+            hidden = list(_hidden(plan.slices, states, forward, ends.tolist()))
             prompts = list(self._prompts(plan.slices, states, forward, ends.tolist()))
-        return Computed(
-            answer=StepResult(
-                step=plan.step,
-                sampled=sampled,
-                prompt_logprobs=prompts,
-                seconds=time.perf_counter() - began,
-            )
+        return StepResult(
+            step=plan.step,
+            sampled=sampled,
+            hidden=hidden,
+            prompt_logprobs=prompts,
+            seconds=time.perf_counter() - began,
         )
 
     def _device_batch(self, slices: Sequence[Slice], states: Sequence[RequestState]) -> Batch:
@@ -230,20 +239,27 @@ class TorchRunner:
         slices: Sequence[Slice],
         states: Sequence[RequestState],
         forward: Forward,
-        ends: list[int],
+        ends: Ints,
     ) -> list[Sampled]:
-        """The next token of every slice that samples, in the plan's order."""
-        sampling = [n for n, part in enumerate(slices) if part.sample]
-        sampled: list[Sampled] = []
-        for begin in range(0, len(sampling), self._chunk):
-            part = sampling[begin : begin + self._chunk]
-            logits = forward.logits([ends[n] - 1 for n in part])
-            found = _sample_rows(logits, [states[n] for n in part])
-            sampled += (
-                Sampled(seq=slices[n].seq, token=token, logprobs=logprobs, error=error)
-                for n, (token, logprobs, error) in zip(part, found, strict=True)
+        """The next tokens of every slice that samples, in the plan's order."""
+        outputs = token_outputs(slices, states, ends)
+        which, step_rows, ahead = (each.tolist() for each in outputs)
+        tokens: list[int] = []
+        logprobs: list[TokenLogprobs | None] = []
+        errors: list[str | None] = []
+        for begin in range(0, len(which), self._chunk):
+            some = range(begin, min(begin + self._chunk, len(which)))
+            found = _sample_rows(
+                forward.logits([step_rows[n] for n in some]),
+                [states[which[n]] for n in some],
+                [ahead[n] for n in some],
             )
-        return sampled
+            for token, described, error in found:
+                tokens.append(token)
+                logprobs.append(described)
+                errors.append(error)
+        firsts = [n for n, drafts in enumerate(ahead) if not drafts]
+        return [accept(slices[which[n]], n, tokens, errors, logprobs.__getitem__) for n in firsts]
 
     def _prompts(
         self,
@@ -268,19 +284,38 @@ class TorchRunner:
             yield PromptLogprobs(seq=part.seq, start=part.start + 1, logprobs=tuple(found))
 
 
-def _mark_nan(hidden: Tensor, ends: Ints, states: Sequence[RequestState]) -> None:
+def _mark_nan(
+    hidden: Tensor, ends: Ints, slices: Sequence[Slice], states: Sequence[RequestState]
+) -> None:
     finite = torch.isfinite(hidden.sum(-1, dtype=torch.float32)).cpu().numpy()
     if not finite.all():
         for token in np.flatnonzero(~finite):
-            states[int(np.searchsorted(ends, token, side="right"))].has_nan = True
+            n = int(np.searchsorted(ends, token, side="right"))
+            # A draft need not be a token of the sequence.
+            if token < ends[n] - states[n].num_drafts(slices[n]):
+                states[n].has_nan = True
+
+
+def _hidden(
+    slices: Sequence[Slice], states: Sequence[RequestState], forward: Forward, ends: list[int]
+) -> Iterator[HiddenStates]:
+    for part, state, end in zip(slices, states, ends, strict=True):
+        if not state.hidden or not part.outputs:
+            continue
+        if state.has_nan:
+            yield HiddenStates(seq=part.seq, error=NOT_FINITE)
+        else:
+            found = forward.hidden[end - part.outputs : end].float().tolist()
+            yield HiddenStates(seq=part.seq, rows=tuple(map(tuple, found)))
 
 
 def _sample_rows(
-    logits: Tensor, states: Sequence[RequestState]
+    logits: Tensor, states: Sequence[RequestState], ahead: Sequence[int]
 ) -> list[tuple[int, TokenLogprobs | None, str | None]]:
     """Token, log probabilities and error of each row; a row with an error has token 0."""
     finite: list[bool] = torch.isfinite(logits.sum(-1, dtype=torch.float32)).tolist()
-    tokens = sample(logits, [state.sampling_metadata() for state in states])
+    metadata = [state.sampling_metadata(n) for state, n in zip(states, ahead, strict=True)]
+    tokens = sample(logits, metadata)
     errors = [
         NOT_FINITE if state.has_nan or not fine else NOTHING_LEFT if token is None else None
         for fine, token, state in zip(finite, tokens, states, strict=True)

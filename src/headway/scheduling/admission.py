@@ -1,22 +1,19 @@
-"""Whether a sequence fits: on arrival at all, and now beside those that run. Pure functions.
+"""Admission: whether a sequence fits, on arrival at all, and now beside those that run.
 
-A sequence is admitted where the *peak* of block use that is predicted for everybody on board fits
-the pool. Sequences that decode grow in lockstep, a token a step, and leave in the order of their
-remaining lengths, so the peak lies at one of the departures. One that has not finished its prefill
-may be delayed, so it counts with its final size throughout.
-
-How long a generation will be, learnt from those that have ended.
+A sequence is admitted where the *peak* of block use that is predicted for all running sequences
+fits the pool. Sequences that decode grow in lockstep, a token a step, and leave in the order of
+their remaining lengths, so the peak lies at one of the ends. One that has not finished its prefill
+may be delayed, so it counts with its final size throughout; so do all where drafts let some grow
+faster than others.
 
 Callers allow far more tokens than most answers use; reserving all of them would leave the batch
 half empty. So a sequence that may stop early is expected to reach a high quantile of recent
-lengths; once it has, to go on for half of what it has. Wrong guesses cost a preemption.
+lengths; once it has, to go on for half of what it has. A wrong estimate costs a preemption.
 
-Who may board in this step: the waiting line as a policy sees it, with memory behind it.
-
-Sequences are offered in order, one at a time. An offered one holds its prefix hits already, so that
-its `todo` is true and those after it are judged with it on board; if the policy leaves it behind,
-the hits are given back. The first that does not fit ends the offers: nobody overtakes for being
-small, so a large request waits only until enough of those on board have left.
+Candidates are offered to the policy in order, one at a time. An offered one holds its prefix hits
+already, so that its `todo` is true, and those after it are judged as if it were admitted; if the
+policy leaves it out, the hits are given back. The first that does not fit ends the offers: nobody
+overtakes for being small, so a large request waits only until enough running ones have ended.
 """
 
 from __future__ import annotations
@@ -67,10 +64,10 @@ def check_request(request: Request, limits: Limits, *, num_blocks: int, block_si
 
 
 def peak_blocks(growing: Iterable[tuple[int, int]], block_size: int) -> int:
-    """An upper bound on the blocks that lockstep sequences ever hold at once.
+    """An upper bound on the blocks that sequences which grow in lockstep ever have at once.
 
     `growing` has (remaining, stored) per sequence: steps until it leaves, and tokens stored before
-    the first of them. When the k-th of the longest-lived leaves after r steps, the k hold the sum
+    the first of them. When the k-th of the longest-lived leaves after r steps, the k have the sum
     of their stored tokens and k * r more, each with a last block that may be all but empty.
     """
     peak = total = 0
@@ -107,10 +104,11 @@ class LengthEstimate:
 
 
 class KVEstimate:
-    """The block use that is predicted for the sequences on board.
+    """The block use that is predicted for the running sequences.
 
-    With `reserve_all` nothing is predicted: everybody counts with all the tokens that its caller
-    allows, shared prefixes included, as if its memory were one piece that is set aside on boarding.
+    With `reserve_all` nothing is predicted: each counts with all the tokens that its caller allows,
+    shared prefixes included, as if its memory were one piece that is set aside on admission. Where
+    they do not grow in `lockstep`, final sizes count instead of the peak.
     """
 
     def __init__(
@@ -120,27 +118,28 @@ class KVEstimate:
         running: RequestQueue,
         *,
         reserve_all: bool = False,
+        lockstep: bool = True,
     ) -> None:
         self._pool = pool
         self._lengths = lengths
-        self._on_board = list(running)
-        self._reserve_all = reserve_all
-        self._certain = reserve_all or any(seq.immune for seq in running)
-        self._final = sum(map(self._final_blocks, self._on_board))
+        self._running = list(running)
+        self._peaks = lockstep and not reserve_all
+        self._certain = reserve_all or not all(seq.preemptible for seq in running)
+        self._final = sum(map(self._final_blocks, self._running))
 
     def fits(self, seq: Sequence) -> bool:
         """Whether the sequence, which holds its hits, fits too. If so it counts from now on."""
-        # While somebody on board must not be preempted again, nobody is guessed to be short.
-        if seq.immune and not self._certain:
+        # While one that runs must not be preempted again, none is guessed to be short.
+        if not seq.preemptible and not self._certain:
             self._certain = True
-            self._final = sum(map(self._final_blocks, self._on_board))
-        self._on_board.append(seq)
+            self._final = sum(map(self._final_blocks, self._running))
+        self._running.append(seq)
         self._final += self._final_blocks(seq)
         # The sum of all final sizes bounds the peak and is cheap; mostly it is enough.
         most = self._pool.num_blocks
-        if self._final <= most or (not self._reserve_all and self._peak() <= most):
+        if self._final <= most or (self._peaks and self._peak() <= most):
             return True
-        self._on_board.pop()
+        self._running.pop()
         self._final -= self._final_blocks(seq)
         return False
 
@@ -153,11 +152,11 @@ class KVEstimate:
         return blocks_for(len(seq.tokens) + self._remaining(seq) - 1, self._pool.block_size)
 
     def _peak(self) -> int:
-        """Blocks with several holders stay until the last leaves: they count once, and always."""
+        """Shared blocks stay until the last sequence leaves: they count once, and always."""
         size = self._pool.block_size
         steady = self._pool.num_blocks - self._pool.free
         growing = []
-        for seq in self._on_board:
+        for seq in self._running:
             shared = self._pool.shared(seq.blocks)
             steady -= len(seq.blocks) - shared
             if seq.todo == 1 and seq.state == "running":
@@ -168,50 +167,44 @@ class KVEstimate:
 
 
 class Candidates:
-    """`Waiting` of the policies, for one step."""
+    """The `candidates` of a policy's view, for one decision."""
 
     def __init__(
         self,
         *,
         waiting: RequestQueue,
-        forecast: KVEstimate | None,
+        estimate: KVEstimate | None,
         prefixes: PrefixCache,
-        seats: int,
+        free_slots: int,
         step: int,
     ) -> None:
         self._waiting = waiting
-        self._forecast = forecast
+        self._estimate = estimate
         self._prefixes = prefixes
-        self._seats = seats
+        self._free_slots = free_slots
         self._step = step
         self.offered: list[Sequence] = []
         self.refused: Sequence | None = None
-        """The first for whom there is a seat but no memory."""
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def oldest_arrival(self) -> float:
-        return min(seq.arrival for seq in self._waiting)
+        """The first for which there is a slot but no memory."""
 
     def __iter__(self) -> Iterator[Sequence]:
         """Offer sequences; a second iteration starts with those that were offered before."""
-        if self._forecast is None:
+        if self._estimate is None:
             return
         for index, seq in enumerate(self._waiting):
-            if index >= self._seats or self.refused is seq:
+            if index >= self._free_slots or self.refused is seq:
                 return
             if index == len(self.offered):
-                self._prefixes.place(seq, self._step)
-                if not self._forecast.fits(seq):
-                    self._prefixes.displace(seq)
+                self._prefixes.attach(seq, self._step)
+                if not self._estimate.fits(seq):
+                    self._prefixes.free(seq)
                     self.refused = seq
                     return
                 self.offered.append(seq)
             yield seq
 
     def withdraw(self) -> None:
-        """Nobody boards after all: the offered ones give their hits back."""
+        """Nobody is admitted: the offered ones give their hits back."""
         for seq in self.offered:
-            self._prefixes.displace(seq)
+            self._prefixes.free(seq)
         self.offered.clear()

@@ -1,8 +1,8 @@
-"""From a policy's decision to who computes how much: memory is given out here, or taken away.
+"""From a policy's decision to the tokens that each sequence computes: blocks are given out here.
 
-Running sequences come first, in the order of the decision; then the offered ones board. A running
-sequence that finds no block takes it from those behind it in line, last first. So the first in line
-always goes on, and nobody loses anything to somebody behind.
+Running sequences come first, in the order of the decision; then candidates are admitted. A running
+sequence that finds no free block preempts those behind it in the queue, the last first. So the
+first in the queue always goes on, and nobody loses anything to somebody behind.
 """
 
 from __future__ import annotations
@@ -17,100 +17,125 @@ ScheduledTokens = dict[Sequence, int]
 
 
 def allocate(
-    decision: Decision, *, offers: Candidates, roster: Queues, limits: Limits, step: int
+    decision: Decision, *, candidates: Candidates, queues: Queues, limits: Limits, step: int
 ) -> ScheduledTokens:
     """Tokens for each sequence of the step, with the blocks to store them."""
-    grants: ScheduledTokens = {}
-    boarding: list[tuple[Sequence, int]] = []
+    scheduled: ScheduledTokens = {}
+    admitted: list[tuple[Sequence, int]] = []
     partial_left = limits.max_num_partial_prefills
-    size, live = roster.pool.block_size, roster.live
-    for number, wanted in decision.shares:
+    size, live = queues.pool.block_size, queues.live
+    for number, wanted in decision.tokens:
         seq = live[number]
         if seq.state == "running":
-            if wanted == seq.todo == 1 and seq.computed < len(seq.blocks) * size:
+            computed = seq.computed
+            if wanted == 1 == len(seq.tokens) - computed and computed < len(seq.blocks) * size:
                 # Nearly always: a decode whose last block has room.
                 seq.active_step = step
-                grants[seq] = 1
+                scheduled[seq] = 1
                 continue
-            count = _make_room(seq, wanted, offers=offers, roster=roster, grants=grants)
+            count = _make_room(
+                seq, wanted, candidates=candidates, queues=queues, scheduled=scheduled
+            )
         else:
-            boarding.append((seq, wanted))
+            admitted.append((seq, wanted))
             continue
         if 0 < count < seq.todo:
             count = count if partial_left else 0
             partial_left -= 1 if count else 0
         if count:
-            _take_blocks(seq, count, roster)
+            take_blocks(seq, count, queues)
             seq.active_step = step
-            grants[seq] = count
-    if offers.offered:
-        _board(boarding, offers=offers, roster=roster, grants=grants, partial_left=partial_left)
-    return grants
+            scheduled[seq] = count
+    if candidates.offered:
+        _admit(
+            admitted,
+            candidates=candidates,
+            queues=queues,
+            scheduled=scheduled,
+            partial_left=partial_left,
+        )
+    return scheduled
 
 
-def _board(
-    boarding: list[tuple[Sequence, int]],
+def preempt(decision: Decision, *, candidates: Candidates, queues: Queues) -> None:
+    """Preempt whom the policy names; raises `ValueError` where one does not run, or may not be."""
+    candidates.withdraw()
+    for number in decision.preempt:
+        seq = queues.live.get(number)
+        if seq is None or seq.state != "running" or not seq.preemptible:
+            raise ValueError(f"the policy preempts sequence {number}, which cannot be preempted")
+        queues.preempt(seq)
+
+
+def _admit(
+    admitted: list[tuple[Sequence, int]],
     *,
-    offers: Candidates,
-    roster: Queues,
-    grants: ScheduledTokens,
+    candidates: Candidates,
+    queues: Queues,
+    scheduled: ScheduledTokens,
     partial_left: int,
 ) -> None:
-    """Seat the offered sequences that were decided on; the others give their hits back."""
-    wanted = dict(boarding)
-    for seq in offers.offered:
+    """Admit the offered sequences that were decided on; the others give their hits back."""
+    wanted = dict(admitted)
+    for seq in candidates.offered:
         if seq not in wanted:
-            roster.prefixes.displace(seq)
+            queues.prefixes.free(seq)
             continue
-        roster.board(seq)
-        count = min(wanted[seq], _room(seq, roster))
+        queues.admit(seq)
+        count = min(wanted[seq], _room(seq, queues))
         if 0 < count < seq.todo:
             count = count if partial_left else 0
             partial_left -= 1 if count else 0
-        if count and not seq.held:
-            _take_blocks(seq, count, roster)
-            grants[seq] = count
+        if count and not seq.deferred:
+            take_blocks(seq, count, queues)
+            scheduled[seq] = count
 
 
 def _make_room(
-    seq: Sequence, wanted: int, *, offers: Candidates, roster: Queues, grants: ScheduledTokens
+    seq: Sequence,
+    wanted: int,
+    *,
+    candidates: Candidates,
+    queues: Queues,
+    scheduled: ScheduledTokens,
 ) -> int:
     """Room for one token at least, if those behind can give it; how many of `wanted` fit.
 
-    First nobody boards; then the last in line is preempted, and so on. One that has nobody behind
-    it to preempt pauses with its blocks until those ahead of it end.
+    First nobody is admitted; then the last in the queue is preempted, and so on. One that has
+    nobody behind it to preempt pauses with its blocks until those ahead of it end.
     """
-    if not wanted or seq.held:
+    if not wanted or seq.deferred:
         return 0
-    while (room := _room(seq, roster)) < 1:
-        if offers.offered:
-            offers.withdraw()
+    while (room := _room(seq, queues)) < 1:
+        if candidates.offered:
+            candidates.withdraw()
             continue
-        victim = _victim_behind(seq, roster)
+        victim = _victim_behind(seq, queues)
         if victim is None:
             return 0
-        grants.pop(victim, None)
-        roster.preempt(victim)
+        scheduled.pop(victim, None)
+        queues.preempt(victim)
     return min(wanted, room)
 
 
-def _victim_behind(seq: Sequence, roster: Queues) -> Sequence | None:
-    for other in reversed(roster.running.sequences):
+def _victim_behind(seq: Sequence, queues: Queues) -> Sequence | None:
+    for other in reversed(queues.running.sequences):
         if other is seq:
             break
-        if other.blocks and not other.immune:
+        if other.blocks and other.preemptible:
             return other
     return None
 
 
-def _room(seq: Sequence, roster: Queues) -> int:
+def _room(seq: Sequence, queues: Queues) -> int:
     """Tokens that the sequence can store now, taking every free block if need be."""
-    pool = roster.pool
+    pool = queues.pool
     return (len(seq.blocks) + pool.free) * pool.block_size - seq.computed
 
 
-def _take_blocks(seq: Sequence, count: int, roster: Queues) -> None:
-    size = roster.pool.block_size
+def take_blocks(seq: Sequence, count: int, queues: Queues) -> None:
+    """Give the sequence the blocks that its next `count` tokens need; they must be free."""
+    size = queues.pool.block_size
     if seq.computed + count > len(seq.blocks) * size:
         needed = blocks_for(seq.computed + count, size) - len(seq.blocks)
-        seq.blocks += roster.pool.take(needed)
+        seq.blocks += queues.pool.take(needed)

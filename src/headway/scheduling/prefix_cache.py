@@ -1,7 +1,7 @@
 """Shared prefixes: naming blocks, finding them again, and waiting for one that is being computed.
 
 A sequence that starts announces the names of the blocks it is going to compute. Another one whose
-next unmatched block is among them is *held*: it computes nothing, because in a moment it hits.
+next unmatched block is among them is *deferred*: it computes nothing, because in a moment it hits.
 This serves both n > 1 and bursts of requests with one prefix. It waits only for a leader that
 moves: when that ends, is preempted or gets no token in a step, its followers go on without it.
 """
@@ -25,8 +25,8 @@ class PrefixCache:
         if seq.salt is not None:
             seq.hashes += block_hashes(seq.tokens, self._pool.block_size, seq.salt, seq.hashes)
 
-    def place(self, seq: Sequence, step: int) -> None:
-        """Give a sequence without blocks its hits and make it a leader, or hold it.
+    def attach(self, seq: Sequence, step: int) -> None:
+        """Give a sequence without blocks its hits and make it a leader, or defer it.
 
         The last token is never hit, since somebody must compute what comes after it.
         """
@@ -37,10 +37,10 @@ class PrefixCache:
         if len(hits) < len(names):
             leader = self._leaders.get(names[len(hits)])
             if leader is not None and leader.active_step >= step - 1:
-                seq.held = True
+                seq.deferred = True
                 return
         self._pool.acquire(hits)
-        seq.held = False
+        seq.deferred = False
         seq.blocks = hits
         seq.computed = len(hits) * self._pool.block_size
         seq.active_step = step
@@ -49,7 +49,7 @@ class PrefixCache:
             if leader is None or leader.active_step < step - 1:
                 self._leaders[name] = seq
 
-    def displace(self, seq: Sequence) -> None:
+    def free(self, seq: Sequence) -> None:
         """Take all blocks back from a sequence; nobody waits for it any longer."""
         for name in seq.hashes[seq.computed // self._pool.block_size :]:
             if self._leaders.get(name) is seq:
@@ -57,7 +57,7 @@ class PrefixCache:
         self._pool.release(seq.blocks)
         seq.blocks = []
         seq.computed = 0
-        seq.held = False
+        seq.deferred = False
 
     def advance(self, seq: Sequence, computed: int) -> None:
         """Note that tokens are computed up to `computed`: full blocks may be hit from now on."""
@@ -67,13 +67,13 @@ class PrefixCache:
             return
         if len(seq.hashes) < computed // size:
             self.name(seq)
-        seal, leaders = self._pool.seal, self._leaders
+        cache, leaders = self._pool.cache, self._leaders
         full = slice(first, computed // size)
         for block, name in zip(seq.blocks[full], seq.hashes[full], strict=True):
-            seal(block, name)
+            cache(block, name)
             if leaders.get(name) is seq:
                 del leaders[name]
 
-    def condemn(self, seq: Sequence) -> None:
+    def invalidate(self, seq: Sequence) -> None:
         """What the sequence computed is bad: nobody new may hit any of its blocks."""
-        self._pool.unseal(seq.blocks)
+        self._pool.invalidate(seq.blocks)

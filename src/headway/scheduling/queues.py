@@ -1,9 +1,7 @@
-"""A line of sequences by (priority, arrival): one for those who wait, one for those who run.
+"""The waiting and the running queue, and how sequences move: admitted, preempted, ended.
 
-Where every live sequence is, and its moves: it waits, boards, is put back, ends.
-
-The moves keep the two lines, the blocks and what the runner knows in agreement; nothing else may
-change a sequence's state. Who moves, and when, is decided elsewhere.
+The moves keep the two queues, the blocks and what the runner knows in agreement; nothing else may
+change a sequence's state. Which sequence moves, and when, is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 
 from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.policy import Policy
 from headway.scheduling.prefix_cache import PrefixCache
 from headway.scheduling.sequence import Sequence
 
@@ -20,7 +19,7 @@ _order = attrgetter("order")
 
 
 class RequestQueue:
-    """Sorted on entry; iterating costs nothing, entry and exit cost a binary search."""
+    """Sequences by their `order`: iterating costs nothing, entry and exit cost a binary search."""
 
     __slots__ = ("sequences",)
 
@@ -41,45 +40,49 @@ class RequestQueue:
 
 
 class Queues:
-    """The lines of those who wait and those who run, and an index of both."""
+    """Both queues, in the policy's order, and an index of them."""
 
-    def __init__(self, pool: BlockPool) -> None:
+    def __init__(self, pool: BlockPool, policy: Policy) -> None:
         self.pool = pool
+        self._policy = policy
         self.prefixes = PrefixCache(pool)
         self.waiting = RequestQueue()
         self.running = RequestQueue()
         self.live: dict[int, Sequence] = {}
         self.by_request: dict[str, Sequence] = {}
-        self.departed = 0
-        """How many have boarded since nobody was running."""
-        self.relief = 0
-        """Grows whenever memory may have become less scarce than it was forecast."""
+        self.launch_size = 0
+        """How many have been admitted since nobody was running."""
+        self.capacity_epoch = 0
+        """Grows whenever memory may have become less scarce than it was estimated to be."""
         self.preemptions = 0
-        self._held: list[Sequence] = []
+        self._deferred: list[Sequence] = []
         self._left: list[int] = []
 
     def arrive(self, seq: Sequence) -> None:
         self.prefixes.name(seq)
+        self._place(seq)
         self.live[seq.id] = seq
         self.by_request[seq.request.id] = seq
         self.waiting.add(seq)
 
-    def board(self, seq: Sequence) -> None:
-        """From the waiting line to the running one, with the hits it was offered with."""
+    def admit(self, seq: Sequence) -> None:
+        """From the waiting queue to the running one, with the prefix hits that it holds."""
         if not self.running:
-            self.departed = 0
-        self.departed += 1
+            self.launch_size = 0
+        self.launch_size += 1
         self.waiting.remove(seq)
+        self._place(seq)
         self.running.add(seq)
         seq.state = "running"
-        if seq.held:
-            self._held.append(seq)
+        if seq.deferred:
+            self._deferred.append(seq)
 
     def preempt(self, seq: Sequence) -> None:
-        """Back to its place in the waiting line; what it computed will be computed again."""
+        """Back to its place in the waiting queue; what it computed will be computed again."""
         self.preemptions += 1
         seq.preemptions += 1
         self._leave(seq)
+        self._place(seq)
         seq.state = "waiting"
         self.waiting.add(seq)
 
@@ -92,12 +95,19 @@ class Queues:
         del self.live[seq.id]
         del self.by_request[seq.request.id]
 
-    def place_held(self, step: int) -> None:
-        """See whether those who wait for a shared prefix can have it, or must go on without."""
-        if self._held:
-            for seq in self._held:
-                self.prefixes.place(seq, step)
-            self._held = [seq for seq in self._held if seq.held]
+    def sort(self) -> None:
+        """Ask the policy anew for the order of all sequences."""
+        for seq in self.live.values():
+            self._place(seq)
+        for queue in (self.waiting, self.running):
+            queue.sequences.sort(key=_order)
+
+    def attach_deferred(self, step: int) -> None:
+        """See whether deferred sequences can have their shared prefix, or must go on without."""
+        if self._deferred:
+            for seq in self._deferred:
+                self.prefixes.attach(seq, step)
+            self._deferred = [seq for seq in self._deferred if seq.deferred]
 
     def take_left(self) -> list[int]:
         """Sequences that have left since the last call, of those that the runner knows."""
@@ -110,28 +120,37 @@ class Queues:
         waiting, running = list(self.waiting), list(self.running)
         in_tables = {block for seq in running for block in seq.blocks}
         size = self.pool.block_size
-        for holds, broken in (
+        for true, broken in (
             (len(in_tables) == self.pool.num_blocks - self.pool.free, "a block leaks"),
             ({seq.id for seq in waiting + running} == set(self.live), "a sequence is lost"),
-            (len(waiting) + len(running) == len(self.live), "a sequence is in two lines"),
+            (len(waiting) + len(running) == len(self.live), "a sequence is in two queues"),
             (len(self.live) == len(self.by_request), "the indices disagree"),
-            (all(s.state == "waiting" and not s.blocks for s in waiting), "a waiting one holds"),
+            (
+                all(s.state == "waiting" and not s.blocks for s in waiting),
+                "a waiting sequence has blocks",
+            ),
             (all(s.state == "running" and s.todo > 0 for s in running), "nothing to do"),
-            (waiting == sorted(waiting, key=lambda s: s.order), "the waiting line is unsorted"),
-            (running == sorted(running, key=lambda s: s.order), "the running line is unsorted"),
+            (waiting == sorted(waiting, key=lambda s: s.order), "the waiting queue is unsorted"),
+            (running == sorted(running, key=lambda s: s.order), "the running queue is unsorted"),
             (all(s.computed <= len(s.blocks) * size for s in running), "a token has no place"),
-            ({s for s in running if s.held} == set(self._held), "a held one is forgotten"),
+            (
+                {s for s in running if s.deferred} == set(self._deferred),
+                "a deferred sequence is forgotten",
+            ),
         ):
-            if not holds:
+            if not true:
                 raise AssertionError(broken)
 
+    def _place(self, seq: Sequence) -> None:
+        seq.order = (*self._policy.order(seq), seq.id)
+
     def _leave(self, seq: Sequence) -> None:
-        """Off the running line, without blocks, and the runner is to be told."""
+        """Out of the running queue, without blocks, and the runner is to be told."""
         self.running.remove(seq)
-        if seq.held:
-            self._held.remove(seq)
-        self.prefixes.displace(seq)
-        self.relief += 1
+        if seq.deferred:
+            self._deferred.remove(seq)
+        self.prefixes.free(seq)
+        self.capacity_epoch += 1
         if seq.entered:
             self._left.append(seq.id)
             seq.entered = False

@@ -7,23 +7,24 @@ is deterministic. It knows neither tensors nor who will compute its plans.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import replace
 
 from headway.errors import InvalidRequest
 from headway.scheduling.admission import Candidates, KVEstimate, LengthEstimate, check_request
-from headway.scheduling.allocation import ScheduledTokens, allocate
+from headway.scheduling.allocation import ScheduledTokens, allocate, preempt
 from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.drafts import Drafts, Proposer, propose_drafts
 from headway.scheduling.fast_forward import (
-    ClosedQueue,
     FastForward,
-    advance,
+    NoCandidates,
     all_decode,
+    decode_all,
     steps_until_an_end,
     steps_with_room,
 )
-from headway.scheduling.policy import Policy, View, Waiting
+from headway.scheduling.policy import Decision, Policy, View
 from headway.scheduling.queues import Queues
 from headway.scheduling.sequence import (
     Sequence,
@@ -32,6 +33,7 @@ from headway.scheduling.sequence import (
     keep_prompt_logprobs,
     new_sequence,
     token_event,
+    until_end,
 )
 from headway.scheduling.stats import Idle, IdleStats, SchedulerStats
 from headway.types import (
@@ -46,9 +48,15 @@ from headway.types import (
     TokenEvent,
 )
 
+StepTime = Callable[[Iterable[Slice]], float]
+"""Seconds that a step of these slices takes; it reads their starts, outputs and token counts."""
+
 
 class Scheduler:
-    """Use: `add` and `abort` between steps; `plan`, compute, `commit` for each step."""
+    """Use: `add` and `abort` between steps; `plan`, compute, `commit` for each step.
+
+    Policies predict with `step_time`. With a `proposer`, decodes compute its drafts too.
+    """
 
     def __init__(
         self,
@@ -59,15 +67,19 @@ class Scheduler:
         prefix_caching: bool = True,
         lengths: LengthEstimate | None = None,
         reserve_all: bool = False,
+        step_time: StepTime | None = None,
+        proposer: Proposer | None = None,
     ) -> None:
         self.limits = limits
         self.pool = pool
         self._policy = policy
         self._prefix_caching = prefix_caching
         self._reserve_all = reserve_all
-        self._roster = Queues(pool)
+        self._step_time = step_time
+        self._proposer = proposer
+        self._queues = Queues(pool, policy)
         self._lengths = lengths or LengthEstimate()
-        # The head of the line, for whom there was no memory, and the roster's relief at that time.
+        # The first that waits, for which there was no memory, and the capacity epoch at that time.
         self._refused: tuple[Sequence, int] | None = None
         self._added = 0
         self._stats = SchedulerStats()
@@ -80,7 +92,7 @@ class Scheduler:
         Raises `InvalidRequest` for an id in use or an empty prompt, and `RequestTooLarge` for one
         that could never be served; the error names the field.
         """
-        if request.id in self._roster.by_request:
+        if request.id in self._queues.by_request:
             raise InvalidRequest(f"a request with id {request.id} is running", field="id")
         check_request(
             request,
@@ -94,193 +106,231 @@ class Scheduler:
         if finish is not None:
             stopped_by = seq.tokens[-1] if finish == "stop" else None
             return end_event(seq, finish, stop_reason=stopped_by)
-        self._roster.arrive(seq)
+        self._queues.arrive(seq)
         return None
 
     def abort(self, request_id: str) -> TokenEvent | None:
         """End a request; its blocks are free at once. None if there is no such request."""
-        seq = self._roster.by_request.get(request_id)
+        seq = self._queues.by_request.get(request_id)
         if seq is None:
             return None
         event = end_event(seq, "abort")
-        self._roster.end(seq)
+        self._queues.end(seq)
         return event
 
     def plan(self, now: float) -> StepPlan | Idle:
         """The next step, which must be computed and committed before another is planned."""
         step = self._stats.step + 1
-        self._roster.place_held(step)
-        offers = self._make_offers(step)
-        decision = self._policy.decide(self._view(now, offers))
-        if offers.refused is not None:
-            self._refused = (offers.refused, self._roster.relief)
-        grants = allocate(
-            decision, offers=offers, roster=self._roster, limits=self.limits, step=step
+        self._queues.attach_deferred(step)
+        if self._policy.reorder:
+            self._queues.sort()
+        decision, candidates = self._decide(now, step)
+        scheduled = allocate(
+            decision, candidates=candidates, queues=self._queues, limits=self.limits, step=step
         )
-        if not grants:
+        if not scheduled:
             return Idle(until=decision.ask_again)
+        drafts: Drafts = {}
+        if self._proposer is not None:
+            drafts = propose_drafts(self._proposer, scheduled, self._queues, self.limits)
         self._stats.step = step
         self._stats.idle_slots = decision.idle_slots
-        return self._write_plan(grants, now)
+        return self._write_plan(scheduled, drafts, now)
 
-    def commit(self, plan: StepPlan, result: StepResult, now: float) -> list[TokenEvent]:  # noqa: ARG002
-        """Take a step's result in; what each of its requests hears. Passes over those aborted."""
+    def commit(self, plan: StepPlan, result: StepResult, now: float) -> list[TokenEvent]:
+        """Take a step's result in, which was there `now`; what each of its requests is told.
+
+        Passes over those that were aborted meanwhile.
+        """
         if not plan.step == result.step == self._stats.step:
             raise ValueError(
                 f"step {self._stats.step} planned, {plan.step} of result {result.step} committed"
             )
+        live = self._queues.live
         for news in result.prompt_logprobs:
-            if news.seq in self._roster.live:
-                keep_prompt_logprobs(self._roster.live[news.seq], news)
+            if news.seq in live:
+                keep_prompt_logprobs(live[news.seq], news)
         events = []
-        live = self._roster.live
-        sampled = iter(result.sampled)
+        results = iter(result.sampled)
         tokens = 0
-        for piece in plan.slices:
-            tokens += len(piece.tokens)
-            token = next(sampled) if piece.sample else None
-            if token is not None and token.seq != piece.seq:
-                raise ValueError(f"sequence {piece.seq} sampled, {token.seq} came back")
-            seq = live.get(piece.seq)
+        for part in plan.slices:
+            tokens += len(part.tokens)
+            sampled = next(results) if part.outputs else None
+            if sampled is not None and sampled.seq != part.seq:
+                raise ValueError(f"sequence {part.seq} sampled, {sampled.seq} came back")
+            seq = live.get(part.seq)
             if seq is not None:
-                event = self._advance(seq, piece, token)
+                event = self._commit_slice(seq, part, sampled, now)
                 if event is not None:
                     events.append(event)
         self._stats.step_tokens = tokens
         self._stats.computed_tokens += tokens
         return events
 
-    def quiet_steps(self, now: float, most: int) -> FastForward:
-        """How many of the next `most` steps are certain to be one decode of everybody on board.
+    def fast_forward_steps(self, now: float, most: int) -> FastForward:
+        """How many of the next `most` steps are certain to be one decode of each that runs.
 
-        The last of them may end somebody. Certain as far as the scheduler can know: within `most`
+        The last of them may end some. Certain as far as the scheduler can know: within `most`
         nobody may arrive, and only the last step may give a stop token. Changes nothing.
         """
-        roster = self._roster
-        running = roster.running.sequences
-        if not running or most < 1 or not self._policy.timeless:
+        queues = self._queues
+        running = queues.running.sequences
+        if not running or most < 1 or self._policy.reorder or self._proposer is not None:
             return FastForward(0)
-        line = ClosedQueue(roster.waiting)
-        decision = self._policy.decide(self._view(now, line))
-        if line.looked and self._may_board():
+        candidates = NoCandidates()
+        decision = self._policy.decide(self._view(now, candidates))
+        if candidates.looked and self._may_admit():
             return FastForward(0)
-        if not all_decode(decision.shares, running):
+        if decision.preempt or not all_decode(decision.tokens, running):
+            return FastForward(0)
+        if decision.ask_again is not None and decision.ask_again <= now:
             return FastForward(0)
         most = min(most, steps_until_an_end(running))
         steps = steps_with_room(running, most, free=self.pool.free, block_size=self.pool.block_size)
-        return FastForward(steps, decision.idle_slots)
+        return FastForward(steps, decision.idle_slots, decision.ask_again)
 
-    def advance(self, quiet: FastForward, tokens: Mapping[int, Seq[int]]) -> list[TokenEvent]:
-        """Do what planning and committing these quiet steps would; what those that end hear.
+    def fast_forward(
+        self, skipped: FastForward, tokens: Mapping[int, Seq[int]], now: float
+    ) -> list[TokenEvent]:
+        """Do what planning and committing these steps would; what those that end are told.
 
-        `quiet` is the last answer of `quiet_steps`, or a part of it, with nothing done in between;
-        `tokens` has, for each running sequence, the token that it sampled in each step. Tokens of
-        those that go on are told to nobody, and who had left before is told with the next plan.
+        `skipped` is the last answer of `fast_forward_steps`, or a part of it, with nothing done in
+        between, and its last step was over `now`; `tokens` has, for each running sequence, the
+        token that it sampled in each step. There are no events for the tokens of those that go on,
+        and those that ended are in the next plan.
         """
-        running = self._roster.running.sequences
+        running = self._queues.running.sequences
         count = len(running)
-        self._stats.step += quiet.steps
-        self._stats.idle_slots = quiet.idle_slots
+        self._stats.step += skipped.steps
+        self._stats.idle_slots = skipped.idle_slots
         self._stats.step_tokens = count
-        self._stats.computed_tokens += count * quiet.steps
-        advance(self._roster, quiet.steps, tokens, last_step=self._stats.step)
+        self._stats.computed_tokens += count * skipped.steps
+        decode_all(self._queues, skipped.steps, tokens, self._stats.step)
         events = []
         for seq, finish in [(seq, ending(seq)) for seq in running]:
-            if finish is None:
-                continue
-            sampled = Sampled(seq=seq.id, token=seq.tokens[-1])
-            events.append(token_event(seq, sampled, finish))
-            self._finish(seq, finish)
+            if finish is not None:
+                events.append(token_event(seq, (seq.tokens[-1],), (), finish, now))
+                self._finish(seq, finish)
         return events
 
     def stats(self) -> SchedulerStats:
         """A copy of the counters and the present state."""
         return replace(
             self._stats,
-            running=len(self._roster.running),
-            waiting=len(self._roster.waiting),
+            running=len(self._queues.running),
+            waiting=len(self._queues.waiting),
             free_blocks=self.pool.free,
             cached_blocks=self.pool.cached,
-            preemptions=self._roster.preemptions,
+            preemptions=self._queues.preemptions,
         )
 
-    def leftover(self) -> IdleStats:
+    def idle_stats(self) -> IdleStats:
         """The part of `stats` that a recording has of every step; costs next to nothing."""
-        return IdleStats(self._stats.idle_slots, len(self._roster.waiting))
+        return IdleStats(self._stats.idle_slots, len(self._queues.waiting))
 
     @property
     def has_work(self) -> bool:
         """Whether any request waits or runs."""
-        return bool(self._roster.live)
+        return bool(self._queues.live)
 
     def check(self) -> None:
         """Raise `AssertionError` if blocks or sequences are lost or in two places."""
-        self._roster.check()
+        self._queues.check()
 
-    def _make_offers(self, step: int) -> Candidates:
-        roster = self._roster
-        seats = self._width - len(roster.running)
-        forecast = None
-        if self._may_board():
-            forecast = KVEstimate(
-                self.pool, self._lengths, roster.running, reserve_all=self._reserve_all
+    def _decide(self, now: float, step: int) -> tuple[Decision, Candidates]:
+        """The policy's decision, once those are preempted whom it wants to be."""
+        while True:
+            candidates = self._make_candidates(step)
+            decision = self._policy.decide(self._view(now, candidates))
+            if candidates.refused is not None:
+                self._refused = (candidates.refused, self._queues.capacity_epoch)
+            if not decision.preempt:
+                return decision, candidates
+            preempt(decision, candidates=candidates, queues=self._queues)
+
+    def _make_candidates(self, step: int) -> Candidates:
+        queues = self._queues
+        estimate = None
+        if self._may_admit():
+            estimate = KVEstimate(
+                self.pool,
+                self._lengths,
+                queues.running,
+                reserve_all=self._reserve_all,
+                lockstep=self._proposer is None,
             )
         return Candidates(
-            waiting=roster.waiting,
-            forecast=forecast,
-            prefixes=roster.prefixes,
-            seats=seats,
+            waiting=queues.waiting,
+            estimate=estimate,
+            prefixes=queues.prefixes,
+            free_slots=self._width - len(queues.running),
             step=step,
         )
 
-    def _may_board(self) -> bool:
-        roster = self._roster
+    def _may_admit(self) -> bool:
+        queues = self._queues
         return (
-            self._width > len(roster.running)
-            and bool(roster.waiting)
+            self._width > len(queues.running)
+            and bool(queues.waiting)
             and not self._refusal_stands()
         )
 
     def _refusal_stands(self) -> bool:
-        """Whether the same sequence heads the line and memory is no better: no need to ask."""
+        """Whether the same sequence waits first and memory is no better: no need to ask."""
         if self._refused is None:
             return False
-        seq, relief = self._refused
-        return seq is self._roster.waiting.sequences[0] and relief == self._roster.relief
+        seq, epoch = self._refused
+        return seq is self._queues.waiting.sequences[0] and epoch == self._queues.capacity_epoch
 
-    def _view(self, now: float, waiting: Waiting) -> View:
-        running = self._roster.running.sequences
+    def _view(self, now: float, candidates: Iterable[Sequence]) -> View:
+        running = self._queues.running.sequences
         return View(
             now=now,
             running=running,
-            waiting=waiting,
+            waiting=self._queues.waiting.sequences,
+            candidates=candidates,
             limits=self.limits,
-            seats=self._width - len(running),
-            departed=self._roster.departed,
-            free_blocks=self.pool.free,
-            block_size=self.pool.block_size,
+            free_slots=self._width - len(running),
+            launch_size=self._queues.launch_size,
+            predict=self._predict,
         )
 
-    def _write_plan(self, grants: ScheduledTokens, now: float) -> StepPlan:
-        slices, entries = [], []
-        for seq, count in grants.items():
+    def _predict(self, tokens: Seq[tuple[int, int]]) -> float | None:
+        if self._step_time is None:
+            return None
+        live = self._queues.live
+        return self._step_time(
+            Slice(
+                seq=number,
+                start=live[number].computed,
+                tokens=range(count),
+                blocks=(),
+                outputs=int(count == live[number].todo),
+            )
+            for number, count in tokens
+            if count
+        )
+
+    def _write_plan(self, scheduled: ScheduledTokens, drafts: Drafts, now: float) -> StepPlan:
+        slices, new = [], []
+        for seq, count in scheduled.items():
             if not seq.entered:
-                entries.append(self._enter(seq, now))
+                new.append(self._enter(seq, now))
             start = seq.computed
+            known = seq.tokens
+            tokens = known[start : start + count]
+            outputs = 1 if start + count == len(known) else 0
+            if drafts and seq in drafts:
+                tokens += drafts[seq]
+                outputs += len(drafts[seq])
             slices.append(
-                Slice(
-                    seq=seq.id,
-                    start=start,
-                    tokens=seq.tokens[start : start + count],
-                    blocks=seq.blocks,
-                    sample=count == len(seq.tokens) - start,
-                )
+                Slice(seq=seq.id, start=start, tokens=tokens, blocks=seq.blocks, outputs=outputs)
             )
         return StepPlan(
             step=self._stats.step,
             slices=slices,
-            entries=entries,
-            ended=self._roster.take_left(),
+            new=new,
+            ended=self._queues.take_left(),
         )
 
     def _enter(self, seq: Sequence, now: float) -> NewSequence:
@@ -300,35 +350,51 @@ class Scheduler:
             sampling=seq.request.sampling,
         )
 
-    def _advance(self, seq: Sequence, piece: Slice, sampled: Sampled | None) -> TokenEvent | None:
+    def _commit_slice(
+        self, seq: Sequence, part: Slice, sampled: Sampled | None, now: float
+    ) -> TokenEvent | None:
         """One slice is computed: store what it gave, and end the sequence if it was the last."""
-        count = len(piece.tokens)
-        computed = piece.start + count
-        if seq.furthest > piece.start:
-            self._stats.recomputed_tokens += min(computed, seq.furthest) - piece.start
-        if seq.furthest < computed:  # noqa: PLR1730 - for every token of every step: no call
-            seq.furthest = computed
-        if sampled is not None and sampled.error is not None:
-            self._roster.prefixes.condemn(seq)
-            event = end_event(seq, "error", error=sampled.error)
-            self._roster.end(seq)
-            return event
-        if count == 1 and computed % self.pool.block_size:
-            seq.computed = computed  # nearly always: a decode that fills no block
-        else:
-            self._roster.prefixes.advance(seq, computed)
+        count = len(part.tokens)
         if sampled is None:
+            self._queues.prefixes.advance(seq, part.start + count)
             return None
-        if count > 1:
-            self._roster.relief += 1  # it decodes from now on, so the forecast is better
-        seq.tokens.append(sampled.token)
+        if sampled.error is not None:
+            self._queues.prefixes.invalidate(seq)
+            event = end_event(seq, "error", error=sampled.error)
+            self._queues.end(seq)
+            return event
+        tokens, logprobs = sampled.tokens, sampled.logprobs
+        if count == 1 and (part.start + 1) % self.pool.block_size:
+            seq.computed = part.start + 1  # nearly always: a decode that fills no block
+        elif part.outputs > 1:
+            tokens = self._accept(seq, part, sampled)
+            logprobs = logprobs[: len(tokens)]
+        else:
+            self._queues.prefixes.advance(seq, part.start + count)
+            # One that has computed its prompt decodes from now on, so the estimate is better.
+            self._queues.capacity_epoch += count > 1
+        seq.tokens.append(tokens[-1])
         finish = ending(seq)
-        event = token_event(seq, sampled, finish)
+        event = token_event(seq, tokens, logprobs, finish, now)
         if finish is not None:
             self._finish(seq, finish)
         return event
 
+    def _accept(self, seq: Sequence, part: Slice, sampled: Sampled) -> tuple[int, ...]:
+        """Take in drafts that were right, and all before them: what is computed ends there.
+
+        Gives the accepted tokens and the one sampled after them, which is not taken in yet.
+        """
+        if not 1 <= len(sampled.tokens) <= part.outputs:
+            raise ValueError(f"{len(sampled.tokens)} tokens of {part.outputs} outputs")
+        tokens = until_end(seq, sampled.tokens)
+        seq.tokens += tokens[:-1]
+        self._queues.prefixes.advance(seq, len(seq.tokens))
+        self._stats.draft_tokens += part.outputs - 1
+        self._stats.accepted_tokens += len(tokens) - 1
+        return tokens
+
     def _finish(self, seq: Sequence, finish: FinishReason) -> None:
         if finish == "stop":
             self._lengths.learn(seq.generated)
-        self._roster.end(seq)
+        self._queues.end(seq)

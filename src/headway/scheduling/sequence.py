@@ -1,4 +1,4 @@
-"""A request under way. Only the scheduler writes it; policies see it as a `SequenceView`.
+"""A request under way. Only the scheduler writes it; a policy sees it as a `SequenceView`.
 
 There are no phases: a sequence has tokens, of which the first `computed` have their keys and values
 stored, and what is left to do is the difference. Prefill, decode, chunks, prefix hits and recompute
@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from headway.types import FinishReason, PromptLogprobs, Request, Sampled, TokenEvent, TokenLogprobs
+from headway.types import FinishReason, PromptLogprobs, Request, TokenEvent, TokenLogprobs
+from headway.types.objectives import Objective
 
 State = Literal["waiting", "running", "ended"]
 MAX_PREEMPTIONS = 3
@@ -33,21 +34,21 @@ class Sequence:
     salt: bytes | None
     """Whom it shares prefixes with; None where it shares with nobody and nothing is hashed."""
     state: State = "waiting"
+    order: tuple[float, ...] = ()
+    """Its place in both queues; see `Policy.order`."""
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
     hashes: list[bytes] = field(default_factory=list)
-    held: bool = False
+    deferred: bool = False
     entered: bool = False
     """The runner knows it."""
     active_step: int = -1
     """The last step in which it computed anything, or was meant to."""
-    furthest: int = 0
-    """Most tokens ever computed; what is computed below it is computed again."""
     preemptions: int = 0
     cached_tokens: int = 0
     scheduled_at: float | None = None
-    announced: bool = False
-    """Its first event is out."""
+    first_token_at: float | None = None
+    """When its first token, or the first that this engine generated, was there."""
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
 
     @property
@@ -63,9 +64,12 @@ class Sequence:
         return self.request.priority
 
     @property
-    def order(self) -> tuple[int, float, int]:
-        """Place in every line: by priority, then arrival, then submission."""
-        return (self.request.priority, self.request.arrival, self.id)
+    def tenant(self) -> str:
+        return self.request.tenant
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        return self.request.objectives
 
     @property
     def generated(self) -> int:
@@ -77,9 +81,9 @@ class Sequence:
         return self.full_length - len(self.tokens)
 
     @property
-    def immune(self) -> bool:
-        """Preempted so often that it must not happen again."""
-        return self.preemptions >= MAX_PREEMPTIONS
+    def preemptible(self) -> bool:
+        """Whether it may be preempted: after so many times it must not happen again."""
+        return self.preemptions < MAX_PREEMPTIONS
 
     @property
     def wants_prompt_logprobs(self) -> bool:
@@ -115,22 +119,36 @@ def ending(seq: Sequence) -> FinishReason | None:
     return None
 
 
-def token_event(seq: Sequence, sampled: Sampled, finish: FinishReason | None) -> TokenEvent:
-    """News of one token, which is the last of `seq.tokens`."""
-    logprobs = () if sampled.logprobs is None else (sampled.logprobs,)
-    stop_reason = sampled.token if finish == "stop" else None
-    if seq.announced:
+def until_end(seq: Sequence, tokens: tuple[int, ...]) -> tuple[int, ...]:
+    """The tokens that follow those of the sequence, up to the first that ends it."""
+    room = seq.full_length - len(seq.tokens)
+    for index, token in enumerate(tokens[:room]):
+        if token in seq.stop_ids:
+            return tokens[: index + 1]
+    return tokens[:room]
+
+
+def token_event(
+    seq: Sequence,
+    tokens: tuple[int, ...],
+    logprobs: tuple[TokenLogprobs, ...],
+    finish: FinishReason | None,
+    now: float,
+) -> TokenEvent:
+    """News of the last tokens of the sequence, which were there at `now`."""
+    stop_reason = tokens[-1] if finish == "stop" else None
+    if seq.first_token_at is not None:
         return TokenEvent(
             id=seq.request.id,
-            tokens=(sampled.token,),
+            tokens=tokens,
             logprobs=logprobs,
             finish=finish,
             stop_reason=stop_reason,
         )
-    seq.announced = True
+    seq.first_token_at = now
     return TokenEvent(
         id=seq.request.id,
-        tokens=(sampled.token,),
+        tokens=tokens,
         logprobs=logprobs,
         prompt_logprobs=tuple(seq.prompt_logprobs),
         finish=finish,
@@ -148,7 +166,7 @@ def end_event(
     stop_reason: int | None = None,
 ) -> TokenEvent:
     """The end of a request without a further token."""
-    first = not seq.announced
+    first = seq.first_token_at is None
     return TokenEvent(
         id=seq.request.id,
         finish=finish,

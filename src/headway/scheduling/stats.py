@@ -14,7 +14,7 @@ class Idle:
 
 
 class IdleStats(NamedTuple):
-    """What the last step had no use for: free slots that stayed empty, and requests that wait."""
+    """What the last step left unused: slots of a static batch, and requests that wait."""
 
     idle_slots: int
     waiting: int
@@ -34,8 +34,10 @@ class SchedulerStats:
     """Of the last step."""
     preemptions: int = 0
     computed_tokens: int = 0
-    recomputed_tokens: int = 0
-    """Part of `computed_tokens`: those that a preemption had thrown away."""
+    draft_tokens: int = 0
+    """Part of `computed_tokens`: drafts."""
+    accepted_tokens: int = 0
+    """Part of `draft_tokens`: those that were right."""
     prefix_queries: int = 0
     prefix_hits: int = 0
     """Prompt tokens looked up and found when requests were first scheduled."""

@@ -9,11 +9,12 @@ time does not hide counts. The bound itself is the roofline of Williams, Waterma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from operator import attrgetter
 
-from headway.steptime.shape import ModelSizes, PeakRates, StepShape
+from headway.steptime.shape import ModelSizes, PeakRates, StepShape, shape_of
+from headway.types import Slice
 
 FIXED = 1e-3
 """Seconds of the constant feature."""
@@ -118,3 +119,8 @@ def roofline_seconds(shape: StepShape, sizes: ModelSizes, machine: PeakRates) ->
     if shape.rows:
         read += sizes.lm_head_bytes
     return max(flops / machine.flops_per_second, read / machine.bandwidth)
+
+
+def roofline_time(sizes: ModelSizes, machine: PeakRates) -> Callable[[Iterable[Slice]], float]:
+    """`roofline_seconds` of a step's slices."""
+    return lambda slices: roofline_seconds(shape_of(slices, sizes.window), sizes, machine)

@@ -47,7 +47,7 @@ def shape_of(slices: Iterable[Slice], window: int | None = None) -> StepShape:
         count, start = len(part.tokens), part.start
         tokens += count
         sequences += 1
-        rows += part.sample
+        rows += part.outputs
         if count == 1:
             decodes += 1
             decode += start + 1

@@ -7,6 +7,7 @@ the plan tower, the tensor tower, the simulator and the wire can share them.
 from headway.types.request import FinishReason, Request, TokenEvent
 from headway.types.sampling import ResolvedSampling, SamplingParams
 from headway.types.step import (
+    HiddenStates,
     Limits,
     NewSequence,
     PromptLogprobs,
@@ -19,6 +20,7 @@ from headway.types.step import (
 
 __all__ = [
     "FinishReason",
+    "HiddenStates",
     "Limits",
     "NewSequence",
     "PromptLogprobs",

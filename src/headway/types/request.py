@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from headway.types.objectives import Objective
 from headway.types.sampling import ResolvedSampling
 from headway.types.step import TokenLogprobs
 
@@ -32,6 +33,10 @@ class Request:
     cache_salt: str = ""
     """Only requests with the same salt share cached prefixes."""
     generated: tuple[int, ...] = ()
+    tenant: str = ""
+    """Whom the request is served for, where a policy shares the engine between several."""
+    objectives: tuple[Objective, ...] = ()
+    """How soon and how steadily its tokens are wanted; a policy may keep to them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,5 @@
-"""The waist as seen from above: whoever computes a step is a `Runner`.
-
-The engine submits a `StepPlan` and collects a `StepResult`; a torch runner, a simulated one and a
-test's fake all stand behind these two methods. Nothing else crosses.
+"""What the engine needs of whatever computes its steps: runners on the native kernels, on PyTorch,
+simulated ones and fakes in tests all stand behind this one method.
 """
 
 from __future__ import annotations
@@ -11,17 +9,13 @@ from typing import Protocol
 from headway.types.step import StepPlan, StepResult
 
 
-class Pending(Protocol):
-    """A step under way."""
-
-    def result(self) -> StepResult:
-        """Wait for the step to end. Errors that concern the whole step are raised here."""
-        ...
-
-
 class Runner(Protocol):
-    """Computes steps in the order in which they are submitted."""
+    """Computes steps, one after the other."""
 
-    def submit(self, plan: StepPlan) -> Pending:
-        """Start a step. The plan's lists stay unchanged until `result` has returned."""
+    def compute(self, plan: StepPlan) -> StepResult:
+        """Compute a step; returns when it is done. The plan's lists must not change meanwhile.
+
+        What concerns one sequence is an error in its `Sampled`; what concerns the whole step is
+        raised.
+        """
         ...

@@ -32,15 +32,21 @@ class Slice:
     """One sequence's share of a step: `tokens` sit at positions `start, start+1, ...`.
 
     `blocks` is the sequence's whole block table so far; position p lives in block
-    `blocks[p // block_size]` at offset `p % block_size`. With `sample`, the last token of the
-    slice is the last one known, and the runner samples the token after it.
+    `blocks[p // block_size]` at offset `p % block_size`.
+
+    `outputs` says how many of the slice's last rows give something. Usually that is 1 where the
+    last token of the slice is the last one known, so that the runner samples the token after it,
+    and 0 elsewhere. With k + 1, the last k of `tokens` are drafts, guesses at what would be sampled
+    there: the runner samples after the last known token and after every draft, and answers with the
+    tokens up to the first that differs from its draft. Of a sequence with `hidden`, the rows are
+    not sampled from (so there are no drafts): the answer is their hidden states.
     """
 
     seq: int
     start: int
     tokens: Seq[int]
     blocks: Seq[int]
-    sample: bool
+    outputs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,32 +54,34 @@ class NewSequence:
     """What a runner must know of a sequence before its first slice (and after a preemption).
 
     `tokens` are all tokens known at that time, of which the first `prompt_len` are the prompt and
-    the rest were generated earlier (before a preemption, or by another engine).
+    the rest were generated earlier (before a preemption, or by another engine). With `hidden`,
+    its slices give hidden states instead of tokens, for an embedding.
     """
 
     seq: int
     tokens: Seq[int]
     prompt_len: int
     sampling: ResolvedSampling
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepPlan:
-    """One step: who enters, what to compute, and who has left since the step before.
+    """One step: which sequences are new, what to compute, and which have left since the last one.
 
-    A runner applies `ended` first, then `entries`, then computes `slices`. A preempted sequence
-    is in `ended`, and in `entries` again when it resumes.
+    A runner applies `ended` first, then `new`, then computes `slices`. A preempted sequence is in
+    `ended`, and in `new` again when it resumes.
     """
 
     step: int
     slices: Seq[Slice]
-    entries: Seq[NewSequence] = ()
+    new: Seq[NewSequence] = ()
     ended: Seq[int] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenLogprobs:
-    """Natural-log probabilities at one position: of the chosen token, and of the likeliest ones.
+    """Natural-log probabilities at one position: of the token there, and of the likeliest ones.
 
     They are those of the model's own distribution, before temperature and every other sampling
     step (as vLLM's `raw_logprobs`). `rank` is the chosen token's, 1 for the likeliest. `top`
@@ -88,11 +96,29 @@ class TokenLogprobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
-    """The token that one slice sampled; `error` instead when its logits were not finite."""
+    """The tokens that one slice gave, at least one: those of its drafts that were right, and the
+    one that was sampled after them. `logprobs` has an entry for each of them, or is empty where
+    none were asked for. `error` says why there are no tokens instead, for example because the
+    logits were not finite.
+    """
 
     seq: int
-    token: int
-    logprobs: TokenLogprobs | None = None
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HiddenStates:
+    """The hidden states of the last rows of one slice, after the model's final norm.
+
+    `rows` has one tuple for each of the slice's `outputs`, by position, as long as the model is
+    wide. They are what the lm_head reads, so with quantised weights they are rounded to the format
+    in which it reads them. `error` says why there are none instead.
+    """
+
+    seq: int
+    rows: tuple[tuple[float, ...], ...] = ()
     error: str | None = None
 
 
@@ -110,9 +136,14 @@ class PromptLogprobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """What a step gave: a `Sampled` per sampling slice, in the plan's order, and its duration."""
+    """What a step gave, and its duration.
+
+    There is a `Sampled` for every slice with outputs, or a `HiddenStates` where its sequence is
+    `hidden`, each in the plan's order.
+    """
 
     step: int
-    sampled: Seq[Sampled]
+    sampled: Seq[Sampled] = ()
+    hidden: Seq[HiddenStates] = ()
     prompt_logprobs: Seq[PromptLogprobs] = ()
     seconds: float = 0.0

@@ -79,9 +79,9 @@ RECORDING = Recording(
         request("request-1", 2, arrival=110.0, step=2, end=3),
     ),
     steps=(
-        step(1, 100.0, SliceLine(1, 0, 4, True)),
-        step(2, 111.0, SliceLine(2, 0, 4, True), SliceLine(3, 0, 4, True)),
-        step(3, 112.0, SliceLine(2, 4, 1, True)),
+        step(1, 100.0, SliceLine(1, 0, 4, 1)),
+        step(2, 111.0, SliceLine(2, 0, 4, 1), SliceLine(3, 0, 4, 1)),
+        step(3, 112.0, SliceLine(2, 4, 1, 1)),
     ),
 )
 

@@ -82,9 +82,9 @@ def step(
     )
 
 
-def prefill(seq: int, tokens: int = 4, start: int = 0, *, sample: bool = True) -> SliceLine:
-    return SliceLine(seq, start, tokens, sample)
+def prefill(seq: int, tokens: int = 4, start: int = 0, *, outputs: int = 1) -> SliceLine:
+    return SliceLine(seq, start, tokens, outputs)
 
 
 def decode(seq: int, start: int) -> SliceLine:
-    return SliceLine(seq, start, 1, True)
+    return SliceLine(seq, start, 1, 1)

@@ -36,7 +36,7 @@ def test_a_slot_that_frees_is_taken_by_the_next_to_board() -> None:
 def test_prefill_lasts_over_all_chunks_until_a_token_is_sampled() -> None:
     found = recording(
         [
-            step(1, [prefill(1, sample=False)]),
+            step(1, [prefill(1, outputs=0)]),
             step(2, [prefill(1, start=4)]),
             step(3, [decode(1, 8)]),
         ]
@@ -45,7 +45,7 @@ def test_prefill_lasts_over_all_chunks_until_a_token_is_sampled() -> None:
 
 
 def test_one_that_never_gave_a_token_is_all_prefill() -> None:
-    found = recording([step(1, [prefill(1, sample=False)])])
+    found = recording([step(1, [prefill(1, outputs=0)])])
     assert bars_of(found)[1] == (Bar(0, 0.0, 1.0, 1.0, "1"),)
 
 

@@ -7,25 +7,29 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from headway.config import PolicyName
 from headway.errors import InvalidRequest
 from headway.perf.sim.predict import measured, predict, recorded_workload
 from headway.perf.sim.replay import replay
 from headway.recording.format import Recording
+from headway.scheduling.drafts import Proposer
 from headway.types.engine import PolicyConfig
 from tests.perf.sim.setups import profile_of
-from tests.recording.engine import recorded_house
-from tests.scheduling.house import EngineHarness, limits_of, request_of
-from tests.scheduling.test_every_policy import Scene, every_policy, modest, scenes
+from tests.recording.engine import recorded_harness
+from tests.scheduling.harness import EngineHarness, limits_of, request_of
+from tests.scheduling.test_drafts import Guesser
+from tests.scheduling.test_every_policy import Scene, every_shipped_policy, modest, scenes
 
 LONG = tuple(range(16))
 
 
-def recorded(scene: Scene, policy: PolicyName) -> Recording:
+def recorded(scene: Scene, policy: PolicyName, proposer: Proposer | None = None) -> Recording:
     """What a recorder wrote of a random afternoon."""
-    house, memory = recorded_house(
+    harness, memory = recorded_harness(
         policy=policy,
+        proposer=proposer,
         blocks=scene.blocks,
         limits=scene.limits,
         prefix_caching=scene.prefix_caching,
@@ -33,15 +37,15 @@ def recorded(scene: Scene, policy: PolicyName) -> Recording:
     coming = list(scene.arrivals)
     for step in range(21):
         while coming and coming[0][0] <= step:
-            house.add(coming.pop(0)[1])
+            harness.add(coming.pop(0)[1])
         if step in scene.aborts:
-            house.abort(scene.aborts[step])
-        house.step()
-    house.drain()
+            harness.abort(scene.aborts[step])
+        harness.step()
+    harness.drain()
     return memory.recording
 
 
-@every_policy
+@every_shipped_policy
 @settings(modest, max_examples=40)
 @given(scene=scenes())
 def test_every_plan_is_the_recorded_one(policy: PolicyName, scene: Scene) -> None:
@@ -52,17 +56,17 @@ def test_every_plan_is_the_recorded_one(policy: PolicyName, scene: Scene) -> Non
 
 
 def a_recording(*, lengths: tuple[int, ...] = (3, 9, 5), **options: int) -> Recording:
-    house, memory = recorded_house(**options)
-    _ask(house, lengths)
-    house.drain()
+    harness, memory = recorded_harness(**options)
+    _ask(harness, lengths)
+    harness.drain()
     return memory.recording
 
 
-def _ask(house: EngineHarness, lengths: tuple[int, ...]) -> None:
+def _ask(harness: EngineHarness, lengths: tuple[int, ...]) -> None:
     for number, length in enumerate(lengths):
         prompt = (*LONG, *([number] * (number + 1)))
-        house.add(request_of(f"r{number}", prompt=prompt, max_tokens=length, seed=number))
-        house.step()
+        harness.add(request_of(f"r{number}", prompt=prompt, max_tokens=length, seed=number))
+        harness.step()
 
 
 def _changed(recording: Recording, **changes: Any) -> Recording:
@@ -125,9 +129,9 @@ def test_the_recorded_workload_keeps_lengths_times_and_shared_beginnings() -> No
 
 
 def test_an_answer_that_stopped_may_be_longer_as_far_as_the_scheduler_knows() -> None:
-    house, memory = recorded_house()
-    house.add(request_of(prompt=(1, 2, 3), max_tokens=40, stop=tuple(range(25))))
-    house.drain()
+    harness, memory = recorded_harness()
+    harness.add(request_of(prompt=(1, 2, 3), max_tokens=40, stop=tuple(range(25))))
+    harness.drain()
     (request,) = recorded_workload(memory.recording).requests
     assert request.cap == 40
     assert 1 <= request.output < 40
@@ -155,3 +159,14 @@ def test_a_run_whose_steps_take_what_the_profile_says_is_predicted_exactly() -> 
         )
         assert real.cached_tokens == simulated.cached_tokens
         assert real.output_tokens == simulated.output_tokens
+
+
+@every_shipped_policy
+@settings(modest, max_examples=20)
+@given(scene=scenes(aborts=False), seed=st.integers(0, 9))
+def test_drafts_are_recorded_and_planned_again(policy: PolicyName, scene: Scene, seed: int) -> None:
+    recording = recorded(scene, policy, Guesser(seed))
+    assert replay(recording).difference is None
+    given = {line.seq: line.output_tokens for line in recording.requests}
+    records, _, _ = measured(recording)
+    assert sorted(each.output_tokens for each in records) == sorted(given.values())

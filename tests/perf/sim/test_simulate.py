@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +16,13 @@ from headway.config import PolicyName
 from headway.perf.sim.simulate import Setup, Simulated, shares_prefixes, simulate
 from headway.perf.workload.workload import Workload
 from headway.routing import ROUTERS, RouterName
+from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.policy import make_policy
+from headway.scheduling.scheduler import Scheduler
 from headway.steptime.model import Residuals
 from headway.steptime.profiles import Profile
+from headway.types import Request
+from headway.types.engine import SchedulerConfig
 from tests.perf.sim.setups import (
     UNEVEN,
     limits_of,
@@ -24,7 +32,9 @@ from tests.perf.sim.setups import (
     workload_of,
     workloads,
 )
-from tests.scheduling.test_every_policy import every_policy
+from tests.scheduling.harness import token_seconds
+from tests.scheduling.test_every_policy import every_shipped_policy
+from tests.scheduling.toy_policies import TOYS, policy_of
 
 SPREAD = Residuals(decode=(0.5, 1.0, 2.0), mixed=(1.0, 1.5), prefill=(0.75, 1.25))
 
@@ -111,7 +121,7 @@ def compared(workload: Workload, setup: Setup, seed: int = 0) -> tuple[Simulated
     )
 
 
-@every_policy
+@every_shipped_policy
 @settings(max_examples=40, deadline=None)
 @given(
     workload=workloads(),
@@ -146,7 +156,10 @@ def test_skipping_is_stepping(
         replicas=fleet[0],
         router=fleet[1],
     )
-    skipped, stepped = compared(workload, setup, seed)
+    assert_same(*compared(workload, setup, seed))
+
+
+def assert_same(skipped: Simulated, stepped: Simulated) -> None:
     assert skipped.records == stepped.records
     assert skipped.gaps == stepped.gaps
     for one, other in zip(skipped.replicas, stepped.replicas, strict=True):
@@ -217,3 +230,65 @@ def test_the_simulator_loads_neither_tensors_nor_event_loops() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+@dataclass(frozen=True)
+class Repeating:
+    """Answers repeat one token, so these drafts are right but for an end."""
+
+    def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
+        return [-2 - request.sampling.seed] * min(most, 3)
+
+
+def changed(workload: Workload, setup: Setup, **changes: Any) -> tuple[Simulated, Simulated]:
+    """As `compared`, with other arguments of the scheduler."""
+
+    def make(config: SchedulerConfig, **usual: Any) -> Scheduler:
+        settings: dict[str, Any] = {
+            "policy": make_policy(config.policy),
+            "pool": BlockPool(num_blocks=config.num_blocks, block_size=config.block_size),
+            "limits": config.limits,
+            "prefix_caching": config.prefix_caching,
+        }
+        return Scheduler(**settings | usual | changes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("headway.perf.sim.simulate.build_scheduler", make)
+        return compared(workload, setup)
+
+
+@pytest.mark.parametrize("policy", list(TOYS))
+@settings(max_examples=40, deadline=None)
+@given(workload=workloads(), seats=st.integers(1, 6), blocks=st.integers(12, 40))
+def test_policies_that_look_at_the_time_are_skipped_exactly(
+    policy: str, workload: Workload, seats: int, blocks: int
+) -> None:
+    setup = setup_of(profile=profile_of(UNEVEN), limits=limits_of(seqs=seats), num_blocks=blocks)
+    assert_same(*changed(workload, setup, policy=policy_of(policy), step_time=token_seconds))
+
+
+@settings(max_examples=40, deadline=None)
+@given(workload=workloads(), seats=st.integers(1, 6), blocks=st.integers(12, 40))
+def test_drafts_make_answers_of_the_same_length(
+    workload: Workload, seats: int, blocks: int
+) -> None:
+    setup = setup_of(limits=limits_of(seqs=seats), num_blocks=blocks)
+    (drafting, _), (plain, _) = (
+        changed(workload, setup, proposer=Repeating()),
+        changed(workload, setup),
+    )
+    assert [each.output_tokens for each in drafting.records] == [
+        each.output_tokens for each in plain.records
+    ]
+    assert sum(drafting.gaps.values()) == sum(plain.gaps.values())
+
+
+def test_drafts_that_are_right_save_steps() -> None:
+    outcome, _ = changed(
+        workload_of(request_of(prompt=4, output=9)), setup_of(), proposer=Repeating()
+    )
+    # The prompt's step gives a token, two more give four each.
+    assert outcome.replicas[0].steps == 3
+    assert outcome.gaps == {0: 6, 1_000_000: 2}
+    (record,) = outcome.records
+    assert (record.ttft, record.latency, record.output_tokens) == (1.0, 3.0, 9)

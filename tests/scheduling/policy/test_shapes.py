@@ -4,105 +4,105 @@ from __future__ import annotations
 
 from headway.config import PolicyName
 from headway.scheduling.stats import Idle
-from tests.scheduling.house import EngineHarness, limits_of, make_house, request_of
+from tests.scheduling.harness import EngineHarness, limits_of, make_harness, request_of
 
 
 def crowd(
     policy: PolicyName, lengths: list[int], *, seats: int, wait: float = 3.0
 ) -> EngineHarness:
     """Requests of 3 prompt tokens and so many generated ones, all there at once."""
-    house = make_house(policy, limits=limits_of(seqs=seats), wait=wait)
+    harness = make_harness(policy, limits=limits_of(seqs=seats), wait=wait)
     for index, length in enumerate(lengths):
-        house.add(request_of(f"r{index}", max_tokens=length, prompt=(index, 2, 3)))
-    return house
+        harness.add(request_of(f"r{index}", max_tokens=length, prompt=(index, 2, 3)))
+    return harness
 
 
-def widths(house: EngineHarness) -> list[int]:
+def widths(harness: EngineHarness) -> list[int]:
     """Sequences in each step until nobody is left."""
-    house.drain()
-    return [len(plan.slices) for plan in house.runner.plans]
+    harness.drain()
+    return [len(plan.slices) for plan in harness.runner.plans]
 
 
 def test_sequential_runs_one_at_a_time() -> None:
-    house = crowd("sequential", [2, 3, 1], seats=4)
-    assert widths(house) == [1] * 6
-    assert [plan.slices[0].seq for plan in house.runner.plans] == [1, 1, 2, 2, 2, 3]
+    harness = crowd("sequential", [2, 3, 1], seats=4)
+    assert widths(harness) == [1] * 6
+    assert [plan.slices[0].seq for plan in harness.runner.plans] == [1, 1, 2, 2, 2, 3]
 
 
 def test_static_waits_for_its_slowest_and_counts_idle_slots() -> None:
-    house = crowd("static", [1, 4, 2, 2], seats=2)
+    harness = crowd("static", [1, 4, 2, 2], seats=2)
     idle = []
-    while house.engine.has_work:
-        house.step()
-        idle.append(house.engine.stats().idle_slots)
-    assert [len(plan.slices) for plan in house.runner.plans] == [2, 1, 1, 1, 2, 2]
+    while harness.engine.has_work:
+        harness.step()
+        idle.append(harness.engine.stats().idle_slots)
+    assert [len(plan.slices) for plan in harness.runner.plans] == [2, 1, 1, 1, 2, 2]
     assert idle == [0, 1, 1, 1, 0, 0]
 
 
 def test_static_seats_its_whole_batch_beyond_the_token_budget() -> None:
-    house = make_house("static", limits=limits_of(seqs=3, tokens=4))
+    harness = make_harness("static", limits=limits_of(seqs=3, tokens=4))
     for index in range(4):
-        house.add(request_of(f"r{index}", max_tokens=3, prompt=(index, 2, 3, 4)))
-    house.step()
-    stats = house.engine.stats()
+        harness.add(request_of(f"r{index}", max_tokens=3, prompt=(index, 2, 3, 4)))
+    harness.step()
+    stats = harness.engine.stats()
     assert (stats.running, stats.waiting, stats.step_tokens) == (3, 1, 4)
 
 
 def test_continuous_refills_a_slot_at_once() -> None:
-    house = crowd("continuous", [1, 4, 2, 2], seats=2)
-    assert widths(house) == [2, 2, 2, 2, 1]
-    assert house.engine.stats().idle_slots == 0
+    harness = crowd("continuous", [1, 4, 2, 2], seats=2)
+    assert widths(harness) == [2, 2, 2, 2, 1]
+    assert harness.engine.stats().idle_slots == 0
 
 
 def test_continuous_mixes_decodes_with_chunks_of_a_prompt() -> None:
-    house = make_house("continuous", limits=limits_of(tokens=4))
-    house.add(request_of("short", max_tokens=5, prompt=(1, 2)))
-    house.step()
-    house.add(request_of("long", max_tokens=1, prompt=tuple(range(10, 18)), arrival=1.0))
-    house.drain()
-    shapes = [[len(piece.tokens) for piece in plan.slices] for plan in house.runner.plans]
+    harness = make_harness("continuous", limits=limits_of(tokens=4))
+    harness.add(request_of("short", max_tokens=5, prompt=(1, 2)))
+    harness.step()
+    harness.add(request_of("long", max_tokens=1, prompt=tuple(range(10, 18)), arrival=1.0))
+    harness.drain()
+    shapes = [[len(piece.tokens) for piece in plan.slices] for plan in harness.runner.plans]
     assert shapes == [[2], [1, 3], [1, 3], [1, 2], [1]]
 
 
 def test_dynamic_departs_when_its_oldest_has_waited() -> None:
-    house = crowd("dynamic", [1, 1], seats=4, wait=3.0)
-    assert house.step() == Idle(until=3.0)
-    assert house.clock.seconds == 3.0
-    assert house.step() is None
-    assert len(house.ends) == 2
+    harness = crowd("dynamic", [1, 1], seats=4, wait=3.0)
+    assert harness.step() == Idle(until=3.0)
+    assert harness.clock.seconds == 3.0
+    assert harness.step() is None
+    assert len(harness.ends) == 2
 
 
 def test_dynamic_departs_at_once_when_full() -> None:
-    house = crowd("dynamic", [1, 2, 1], seats=2, wait=3.0)
-    assert house.step() is None
-    assert [len(plan.slices) for plan in house.runner.plans] == [2]
+    harness = crowd("dynamic", [1, 2, 1], seats=2, wait=3.0)
+    assert harness.step() is None
+    assert [len(plan.slices) for plan in harness.runner.plans] == [2]
 
 
 def test_dynamic_takes_nobody_on_board_between_departures() -> None:
-    house = crowd("dynamic", [1, 3], seats=2)
-    house.step()
-    house.add(request_of("late", max_tokens=1, arrival=1.0))
-    house.step()
-    stats = house.engine.stats()
+    harness = crowd("dynamic", [1, 3], seats=2)
+    harness.step()
+    harness.add(request_of("late", max_tokens=1, arrival=1.0))
+    harness.step()
+    stats = harness.engine.stats()
     assert (stats.running, stats.waiting, stats.idle_slots) == (1, 1, 1)
 
 
 def test_smaller_priority_boards_first_whatever_came_first() -> None:
-    house = make_house("sequential")
-    house.add(request_of("low", max_tokens=1, priority=1))
-    house.add(request_of("high", max_tokens=1, priority=0, arrival=5.0))
-    house.step()
-    assert list(house.ends) == ["high"]
+    harness = make_harness("sequential")
+    harness.add(request_of("low", max_tokens=1, priority=1))
+    harness.add(request_of("high", max_tokens=1, priority=0, arrival=5.0))
+    harness.step()
+    assert list(harness.ends) == ["high"]
 
 
 def prompts_in_steps(partial: int, *lengths: int, tokens: int = 12) -> list[list[int]]:
     """Sizes of the slices of each step while prompts of these lengths are computed."""
-    house = make_house("continuous", limits=limits_of(tokens=tokens, partial=partial))
+    harness = make_harness("continuous", limits=limits_of(tokens=tokens, partial=partial))
     for index, length in enumerate(lengths):
         prompt = tuple(range(100 * index, 100 * index + length))
-        house.add(request_of(f"r{index}", max_tokens=1, prompt=prompt, arrival=float(index)))
-    house.drain()
-    return [[len(piece.tokens) for piece in plan.slices] for plan in house.runner.plans]
+        harness.add(request_of(f"r{index}", max_tokens=1, prompt=prompt, arrival=float(index)))
+    harness.drain()
+    return [[len(piece.tokens) for piece in plan.slices] for plan in harness.runner.plans]
 
 
 def test_with_one_partial_prefill_a_short_prompt_waits_behind_a_long_one() -> None:

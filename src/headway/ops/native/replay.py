@@ -89,6 +89,10 @@ class CompiledProgram:
             raise ValueError(f"there is no buffer {buffer}")
         return found
 
+    def hidden(self, num_tokens: int) -> Floats:
+        """Hidden states of all rows of the last step, as lm_head reads them, [num_tokens, H]."""
+        return self.read(self._program.instructions[-1].source, num_tokens)
+
     def logits(self, num_tokens: int, vocabulary: int) -> Floats:
         """Logits of all rows of the last step, [num_tokens, vocabulary]."""
         found = np.empty((num_tokens, vocabulary), dtype=np.float32)

@@ -55,7 +55,7 @@ class Scorer:
             sampling=ResolvedSampling(max_tokens=1, seed=0),
         )
         ended = [self._seq - 1] if self._seq > 1 else []
-        self._runner.submit(StepPlan(step=0, slices=[], entries=[sequence], ended=ended)).result()
+        self._runner.compute(StepPlan(step=0, slices=[], new=[sequence], ended=ended))
 
     def logits(self, start: int, stop: int) -> Floats:
         """Logits [stop - start, vocabulary] after each of these tokens; call in order."""
@@ -64,9 +64,9 @@ class Scorer:
             start=start,
             tokens=self._tokens[start:stop],
             blocks=self._blocks,
-            sample=False,
+            outputs=0,
         )
-        self._runner.submit(StepPlan(step=0, slices=[part])).result()
+        self._runner.compute(StepPlan(step=0, slices=[part]))
         return self._runner.logits(stop - start)
 
 

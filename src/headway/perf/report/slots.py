@@ -73,7 +73,7 @@ def _spans(steps: Iterable[StepLine]) -> list[_Span]:
                 spans.append(span)
             span.end = done
             span.computed = part.start + part.tokens
-            if part.sample and span.first is None:
+            if part.outputs and span.first is None:
                 span.first = done
     return spans
 
@@ -131,7 +131,11 @@ def percent_of_limit(recording: Recording) -> float | None:
 def _shape(step: StepLine, window: int | None) -> StepShape:
     slices = (
         Slice(
-            seq=part.seq, start=part.start, tokens=range(part.tokens), blocks=(), sample=part.sample
+            seq=part.seq,
+            start=part.start,
+            tokens=range(part.tokens),
+            blocks=(),
+            outputs=part.outputs,
         )
         for part in step.slices
     )

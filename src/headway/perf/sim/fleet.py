@@ -61,13 +61,15 @@ class Replica:
 
     def _fast_forward(self, until: float) -> bool:
         most = self.runner.steps_until_an_end()
-        ahead = self.scheduler.quiet_steps(self.clock.seconds, most)
+        ahead = self.scheduler.fast_forward_steps(self.clock.seconds, most)
         if not ahead.steps:
             return False
         before = self.runner.counts.steps
+        if ahead.until is not None:
+            until = min(until, ahead.until)
         tokens = self.runner.fast_forward(ahead.steps, until)
         done = self.runner.counts.steps - before
-        self.scheduler.advance(ahead._replace(steps=done), tokens)
+        self.scheduler.fast_forward(ahead._replace(steps=done), tokens, self.clock.seconds)
         return True
 
 

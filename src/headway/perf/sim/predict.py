@@ -69,18 +69,19 @@ def measured(recording: Recording) -> tuple[tuple[RequestRecord, ...], float, Ma
     time between tokens (whole microseconds) occurred."""
     seen = {line.seq: _Tokens() for line in recording.requests if line.seq}
     for step in recording.steps:
-        for piece in step.slices:
+        for piece, given in step.outputs():
             if piece.seq in seen:
                 one = seen[piece.seq]
                 one.start = piece.start if one.start is None else one.start
-                if piece.sample:
-                    one.times.append(step.at + step.cycle)
+                one.times += [step.at + step.cycle] * given
     lines = [line for line in _answered(recording) if seen[line.seq].times]
     start = min((line.arrival for line in lines), default=0.0)
     gaps: Counter[int] = Counter()
     records = []
     for line in lines:
         one = seen[line.seq]
+        # Of drafts that were right, those after a stop token are nobody's.
+        del one.times[line.output_tokens - line.resumed :]
         record = RequestRecord(
             id=line.id,
             due=line.arrival - start,

@@ -16,7 +16,8 @@ from headway.recording.reader import recorded_tokens
 from headway.scheduling.build import build_scheduler
 from headway.scheduling.scheduler import Scheduler
 from headway.scheduling.stats import Idle
-from headway.types import Request, ResolvedSampling, Sampled, StepPlan, StepResult
+from headway.steptime.features import roofline_time
+from headway.types import Request, ResolvedSampling, Sampled, Slice, StepPlan, StepResult
 
 _NEVER = -1
 """A stop token that nobody generates."""
@@ -66,11 +67,24 @@ class _RecordedRequest:
             group=line.group,
         )
 
-    def sampled(self, place: int) -> Sampled:
-        """What it sampled at a position; one whose tokens have run out ended with an error."""
-        if place >= len(self.tokens):
-            return Sampled(seq=self.line.seq, token=0, error="as recorded")
-        return Sampled(seq=self.line.seq, token=self.tokens[place])
+    def sampled(self, piece: Slice, given: int) -> Sampled:
+        """What it sampled after a slice; one whose tokens have run out ended with an error."""
+        known = piece.start + len(piece.tokens) - piece.outputs + 1
+        if known >= len(self.tokens):
+            return Sampled(seq=self.line.seq, error="as recorded")
+        return Sampled(seq=self.line.seq, tokens=self.tokens[known : known + given])
+
+
+@dataclass(slots=True)
+class _RecordedDrafts:
+    """A proposer of as many drafts as were recorded; which ones they were changes no plan."""
+
+    step: StepLine | None = None
+
+    def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:  # noqa: ARG002
+        assert self.step is not None, "drafts are proposed in a step"
+        counts = {str(part.seq): part.outputs - 1 for part in self.step.slices}
+        return [0] * min(most, max(0, counts.get(request.id, 0)))
 
 
 def replay(recording: Recording) -> Replayed:
@@ -78,10 +92,16 @@ def replay(recording: Recording) -> Replayed:
 
     Raises `InvalidRequest` where there is no policy such as the recorded one.
     """
-    scheduler = build_scheduler(recording.engine.scheduler)
+    engine = recording.engine
+    drafts = _RecordedDrafts() if any(step.given for step in recording.steps) else None
+    scheduler = build_scheduler(
+        engine.scheduler,
+        step_time=None if engine.machine is None else roofline_time(engine.sizes, engine.machine),
+        proposer=drafts,
+    )
     requests = {
         line.seq: _RecordedRequest(
-            line=line, tokens=recorded_tokens(line, recording.engine.scheduler.block_size)
+            line=line, tokens=recorded_tokens(line, engine.scheduler.block_size)
         )
         for line in recording.requests
         if line.seq
@@ -99,13 +119,15 @@ def replay(recording: Recording) -> Replayed:
             scheduler.add(one.request())
         for one in aborted[step.step]:
             scheduler.abort(str(one.line.seq))
+        if drafts is not None:
+            drafts.step = step
         plan = scheduler.plan(step.at)
         difference = _compare(plan, step)
         if difference is None and isinstance(plan, StepPlan):
             sampled = [
-                requests[piece.seq].sampled(piece.start + len(piece.tokens))
-                for piece in plan.slices
-                if piece.sample
+                requests[piece.seq].sampled(piece, given)
+                for piece, (_, given) in zip(plan.slices, step.outputs(), strict=True)
+                if piece.outputs
             ]
             result = StepResult(step=plan.step, sampled=sampled, seconds=step.run)
             scheduler.commit(plan, result, step.at + step.run)
@@ -134,7 +156,7 @@ def _compare(plan: StepPlan | Idle, step: StepLine) -> str | None:
     if isinstance(plan, Idle):
         return f"step {step.step}: nothing was planned, recorded were {_slices_text(step.slices)}"
     slices = tuple(
-        [SliceLine(part.seq, part.start, len(part.tokens), part.sample) for part in plan.slices]
+        [SliceLine(part.seq, part.start, len(part.tokens), part.outputs) for part in plan.slices]
     )
     if plan.step != step.step:
         return f"step {step.step} is recorded where step {plan.step} was planned"
@@ -147,10 +169,10 @@ def _compare(plan: StepPlan | Idle, step: StepLine) -> str | None:
 
 
 def _compare_counts(scheduler: Scheduler, step: StepLine) -> str | None:
-    leftover = scheduler.leftover()
+    idle_stats = scheduler.idle_stats()
     for name, planned, recorded in (
-        ("idle slots", leftover.idle_slots, step.idle_slots),
-        ("waiting", leftover.waiting, step.waiting),
+        ("idle slots", idle_stats.idle_slots, step.idle_slots),
+        ("waiting", idle_stats.waiting, step.waiting),
     ):
         if planned != recorded:
             return f"step {step.step}: {planned} {name}, recorded were {recorded}"

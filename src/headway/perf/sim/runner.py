@@ -80,16 +80,6 @@ def later(shape: StepShape, steps: int, near_growth: int) -> StepShape:
 MICROSECONDS = 1e6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """A step that was over when it was submitted."""
-
-    outcome: StepResult
-
-    def result(self) -> StepResult:
-        return self.outcome
-
-
 @dataclass(slots=True, kw_only=True)
 class SimulatedCounts:
     """What one replica did. Seconds and counts since the start."""
@@ -136,7 +126,7 @@ class SimulatedRunner:
         self._live: dict[int, SimulatedRequest] = {}
         self._last_end = 0.0
 
-    def submit(self, plan: StepPlan) -> Done:
+    def compute(self, plan: StepPlan) -> StepResult:
         began = self.clock.seconds
         for number in plan.ended:
             request = self._live.pop(number, None)
@@ -144,15 +134,15 @@ class SimulatedRunner:
                 if not self._preemption:
                     raise Preempted
                 self.slots.free(request, began)
-        if plan.entries:
-            self._start(plan.entries, plan.slices, began)
+        if plan.new:
+            self._start(plan.new, plan.slices, began)
         shape = shape_of(plan.slices, self._window)
         seconds = self._step_times.step(shape)
         self.clock.seconds = now = began + seconds
         sampled = self._sample(plan.slices, now)
         self._last_end = now
         self._note(1, seconds, self._step_times.model.ideal(shape))
-        return Done(outcome=StepResult(step=plan.step, sampled=sampled, seconds=seconds))
+        return StepResult(step=plan.step, sampled=sampled, seconds=seconds)
 
     def steps_until_an_end(self) -> int:
         """Decode steps of all running sequences after which the first of them is complete."""
@@ -209,26 +199,38 @@ class SimulatedRunner:
         since_last = now - before
         sampled, regular = [], 0
         for piece in slices:
-            if not piece.sample:
+            if not piece.outputs:
                 continue
             number = piece.seq
             request = live[number]
-            request.generated += 1
+            count = 1 if piece.outputs == 1 else self._accept(request, piece)
+            request.generated += count
             if request.last == before and request.first is not None:
                 regular += 1
                 request.largest_gap = max(request.largest_gap, since_last)
                 request.last = now
             else:
-                self._first_in_a_while(request, now)
+                self._note_first(request, now)
             token = request.token
             if request.generated == request.spec.output:
                 token = self._finish(number, request, now)
-            sampled.append(Sampled(seq=number, token=token))
+            tokens = (token,) if count == 1 else (request.token,) * (count - 1) + (token,)
+            sampled.append(Sampled(seq=number, tokens=tokens))
         if regular:
             self._gaps[round(since_last * MICROSECONDS)] += regular
         return sampled
 
-    def _first_in_a_while(self, request: SimulatedRequest, now: float) -> None:
+    def _accept(self, request: SimulatedRequest, piece: Slice) -> int:
+        """Tokens that a slice with drafts gives, which all come at once."""
+        count = 1
+        for draft in piece.tokens[1 - piece.outputs :]:
+            if draft != request.token or request.generated + count == request.spec.output:
+                break
+            count += 1
+        self._gaps[0] += count - 1
+        return count
+
+    def _note_first(self, request: SimulatedRequest, now: float) -> None:
         """A token of an answer that got none in the step before."""
         if request.first is None:
             request.first = now
@@ -260,7 +262,7 @@ class SimulatedRunner:
                 regular += 1
                 request.largest_gap = max(request.largest_gap, since_last, largest)
             else:
-                self._first_in_a_while(request, first)
+                self._note_first(request, first)
                 request.largest_gap = max(request.largest_gap, largest)
             request.generated += steps
             request.last = now

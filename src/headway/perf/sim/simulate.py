@@ -27,6 +27,7 @@ from headway.perf.workload.synthetic import length_cv
 from headway.perf.workload.workload import Workload
 from headway.routing import RouterName, make_router
 from headway.scheduling.build import build_scheduler
+from headway.steptime.features import roofline_time
 from headway.steptime.profiles import Profile
 from headway.types.engine import SchedulerConfig
 from headway.types.objectives import Objective
@@ -142,7 +143,10 @@ def _simulate(
     gaps: Counter[int] = Counter()
     replicas = [
         Replica(
-            scheduler=build_scheduler(setup.scheduler),
+            scheduler=build_scheduler(
+                setup.scheduler,
+                step_time=roofline_time(setup.profile.sizes, setup.profile.machine),
+            ),
             runner=_make_runner(
                 setup,
                 requests=requests,

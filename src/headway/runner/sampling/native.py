@@ -52,7 +52,7 @@ class SamplingRecords:
         amounts = np.array([amount for _, amount in sampling.logit_bias], dtype=np.float32)
         banned = [*sampling.stop_token_ids, *chain.from_iterable(sampling.bad_words)]
         for tokens in (state.tokens[: state.length], allowed, biased, np.array(banned, np.int64)):
-            self._check(tokens)
+            self.check(tokens)
         while len(self._records) <= state.row:
             self._records = np.concatenate((self._records, np.zeros_like(self._records)))
         self._arrays[state.row] = (state.tokens, allowed, biased, amounts)
@@ -74,21 +74,26 @@ class SamplingRecords:
         else:
             self._banning.discard(state.row)
 
-    def sample(self, states: Sequence[RequestState], step_rows: Ints) -> SamplingRequests:
-        """Ask for the next token of each sequence, from the hidden state in its row of the step."""
+    def sample(
+        self, states: Sequence[RequestState], step_rows: Ints, ahead: Ints
+    ) -> SamplingRequests:
+        """Ask for a token of each sequence: the next one after as many drafts as `ahead` says.
+
+        It comes from the hidden state in its row of the step.
+        """
         rows = [state.row for state in states]
         records = self._records[rows]
         records["row"] = step_rows
-        records["position"] = records["num_tokens"] = [state.length for state in states]
+        records["position"] = records["num_tokens"] = ahead + [state.length for state in states]
         arrays = []
         for n in [n for n, row in enumerate(rows) if row in self._banning]:
-            metadata = states[n].sampling_metadata()
+            metadata = states[n].sampling_metadata(int(ahead[n]))
             banned = np.array(early_stops(metadata) + bad_word_ends(metadata), dtype=np.int64)
             records[n]["banned"], records[n]["num_banned"] = address(banned), len(banned)
             arrays.append(banned)
         return SamplingRequests(records=records, arrays=tuple(arrays))
 
-    def _check(self, tokens: Ints) -> None:
+    def check(self, tokens: Ints) -> None:
         """The kernels index memory with tokens, so none may pass that callers overlooked."""
         if len(tokens) and not 0 <= tokens.min() <= tokens.max() < self._vocabulary:
             raise InvalidRequest(

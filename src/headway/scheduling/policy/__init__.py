@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 from headway.config import PolicyName, PolicyOption
 from headway.errors import InvalidRequest
-from headway.scheduling.policy.base import Decision, Policy, SequenceView, View, Waiting
+from headway.scheduling.policy.base import Decision, Policy, SequenceView, View
 from headway.scheduling.policy.continuous import Continuous
 from headway.scheduling.policy.dynamic import Dynamic
 from headway.scheduling.policy.sequential import Sequential
@@ -93,7 +93,6 @@ __all__ = [
     "Policy",
     "SequenceView",
     "View",
-    "Waiting",
     "make_policy",
     "policy_config",
     "split_options",

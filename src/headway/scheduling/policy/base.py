@@ -1,23 +1,25 @@
-"""What a policy sees, what it answers, and the one way to fill a step that all of them share.
+"""What a policy sees, what it answers, and the one way to fill a step that policies share.
 
-A policy decides who computes how many tokens in the next step. It writes nothing, reads no clock
-and knows no blocks: allocation, prefix hits, memory-aware admission and preemption are the
-scheduler's, which may give less than was decided but never more. Same view, same decision.
+A policy decides which sequences compute how many tokens in the next step, in which order sequences
+queue, and who must give memory back. It writes nothing, reads no clock and knows no blocks:
+allocation, prefix hits and admission to the KV cache are the scheduler's, which may give less than
+was decided but never more. Same view, same decision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
 
 from headway.types import Limits
+from headway.types.objectives import Objective
 
 
 class SequenceView(Protocol):
-    """A sequence as a policy sees it."""
+    """A sequence as a policy sees it. Times are in seconds on the engine's clock."""
 
     @property
     def id(self) -> int: ...
@@ -28,115 +30,145 @@ class SequenceView(Protocol):
         ...
 
     @property
-    def held(self) -> bool:
+    def computed(self) -> int:
+        """Tokens whose keys and values are stored."""
+        ...
+
+    @property
+    def generated(self) -> int:
+        """Tokens generated so far."""
+        ...
+
+    @property
+    def deferred(self) -> bool:
         """Another sequence computes the same prefix right now: compute nothing, soon it hits."""
+        ...
+
+    @property
+    def preemptible(self) -> bool:
+        """Whether it may be preempted: one that was so too often already may not."""
         ...
 
     @property
     def arrival(self) -> float: ...
 
     @property
+    def first_token_at(self) -> float | None:
+        """When its first token was there; None before."""
+        ...
+
+    @property
     def priority(self) -> int: ...
 
+    @property
+    def tenant(self) -> str: ...
 
-class Waiting(Protocol):
-    """The sequences that wait, by (priority, arrival).
+    @property
+    def objectives(self) -> tuple[Objective, ...]: ...
 
-    Iterating offers those that may board now, as far as seats and memory go; to look at one is to
-    suppose that all before it board. `len` counts all who wait, offered or not.
-    """
 
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[SequenceView]: ...
-
-    def oldest_arrival(self) -> float:
-        """Clock seconds; there must be somebody."""
-        ...
+Tokens = Seq[tuple[int, int]]
+"""Pairs (sequence id, number of tokens)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """The state of the engine at the start of a step."""
+    """The state of the engine at the start of a step. Sequences come in the policy's order."""
 
     now: float
     running: Seq[SequenceView]
-    """By (priority, arrival)."""
-    waiting: Waiting
+    """Those in the batch, which have a slot and mostly blocks."""
+    waiting: Seq[SequenceView]
+    """All that wait, whether they could be admitted now or not."""
+    candidates: Iterable[SequenceView]
+    """Those of `waiting`, from its first, that may be admitted now, as far as free slots and memory
+    go. To look at one is to suppose that all before it are admitted; its `todo` and `computed` then
+    tell of its prefix hits."""
     limits: Limits
-    seats: int
-    """How many more sequences may board."""
-    departed: int
-    """How many have boarded since nobody was running."""
-    free_blocks: int
-    block_size: int
+    free_slots: int
+    """How many more sequences may be admitted."""
+    launch_size: int
+    """How many have been admitted since nobody was running: the size of a static batch."""
+    predict: Callable[[Tokens], float | None]
+    """Seconds that a step with these tokens would take; None where no step-time model is known.
+    Only of sequences that run or have been looked at as candidates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Pairs (sequence id, tokens), in the order in which memory goes to them.
+    """What a policy answers."""
 
-    A waiting sequence in a pair boards, even with no token yet. Where there are no pairs,
-    `ask_again` is the time at which the answer may change by itself (None: only by an arrival).
-    """
-
-    shares: Seq[tuple[int, int]] = ()
-    idle_slots: int = 0
-    """Slots of a departed batch whose sequences have ended while others go on."""
+    tokens: Tokens = ()
+    """Who computes how much, in the order in which memory goes to them. A candidate that is listed
+    is admitted, even with no token yet."""
+    preempt: Seq[int] = ()
+    """Running sequences that give their blocks and slots back and wait again. That is done at
+    once, and the policy is asked again: the rest of this decision does not count."""
     ask_again: float | None = None
+    """Until when this answer holds, if nothing happens but that time passes and every sequence
+    decodes what it was given; None: as long as that may be. With no `tokens`, the engine sleeps
+    until then at the longest; with some, a simulator may skip ahead through equal steps until then
+    (`view.now`: none of them)."""
+    idle_slots: int = 0
+    """For statistics: slots of a static batch whose sequences have ended while others go on."""
 
 
 class Policy(Protocol):
-    """Decides each step's batch."""
+    """Decides each step's batch. Policies inherit from it what they do not decide themselves."""
 
-    @property
-    def timeless(self) -> bool:
-        """While all on board decode and nobody may board, neither `now` nor `free_blocks` matters.
+    reorder: bool = False
+    """Whether `order` may change while a sequence is queued; both queues are then sorted before
+    every decision."""
 
-        A simulator may then skip ahead through such steps.
+    def order(self, seq: SequenceView) -> tuple[float, ...]:
+        """The place in both queues, smallest first; equals go by submission.
+
+        Running sequences that find no memory take it from the last ones.
         """
-        ...
+        return (seq.priority, seq.arrival)
 
-    def decide(self, view: View) -> Decision: ...
+    def decide(self, view: View) -> Decision:
+        """The next step's batch."""
+        ...
 
 
 def fill(
-    view: View, boarding: Iterable[SequenceView] = (), *, seat_all: bool = False
+    view: View, candidates: Iterable[SequenceView] = (), *, admit_all: bool = False
 ) -> list[tuple[int, int]]:
-    """Decodes first, then prefills in order, then whoever boards, within the step's limits.
+    """Decodes first, then prefills in order, then `candidates`, within the step's limits.
 
-    Where several partial prefills are allowed, each first gets an equal ration, so that a short
-    prompt passes a long one; what is left goes to the earliest. With `seat_all` everybody in
-    `boarding` boards, even with no token yet; otherwise boarding stops where nothing is left.
+    Where several partial prefills are allowed, each first gets an equal chunk, so that a short
+    prompt passes a long one; what is left goes to the earliest. With `admit_all` all candidates are
+    admitted, even with no token yet; otherwise admission stops where no tokens are left.
     """
     decodes: list[tuple[int, int]] = []
     prefills: list[SequenceView] = []
     for seq in view.running:
         if seq.todo == 1:
             decodes.append((seq.id, 1))
-        elif not seq.held:
+        elif not seq.deferred:
             prefills.append(seq)
     budget = view.limits.max_num_batched_tokens - len(decodes)
-    if not budget and not seat_all:
+    if not budget and not admit_all:
         return decodes
     partial_left = view.limits.max_num_partial_prefills
-    ration = max(1, budget // partial_left)
+    chunk = max(1, budget // partial_left)
     counts: dict[int, int] = {}
     cut: list[tuple[int, int]] = []
-    for seq in chain(prefills, boarding):
+    for seq in chain(prefills, candidates):
         todo = seq.todo
-        count = 0 if seq.held else min(todo, budget)
-        if count < todo or count > ration:
-            # It does not fit as a whole, or not beside the rations of others.
-            count = min(count, ration) if partial_left else 0
+        count = 0 if seq.deferred else min(todo, budget)
+        if count < todo or count > chunk:
+            # It does not fit as a whole, or not beside the chunks of others.
+            count = min(count, chunk) if partial_left else 0
             if count:
                 cut.append((seq.id, todo - count))
                 partial_left -= 1
-        if not count and not seq.held and not seat_all:
+        if not count and not seq.deferred and not admit_all:
             break
         counts[seq.id] = count
         budget -= count
-        if not budget and not seat_all:
+        if not budget and not admit_all:
             break
     for number, missing in cut:
         more = min(missing, budget)
@@ -145,11 +177,11 @@ def fill(
     return [*decodes, *counts.items()]
 
 
-def board_whole_batch(view: View) -> Decision:
-    """A departure: everybody who finds a seat boards, and keeps it until the last one ends."""
-    return Decision(shares=fill(view, view.waiting, seat_all=True))
+def launch_batch(view: View) -> Decision:
+    """A static batch starts: all candidates are admitted, and keep their slots to its end."""
+    return Decision(tokens=fill(view, view.candidates, admit_all=True))
 
 
-def run_on(view: View) -> Decision:
-    """Between departures: those on board go on, and nobody else boards."""
-    return Decision(shares=fill(view), idle_slots=view.departed - len(view.running))
+def continue_batch(view: View) -> Decision:
+    """A static batch goes on: nobody is admitted before its last sequence has ended."""
+    return Decision(tokens=fill(view), idle_slots=view.launch_size - len(view.running))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from itertools import islice
 
-from headway.scheduling.policy.base import Decision, View, fill
+from headway.scheduling.policy.base import Decision, Policy, View, fill
 
 
-class Sequential:
-    """The next sequence boards when the one before it has ended."""
-
-    timeless = True
+class Sequential(Policy):
+    """The next sequence is admitted when the one before it has ended."""
 
     def decide(self, view: View) -> Decision:
-        return Decision(shares=fill(view, islice(view.waiting, 0 if view.running else 1)))
+        return Decision(tokens=fill(view, islice(view.candidates, 0 if view.running else 1)))

@@ -1,4 +1,4 @@
-"""Static batching: whoever waits departs together, and the batch runs until its slowest ends.
+"""Static batching: all that wait start together, and the batch runs until its slowest ends.
 
 The oldest way to batch. A slot whose sequence has ended stays empty until then; these idle slots
 are what continuous batching removes, so they are counted.
@@ -6,13 +6,11 @@ are what continuous batching removes, so they are counted.
 
 from __future__ import annotations
 
-from headway.scheduling.policy.base import Decision, View, board_whole_batch, run_on
+from headway.scheduling.policy.base import Decision, Policy, View, continue_batch, launch_batch
 
 
-class Static:
-    """Departs as soon as nobody runs, with as many as there are seats."""
-
-    timeless = True
+class Static(Policy):
+    """Starts a batch as soon as nobody runs, with as many as there are slots."""
 
     def decide(self, view: View) -> Decision:
-        return run_on(view) if view.running else board_whole_batch(view)
+        return continue_batch(view) if view.running else launch_batch(view)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from headway.config import PolicyName
 from headway.engine.loop import Engine
 from headway.scheduling.admission import LengthEstimate
-from headway.scheduling.build import build_scheduler
-from headway.scheduling.policy import policy_config
+from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.drafts import Proposer
+from headway.scheduling.policy import Policy
 from headway.scheduling.scheduler import Scheduler
 from headway.scheduling.stats import Idle
-from headway.types import Limits, NewSequence, Request, ResolvedSampling, TokenEvent
-from headway.types.engine import SchedulerConfig
+from headway.types import Limits, NewSequence, Request, ResolvedSampling, Slice, TokenEvent
+from headway.types.objectives import Objective
 from tests.scheduling.fake_runner import FakeRunner
+from tests.scheduling.toy_policies import policy_of
 
 
 @dataclass
@@ -80,6 +81,11 @@ class EngineHarness:
         assert self.scheduler.pool.free == self.scheduler.pool.num_blocks
 
 
+def token_seconds(slices: Iterable[Slice]) -> float:
+    """A step-time model: a second for each new token."""
+    return float(sum(len(part.tokens) for part in slices))
+
+
 def limits_of(*, seqs: int = 8, tokens: int = 64, partial: int = 4, model_len: int = 256) -> Limits:
     return Limits(
         max_num_seqs=seqs,
@@ -89,8 +95,8 @@ def limits_of(*, seqs: int = 8, tokens: int = 64, partial: int = 4, model_len: i
     )
 
 
-def make_house(
-    policy: PolicyName = "continuous",
+def make_harness(
+    policy: str | Policy = "continuous",
     *,
     blocks: int = 64,
     block_size: int = 4,
@@ -100,18 +106,20 @@ def make_house(
     first_guess: int = 256,
     spoiled: Callable[[NewSequence], bool] = lambda entry: False,
     reserve_all: bool = False,
+    proposer: Proposer | None = None,
 ) -> EngineHarness:
     limits = limits or limits_of()
     clock = StepClock()
-    config = SchedulerConfig(
-        policy=policy_config(policy, {"dynamic_wait": wait}),
+    scheduler = Scheduler(
+        policy=policy_of(policy, wait=wait) if isinstance(policy, str) else policy,
+        pool=BlockPool(num_blocks=blocks, block_size=block_size),
         limits=limits,
-        num_blocks=blocks,
-        block_size=block_size,
         prefix_caching=prefix_caching,
-        reservation="full" if reserve_all else "on-demand",
+        lengths=LengthEstimate(first_guess=first_guess),
+        reserve_all=reserve_all,
+        step_time=token_seconds,
+        proposer=proposer,
     )
-    scheduler = build_scheduler(config, lengths=LengthEstimate(first_guess=first_guess))
     runner = FakeRunner(block_size=block_size, limits=limits, spoiled=spoiled)
     engine = Engine(scheduler=scheduler, runner=runner, clock=clock)
     return EngineHarness(engine=engine, scheduler=scheduler, runner=runner, clock=clock)
@@ -130,6 +138,8 @@ def request_of(
     cache_salt: str = "",
     generated: tuple[int, ...] = (),
     prompt_logprobs: int | None = None,
+    tenant: str = "",
+    objectives: tuple[Objective, ...] = (),
 ) -> Request:
     return Request(
         id=id,
@@ -142,4 +152,6 @@ def request_of(
         group=group,
         cache_salt=cache_salt,
         generated=generated,
+        tenant=tenant,
+        objectives=objectives,
     )
