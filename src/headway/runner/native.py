@@ -36,6 +36,7 @@ from headway.ops.native import (
     no_seconds,
 )
 from headway.ops.protocol import Floats, Ints
+from headway.ops.trace import Op
 from headway.runner.batch import (
     NOT_FINITE,
     NOTHING_LEFT,
@@ -86,9 +87,7 @@ def build_native_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
     limits = choose_limits(config, source.config, cuda=False)
     budget = _budget(config, source.weight_bytes)
     weights = NativeWeights(source.folder / WEIGHTS)
-    model = load_model(source.config, weights, length=limits.max_model_len)
-    tracer = Tracer()
-    model.logits(tracer, model.forward(tracer))
+    traced = _trace(source, weights, limits)
     kind = choose_cache_kind(config, weight_format)
     one = one_block(config, source.config)
     limits, shape = choose_cache(config, one, limits, budget, cache_bytes(library, one, kind))
@@ -96,19 +95,17 @@ def build_native_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
     cache.touch_ahead(_FIRST_CACHE)
     program = CompiledProgram(
         library,
-        lower(tracer.ops, weights.matrices),
+        lower(traced, weights.matrices),
         weights,
         cache,
         isa=isa,
         threads=threads,
         cpus=choose_cpus(threads) if config.pin_threads else None,
     )
+    vocabulary = source.config.vocab_size
     return LoadedRunner(
         runner=NativeRunner(
-            program=program,
-            vocabulary=source.config.vocab_size,
-            limits=limits,
-            block_size=config.block_size,
+            program=program, vocabulary=vocabulary, limits=limits, block_size=config.block_size
         ),
         model=source.config,
         hardware=Hardware(
@@ -125,6 +122,14 @@ def build_native_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
         kv_bytes=cache.bytes,
         weight_bytes=source.weight_bytes,
     )
+
+
+def _trace(source: Prepared, weights: NativeWeights, limits: Limits) -> list[Op]:
+    """The operations of the model's forward pass and its logits, in order."""
+    model = load_model(source.config, weights, length=limits.max_model_len)
+    tracer = Tracer()
+    model.logits(tracer, model.forward(tracer))
+    return tracer.ops
 
 
 def _budget(config: EngineConfig, weight_bytes: int) -> CacheBudget:

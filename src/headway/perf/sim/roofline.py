@@ -123,46 +123,52 @@ def roofline_profile(
         weight_bits=bits,
         kv_bytes_per_element=_bits(kv_cache_dtype, "--kv-cache-dtype") / 8,
     )
-    weights = model.architecture.parameters * bits / 8
-    room = MEMORY_SHARE * device.memory - weights
+    weight_bytes = model.architecture.parameters * bits / 8
+    room = MEMORY_SHARE * device.memory - weight_bytes
     if kv_cache_memory is not None:
         room = min(room, kv_cache_memory)
     num_blocks = int(room // (sizes.kv_bytes_per_token * block_size))
     if num_blocks < 1:
         raise InvalidRequest(
-            f"{model.title} in {dtype} takes {weights / 1e9:.1f} GB, which leaves no room for a KV "
-            f"cache on {device.title} ({device.memory / 1e9:.0f} GB): choose a smaller --dtype or "
-            "another --device",
+            f"{model.title} in {dtype} takes {weight_bytes / 1e9:.1f} GB, which leaves no room for "
+            f"a KV cache on {device.title} ({device.memory / 1e9:.0f} GB): choose a smaller "
+            "--dtype or another --device",
             field="--device",
         )
+    hardware = Hardware(
+        device=device.name, dtype=dtype, kv_cache_dtype=kv_cache_dtype, backend="published rates"
+    )
     return Profile(
         model=model.name,
-        hardware=Hardware(
-            device=device.name,
-            dtype=dtype,
-            kv_cache_dtype=kv_cache_dtype,
-            backend="published rates",
-        ),
-        scheduler=SchedulerConfig(
-            limits=Limits(
-                max_num_seqs=MAX_NUM_SEQS,
-                max_num_batched_tokens=MAX_NUM_BATCHED_TOKENS,
-                max_num_partial_prefills=1,
-                max_model_len=min(model.context, num_blocks * block_size),
-            ),
-            num_blocks=num_blocks,
-            block_size=block_size,
-        ),
+        hardware=hardware,
+        scheduler=_scheduler_config(num_blocks, block_size, context=model.context),
         sizes=sizes,
-        machine=PeakRates(
-            device=device.title,
-            flops_per_second=device.rates.get(dtype, device.rates["bfloat16"]),
-            bandwidth=device.bandwidth,
-            dtype=dtype,
-        ),
+        machine=_peak_rates(device, dtype),
         coefficients=_coefficients(device),
         residuals=Residuals(),
         fit=None,
+    )
+
+
+def _scheduler_config(num_blocks: int, block_size: int, *, context: int) -> SchedulerConfig:
+    return SchedulerConfig(
+        limits=Limits(
+            max_num_seqs=MAX_NUM_SEQS,
+            max_num_batched_tokens=MAX_NUM_BATCHED_TOKENS,
+            max_num_partial_prefills=1,
+            max_model_len=min(context, num_blocks * block_size),
+        ),
+        num_blocks=num_blocks,
+        block_size=block_size,
+    )
+
+
+def _peak_rates(device: Device, dtype: str) -> PeakRates:
+    return PeakRates(
+        device=device.title,
+        flops_per_second=device.rates.get(dtype, device.rates["bfloat16"]),
+        bandwidth=device.bandwidth,
+        dtype=dtype,
     )
 
 
