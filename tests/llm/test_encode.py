@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headway.errors import InvalidRequest, RequestTooLarge
-from headway.llm.encode import MAX_TOKEN_CHARACTERS, TokensPrompt, encode_prompt
+from headway.llm.prompt import MAX_TOKEN_CHARACTERS, TokensPrompt, encode_prompt
 from headway.text import Tokenizer
 from tests.llm.support import write_prepared
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headway.errors import InvalidRequest
-from headway.llm.render import render_chat
+from headway.llm.prompt import render_chat
 from headway.text import ChatTemplate, TextConfig
 from tests.llm.support import TEMPLATE
 

@@ -14,7 +14,7 @@ import pytest
 
 from headway.errors import InvalidRequest
 from headway.llm import LLM
-from headway.llm.encode import Prompt
+from headway.llm.prompt import Prompt
 from headway.types import SamplingParams
 from tests.client.fake_engine import COMMAND
 from tests.client.support import PATIENCE, alive, started
@@ -74,7 +74,7 @@ from pathlib import Path
 import headway.llm.async_llm as module
 from headway.checkpoint import load_prepared
 from headway.llm import LLM
-from headway.llm.encode import Prompt
+from headway.llm.prompt import Prompt
 from headway.types import SamplingParams
 
 folder = Path(sys.argv[1])

@@ -20,8 +20,8 @@ from headway.cli.bench import (
     result_options,
     write_json,
 )
-from headway.cli.event_loop import run_async
 from headway.cli.flags import add_flags, collect
+from headway.cli.main import run_async
 from headway.cli.workload_flags import add_objective_flags, add_workload_flags, workload_from
 from headway.config import EngineConfig
 from headway.perf.bench.result import details, document, figures, problems, table

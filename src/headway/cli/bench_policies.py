@@ -13,8 +13,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from headway.cli.bench import pairs_from
-from headway.cli.event_loop import run_async
 from headway.cli.flags import add_flags
+from headway.cli.main import run_async
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.perf.bench.policies import compare

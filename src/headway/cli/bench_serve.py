@@ -23,7 +23,7 @@ from headway.cli.bench import (
     result_options,
     write_json,
 )
-from headway.cli.event_loop import run_async
+from headway.cli.main import run_async
 from headway.cli.workload_flags import add_objective_flags, add_workload_flags, workload_from
 from headway.config import from_environment
 from headway.errors import InvalidRequest

@@ -9,11 +9,13 @@ import argparse
 import importlib
 import logging
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from headway import __version__
 from headway.errors import HeadwayError
+
+T = TypeVar("T")
 
 
 class Subcommand(NamedTuple):
@@ -104,6 +106,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.field}: " if error.field and error.field not in error.message else ""
         print(f"headway: {where}{error.message}", file=sys.stderr)
         return 1
+
+
+def run_async(main: Coroutine[Any, Any, T]) -> T:
+    """The coroutine's result, from uvloop where it exists, else from asyncio's own loop."""
+    import asyncio  # Here, as `headway --help` does without it.
+
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    try:
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    except ImportError:
+        pass
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)
 
 
 def _parser() -> argparse.ArgumentParser:

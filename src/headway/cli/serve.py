@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from headway.cli.event_loop import run_async
 from headway.cli.flags import add_flags, collect, settings_of
+from headway.cli.main import run_async
 from headway.config import EngineConfig, ServerConfig, from_environment
 from headway.errors import InvalidRequest
 

@@ -25,7 +25,7 @@ from headway.routing import ROUTERS
 from headway.scheduling.policy import POLICIES, policy_config
 from headway.steptime.profiles import Profile, find_profile, load_profile
 from headway.types import Limits
-from headway.types.engine import PolicyConfig, SchedulerConfig
+from headway.types.engine import SchedulerConfig
 
 ENGINE_FLAGS = (
     "policy",
@@ -144,11 +144,10 @@ def setup_from(arguments: argparse.Namespace, profile: Profile) -> Setup:
 def with_every_policy(arguments: argparse.Namespace, setup: Setup) -> list[Setup]:
     """The setup under each policy, with the policy options that the flags give."""
     options = collect(EngineConfig, _engine_only(arguments)).policy_options
-    return [_with_policy(setup, policy_config(name, options)) for name in POLICIES]
-
-
-def _with_policy(setup: Setup, policy: PolicyConfig) -> Setup:
-    return replace(setup, scheduler=replace(setup.scheduler, policy=policy))
+    policies = [policy_config(name, options) for name in POLICIES]
+    return [
+        replace(setup, scheduler=replace(setup.scheduler, policy=policy)) for policy in policies
+    ]
 
 
 def _engine_only(arguments: argparse.Namespace) -> argparse.Namespace:

@@ -14,11 +14,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from headway.client.handle import EngineListener, EngineState
+from headway.client.handle import EngineListener, EngineState, Stream
 from headway.client.journal import RequestJournal
-from headway.client.process import DEFAULT_COMMAND, EngineProcess
-from headway.client.restarts import MAX_DEATHS, MonotonicStats, RestartPolicy
-from headway.client.stream import Stream
+from headway.client.process import (
+    DEFAULT_COMMAND,
+    MAX_DEATHS,
+    EngineProcess,
+    MonotonicStats,
+    RestartPolicy,
+)
 from headway.config import EngineConfig
 from headway.errors import HeadwayError, Unavailable
 from headway.types import Request, TokenEvent

@@ -123,7 +123,7 @@ class RequestJournal:
             return event
         if entry is self._isolated:
             self._isolated = None
-            if event.finish == "length" and _unfinished(entry):
+            if event.finish == "length" and len(entry.tokens) < entry.request.sampling.max_tokens:
                 entry.submitted = False
                 self._queued[event.id] = entry
                 return replace(event, finish=None)
@@ -207,10 +207,6 @@ def _submit(entry: JournalEntry, most_tokens: int | None) -> Request:
         return request
     shorter = min(request.sampling.max_tokens, len(entry.tokens) + most_tokens)
     return replace(request, sampling=replace(request.sampling, max_tokens=shorter))
-
-
-def _unfinished(entry: JournalEntry) -> bool:
-    return len(entry.tokens) < entry.request.sampling.max_tokens
 
 
 def _without_repeats(event: TokenEvent, entry: JournalEntry) -> TokenEvent:

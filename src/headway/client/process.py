@@ -1,4 +1,4 @@
-"""The engine's operating-system process, and the connection to it.
+"""The engine's operating-system process: its connection, when to start the next, its counters.
 
 The process inherits one end of a socket pair; when the other end closes, for whatever reason, it
 exits by itself. It gets a process group of its own, so that Ctrl-C reaches the API process alone,
@@ -7,6 +7,10 @@ which decides what becomes of the engine.
 Writing never blocks (the event loop buffers what the engine has not read yet), so the two
 processes cannot wait for each other. A message that cannot be decoded ends the connection, as does
 the engine's death; the owner learns of either once.
+
+A death while requests ran is the journal's to explain (one of them may make the engine die). A
+death without any must be the fault of the machine or the model: after a few in a row, the engine
+has failed. Counters go on over restarts, and never fall.
 """
 
 from __future__ import annotations
@@ -20,11 +24,13 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 import msgspec
+from msgspec.structs import replace
 
 from headway.errors import EngineError, HeadwayError
 from headway.types import Request
 from headway.wire import (
     HEADER,
+    EngineStats,
     Failed,
     FromEngine,
     Submit,
@@ -188,3 +194,67 @@ class EngineProcess:
         if not reason:
             reason = f"signal {-code}" if code < 0 else f"exit code {code}"
         return EngineError(f"the engine process ended {when} ({reason})")
+
+
+MAX_DEATHS = 5
+HEALTHY_SECONDS = 60.0
+"""An engine that lived this long, or delivered any token, clears the count of earlier deaths."""
+FIRST_WAIT = 0.5
+
+COUNTERS = (
+    "step",
+    "preemptions",
+    "computed_tokens",
+    "prefix_queries",
+    "prefix_hits",
+    "busy_seconds",
+    "ideal_seconds",
+)
+
+
+class RestartPolicy:
+    """Counts deaths that no request explains; the wait before a restart doubles with each."""
+
+    def __init__(self) -> None:
+        self._deaths = 0
+
+    def died(self, *, lifetime: float, useful: bool, explained: bool) -> float | None:
+        """Seconds to wait before the next start; None if there should be none.
+
+        `useful` says that tokens came from the engine that died, `explained` that it had requests.
+        """
+        if useful or lifetime >= HEALTHY_SECONDS:
+            self._deaths = 0
+        if explained:
+            return 0.0
+        self._deaths += 1
+        if self._deaths >= MAX_DEATHS:
+            return None
+        return 0.0 if self._deaths == 1 else FIRST_WAIT * 2 ** (self._deaths - 2)
+
+
+class MonotonicStats:
+    """The latest statistics, with the counts of earlier engine processes added.
+
+    Every engine process counts from zero; whoever reads the counters must not notice.
+    """
+
+    def __init__(self) -> None:
+        self.latest = EngineStats()
+        self._before: EngineStats | None = None
+
+    def update(self, stats: EngineStats) -> EngineStats:
+        """Take in what the present engine process reports; returns the new `latest`."""
+        if self._before is not None:
+            before = self._before
+            stats = replace(
+                stats, **{name: getattr(stats, name) + getattr(before, name) for name in COUNTERS}
+            )
+        self.latest = stats
+        return stats
+
+    def engine_died(self) -> EngineStats:
+        """Nothing runs any more; what was counted stays counted."""
+        counted = {name: getattr(self.latest, name) for name in COUNTERS}
+        self.latest = self._before = EngineStats(**counted)
+        return self.latest

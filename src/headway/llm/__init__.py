@@ -6,10 +6,8 @@ supervises.
 """
 
 from headway.llm.async_llm import AsyncLLM
-from headway.llm.collect import ChoiceCollector
-from headway.llm.encode import TokensPrompt
-from headway.llm.outputs import CompletionOutput, Delta, Logprob, RequestOutput
-from headway.llm.render import message_text
+from headway.llm.outputs import ChoiceCollector, CompletionOutput, Delta, Logprob, RequestOutput
+from headway.llm.prompt import TokensPrompt, message_text
 from headway.llm.resolve import GenerationRequest
 from headway.llm.stream import RequestStream
 from headway.llm.sync import LLM

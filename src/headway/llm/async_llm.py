@@ -20,10 +20,8 @@ from weakref import WeakValueDictionary
 from headway.checkpoint import ModelConfig, prepare_tokenizer
 from headway.client import EngineClient, EngineHandle
 from headway.config import EngineConfig
-from headway.llm.collect import OutputCollector
-from headway.llm.encode import Prompt, TokensPrompt, encode_prompt
-from headway.llm.outputs import RequestOutput
-from headway.llm.render import render_chat
+from headway.llm.outputs import OutputCollector, RequestOutput
+from headway.llm.prompt import Prompt, TokensPrompt, encode_prompt, render_chat
 from headway.llm.resolve import GenerationRequest, Resolver
 from headway.llm.stream import RequestStream
 from headway.llm.weight_format import ready_model
@@ -99,7 +97,7 @@ class AsyncLLM:
         continue_final_message: bool = False,
         variables: Mapping[str, Any] | None = None,
     ) -> str:
-        """A conversation as the text of a prompt; see `headway.llm.render.render_chat`.
+        """A conversation as the text of a prompt; see `headway.llm.prompt.render_chat`.
 
         The chat template writes the special tokens itself, so encode it without adding them.
         """
@@ -118,7 +116,7 @@ class AsyncLLM:
         add_special_tokens: bool = True,
         truncate_to: int | None = None,
     ) -> TokensPrompt:
-        """A prompt in token ids; see `headway.llm.encode.encode_prompt`."""
+        """A prompt in token ids; see `headway.llm.prompt.encode_prompt`."""
         return await encode_prompt(
             self.tokenizer,
             prompt,

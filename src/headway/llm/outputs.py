@@ -2,13 +2,16 @@
 
 `RequestOutput`, `CompletionOutput` and `Logprob` have vLLM's field names, so that code written
 for it goes on working. A `Delta` is what is new of one continuation; the server streams these.
-This module knows neither processes nor tokenizers.
+The collectors add deltas up: `ChoiceCollector` one continuation, `OutputCollector` a request.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+from headway.llm.resolve import GenerationRequest
+from headway.text import Tokenizer
 from headway.types import FinishReason, TokenLogprobs
 
 
@@ -84,3 +87,101 @@ class RequestOutput:
     outputs: list[CompletionOutput]
     finished: bool
     num_cached_tokens: int | None = None
+
+
+@dataclass(slots=True)
+class ChoiceCollector:
+    """One continuation as far as it has come: its deltas, added up."""
+
+    texts: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    stop_reason: int | str | None = None
+    error: str | None = None
+
+    @property
+    def text(self) -> str:
+        if len(self.texts) > 1:
+            self.texts = ["".join(self.texts)]
+        return self.texts[0] if self.texts else ""
+
+    def add(self, delta: Delta) -> None:
+        """Take in the next delta of this continuation."""
+        if delta.text:
+            self.texts.append(delta.text)
+        self.token_ids.extend(delta.token_ids)
+        self.logprobs.extend(delta.logprobs)
+        self.prompt_logprobs.extend(delta.prompt_logprobs)
+        if delta.finish_reason is not None:
+            self.finish_reason = delta.finish_reason
+            self.stop_reason = delta.stop_reason
+            self.error = delta.error
+
+
+class OutputCollector:
+    """What a request with one prompt has received. `add` every delta, take `output` at any time."""
+
+    def __init__(self, request: GenerationRequest, tokenizer: Tokenizer) -> None:
+        self._request = request
+        self._tokenizer = tokenizer
+        self._choices = [ChoiceCollector() for _ in request.requests]
+        self._tables: list[list[dict[int, Logprob]]] = [[] for _ in request.requests]
+        self._prompt_table: list[dict[int, Logprob]] = []
+        self._cached: int | None = None
+
+    @property
+    def finished(self) -> bool:
+        return all(choice.finish_reason is not None for choice in self._choices)
+
+    def add(self, delta: Delta) -> None:
+        """Take in the next delta of any continuation."""
+        self._choices[delta.index].add(delta)
+        if delta.index == 0 and delta.cached_tokens is not None:
+            self._cached = delta.cached_tokens
+
+    def output(self) -> RequestOutput:
+        """Everything so far, in objects of its own."""
+        (prompt,) = self._request.prompts
+        wants_prompt = self._request.params.prompt_logprobs is not None
+        self._extend(self._prompt_table, self._choices[0].prompt_logprobs)
+        return RequestOutput(
+            request_id=self._request.id,
+            prompt=prompt.text,
+            prompt_token_ids=list(prompt.token_ids),
+            prompt_logprobs=[None, *self._prompt_table] if wants_prompt else None,
+            outputs=[self._completion(index) for index in range(len(self._choices))],
+            finished=self.finished,
+            num_cached_tokens=self._cached,
+        )
+
+    def _completion(self, index: int) -> CompletionOutput:
+        choice, table = self._choices[index], self._tables[index]
+        scored = self._request.params.logprobs is not None
+        self._extend(table, choice.logprobs)
+        return CompletionOutput(
+            index=index,
+            text=choice.text,
+            token_ids=list(choice.token_ids),
+            cumulative_logprob=sum(each.logprob for each in choice.logprobs) if scored else None,
+            logprobs=list(table) if scored else None,
+            finish_reason=choice.finish_reason,
+            stop_reason=choice.stop_reason,
+            error=choice.error,
+        )
+
+    def _extend(self, table: list[dict[int, Logprob]], positions: Sequence[TokenLogprobs]) -> None:
+        """Bring a table up to date; what it has already is not computed again."""
+        table.extend(self._row(position) for position in positions[len(table) :])
+
+    def _row(self, position: TokenLogprobs) -> dict[int, Logprob]:
+        """The chosen token first, then the likeliest; a token that is both stands once."""
+        chosen = (position.token, position.logprob, position.rank)
+        ranked = ((token, value, rank) for rank, (token, value) in enumerate(position.top, 1))
+        row: dict[int, Logprob] = {}
+        for token, value, rank in (chosen, *ranked):
+            if token not in row:
+                text = self._tokenizer.token_text(token)
+                row[token] = Logprob(logprob=value, rank=rank, decoded_token=text)
+        return row

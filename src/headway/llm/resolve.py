@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from headway.errors import InvalidRequest, RequestTooLarge
-from headway.llm.encode import Prompt, TokensPrompt, encode_now
+from headway.llm.prompt import Prompt, TokensPrompt, encode_now
 from headway.text import Tokenizer
 from headway.types import Request, ResolvedSampling, SamplingParams
 

@@ -21,9 +21,8 @@ from tqdm import tqdm
 from headway.config import DEFAULT_MODEL, EngineConfig
 from headway.errors import InvalidRequest
 from headway.llm.async_llm import AsyncLLM
-from headway.llm.collect import OutputCollector
-from headway.llm.encode import Prompt, TokensPrompt
-from headway.llm.outputs import RequestOutput
+from headway.llm.outputs import OutputCollector, RequestOutput
+from headway.llm.prompt import Prompt, TokensPrompt
 from headway.llm.resolve import GenerationRequest
 from headway.scheduling.policy import PARAMETERS, split_options
 from headway.text import Tokenizer

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from headway.server.docs import docs, openapi_json
 from headway.server.openai.chat import ChatCompletion, chat_completions
 from headway.server.openai.completions import Completion, completions
 from headway.server.openai.schema import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody
-from headway.server.openapi import Endpoint
-from headway.server.system.models import ModelCard, ModelList, get_model, list_models
-from headway.server.system.state import (
+from headway.server.openapi import Endpoint, docs, openapi_json
+from headway.server.system import (
+    DetokenizeResult,
     HealthStatus,
+    ModelCard,
+    ModelList,
     ServerLoad,
+    TokenizeResult,
     VersionInfo,
+    detokenize,
+    get_model,
     health,
+    list_models,
     load,
     metrics,
     ready,
-    version,
-)
-from headway.server.system.tokens import (
-    DetokenizeResult,
-    TokenizeResult,
-    detokenize,
     tokenize,
+    version,
 )
 
 ENDPOINTS = (

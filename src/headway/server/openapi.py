@@ -1,9 +1,15 @@
-"""What an endpoint is, and an OpenAPI description of all, made from the types of their bodies."""
+"""What an endpoint is, and what all of them take and return: `GET /openapi.json` and `/docs`.
+
+The OpenAPI description is made from the types of the bodies, for machines; the page is made from
+the description, for people. It needs nothing from anywhere else: no script, no font, no other host.
+It reads on a phone and on a desk, in light and in dark.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import msgspec
@@ -12,6 +18,8 @@ from starlette.responses import Response
 from starlette.types import Send
 
 from headway import __version__
+from headway.server.admission import ServerState
+from headway.server.body import json_response
 from headway.server.errors import ErrorBody
 
 REFERENCE = "#/components/schemas/{name}"
@@ -92,3 +100,123 @@ def _operation(endpoint: Endpoint, references: dict[type, Any]) -> dict[str, Any
             operation["responses"][str(status)] = {"description": description, "content": error}
         operation["security"] = [{"key": []}, {}]
     return operation
+
+
+STYLE = """
+:root{color-scheme:light dark;--soft:color-mix(in srgb,currentColor 12%,transparent)}
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem}
+h1{font-size:1.6rem}h2{font-size:1.15rem;margin:0}section{border-top:1px solid var(--soft);
+padding:1rem 0}code,pre{font-family:ui-monospace,monospace;font-size:.92em;overflow-wrap:anywhere}
+pre{background:var(--soft);padding:.8rem;border-radius:.4rem;white-space:pre-wrap}
+.method{display:inline-block;min-width:3.2rem;font-weight:700}
+dl{margin:.5rem 0 0 1rem}dt{margin-top:.5rem}dd{margin:0 0 0 1rem;opacity:.85}
+summary{cursor:pointer;margin-top:.5rem}nav a{display:inline-block;margin-right:1rem}
+.type{opacity:.7}.need{font-weight:700}
+"""
+HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "x-content-type-options": "nosniff",
+}
+
+
+async def openapi_json(request: Request) -> Response:
+    return json_response(request.app.state.openapi)
+
+
+async def docs(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    return Response(page(request.app.state.openapi, state.names[0]), 200, HEADERS, "text/html")
+
+
+def page(description: dict[str, Any], model: str) -> str:
+    """The description as one HTML page; `model` appears in the example."""
+    schemas = description["components"]["schemas"]
+    operations = [
+        (path, method, operation)
+        for path, methods in description["paths"].items()
+        for method, operation in methods.items()
+    ]
+    links = "".join(f'<a href="#{_anchor(p, m)}">{escape(p)}</a>' for p, m, _ in operations)
+    sections = "".join(_section(*operation, schemas) for operation in operations)
+    info = description["info"]
+    title = escape(f"{info['title']} {info['version']}")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
+        "<p>Names and shapes are OpenAI's, with vLLM's additions. A field that is not listed "
+        "here is refused. For machines: <a href='openapi.json'>openapi.json</a>.</p>"
+        f"<pre>{escape(_example(model))}</pre><nav>{links}</nav><main>{sections}</main>"
+        "</body></html>"
+    )
+
+
+def _example(model: str) -> str:
+    return (
+        "from openai import OpenAI\n\n"
+        'client = OpenAI(base_url="http://localhost:8000/v1", api_key="none")\n'
+        "answer = client.chat.completions.create(\n"
+        f"    model={model!r},\n"
+        '    messages=[{"role": "user", "content": "What is the capital of France?"}],\n'
+        ")\nprint(answer.choices[0].message.content)"
+    )
+
+
+def _section(path: str, method: str, operation: dict[str, Any], schemas: dict[str, Any]) -> str:
+    parts = [
+        f'<section id="{_anchor(path, method)}"><h2><span class="method">{method.upper()}</span>'
+        f"<code>{escape(path)}</code></h2><p>{escape(operation['summary'])}</p>"
+    ]
+    if "requestBody" in operation:
+        parts.append(_fields("Body", operation["requestBody"]["content"], schemas))
+    for status, answer in operation["responses"].items():
+        if status == "200":
+            parts.append(_fields("Answer", answer.get("content", {}), schemas))
+    errors = [
+        f"<dt><code>{status}</code></dt><dd>{escape(answer['description'])}</dd>"
+        for status, answer in operation["responses"].items()
+        if status != "200"
+    ]
+    if errors:
+        parts.append(f"<details><summary>Errors</summary><dl>{''.join(errors)}</dl></details>")
+    return "".join(parts) + "</section>"
+
+
+def _fields(title: str, content: dict[str, Any], schemas: dict[str, Any]) -> str:
+    schema = content.get("application/json", {}).get("schema")
+    if schema is None:
+        return ""
+    found = schemas[schema["$ref"].rsplit("/", 1)[-1]]
+    needed = set(found.get("required", ()))
+    rows = []
+    for name, field in found.get("properties", {}).items():
+        note = field.get("description", "")
+        need = ' <span class="need">required</span>' if name in needed and title == "Body" else ""
+        rows.append(
+            f'<dt><code>{escape(name)}</code> <span class="type">{escape(_kind(field))}</span>'
+            f"{need}</dt>" + (f"<dd>{escape(note)}</dd>" if note else "")
+        )
+    return f"<details><summary>{title}</summary><dl>{''.join(rows)}</dl></details>"
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    """A schema in a few words."""
+    if "$ref" in schema:
+        return str(schema["$ref"].rsplit("/", 1)[-1])
+    if "anyOf" in schema:
+        kinds = [_kind(option) for option in schema["anyOf"]]
+        shown = [kind for kind in kinds if kind != "null"]
+        return " or ".join(shown) if shown else "null"
+    if "enum" in schema:
+        return " or ".join(str(value) for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema.get('items', {}))}"
+    return (
+        "only null: not supported"
+        if schema.get("type") == "null"
+        else str(schema.get("type", "any"))
+    )
+
+
+def _anchor(path: str, method: str) -> str:
+    return escape(f"{method}{path}".replace("/", "-").replace("{", "").replace("}", ""))

@@ -4,8 +4,7 @@ The engine knows no text; this package is used by the API side alone. It reads w
 model wrote (`tokenizer.json`, `text.json`) and knows nothing of checkpoints or tensors.
 """
 
-from headway.text.detokenizer import Detokenizer
-from headway.text.stop import StopStrings
+from headway.text.detokenizer import Detokenizer, StopStrings
 from headway.text.template import ChatTemplate
 from headway.text.tokenizer import Tokenizer
 from headway.types.model import TextConfig

@@ -1,0 +1,187 @@
+"""The endpoints beside generating: the server's state, its models, and tokens.
+
+`/health` says whether there is an engine or one is being restarted, for whoever restarts servers;
+`/ready` whether a request sent now would be served, for whoever routes requests; `/load`,
+`/version` and `/metrics` what goes on; `/v1/models` under which names the one model is served.
+`/tokenize` and `/detokenize` turn text into token ids and back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+
+from headway import __version__
+from headway.errors import InvalidRequest, Unavailable
+from headway.llm import AsyncLLM
+from headway.server.admission import ServerState
+from headway.server.body import json_response, read_body
+from headway.server.metrics import Metrics
+from headway.server.openai.sampling import field_aliases
+from headway.server.openai.schema import DetokenizeBody, TokenizeBody, plain_messages
+
+
+class HealthStatus(msgspec.Struct, frozen=True):
+    status: str
+
+
+class ServerLoad(msgspec.Struct, frozen=True, kw_only=True):
+    server_load: int
+    """HTTP requests in flight that generate, as vLLM counts."""
+    continuations: int
+    """Of those requests; at most `max_num_queued_reqs`."""
+    max_num_queued_reqs: int
+    running: int
+    waiting: int
+
+
+class VersionInfo(msgspec.Struct, frozen=True):
+    version: str
+
+
+async def health(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    if not state.alive:
+        raise Unavailable("the engine is not running" if state.phase != "starting" else "starting")
+    return json_response(HealthStatus("ok"))
+
+
+async def ready(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    if not state.ready:
+        raise Unavailable(f"not ready: {state.phase if state.phase != 'open' else 'no engine'}")
+    return json_response(HealthStatus("ready"))
+
+
+async def load(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    stats = state.llm.client.stats
+    return json_response(
+        ServerLoad(
+            server_load=state.requests,
+            continuations=state.continuations,
+            max_num_queued_reqs=state.config.max_num_queued_reqs,
+            running=stats.running,
+            waiting=stats.waiting,
+        )
+    )
+
+
+async def version(_request: Request) -> Response:
+    return json_response(VersionInfo(__version__))
+
+
+async def metrics(request: Request) -> Response:
+    collected: Metrics = request.app.state.metrics
+    return Response(collected.render(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    object: str = "model"
+    created: int
+    owned_by: str = "headway"
+    root: str
+    parent: None = None
+    max_model_len: int
+
+
+class ModelList(msgspec.Struct, frozen=True, kw_only=True):
+    object: str = "list"
+    data: list[ModelCard]
+
+
+async def list_models(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    return json_response(ModelList(data=[_model(state, name) for name in state.names]))
+
+
+async def get_model(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    name = request.path_params["model"]
+    state.check_model(name)
+    return json_response(_model(state, name))
+
+
+def _model(state: ServerState, name: str) -> ModelCard:
+    return ModelCard(
+        id=name,
+        created=state.created,
+        root=state.names[0],
+        max_model_len=state.llm.max_model_len,
+    )
+
+
+MANY_TOKENS = 4096
+"""From so many on, tokens are decoded off the event loop."""
+
+
+class TokenizeResult(msgspec.Struct, frozen=True, kw_only=True):
+    count: int
+    max_model_len: int
+    tokens: Sequence[int]
+    token_strs: list[str] | None = None
+
+
+class DetokenizeResult(msgspec.Struct, frozen=True):
+    prompt: str
+
+
+async def tokenize(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    body = await read_body(request, TokenizeBody, max_bytes=state.config.max_body_bytes)
+    state.check_model(body.model)
+    llm = state.llm
+    if (body.prompt is None) == (body.messages is None):
+        raise InvalidRequest("give either prompt or messages", field="prompt")
+    with field_aliases({"prompt": "messages"} if body.prompt is None else {}):
+        text, special = _text(llm, body)
+        prompt = await llm.encode(text, add_special_tokens=special)
+    tokens = prompt.token_ids
+    strings = None
+    if body.return_token_strs:
+        strings = [llm.tokenizer.token_text(token) for token in tokens]
+    return json_response(
+        TokenizeResult(
+            count=len(tokens),
+            max_model_len=llm.max_model_len,
+            tokens=tokens,
+            token_strs=strings,
+        )
+    )
+
+
+async def detokenize(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    body = await read_body(request, DetokenizeBody, max_bytes=state.config.max_body_bytes)
+    state.check_model(body.model)
+    tokenizer = state.llm.tokenizer
+    unknown = next((token for token in body.tokens if token >= tokenizer.vocab_size), None)
+    if unknown is not None:
+        raise InvalidRequest(f"tokens: {unknown} is outside the vocabulary", field="tokens")
+    if len(body.tokens) < MANY_TOKENS:
+        text = tokenizer.decode(body.tokens, skip_special_tokens=False)
+    else:
+        text = await asyncio.to_thread(tokenizer.decode, body.tokens, skip_special_tokens=False)
+    return json_response(DetokenizeResult(text))
+
+
+def _text(llm: AsyncLLM, body: TokenizeBody) -> tuple[str, bool]:
+    """What to tokenize, and whether the model's special tokens are added."""
+    if body.messages is not None:
+        text = llm.render(
+            plain_messages(body.messages),
+            add_generation_prompt=body.add_generation_prompt,
+            continue_final_message=bool(body.continue_final_message),
+            variables=body.chat_template_kwargs,
+        )
+        return text, bool(body.add_special_tokens)
+    for name in ("add_generation_prompt", "continue_final_message", "chat_template_kwargs"):
+        if getattr(body, name) is not None:
+            raise InvalidRequest(f"{name} needs messages", field=name)
+    return body.prompt or "", body.add_special_tokens is not False

@@ -1,1 +1,0 @@
-"""The endpoints beside generating: models, health and load, tokens."""
