@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import workload
-from headway.perf.records import percentile
+from headway.perf.records.summary import percentile
 from served import MODEL, Server, Stream, Work, about_this_machine, ask
 
 BUDGET = 170.0  # seconds for everything, once the model is prepared

@@ -16,12 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headway.config import KVReservation, PolicyName
-from headway.perf.records import summarize
+from headway.perf.records.summary import summarize
 from headway.perf.sim.roofline import known_device, known_model, roofline_profile
 from headway.perf.sim.simulate import Setup, simulate
-from headway.perf.workload.arrivals import at_once
 from headway.perf.workload.lengths import parse_lengths
-from headway.perf.workload.synthetic import synthesize
+from headway.perf.workload.synthetic import at_once, synthesize
 from headway.perf.workload.workload import Workload
 from headway.types import Limits
 from headway.types.engine import PolicyConfig, SchedulerConfig

@@ -24,12 +24,10 @@ from headway.config import EngineConfig
 from headway.engine.build import describe, engine_line
 from headway.engine.loop import Engine, EngineObserver
 from headway.llm.weight_format import ready_model
-from headway.perf.workload.arrivals import at_once
 from headway.perf.workload.lengths import parse_lengths
-from headway.perf.workload.synthetic import synthesize
+from headway.perf.workload.synthetic import at_once, synthesize
 from headway.perf.workload.workload import WorkloadRequest, vocabulary_tokens
-from headway.recording.file import RecordFile
-from headway.recording.recorder import Recorder
+from headway.recording.recorder import Recorder, RecordFile
 from headway.runner import build_runner
 from headway.scheduling.build import build_scheduler
 from headway.types import Request, ResolvedSampling

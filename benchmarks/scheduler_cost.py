@@ -11,7 +11,7 @@ import sys
 from random import Random
 from time import perf_counter
 
-from headway.perf.records import percentile
+from headway.perf.records.summary import percentile
 from headway.scheduling.build import build_scheduler
 from headway.scheduling.stats import Idle
 from headway.types import Limits, Request, ResolvedSampling, Sampled, StepPlan, StepResult

@@ -31,17 +31,15 @@ from headway.llm import AsyncLLM
 from headway.perf.bench.engine_client import EngineLoadClient
 from headway.perf.bench.probe import SECONDS, run_probes
 from headway.perf.bench.run_load import run_load
-from headway.perf.records import summarize
+from headway.perf.records.summary import summarize
 from headway.perf.sim.replay import replay
 from headway.perf.sim.simulate import Setup, simulate
-from headway.perf.workload.arrivals import at_once, poisson
 from headway.perf.workload.lengths import parse_lengths
-from headway.perf.workload.synthetic import synthesize
+from headway.perf.workload.synthetic import at_once, gamma, synthesize
 from headway.perf.workload.traces import read_trace
 from headway.perf.workload.workload import Workload
-from headway.recording.fitting import errors_on, fit_recording, fit_recordings
-from headway.recording.format import Recording
-from headway.recording.reader import read_recordings
+from headway.recording.fitting import errors_on, fit_recordings
+from headway.recording.format import Recording, read_recordings
 from headway.steptime.profiles import Profile
 from served import about_this_machine
 
@@ -94,7 +92,7 @@ def workloads(trace: Path | None, scale: float) -> dict[str, Workload]:
             num_requests=round(300 * scale),
             prompt=parse_lengths("lognormal:96:0.7:512"),
             output=parse_lengths("exponential:96:384"),
-            arrivals=poisson(5.5 * scale),
+            arrivals=gamma(5.5 * scale),
             seed=2,
         ),
     }
@@ -111,7 +109,7 @@ def contests() -> dict[str, Workload]:
     made = partial(synthesize, num_requests=64, prompt=parse_lengths("64"), output=lengths)
     return {
         "burst": made(arrivals=at_once, seed=3),
-        "arrivals": made(arrivals=poisson(5.0), seed=4),
+        "arrivals": made(arrivals=gamma(5.0), seed=4),
     }
 
 
@@ -181,11 +179,11 @@ def compare(profile: Profile, reals: Sequence[Real], workload: Workload) -> dict
         in_simulator(profile, real.recording, workload, seed) for seed, real in enumerate(reals)
     ]
     errors = [errors_on(profile, real.recording) for real in reals]
-    floors = [errors_on(fit_recording(real.recording), real.recording) for real in reals]
+    floors = [errors_on(fit_recordings([real.recording]), real.recording) for real in reals]
     rows: dict[str, object] = {}
     for name, gate in STEP_GATES.items():
-        each = [getattr(error, name) for error in errors]
-        own = [getattr(floor, name) for floor in floors]
+        each = [getattr(error.all, name) for error in errors]
+        own = [getattr(floor.all, name) for floor in floors]
         rows[f"step error {name}"] = {
             "error": median(each),
             "within": median(each) <= gate,

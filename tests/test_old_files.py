@@ -11,10 +11,10 @@ import pytest
 from headway.checkpoint.quality_reports import find_quality_report
 from headway.codec import parse
 from headway.errors import InvalidRequest
-from headway.perf.records import read_records
-from headway.perf.report.json import read_report
-from headway.perf.workload import read_trace
-from headway.recording.reader import read_recordings
+from headway.perf.records.record import read_records
+from headway.perf.report.run import read_report
+from headway.perf.workload.traces import read_trace
+from headway.recording.format import read_recordings
 from headway.runner.peak_rates import keep_peak_rates, kept_peak_rates
 from headway.steptime.profiles import find_profile, load_profile, read_profile
 from headway.steptime.shape import PeakRates

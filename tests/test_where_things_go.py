@@ -84,10 +84,10 @@ def proposers() -> None:
 
 
 def routers() -> None:
-    from headway.routing import ROUTERS, routers
+    from headway import routing
 
-    assert set(routers._MAKERS) == set(ROUTERS) == set(get_args(routers.RouterName))
-    classes = [make for make in routers._MAKERS.values() if isinstance(make, type)]
+    assert set(routing._MAKERS) == set(routing.ROUTERS) == set(get_args(routing.RouterName))
+    classes = [make for make in routing._MAKERS.values() if isinstance(make, type)]
     assert all(hasattr(make, "choose") for make in classes)
 
 
@@ -202,8 +202,8 @@ def figures() -> None:
 
 
 def features() -> None:
-    from headway.steptime.features import Features
     from headway.steptime.model import StepTimeModel
+    from headway.steptime.shape import Features
 
     assert len(fields(Features)) > 4
     annotated = inspect.signature(StepTimeModel).parameters["coefficients"].annotation
@@ -226,8 +226,8 @@ def files() -> None:
     # the lines of a process that it started.
     foreign = {
         *("checkpoint/huggingface/text.py", "checkpoint/safetensors.py", "server/body.py"),
-        *("cli/bench_serve.py", "perf/bench/serve.py", "perf/bench/sse_reader.py"),
-        *("perf/bench/external.py", "perf/bench/transformers_baseline.py"),
+        *("cli/bench_serve.py", "perf/bench/serve.py", "perf/bench/http_client.py"),
+        *("perf/bench/padded.py", "perf/bench/transformers_baseline.py"),
         *("perf/quality/evaluate.py", "perf/quality/program.py", "perf/workload/traces.py"),
     }
     reads = re.compile(r"\bjson\.loads?\(|msgspec\.json\.(decode\(|Decoder)")

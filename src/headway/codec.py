@@ -106,17 +106,17 @@ def convert(kind: type[T], value: object, source: str) -> T:
     return found
 
 
-def decode_document(kind: type[T], data: bytes | str, form: Format, source: str) -> T:
+def decode_document(kind: type[T], data: bytes | str, file_format: Format, source: str) -> T:
     """As `decode`, for a whole file with a version; another version is refused as such."""
     try:
-        head = msgspec.json.decode(data, type=_head(form.key))
+        head = msgspec.json.decode(data, type=_head(file_format.key))
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(
-            f"{source} is not {form.what}: {reason(error)}", field=source
+            f"{source} is not {file_format.what}: {reason(error)}", field=source
         ) from error
-    form.check(head.version, source)
+    file_format.check(head.version, source)
     try:
-        found: T = _built(kind, msgspec.json.decode(data, type=_strict(kind, form.key)))
+        found: T = _built(kind, msgspec.json.decode(data, type=_strict(kind, file_format.key)))
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{source}: {reason(error)}", field=place(error)) from error
     return found
@@ -133,14 +133,14 @@ def encode(value: object, *, terse: bool = False, pretty: bool = False) -> bytes
     return msgspec.json.format(text, indent=1) + b"\n" if pretty else text
 
 
-def encode_document(value: object, form: Format) -> bytes:
+def encode_document(value: object, file_format: Format) -> bytes:
     """A whole file: the version first, then the value's fields."""
-    return encode(versioned(value, form), pretty=True)
+    return encode(versioned(value, file_format), pretty=True)
 
 
-def versioned(value: object, form: Format) -> dict[str, Any]:
+def versioned(value: object, file_format: Format) -> dict[str, Any]:
     """A dataclass as plain data, the version first."""
-    return {form.key: form.version, **msgspec.to_builtins(value)}
+    return {file_format.key: file_format.version, **msgspec.to_builtins(value)}
 
 
 def reason(error: Exception) -> str:

@@ -13,7 +13,7 @@ import pytest
 from headway.cli.bench_serve import allow_files
 from headway.cli.main import main
 from headway.config import ServerConfig
-from headway.perf.records import read_records
+from headway.perf.records.record import read_records
 from tests.client.fake_engine import COMMAND
 from tests.llm.support import serve_fake, write_prepared
 from tests.server.conftest import Running, serving

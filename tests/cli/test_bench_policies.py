@@ -14,10 +14,8 @@ from headway.cli import bench_policies
 from headway.cli.bench_policies import adapted, configure, run
 from headway.errors import InvalidRequest
 from headway.perf.bench.policies import PolicyComparison
-from headway.perf.bench.scenario import Scenario
-from headway.perf.bench.scenario_file import load_scenario
-from headway.perf.report.json import read_report
-from headway.perf.report.run import Run, build_report
+from headway.perf.bench.scenario import Scenario, load_scenario
+from headway.perf.report.run import Run, build_report, read_report
 
 SMALL = """
 title: two policies

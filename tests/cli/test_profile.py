@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from headway.cli.main import main
-from headway.recording.format import write_recordings
 from headway.steptime.profiles import load_profile, profile_names, read_profile
+from tests.recording.samples import write_recordings
 from tests.recording.test_fitting import recording
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from headway.cli.main import main
-from headway.perf.report.json import read_report
+from headway.perf.report.run import read_report
 from headway.perf.sim.roofline import known_device, known_model, roofline_profile
-from headway.recording.format import write_recordings
 from headway.steptime.profiles import keep_profile
 from tests.perf.sim.setups import profile_of
 from tests.perf.sim.test_replay import a_recording
+from tests.recording.samples import write_recordings
 
 H200 = ("simulate", "--device", "h200", "--model", "llama-3.1-8b")
 FEW = ("--num-prompts", "20", "--input-len", "32", "--output-len", "uniform:4:16")

@@ -14,7 +14,7 @@ from headway.cli.workload_flags import (
     workload_from,
 )
 from headway.errors import InvalidRequest
-from headway.perf.workload import Workload
+from headway.perf.workload.workload import Workload
 from headway.types.objectives import parse_objectives
 
 TRACE = """TIMESTAMP,ContextTokens,GeneratedTokens

@@ -12,10 +12,9 @@ from headway.engine.build import build_engine, ideal_of
 from headway.engine.loop import Engine
 from headway.errors import InvalidRequest
 from headway.native import available
-from headway.recording.reader import read_recordings
+from headway.recording.format import read_recordings
 from headway.runner import peak_rates
-from headway.steptime.features import roofline_seconds
-from headway.steptime.shape import PeakRates, StepShape, shape_of
+from headway.steptime.shape import PeakRates, StepShape, roofline_seconds, shape_of
 from headway.types import Slice, StepPlan
 from headway.wire import EngineInfo, Start
 from tests.models.families import write_tiny

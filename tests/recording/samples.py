@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from hypothesis import strategies as st
 
-from headway.recording.format import EngineLine, Recording, RequestLine, SliceLine, StepLine
+from headway.recording.format import (
+    EngineLine,
+    Line,
+    Recording,
+    RequestLine,
+    SliceLine,
+    StepLine,
+    encode_line,
+)
 from headway.steptime.shape import ModelSizes, PeakRates
 from headway.types import Limits
 from headway.types.engine import Hardware, PolicyConfig, SchedulerConfig
@@ -98,3 +108,21 @@ def recordings(draw: st.DrawFn) -> Recording:
     )
     machine = draw(st.sampled_from((None, MACHINE)))
     return Recording(engine=replace(ENGINE, machine=machine), requests=requests, steps=steps)
+
+
+def lines_of(recording: Recording) -> Iterator[Line]:
+    """The recording's lines as an engine writes them: a request's before that of its last step."""
+    yield recording.engine
+    requests = list(reversed(recording.requests))
+    for step in recording.steps:
+        while requests and requests[-1].end_step <= step.step:
+            yield requests.pop()
+        yield step
+    yield from reversed(requests)
+
+
+def write_recordings(path: Path, recordings: Iterable[Recording]) -> None:
+    """Write a file that `read_recordings` reads back."""
+    with path.open("wb") as file:
+        for recording in recordings:
+            file.writelines(map(encode_line, lines_of(recording)))

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from headway.errors import InvalidRequest
-from headway.recording.file import RecordFile
-from headway.recording.format import Recording, lines_of
-from headway.recording.reader import read_recordings
-from tests.recording.samples import ENGINE, RECORDING, STEPS
+from headway.recording.format import Recording, read_recordings
+from headway.recording.recorder import RecordFile
+from tests.recording.samples import ENGINE, RECORDING, STEPS, lines_of
 
 
 @pytest.fixture(name="path")

@@ -15,11 +15,18 @@ from headway.recording.format import (
     Line,
     Recording,
     encode_line,
+    parse,
+    read_recordings,
+)
+from tests.recording.samples import (
+    ENGINE,
+    RECORDING,
+    REQUEST,
+    STEPS,
     lines_of,
+    recordings,
     write_recordings,
 )
-from headway.recording.reader import parse, read_recordings
-from tests.recording.samples import ENGINE, RECORDING, REQUEST, STEPS, recordings
 
 
 @pytest.fixture(name="path")

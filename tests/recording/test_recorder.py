@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.recording.format import EngineLine, RequestLine, SliceLine, StepLine
-from headway.recording.reader import recorded_tokens
+from headway.recording.format import EngineLine, RequestLine, SliceLine, StepLine, recorded_tokens
 from headway.recording.recorder import STEPS_WRITTEN_TOGETHER
 from tests.recording.engine import STEP_SECONDS, recorded_harness
 from tests.scheduling.fake_runner import reference

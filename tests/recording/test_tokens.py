@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.recording.reader import recorded_tokens
+from headway.recording.format import recorded_tokens
 from headway.types.block_hash import block_hashes
 from tests.recording.samples import REQUEST
 

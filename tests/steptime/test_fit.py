@@ -7,9 +7,8 @@ from random import Random
 import pytest
 
 from headway.errors import InvalidRequest
-from headway.steptime.features import PRIOR
 from headway.steptime.fit import LEAST_STEPS, Measured, errors_of, fit
-from headway.steptime.shape import StepShape, shape_of
+from headway.steptime.shape import PRIOR, StepShape, shape_of
 from tests.steptime.world import MACHINE, SIZES, decodes, model, part
 
 

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.steptime.features import features
 from headway.steptime.model import regime
-from headway.steptime.shape import shape_of
+from headway.steptime.shape import features, shape_of
 from headway.types import Slice
 from tests.steptime.world import MACHINE, SIZES, TRUTH, WINDOWED, decodes, model, part, slices
 

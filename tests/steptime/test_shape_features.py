@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
-from headway.steptime.features import features, roofline_seconds, weights_read
-from headway.steptime.shape import shape_of
+from headway.steptime.shape import features, roofline_seconds, shape_of, weights_read
 from headway.types import Slice
 from tests.steptime.world import MACHINE, SIZES, WINDOWED, decodes, part, slices
 

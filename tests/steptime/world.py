@@ -6,11 +6,10 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from headway.steptime.features import Features
 from headway.steptime.fit import Fit
 from headway.steptime.model import Residuals, StepTimeModel
 from headway.steptime.profiles import Profile
-from headway.steptime.shape import ModelSizes, PeakRates, StepShape, shape_of
+from headway.steptime.shape import Features, ModelSizes, PeakRates, StepShape, shape_of
 from headway.types import Limits, Slice
 from headway.types.engine import Hardware, SchedulerConfig
 

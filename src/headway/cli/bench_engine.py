@@ -24,9 +24,10 @@ from headway.cli.flags import add_flags, collect
 from headway.cli.main import run_async
 from headway.cli.workload_flags import add_objective_flags, add_workload_flags, workload_from
 from headway.config import EngineConfig
+from headway.perf.bench.engine_client import batches, run_workloads
 from headway.perf.bench.result import details, document, figures, problems, table
-from headway.perf.bench.throughput import batches, run_workloads
-from headway.perf.records import percentile, write_records
+from headway.perf.records.record import write_records
+from headway.perf.records.summary import percentile
 
 PERCENTILES = (10, 25, 50, 75, 90, 99)
 

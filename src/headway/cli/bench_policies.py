@@ -18,12 +18,10 @@ from headway.cli.main import run_async
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.perf.bench.policies import compare
-from headway.perf.bench.scenario import Scenario, System
-from headway.perf.bench.scenario_file import DEFAULT, load_scenario, scenario_names
+from headway.perf.bench.scenario import DEFAULT, Scenario, System, load_scenario, scenario_names
 from headway.perf.report.figures import tables
-from headway.perf.report.json import write_report
 from headway.perf.report.page import write_page
-from headway.perf.report.run import Report
+from headway.perf.report.run import Report, write_report
 
 _GIVEN = (
     "dtype",

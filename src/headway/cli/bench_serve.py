@@ -30,7 +30,7 @@ from headway.errors import InvalidRequest
 from headway.perf.bench.http_connection import Address
 from headway.perf.bench.result import details, document, figures, problems, table
 from headway.perf.bench.serve import ServeLoad, ServeResult, load_server
-from headway.perf.records import write_records
+from headway.perf.records.record import write_records
 
 if sys.platform != "win32":
     import resource

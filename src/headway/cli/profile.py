@@ -18,9 +18,7 @@ from headway.codec import write_bytes
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.recording.fitting import CheckedErrors, errors_on, fit_recordings
-from headway.recording.format import Recording
-from headway.recording.reader import read_recordings
-from headway.steptime.features import NAMES, PRIOR
+from headway.recording.format import Recording, read_recordings
 from headway.steptime.model import REGIMES
 from headway.steptime.profiles import (
     Profile,
@@ -29,6 +27,7 @@ from headway.steptime.profiles import (
     load_profile,
     profile_names,
 )
+from headway.steptime.shape import NAMES, PRIOR
 
 _LEFT_OUT = ("model", "policy", "policy_options", "record")
 

@@ -40,13 +40,17 @@ from headway.perf.sim.capacity import (
     CapacitySearch,
     SearchResult,
 )
-from headway.perf.sim.predict import measured, predict, recorded_setup, recorded_workload
-from headway.perf.sim.replay import replay
+from headway.perf.sim.replay import (
+    measured,
+    predict,
+    recorded_setup,
+    recorded_workload,
+    replay,
+)
 from headway.perf.sim.simulate import MOST_BARS, Setup, run_of, simulate
-from headway.perf.workload import Workload
 from headway.perf.workload.synthetic import at_rate
-from headway.recording.format import Recording
-from headway.recording.reader import read_recordings
+from headway.perf.workload.workload import Workload
+from headway.recording.format import Recording, read_recordings
 from headway.steptime.profiles import Profile, find_profile
 from headway.types.objectives import Objective
 
@@ -246,7 +250,7 @@ def _side_by_side(
         records=records,
         slots=slots,
         bars=bars,
-        idle_share=idle_share(recording, slots),
+        idle_share=idle_share(bars, slots),
         percent_of_limit=percent_of_limit(recording),
     )
     yield run_of(

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from headway import __version__
 from headway.perf.records.record import write_records
 from headway.perf.report.figures import tables
-from headway.perf.report.json import write_report
 from headway.perf.report.page import write_page
-from headway.perf.report.run import Report, Run, build_report
+from headway.perf.report.run import Report, Run, build_report, write_report
 from headway.steptime.profiles import Profile
 
 

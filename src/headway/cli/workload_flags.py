@@ -10,17 +10,10 @@ import argparse
 import math
 
 from headway.errors import InvalidRequest
-from headway.perf.workload import (
-    Workload,
-    parse_lengths,
-    read_trace,
-    rearrive,
-    synthesize,
-    write_workload,
-)
-from headway.perf.workload.arrivals import Arrivals, at_once, gamma, ramp
-from headway.perf.workload.lengths import FORMS
-from headway.perf.workload.workload import LONGEST, MOST_REQUESTS
+from headway.perf.workload.lengths import SYNTAX, parse_lengths
+from headway.perf.workload.synthetic import Arrivals, at_once, gamma, ramp, rearrive, synthesize
+from headway.perf.workload.traces import read_trace
+from headway.perf.workload.workload import LONGEST, MOST_REQUESTS, Workload, write_workload
 from headway.types.objectives import Objective, parse_goodput, parse_objectives
 
 REQUESTS = 100
@@ -119,7 +112,7 @@ def objectives_from(arguments: argparse.Namespace) -> tuple[Objective, ...]:
 
 
 def _add_length_flags(parser: argparse._ActionsContainer) -> None:
-    distributions = f"{FORMS}, in tokens"
+    distributions = f"{SYNTAX}, in tokens"
     parser.add_argument(
         "--input-len",
         "--random-input-len",

@@ -16,17 +16,15 @@ from headway.checkpoint.storage import PANEL_ROWS, WEIGHT_FORMATS, panel_bytes
 from headway.clock import MonotonicClock
 from headway.config import EngineConfig
 from headway.engine.loop import Engine
-from headway.recording.file import RecordFile
 from headway.recording.format import EngineLine
-from headway.recording.recorder import Recorder
+from headway.recording.recorder import Recorder, RecordFile
 from headway.runner import LoadedRunner, build_runner
 from headway.runner.peak_rates import peak_rates_here
 from headway.scheduling.build import build_scheduler
 from headway.scheduling.policy import policy_config
 from headway.scheduling.scheduler import StepTime
 from headway.steptime.architecture import Architecture, model_sizes
-from headway.steptime.features import roofline_time
-from headway.steptime.shape import ModelSizes
+from headway.steptime.shape import ModelSizes, roofline_time
 from headway.types.engine import SchedulerConfig
 from headway.wire import EngineInfo, Start
 

@@ -6,16 +6,15 @@ telling count as well as kernels. A recording has no cycles in which the engine 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from headway.errors import InvalidRequest
-from headway.recording.format import EngineLine, Recording, SliceLine
+from headway.recording.format import EngineLine, Recording
 from headway.steptime.fit import STALL, Errors, Measured, errors_of, fit
 from headway.steptime.model import REGIMES, Regime, StepTimeModel, regime, residuals_of
 from headway.steptime.profiles import Profile
-from headway.steptime.shape import PeakRates, StepShape, shape_of
-from headway.types import Slice
+from headway.steptime.shape import PeakRates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,43 +27,13 @@ class CheckedErrors:
     total: float
     """Predicted over measured time of all steps but stalls."""
 
-    @property
-    def mean(self) -> float:
-        return self.all.mean
-
-    @property
-    def p95(self) -> float:
-        return self.all.p95
-
-
-def recorded_shape(slices: Iterable[SliceLine], window: int | None) -> StepShape:
-    """The shape of a recorded step."""
-    return shape_of(
-        (
-            Slice(
-                seq=part.seq,
-                start=part.start,
-                tokens=range(part.tokens),
-                blocks=(),
-                outputs=part.outputs,
-            )
-            for part in slices
-        ),
-        window,
-    )
-
 
 def measured_steps(recording: Recording) -> Iterator[Measured]:
     """Every step's shape and the seconds of its cycle."""
     window = recording.engine.sizes.window
     for step in recording.steps:
         if step.cycle > 0.0 and step.slices:
-            yield recorded_shape(step.slices, window), step.cycle
-
-
-def fit_recording(recording: Recording, *, machine: PeakRates | None = None) -> Profile:
-    """The profile of one engine; raises as `fit_recordings` does."""
-    return fit_recordings([recording], machine=machine)
+            yield step.shape(window), step.cycle
 
 
 def fit_recordings(recordings: Sequence[Recording], *, machine: PeakRates | None = None) -> Profile:

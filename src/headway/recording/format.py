@@ -3,18 +3,25 @@
 A file starts with an engine line, and has another one wherever a new engine process took over. A
 request's line is written when it has ended, a step's when the next begins. A line is an object with
 one key, which says what kind it is. Sizes are tokens.
+
+Reading is strict: a line that is not one is an error that names it. The exception is a line that
+was cut off because its engine's process ended in the middle of it: the last one of the file, or the
+last before another engine took over. It is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
-from headway.codec import Format, encode, replacing, versioned
-from headway.steptime.shape import ModelSizes, PeakRates
-from headway.types import FinishReason
+from headway import codec
+from headway.codec import Format, decode_document, encode, read_bytes, single, versioned
+from headway.errors import InvalidRequest
+from headway.steptime.shape import ModelSizes, PeakRates, StepShape, shape_of
+from headway.types import FinishReason, Slice
 from headway.types.engine import Hardware, SchedulerConfig
 
 
@@ -64,6 +71,14 @@ class StepLine:
         given = iter(self.given)
         for part in self.slices:
             yield part, next(given) if part.outputs > 1 else part.outputs
+
+    def shape(self, window: int | None) -> StepShape:
+        """As `shape_of` the plan; `window` is the model's sliding window, None if it has none."""
+        slices = (
+            Slice(seq=p.seq, start=p.start, tokens=range(p.tokens), blocks=(), outputs=p.outputs)
+            for p in self.slices
+        )
+        return shape_of(slices, window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,19 +143,101 @@ def encode_line(line: Line) -> bytes:
     return encode({"engine": versioned(line, ENGINE_FORMAT)}) + b"\n"
 
 
-def lines_of(recording: Recording) -> Iterator[Line]:
-    """The recording's lines as an engine writes them: a request's before that of its last step."""
-    yield recording.engine
-    requests = list(reversed(recording.requests))
-    for step in recording.steps:
-        while requests and requests[-1].end_step <= step.step:
-            yield requests.pop()
-        yield step
-    yield from reversed(requests)
+def read_recordings(path: Path) -> list[Recording]:
+    """The recordings of a file, one for each engine process that wrote to it, in their order.
+
+    Raises `InvalidRequest` where it cannot be read or is no recording.
+    """
+    text = read_bytes(path).decode("utf-8", errors="replace")
+    found: list[_Growing] = []
+    for number, line in _lines(text, path):
+        if isinstance(line, EngineLine):
+            found.append(_Growing(engine=line))
+        elif not found:
+            raise InvalidRequest(
+                f"{path}, line {number}: a recording starts with an engine line", field="record"
+            )
+        elif isinstance(line, StepLine):
+            found[-1].steps.append(line)
+        else:
+            found[-1].requests.append(line)
+    if not found:
+        raise InvalidRequest(f"{path} holds no recording", field="record")
+    return [each.finished() for each in found]
 
 
-def write_recordings(path: Path, recordings: Iterable[Recording]) -> None:
-    """Write a file that `read_recordings` reads back; raises `InvalidRequest`."""
-    with replacing(path) as file:
-        for recording in recordings:
-            file.writelines(map(encode_line, lines_of(recording)))
+@dataclass(slots=True, kw_only=True)
+class _Growing:
+    """A recording of which lines are still being read."""
+
+    engine: EngineLine
+    requests: list[RequestLine] = field(default_factory=list)
+    steps: list[StepLine] = field(default_factory=list)
+
+    def finished(self) -> Recording:
+        return Recording(engine=self.engine, requests=tuple(self.requests), steps=tuple(self.steps))
+
+
+def _lines(text: str, path: Path) -> Iterator[tuple[int, Line]]:
+    """Every line with its number, from 1; one that was cut off is passed over."""
+    bad: tuple[int, Exception] | None = None
+    for number, content in enumerate(text.split("\n"), 1):
+        if not content:
+            continue
+        try:
+            line = parse(content, f"{path}, line {number}")
+        except ValueError as error:
+            if bad is not None:
+                break
+            bad = number, error
+            continue
+        if bad is not None and not isinstance(line, EngineLine):
+            break
+        bad = None
+        yield number, line
+    else:
+        return
+    number, reason = bad
+    raise InvalidRequest(f"{path}, line {number}: {reason}", field="record") from reason
+
+
+def parse(content: str, source: str) -> Line:
+    """One line; raises `ValueError` that says what is wrong with it.
+
+    An engine's line of another version is an `InvalidRequest` that begins with `source`.
+    """
+    kind, value = single(content)
+    if kind == "engine":
+        return decode_document(EngineLine, value, ENGINE_FORMAT, source)
+    if kind not in _KINDS:
+        raise ValueError(f"a line of unknown kind {kind!r}")
+    line = codec.parse(_KINDS[kind], value)
+    if isinstance(line, StepLine) and len(line.given) != sum(s.outputs > 1 for s in line.slices):
+        raise ValueError("given: not one for each slice of several outputs")
+    return line
+
+
+_KINDS: Mapping[str, type[StepLine | RequestLine]] = MappingProxyType(
+    {"step": StepLine, "request": RequestLine}
+)
+
+
+_ROOM = 256  # for the places in a block, of which the largest has 128
+_LOOSE = 2**62
+_LONGEST = 2**24
+
+
+def recorded_tokens(request: RequestLine, block_size: int) -> tuple[int, ...]:
+    """All tokens of a request, prompt and generated: below 2**63, so that they can be hashed.
+
+    Blocks with equal digests are equal, others differ in every place, and tokens beyond the last
+    full block are nobody else's.
+    """
+    length = request.prompt_tokens + request.output_tokens
+    tokens: list[int] = []
+    for digest in request.hashes[: length // block_size]:
+        first = int(digest, 16) % (_LOOSE // _ROOM) * _ROOM
+        tokens += range(first, first + block_size)
+    own = _LOOSE + request.seq * _LONGEST
+    tokens += range(own + len(tokens), own + length)
+    return tuple(tokens)

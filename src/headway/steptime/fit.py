@@ -12,9 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from headway.errors import InvalidRequest
-from headway.steptime.features import PRIOR, Features, features
 from headway.steptime.model import StepTimeModel, interpolated
-from headway.steptime.shape import ModelSizes, PeakRates, StepShape
+from headway.steptime.shape import PRIOR, Features, ModelSizes, PeakRates, StepShape, features
 
 STALL = 3.0
 """A step that takes so many times its prediction has stalled."""

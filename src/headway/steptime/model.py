@@ -13,15 +13,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from headway.steptime.features import (
+from headway.steptime.shape import (
     FIXED,
     PER_SEQUENCE,
     PRIOR,
     Features,
+    ModelSizes,
+    PeakRates,
+    StepShape,
     roofline_seconds,
     weights_read,
 )
-from headway.steptime.shape import ModelSizes, PeakRates, StepShape
 
 POINTS = 129
 """Quantiles that are kept of a regime, evenly spaced from the least to the most."""

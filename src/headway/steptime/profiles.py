@@ -13,10 +13,9 @@ from pathlib import Path
 from headway.codec import Format, decode_document, encode_document, read_bytes, write_bytes
 from headway.config import cache_home
 from headway.errors import InvalidRequest
-from headway.steptime.features import Features
 from headway.steptime.fit import Fit
 from headway.steptime.model import Residuals, StepTimeModel
-from headway.steptime.shape import ModelSizes, PeakRates
+from headway.steptime.shape import Features, ModelSizes, PeakRates
 from headway.types.engine import Hardware, SchedulerConfig
 
 FORMAT = Format(
@@ -52,8 +51,8 @@ class Profile:
         """A file's name without its ending, the same for the same question."""
         found = self.hardware
         kernels = found.backend.partition(" ")[0]
-        form = (found.dtype, found.kv_cache_dtype, kernels)
-        parts = (self.model, *form, found.device, f"{found.threads}t")
+        formats = (found.dtype, found.kv_cache_dtype, kernels)
+        parts = (self.model, *formats, found.device, f"{found.threads}t")
         return "-".join(_plain(part) for part in parts if part)
 
     def to_json(self) -> str:

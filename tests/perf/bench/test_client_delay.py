@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from headway.perf.bench.client_delay import INTERVAL, TOLERABLE, ClientDelay, ClientDelayProbe
+from headway.perf.bench.run_load import PROBE_INTERVAL, TOLERABLE, ClientDelay, ClientDelayProbe
 
 
 def client_delay(**changed: float) -> ClientDelay:
@@ -50,7 +50,7 @@ def test_the_probe_sees_a_blocked_event_loop() -> None:
     async def main() -> ClientDelay:
         with ClientDelayProbe() as probe:
             for _ in range(5):
-                await asyncio.sleep(2 * INTERVAL)
+                await asyncio.sleep(2 * PROBE_INTERVAL)
                 time.sleep(4 * TOLERABLE)
         return probe.result([], 1.0)
 

@@ -14,9 +14,13 @@ import pytest
 
 from headway import machine
 from headway.errors import EngineError
-from headway.perf.bench import external, transformers_baseline
-from headway.perf.bench.external import TransformersProcess, load_message, transformers_version
-from headway.perf.bench.padded import BatchTimes
+from headway.perf.bench import transformers_baseline
+from headway.perf.bench.padded import (
+    BatchTimes,
+    TransformersProcess,
+    load_message,
+    transformers_version,
+)
 from headway.perf.bench.transformers_baseline import Stamps, padded, serve
 
 # A program that speaks as the real one does: token k after k seconds, and `behave` to misbehave.
@@ -96,7 +100,7 @@ def test_an_order_names_the_file_and_a_fast_format(
 
 def test_a_missing_library_is_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
     assert transformers_version() is not None
-    monkeypatch.setattr(external, "find_spec", lambda name: None)
+    monkeypatch.setattr("headway.perf.bench.padded.find_spec", lambda name: None)
     assert transformers_version() is None
 
 

@@ -14,7 +14,8 @@ from headway.perf.bench.groups import RunGroup
 from headway.perf.bench.policies import PolicyComparison, compare
 from headway.perf.bench.scenario import Scenario, ScenarioLoad, System
 from headway.perf.bench.systems import SystemResult, run_of, without_itls
-from headway.perf.records import RequestRecord, summarize
+from headway.perf.records.record import RequestRecord
+from headway.perf.records.summary import summarize
 from headway.perf.report.run import Report
 
 

@@ -10,7 +10,7 @@ import pytest
 from headway.errors import EngineError
 from headway.perf.bench import systems
 from headway.perf.bench.systems import select_requests, wait_for_recording, with_recording
-from headway.perf.records import RequestRecord
+from headway.perf.records.record import RequestRecord
 from headway.perf.report.run import Run
 from headway.recording.format import (
     EngineLine,

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from headway.perf.bench.client_delay import ClientDelay
 from headway.perf.bench.result import (
     ResultOptions,
     details,
@@ -16,7 +15,7 @@ from headway.perf.bench.result import (
     problems,
     table,
 )
-from headway.perf.bench.run_load import LoadResult
+from headway.perf.bench.run_load import ClientDelay, LoadResult
 from headway.perf.records.record import RequestRecord
 from headway.types.objectives import parse_objectives
 

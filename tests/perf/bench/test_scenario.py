@@ -9,8 +9,15 @@ import pytest
 
 from headway.errors import InvalidRequest
 from headway.perf.bench.groups import make_groups
-from headway.perf.bench.scenario import AUTO, Scenario, ScenarioLoad, System
-from headway.perf.bench.scenario_file import load_scenario, parse_scenario, scenario_names
+from headway.perf.bench.scenario import (
+    AUTO,
+    Scenario,
+    ScenarioLoad,
+    System,
+    load_scenario,
+    parse_scenario,
+    scenario_names,
+)
 
 GOOD = """
 title: two policies

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.perf.bench.sse_reader import MAX_ERROR_BODY, MAX_LINE, SSEReader
+from headway.perf.bench.http_client import MAX_ERROR_BODY, MAX_LINE, SSEReader
 
 
 class Counter:

@@ -9,9 +9,8 @@ from typing import cast
 import pytest
 
 from headway.errors import HeadwayError
-from headway.perf.bench.external import TransformersProcess
 from headway.perf.bench.groups import RunGroup
-from headway.perf.bench.padded import BatchTimes
+from headway.perf.bench.padded import BatchTimes, TransformersProcess
 from headway.perf.bench.scenario import Scenario, ScenarioLoad, System
 from headway.perf.bench.systems import measure_transformers, measure_url
 from headway.perf.workload.synthetic import with_other_prompts

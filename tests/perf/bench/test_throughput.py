@@ -9,7 +9,7 @@ import pytest
 
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
-from headway.perf.bench.throughput import EngineRunResult, batches, check_fit, run_workloads
+from headway.perf.bench.engine_client import EngineRunResult, batches, check_fit, run_workloads
 from headway.perf.workload.workload import Workload
 from tests.client.fake_engine import COMMAND
 from tests.client.support import alive, started

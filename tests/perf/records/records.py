@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headway.perf.records import RequestRecord
+from headway.perf.records.record import RequestRecord
 
 
 def answered(

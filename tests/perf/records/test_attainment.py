@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.perf.records import RequestRecord, meets, objectives_met
+from headway.perf.records.record import RequestRecord
+from headway.perf.records.summary import meets, objectives_met
 from headway.types.objectives import parse_objectives
 from tests.perf.records.records import answered, broken, refused
 

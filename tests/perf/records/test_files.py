@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.errors import InvalidRequest
-from headway.perf.records import RequestRecord, read_records, write_records
+from headway.perf.records.record import RequestRecord, read_records, write_records
 from tests.perf.records.records import answered, broken, refused
 
 TIMES = st.floats(0, 1e6)

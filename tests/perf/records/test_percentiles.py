@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.perf.records import percentile
-from headway.perf.records.attainment import of_counts, of_values
+from headway.perf.records.summary import of_counts, of_values, percentile
 
 VALUES = st.lists(st.integers(-1000, 1000), min_size=1, max_size=60)
 SHARES = st.floats(min_value=0, max_value=100)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headway.perf.records import RequestRecord, summarize
+from headway.perf.records.record import RequestRecord
+from headway.perf.records.summary import summarize
 from headway.types.objectives import parse_objectives
 from tests.perf.records.records import answered, broken, refused
 

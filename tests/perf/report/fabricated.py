@@ -10,7 +10,7 @@ from random import Random
 
 from headway.perf.records.record import RequestRecord
 from headway.perf.report.run import Bar, Report, Run, build_report
-from headway.perf.report.slots import idle_share_of
+from headway.perf.report.slots import idle_share
 
 STEP, SEQUENCE, PROMPT = 0.020, 0.001, 0.030
 
@@ -110,7 +110,7 @@ def run_of(
         records=records,
         slots=slots,
         bars=bars,
-        idle_share=idle_share_of(bars, slots),
+        idle_share=idle_share(bars, slots),
         percent_of_limit=None if slow > 1 else 9.0 + 2.0 * slots,
     )
 

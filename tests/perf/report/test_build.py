@@ -10,7 +10,6 @@ from headway.perf.report.run import (
     Run,
     about_this_machine,
     build_report,
-    cost_per_million,
     median_run,
 )
 
@@ -21,8 +20,9 @@ def _run(throughput: float, system: str = "x") -> Run:
 
 def test_cost_is_the_hours_that_a_million_tokens_take() -> None:
     # 1,000 tokens a second are 3.6 million an hour.
-    assert cost_per_million(3.6, 1000.0) == pytest.approx(1.0)
-    assert cost_per_million(3.6, 0.0) is None
+    report = build_report(title="t", runs=[_run(1000.0), _run(0.0)], price_per_hour=3.6)
+    assert report.runs[0].cost_per_million == pytest.approx(1.0)
+    assert report.runs[1].cost_per_million is None
 
 
 def test_a_price_puts_a_cost_on_every_run_that_has_none() -> None:

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from headway.errors import InvalidRequest
 from headway.perf.records.record import RequestRecord
-from headway.perf.report.json import dumps, loads, read_report, write_report
-from headway.perf.report.run import Bar, Report, Run
+from headway.perf.report.run import Bar, Report, Run, dumps, loads, read_report, write_report
 from tests.perf.report.fabricated import report
 
 RECORD = RequestRecord(

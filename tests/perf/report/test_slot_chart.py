@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.perf.report.run import Bar, Run
-from headway.perf.report.slot_chart import ROW, WIDTH, Lane, slot_chart
+from headway.perf.report.slots import ROW, WIDTH, Lane, slot_chart
 
 TONES = {"a": 0, "b": 1, "c": 2}
 

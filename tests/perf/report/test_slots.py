@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.perf.report.run import Bar
-from headway.perf.report.slots import bars_of, idle_share, idle_share_of, percent_of_limit
+from headway.perf.report.slots import bars_of, idle_share, percent_of_limit
 from headway.recording.format import StepLine
 from tests.perf.report.recordings import decode, prefill, recording, step
 
@@ -95,15 +95,15 @@ def test_slots_that_the_policy_holds_empty_are_slots() -> None:
 def test_nothing_recorded() -> None:
     found = recording([])
     assert bars_of(found) == (0, ())
-    assert idle_share(found, 4) is None
+    assert idle_share(bars_of(found)[1], 4) is None
     assert percent_of_limit(found) is None
 
 
 def test_idle_share_is_the_unused_time_of_all_slots() -> None:
     # Two slots for three seconds; one is used for three, the other for one.
     found = recording([step(1, [prefill(1), prefill(2)]), *_alone(range(2, 4))])
-    assert idle_share(found, 2) == pytest.approx(2 / 6)
-    assert idle_share(found, 4) == pytest.approx(8 / 12)
+    assert idle_share(bars_of(found)[1], 2) == pytest.approx(2 / 6)
+    assert idle_share(bars_of(found)[1], 4) == pytest.approx(8 / 12)
 
 
 def _alone(numbers: Iterable[int]) -> list[StepLine]:
@@ -111,8 +111,8 @@ def _alone(numbers: Iterable[int]) -> list[StepLine]:
 
 
 def test_idle_share_without_time_or_slots() -> None:
-    assert idle_share_of([Bar(0, 1.0, 1.0, 1.0, "a")], 1) is None
-    assert idle_share_of([Bar(0, 0.0, 1.0, 1.0, "a")], 0) is None
+    assert idle_share([Bar(0, 1.0, 1.0, 1.0, "a")], 1) is None
+    assert idle_share([Bar(0, 0.0, 1.0, 1.0, "a")], 0) is None
 
 
 def test_percent_of_limit_of_a_step_bound_by_memory() -> None:
@@ -165,5 +165,5 @@ def test_bars_never_overlap_and_no_slice_is_lost(steps: list[StepLine]) -> None:
         sitting = [bar for bar in bars if bar.begin <= line.at and line.at + line.cycle <= bar.end]
         assert len(sitting) == len(line.slices)
     assert slots == max((len(line.slices) for line in steps), default=0)
-    share = idle_share(found, slots)
+    share = idle_share(bars, slots)
     assert share is None or 0.0 <= share < 1.0

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from headway.config import PolicyName
 from headway.perf.sim.simulate import Setup
 from headway.perf.workload.workload import Segment, Workload, WorkloadRequest
-from headway.steptime.features import Features
 from headway.steptime.model import Residuals
 from headway.steptime.profiles import Profile
-from headway.steptime.shape import ModelSizes, PeakRates
+from headway.steptime.shape import Features, ModelSizes, PeakRates
 from headway.types import Limits
 from headway.types.engine import Hardware, PolicyConfig, SchedulerConfig
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from headway.config import PolicyName
 from headway.errors import InvalidRequest
-from headway.perf.sim.predict import measured, predict, recorded_workload
-from headway.perf.sim.replay import replay
+from headway.perf.sim.replay import measured, predict, recorded_workload, replay
 from headway.recording.format import Recording
 from headway.scheduling.drafts import Proposer
 from headway.types.engine import PolicyConfig

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.perf.workload.arrivals import Arrivals, at_once, gamma, poisson, ramp
+from headway.perf.workload.synthetic import Arrivals, at_once, gamma, ramp
 
 
 def times(arrivals: Arrivals, count: int, seed: int = 5) -> list[float]:
@@ -25,11 +25,11 @@ def gaps(arrivals: Arrivals, count: int = 20_000) -> list[float]:
 
 def test_all_at_once() -> None:
     assert times(at_once, 3) == [0, 0, 0]
-    assert times(poisson(math.inf), 3) == [0, 0, 0]
+    assert times(gamma(math.inf), 3) == [0, 0, 0]
 
 
 def test_poisson_gaps_vary_as_much_as_their_mean() -> None:
-    found = gaps(poisson(4))
+    found = gaps(gamma(4))
     assert fmean(found) == pytest.approx(0.25, rel=0.03)
     assert pstdev(found) == pytest.approx(0.25, rel=0.03)
 
@@ -83,7 +83,7 @@ def test_times_begin_at_zero_never_fall_and_repeat(arrivals: Arrivals, seed: int
 @pytest.mark.parametrize("rate", [0, -1, math.nan])
 def test_rates_are_above_zero(rate: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
-        poisson(rate)
+        gamma(rate)
     with pytest.raises(ValueError, match="above 0"):
         ramp(1, rate, 5)
 

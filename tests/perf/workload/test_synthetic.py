@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from headway.errors import InvalidRequest
-from headway.perf.workload import Workload, distinct_tokens, parse_lengths, rearrive, synthesize
-from headway.perf.workload.arrivals import at_once, gamma, poisson
-from headway.perf.workload.synthetic import length_cv, warm_up
+from headway.perf.workload.lengths import parse_lengths
+from headway.perf.workload.synthetic import at_once, gamma, length_cv, rearrive, synthesize, warm_up
+from headway.perf.workload.workload import Workload, distinct_tokens
 from tests.perf.bench.fakes import request, workload
 
 
@@ -18,7 +18,7 @@ def made(**changes: Any) -> Workload:
         "num_requests": 50,
         "prompt": parse_lengths("uniform:5:20"),
         "output": parse_lengths("exponential:30:100"),
-        "arrivals": poisson(2),
+        "arrivals": gamma(2),
         "seed": 1,
     }
     return synthesize(**(settings | changes))
@@ -87,7 +87,7 @@ def test_other_arrivals_leave_all_else() -> None:
     workload = made()
     moved = rearrive(workload, at_once)
     assert {request.at for request in moved.requests} == {0}
-    assert rearrive(moved, poisson(2), seed=1) == workload
+    assert rearrive(moved, gamma(2), seed=1) == workload
 
 
 def test_length_cv_is_deviation_over_mean() -> None:

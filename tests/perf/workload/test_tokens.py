@@ -5,8 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.perf.workload import Segment, WorkloadRequest, distinct_tokens, vocabulary_tokens
-from headway.perf.workload.workload import LONGEST, first_seed
+from headway.perf.workload.workload import (
+    LONGEST,
+    Segment,
+    WorkloadRequest,
+    distinct_tokens,
+    first_seed,
+    vocabulary_tokens,
+)
 
 SEGMENTS = st.builds(Segment, st.integers(0, 2**42 - 1), st.integers(1, 50))
 

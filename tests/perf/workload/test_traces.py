@@ -10,18 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.errors import InvalidRequest
-from headway.perf.workload import (
+from headway.perf.workload import traces as module
+from headway.perf.workload.synthetic import gamma, synthesize
+from headway.perf.workload.traces import read_trace
+from headway.perf.workload.workload import (
+    LONGEST,
     Segment,
     Workload,
     WorkloadRequest,
     distinct_tokens,
-    read_trace,
-    synthesize,
     write_workload,
 )
-from headway.perf.workload import traces as module
-from headway.perf.workload.arrivals import poisson
-from headway.perf.workload.workload import LONGEST
 
 AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:46.5000000,374,44
@@ -150,7 +149,7 @@ def test_a_synthetic_workload_is_replayed_as_it_was(tmp_path: Path) -> None:
         num_requests=20,
         prompt=lambda random: random.randint(1, 9),
         output=lambda random: random.randint(1, 9),
-        arrivals=poisson(3),
+        arrivals=gamma(3),
         prefix_tokens=4,
         prefixes=2,
         cap=9,

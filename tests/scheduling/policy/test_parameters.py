@@ -11,7 +11,7 @@ from headway.cli.serve import check_known
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.llm.sync import _config
-from headway.perf.bench.scenario_file import parse_scenario
+from headway.perf.bench.scenario import parse_scenario
 from headway.scheduling.policy import PARAMETERS, make_policy, policy_config, split_options
 from headway.scheduling.policy.dynamic import Dynamic
 from headway.types.engine import PolicyConfig

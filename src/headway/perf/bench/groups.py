@@ -15,9 +15,8 @@ from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.llm import AsyncLLM
 from headway.perf.bench.scenario import AUTO, Scenario, ScenarioLoad, System
-from headway.perf.workload.arrivals import at_once, gamma
 from headway.perf.workload.lengths import parse_lengths
-from headway.perf.workload.synthetic import length_cv, rearrive, synthesize
+from headway.perf.workload.synthetic import at_once, gamma, length_cv, rearrive, synthesize
 from headway.perf.workload.traces import read_trace
 from headway.perf.workload.workload import Workload
 from headway.types.objectives import Objective, parse_objectives
@@ -35,11 +34,7 @@ def slots_of(system: System, group: RunGroup, kv_tokens: int | None) -> int | No
     assert kv_tokens is not None, "the scenario saw to it"
     slots = kv_tokens // group.longest
     if not slots:
-        raise InvalidRequest(
-            f"kv_tokens: {kv_tokens} hold no sequence of {group.longest} tokens, as workload "
-            f"{group.name!r} allows",
-            field="kv_tokens",
-        )
+        raise _too_small(group, kv_tokens)
     return slots
 
 
@@ -55,12 +50,16 @@ def kv_blocks(system: System, group: RunGroup, kv_tokens: int, block_size: int) 
     if system.slots == AUTO and slots is not None:
         return slots * row if group.slots is not None else max(blocks, slots * row)
     if blocks < row:
-        raise InvalidRequest(
-            f"kv_tokens: {kv_tokens} hold no sequence of {group.longest} tokens, as workload "
-            f"{group.name!r} allows",
-            field="kv_tokens",
-        )
+        raise _too_small(group, kv_tokens)
     return blocks
+
+
+def _too_small(group: RunGroup, kv_tokens: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"kv_tokens: {kv_tokens} hold no sequence of {group.longest} tokens, as workload "
+        f"{group.name!r} allows",
+        field="kv_tokens",
+    )
 
 
 def config_for(

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from headway.errors import HeadwayError, InvalidRequest
-from headway.perf.bench.external import TransformersProcess, load_message, transformers_version
 from headway.perf.bench.groups import RunGroup, make_groups, measure_block
+from headway.perf.bench.padded import TransformersProcess, load_message, transformers_version
 from headway.perf.bench.scenario import Scenario, ScenarioLoad, System
 from headway.perf.bench.systems import (
     SystemResult,

@@ -22,7 +22,7 @@ from headway.perf.bench.engine_client import EngineLoadClient
 from headway.perf.bench.run_load import run_load
 from headway.perf.workload.workload import Segment, Workload, WorkloadRequest, vocabulary_tokens
 from headway.recording.fitting import fit_recordings
-from headway.recording.reader import read_recordings
+from headway.recording.format import read_recordings
 from headway.steptime.profiles import Profile
 from headway.types import Limits
 

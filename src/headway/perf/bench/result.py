@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headway.perf.bench.run_load import LoadResult
-from headway.perf.records import objectives_met, summarize
-from headway.perf.records.summary import PERCENTILES
+from headway.perf.records.summary import PERCENTILES, objectives_met, summarize
 from headway.types.objectives import Objective
 
 WIDTH = 56
@@ -53,7 +52,7 @@ class ResultOptions:
 
 
 def figures(result: LoadResult, options: ResultOptions) -> dict[str, float]:
-    """All figures of a run; see `headway.perf.records.summarize`."""
+    """All figures of a run; see `headway.perf.records.summary.summarize`."""
     chosen = sorted({*PERCENTILES, *options.percentiles})
     found = summarize(
         result.records,
@@ -74,10 +73,10 @@ def table(
 ) -> str:
     """The summary for the terminal."""
     lines = [f" {title} ".center(WIDTH, "=")]
-    for name, label, form in _VOLUME:
+    for name, label, spec in _VOLUME:
         if name in found and (found[name] or name not in ("cached_input_tokens", "shed_share")):
-            value = round(found[name]) if form == "d" else found[name]
-            lines.append(_row(label, format(value, form)))
+            value = round(found[name]) if spec == "d" else found[name]
+            lines.append(_row(label, format(value, spec)))
     for metric in options.metrics:
         lines += _latency(metric, found, options.percentiles)
     lines += _objectives(result, options)

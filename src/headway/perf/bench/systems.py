@@ -18,23 +18,23 @@ from pathlib import Path
 from headway.errors import EngineError
 from headway.llm import AsyncLLM
 from headway.perf.bench.engine_client import EngineLoadClient
-from headway.perf.bench.external import TransformersProcess
 from headway.perf.bench.groups import RunGroup, config_for, slots_of
 from headway.perf.bench.http_connection import Address
 from headway.perf.bench.padded import (
     BatchGenerator,
     ClientBatchGenerator,
+    TransformersProcess,
     run_padded_load,
 )
 from headway.perf.bench.run_load import run_load
 from headway.perf.bench.scenario import Scenario, System
 from headway.perf.bench.serve import ServeLoad, load_server
-from headway.perf.records import RequestRecord, summarize
+from headway.perf.records.record import RequestRecord
+from headway.perf.records.summary import summarize
 from headway.perf.report.run import Run
-from headway.perf.report.slots import bars_of, idle_share_of, percent_of_limit
+from headway.perf.report.slots import bars_of, idle_share, percent_of_limit
 from headway.perf.workload.synthetic import warm_up, with_other_prompts
-from headway.recording.format import Recording
-from headway.recording.reader import read_recordings
+from headway.recording.format import Recording, read_recordings
 from headway.wire import EngineInfo
 
 RECORDING_TIMEOUT = 5.0
@@ -76,7 +76,7 @@ def with_recording(run: Run, recording: Recording) -> Run:
         run,
         slots=slots,
         bars=bars,
-        idle_share=idle_share_of(bars, slots),
+        idle_share=idle_share(bars, slots),
         percent_of_limit=percent_of_limit(recording),
     )
 
@@ -234,7 +234,7 @@ async def _padded(
         summary=without_itls(run.summary),
         slots=used,
         bars=result.bars,
-        idle_share=idle_share_of(result.bars, used),
+        idle_share=idle_share(result.bars, used),
     )
     return SystemResult(run=run)
 

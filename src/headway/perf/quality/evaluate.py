@@ -2,10 +2,10 @@
 
 The text is the reference manual that comes with Python itself (`pydoc_data.topics`), so it is
 everywhere and was chosen for no model's sake. Contexts of 512 tokens are taken at equal
-distances from it, and every token of them is scored. The formats run on the native kernels in a
-process of their own, `headway.perf.quality.program`: a `QualityComparison` goes to its standard
-input as JSON, `QualityProgress` comes back from its standard output. So this module, which prepares
-the models, takes the contexts and keeps the report, needs no runner.
+distances from it, and every token of them is to be predicted. The formats run on the native
+kernels in a process of their own, `headway.perf.quality.program`: a `QualityComparison` goes to its
+standard input as JSON, `QualityProgress` comes back from its standard output. So this module, which
+prepares the models, takes the contexts and keeps the report, needs no runner.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class QualityComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Sums of one candidate, over all tokens scored so far."""
+    """Sums of one candidate, over all tokens so far."""
 
     loss: float = 0.0
     """Negative log-likelihood of the tokens, in nats."""
@@ -132,7 +132,7 @@ def evaluate(
 def take_contexts(
     tokenizer: Tokenizer, *, length: int, least_tokens: int
 ) -> Iterator[tuple[int, ...]]:
-    """Parts of the text, each `length` tokens to score and the one after them.
+    """Parts of the text, each `length` tokens to predict and the one after them.
 
     Where the tokenizer puts a beginning of sequence before a text, every context has it.
     """

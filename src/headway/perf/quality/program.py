@@ -32,7 +32,7 @@ STEP_TOKENS = 128
 _ROWS_AT_ONCE = 16
 
 
-class Scorer:
+class CandidateRunner:
     """One candidate's runner, which computes one context after the other."""
 
     def __init__(self, candidate: QualityCandidate) -> None:
@@ -72,11 +72,11 @@ class Scorer:
 
 def compare(comparison: QualityComparison) -> Iterator[QualityProgress]:
     """The progress after each context; raises `HeadwayError` where a candidate cannot be run."""
-    scorers = [Scorer(candidate) for candidate in comparison.candidates]
-    totals = [Totals() for _ in scorers]
+    runners = [CandidateRunner(candidate) for candidate in comparison.candidates]
+    totals = [Totals() for _ in runners]
     tokens = 0
     for done, context in enumerate(comparison.contexts):
-        for part in _context(scorers, context):
+        for part in _context(runners, context):
             totals = [old.plus(new) for old, new in zip(totals, part, strict=True)]
         tokens += len(context) - 1
         yield QualityProgress(contexts=done + 1, tokens=tokens, totals=tuple(totals))
@@ -113,18 +113,18 @@ def main() -> int:
     return 0
 
 
-def _context(scorers: Sequence[Scorer], context: Sequence[int]) -> Iterator[list[Totals]]:
+def _context(runners: Sequence[CandidateRunner], context: Sequence[int]) -> Iterator[list[Totals]]:
     """Totals of every candidate, for some tokens of a context at a time."""
     known, targets = context[:-1], np.array(context[1:], dtype=np.int64)
-    for scorer in scorers:
-        scorer.begin(known)
+    for runner in runners:
+        runner.begin(known)
     for start in range(0, len(known), STEP_TOKENS):
         stop = min(start + STEP_TOKENS, len(known))
         wanted = targets[start:stop]
-        base = scorers[0].logits(start, stop)
+        base = runners[0].logits(start, stop)
         yield [
             measure(base, base, wanted),
-            *(measure(base, scorer.logits(start, stop), wanted) for scorer in scorers[1:]),
+            *(measure(base, runner.logits(start, stop), wanted) for runner in runners[1:]),
         ]
 
 

@@ -1,17 +1,177 @@
 """All records of one run as figures, under the names that vLLM's benchmark gives them.
 
 Latencies and throughput are those of complete answers. Our own figures beside them count every
-request that was offered, so that dropping requests improves none. A figure that cannot be had is
-left out, and never zero or NaN.
+request that was *offered*: one that was refused or failed took forever, so that dropping requests
+improves none. A figure that cannot be had is left out, and never zero or NaN.
+
+Percentiles interpolate linearly between neighbours, as numpy's default does, over a list of values
+or over values with counts: a simulation of a hundred thousand requests has too many inter-token
+times to keep.
 """
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 
-from headway.perf.records.attainment import Distribution, gap_distribution, meets, of_values
 from headway.perf.records.record import RequestRecord
-from headway.types.objectives import Objective
+from headway.types.objectives import Metric, Objective
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Sorted values, each with how many values up to and including it there are."""
+
+    values: Sequence[float]
+    totals: Sequence[int]
+
+    @property
+    def count(self) -> int:
+        return self.totals[-1] if self.totals else 0
+
+    @property
+    def mean(self) -> float:
+        """Of at least one value."""
+        return math.fsum(value * n for value, n in self._counted()) / self.count
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the values themselves, not of a population behind them."""
+        mean = self.mean
+        squares = math.fsum((value - mean) ** 2 * n for value, n in self._counted())
+        return math.sqrt(squares / self.count)
+
+    def percentile(self, p: float) -> float:
+        """Of at least one value; `p` is from 0 to 100."""
+        if not 0 <= p <= 100:
+            raise ValueError(f"percentiles are from 0 to 100, not {p}")
+        if not self.count:
+            raise ValueError("no values to take a percentile of")
+        place = (self.count - 1) * p / 100
+        below = math.floor(place)
+        low = self.values[bisect_right(self.totals, below)]
+        high = self.values[bisect_right(self.totals, min(below + 1, self.count - 1))]
+        # Equal neighbours may be infinite, and infinity less itself is no number.
+        return low if low == high or place == below else low + (high - low) * (place - below)
+
+    def _counted(self) -> Iterable[tuple[float, int]]:
+        before = 0
+        for value, total in zip(self.values, self.totals, strict=True):
+            yield value, total - before
+            before = total
+
+
+def of_values(values: Iterable[float]) -> Distribution:
+    """Each value counts once."""
+    ordered = sorted(values)
+    return Distribution(ordered, range(1, len(ordered) + 1))
+
+
+def of_counts(counts: Mapping[int, int] | Mapping[float, int]) -> Distribution:
+    """Values and how often each occurs."""
+    ordered = sorted((value, n) for value, n in counts.items() if n > 0)
+    return Distribution([value for value, _ in ordered], [*accumulate(n for _, n in ordered)])
+
+
+def percentile(values: Iterable[float], p: float) -> float:
+    """The `p`th percentile, 0 to 100; raises `ValueError` where there are no values."""
+    return of_values(values).percentile(p)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveResult:
+    """One objective: the value that was measured, and whether it was met."""
+
+    objective: Objective
+    value: float | None
+    """Seconds at the objective's percentile (the largest, if it has none). None if so many requests
+    had no whole answer that there is no such time, or if nothing of the kind was measured."""
+    met: bool
+
+
+def meets(record: RequestRecord, objectives: Iterable[Objective]) -> bool:
+    """Whether a whole answer came, and within every objective's time.
+
+    Of several objectives for one metric the longest time counts: a median target is not one that a
+    single request can miss. An answer of one token has neither a TPOT nor an ITL to miss; an ITL is
+    met by an answer whose largest gap meets it.
+    """
+    return record.outcome == "ok" and all(
+        time_of(record, metric) <= seconds for metric, seconds in bounds(objectives).items()
+    )
+
+
+def bounds(objectives: Iterable[Objective]) -> dict[Metric, float]:
+    """What a single request is held to: seconds by metric."""
+    longest: dict[Metric, float] = {}
+    for objective in objectives:
+        longest[objective.metric] = max(objective.seconds, longest.get(objective.metric, 0.0))
+    return longest
+
+
+def time_of(record: RequestRecord, metric: Metric) -> float:
+    """A request's seconds for a metric: infinite without a whole answer, 0 where none applies."""
+    if record.outcome != "ok" or record.ttft is None or record.latency is None:
+        return math.inf
+    if metric == "tpot":
+        return record.tpot or 0.0
+    if metric == "itl":
+        return record.largest_gap
+    return record.ttft if metric == "ttft" else record.latency
+
+
+def objectives_met(
+    records: Sequence[RequestRecord],
+    objectives: Iterable[Objective],
+    *,
+    gaps: Mapping[int, int] | None = None,
+) -> tuple[ObjectiveResult, ...]:
+    """Each objective's time at its percentile, over the offered requests, and whether it is met.
+
+    An ITL with a percentile is over all gaps of whole answers instead (`gaps`, in microseconds and
+    how many, where they were counted elsewhere); without one it is every request's largest gap.
+    """
+    return tuple(_result(objective, records, gaps) for objective in objectives)
+
+
+def gap_distribution(
+    records: Iterable[RequestRecord], gaps: Mapping[int, int] | None
+) -> Distribution:
+    """Inter-token times in seconds: those counted, else those of the records with whole answers."""
+    if gaps is not None:
+        return of_counts({gap / 1e6: count for gap, count in gaps.items()})
+    return of_values(gap for record in records if record.outcome == "ok" for gap in record.itls)
+
+
+def _result(
+    objective: Objective, records: Sequence[RequestRecord], gaps: Mapping[int, int] | None
+) -> ObjectiveResult:
+    if objective.metric == "itl" and objective.percentile is not None:
+        times = gap_distribution(records, gaps)
+    else:
+        times = of_values(
+            time_of(record, objective.metric)
+            for record in records
+            if not _inapplicable(record, objective.metric)
+        )
+    if not times.count:
+        return ObjectiveResult(objective=objective, value=None, met=False)
+    share = 100.0 if objective.percentile is None else objective.percentile
+    value = times.percentile(share)
+    return ObjectiveResult(
+        objective=objective,
+        value=value if math.isfinite(value) else None,
+        met=value <= objective.seconds,
+    )
+
+
+def _inapplicable(record: RequestRecord, metric: Metric) -> bool:
+    """A complete answer of one token has neither TPOT nor ITL."""
+    return record.outcome == "ok" and metric in ("tpot", "itl") and record.output_tokens < 2
+
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 SHORTEST_RUN = 1e-9

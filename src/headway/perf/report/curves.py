@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from headway.perf.records import percentile
+from headway.perf.records.summary import percentile
 from headway.perf.report.figures import LATENCY, THROUGHPUT, Figure, ratio, shown, three
 from headway.perf.report.plot import Plot, Points, Write, axis_of, linear, lines_of
 from headway.perf.report.run import Run

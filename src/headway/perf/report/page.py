@@ -1,6 +1,6 @@
 """A report as one self-contained page: no scripts, no network, readable on paper and a telephone.
 
-Chooses what is shown and in which order; the drawings come from `curves`, `plot` and `slot_chart`,
+Chooses what is shown and in which order; the drawings come from `curves`, `plot` and `slots`,
 the markup and the colours from `page.html` and `page.css`, which escape what they are given.
 """
 
@@ -39,7 +39,7 @@ from headway.perf.report.figures import (
 from headway.perf.report.headline import Headline, headline
 from headway.perf.report.plot import SIZE, Plot, tones
 from headway.perf.report.run import Report, Run
-from headway.perf.report.slot_chart import ROW, SlotChart, slot_chart
+from headway.perf.report.slots import ROW, SlotChart, slot_chart
 
 Shown = TypeVar("Shown")
 

@@ -12,8 +12,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 
 from headway.errors import InvalidRequest
-from headway.perf.records.attainment import ObjectiveResult, objectives_met
-from headway.perf.records.summary import summarize
+from headway.perf.records.summary import ObjectiveResult, objectives_met, summarize
 from headway.perf.sim.simulate import Setup, simulate
 from headway.perf.workload.synthetic import at_rate
 from headway.perf.workload.workload import Workload

@@ -18,10 +18,9 @@ from typing import Any, TypeVar
 from headway.codec import convert, decode, read_bytes
 from headway.errors import InvalidRequest
 from headway.steptime.architecture import Architecture, model_sizes
-from headway.steptime.features import FIXED, PER_SEQUENCE, Features
 from headway.steptime.model import Residuals
 from headway.steptime.profiles import Profile
-from headway.steptime.shape import PeakRates
+from headway.steptime.shape import FIXED, PER_SEQUENCE, Features, PeakRates
 from headway.types import Limits
 from headway.types.engine import Hardware, SchedulerConfig
 

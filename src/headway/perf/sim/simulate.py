@@ -27,8 +27,8 @@ from headway.perf.workload.synthetic import length_cv
 from headway.perf.workload.workload import Workload
 from headway.routing import RouterName, make_router
 from headway.scheduling.build import build_scheduler
-from headway.steptime.features import roofline_time
 from headway.steptime.profiles import Profile
+from headway.steptime.shape import roofline_time
 from headway.types.engine import SchedulerConfig
 from headway.types.objectives import Objective
 

@@ -18,7 +18,7 @@ from headway.perf.workload.workload import LONGEST
 LengthDistribution = Callable[[Random], int]
 """Draws one length in tokens."""
 
-FORMS = (
+SYNTAX = (
     "64 or fixed:64, uniform:16:64, exponential:MEAN or exponential:MEAN:CAP, "
     "lognormal:MEDIAN:SIGMA or lognormal:MEDIAN:SIGMA:CAP"
 )
@@ -28,7 +28,7 @@ _RAREST = 1e-3
 
 
 def parse_lengths(text: str, *, field: str = "length") -> LengthDistribution:
-    """A distribution from text, see `FORMS`; raises `InvalidRequest` with `field` otherwise."""
+    """A distribution from text, see `SYNTAX`; raises `InvalidRequest` with `field` otherwise."""
     kind, *parameters = text.strip().lower().split(":")
     try:
         if not parameters:
@@ -41,7 +41,7 @@ def parse_lengths(text: str, *, field: str = "length") -> LengthDistribution:
         return make(*(c(p) for c, p in zip(convert, parameters, strict=False)))
     except ValueError as error:
         raise InvalidRequest(
-            f"{field}: {text!r} is no length distribution ({error}); write {FORMS}", field=field
+            f"{field}: {text!r} is no length distribution ({error}); write {SYNTAX}", field=field
         ) from error
 
 

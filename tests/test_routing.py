@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from headway.routing import EngineView, PrefixAffine, RequestShape, make_router, routers
+from headway import routing
+from headway.routing import EngineView, PrefixAffine, RequestShape, make_router
 
 ANY = RequestShape(prompt_tokens=4, max_tokens=2)
 
@@ -76,7 +77,7 @@ def test_prefix_affine_forgets_engines_that_are_gone() -> None:
 def test_prefix_affine_remembers_the_most_recently_used_prefixes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(routers, "MAX_PREFIXES", 2)
+    monkeypatch.setattr(routing, "MAX_PREFIXES", 2)
     router = PrefixAffine()
     assert router.choose(shape(b"a"), loaded(1, 0)) == 1
     assert router.choose(shape(b"b"), loaded(1, 0)) == 1

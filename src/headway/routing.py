@@ -1,6 +1,9 @@
-"""The routers: in turn, to the least loaded engine, or to the engine that has the prompt's prefix.
+"""Which of several engines gets a request: a pure decision, shared by the simulator and servers.
 
-A new router is a class with `choose` and a line in `_MAKERS`.
+In turn, to the least loaded engine, or to the engine that has the prompt's prefix. Standard
+library only; no I/O, no clock. A router sees the shape of a request and what was sent to each
+engine, so the same code decides in a simulation and in front of real engines. A new router is a
+class with `choose` and a line in `_MAKERS`.
 """
 
 from __future__ import annotations
