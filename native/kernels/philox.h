@@ -1,5 +1,5 @@
 // Random numbers that depend on nothing but (seed, position, token): Philox 4x64-10, and
-// exponential numbers made of it. headway.runner.sampling.philox is the definition.
+// exponential numbers made of it. headway.runner.sampling.sampler is the definition.
 //
 // A counter gives the numbers of eight tokens, so any token's can be computed alone. In general
 // registers: x86 and Arm multiply 64 by 64 bits there as fast as vectors do out of narrower

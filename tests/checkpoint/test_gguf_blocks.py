@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Kind
 
-from headway.checkpoint.gguf.blocks import four_bit_blocks
+from headway.checkpoint.gguf.file import four_bit_blocks
 from headway.checkpoint.gguf.model import open_gguf_checkpoint
 from headway.checkpoint.layout import Piece
 from headway.checkpoint.packing import FourBitBlocks

@@ -15,7 +15,7 @@ import torch
 
 from headway.checkpoint import Prepared, Storage, prepare
 from headway.config import EngineConfig
-from headway.native.library import available
+from headway.native import available
 from headway.runner import LoadedRunner, build_runner
 from headway.runner.native import NativeRunner
 from headway.types import ResolvedSampling

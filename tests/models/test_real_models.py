@@ -10,7 +10,7 @@ import pytest
 
 from headway.checkpoint import Storage, prepare
 from headway.config import EngineConfig
-from headway.native.library import available
+from headway.native import available
 from headway.runner import build_runner
 from headway.types import ResolvedSampling
 from tests.runner.driver import Driver

@@ -14,7 +14,7 @@ import torch
 
 from headway.checkpoint import load_prepared, prepare
 from headway.config import EngineConfig
-from headway.native.library import available
+from headway.native import available
 from headway.runner import build_runner
 from headway.runner.native import NativeRunner
 from tests.models.families import FAMILIES, VOCABULARY, write_tiny

@@ -17,7 +17,7 @@ import torch
 
 from headway.native import Library, abi
 from headway.runner.batch import SamplingMetadata, is_greedy
-from headway.runner.sampling.philox import words
+from headway.runner.sampling.sampler import words
 from headway.runner.sampling.steps import STEPS
 from headway.types import ResolvedSampling
 

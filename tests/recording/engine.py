@@ -11,7 +11,7 @@ from headway.recording.recorder import Recorder
 from headway.scheduling.policy import policy_config
 from headway.types import StepPlan, StepResult
 from headway.types.engine import SchedulerConfig
-from headway.types.runner import Runner
+from headway.types.step import Runner
 from tests.recording.samples import ENGINE
 from tests.scheduling.harness import EngineHarness, StepClock, make_harness
 

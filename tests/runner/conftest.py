@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from headway.checkpoint import Storage, prepare
-from headway.native.library import available
+from headway.native import available
 from tests.models.families import write_tiny
 
 Tiny = Callable[[str, Storage], Path]

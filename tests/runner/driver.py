@@ -14,7 +14,7 @@ from headway.types import (
     Slice,
     StepPlan,
 )
-from headway.types.runner import Runner
+from headway.types.step import Runner
 
 
 @dataclass

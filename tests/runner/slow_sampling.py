@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from headway.runner.batch import SamplingMetadata
-from headway.runner.sampling.philox import exponentials
+from headway.runner.sampling.sampler import exponentials
 
 NEVER = -math.inf
 

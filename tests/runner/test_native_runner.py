@@ -17,7 +17,7 @@ from headway.native.abi import HwKind
 from headway.runner import build_runner
 from headway.runner.native import NativeRunner
 from headway.types import NewSequence, ResolvedSampling, StepPlan
-from headway.types.runner import Runner
+from headway.types.step import Runner
 from tests.models.families import VOCABULARY
 from tests.runner.conftest import Tiny
 from tests.runner.driver import Driver, Live

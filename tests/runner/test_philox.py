@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from headway.runner.sampling.philox import exponentials, words
+from headway.runner.sampling.sampler import exponentials, words
 
 ALL = 2**64 - 1
 

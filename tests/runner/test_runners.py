@@ -19,7 +19,7 @@ from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.runner import build_runner
 from headway.types import NewSequence, ResolvedSampling, Slice, StepPlan
-from headway.types.runner import Runner
+from headway.types.step import Runner
 from tests.models.families import VOCABULARY
 from tests.runner.conftest import Tiny
 from tests.runner.driver import Driver, Live

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headway.scheduling.block_pool import BlockPool
-from headway.scheduling.prefix_cache import PrefixCache
+from headway.scheduling.block_pool import BlockPool, PrefixCache
 from headway.scheduling.sequence import Sequence, new_sequence
 from tests.scheduling.harness import request_of
 

@@ -18,7 +18,7 @@ from headway.errors import InvalidRequest
 from headway.scheduling.scheduler import Scheduler, StepTime
 from headway.scheduling.stats import Idle
 from headway.types import Request, StepPlan, StepResult, TokenEvent
-from headway.types.runner import Runner
+from headway.types.step import Runner
 from headway.wire import EngineStats
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headway.models.layers import Attention, GatedMlp, attention, gated_mlp
-from headway.models.rope import rope_table
+from headway.models.layers import Attention, GatedMlp, attention, gated_mlp, rope_table
 from headway.ops import Ops, Rope, Vector, Weights, X
 from headway.types.model import ModelConfig
 

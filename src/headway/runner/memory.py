@@ -16,7 +16,7 @@ from headway.errors import InvalidRequest
 from headway.ops import CacheShape
 from headway.types import Limits
 from headway.types.engine import Hardware
-from headway.types.runner import Runner
+from headway.types.step import Runner
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,8 @@ from headway.checkpoint.prepared import WEIGHTS
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.models import load_model
-from headway.native import abi
+from headway.native import abi, choose_isa, load
 from headway.native.abi import CacheKind
-from headway.native.library import choose_isa, load
 from headway.ops.native import (
     CacheMemory,
     CompiledProgram,

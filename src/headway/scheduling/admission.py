@@ -23,8 +23,7 @@ from collections.abc import Iterable, Iterator
 from math import ceil
 
 from headway.errors import InvalidRequest, RequestTooLarge
-from headway.scheduling.block_pool import BlockPool
-from headway.scheduling.prefix_cache import PrefixCache
+from headway.scheduling.block_pool import BlockPool, PrefixCache
 from headway.scheduling.queues import RequestQueue
 from headway.scheduling.sequence import Sequence
 from headway.types import Limits, Request

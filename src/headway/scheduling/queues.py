@@ -10,9 +10,8 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from operator import attrgetter
 
-from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.block_pool import BlockPool, PrefixCache
 from headway.scheduling.policy import Policy
-from headway.scheduling.prefix_cache import PrefixCache
 from headway.scheduling.sequence import Sequence
 
 _order = attrgetter("order")

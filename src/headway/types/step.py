@@ -1,4 +1,4 @@
-"""What crosses the waist: `StepPlan` down to a runner, `StepResult` back up.
+"""What crosses the waist: `StepPlan` down to a `Runner`, `StepResult` back up.
 
 A plan is complete: a runner needs nothing else to compute a step, so a plan can be recorded,
 replayed, simulated or sent to another machine. There is no notion of prefill or decode here; a
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from typing import Protocol
 
 from headway.types.sampling import ResolvedSampling
 
@@ -147,3 +148,15 @@ class StepResult:
     hidden: Seq[HiddenStates] = ()
     prompt_logprobs: Seq[PromptLogprobs] = ()
     seconds: float = 0.0
+
+
+class Runner(Protocol):
+    """Computes steps, one after the other: with native kernels, with PyTorch, or simulated."""
+
+    def compute(self, plan: StepPlan) -> StepResult:
+        """Compute a step; returns when it is done. The plan's lists must not change meanwhile.
+
+        What concerns one sequence is an error in its `Sampled`; what concerns the whole step is
+        raised.
+        """
+        ...

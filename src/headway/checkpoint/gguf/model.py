@@ -20,8 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from gguf.constants import GGMLQuantizationType
 
-from headway.checkpoint.gguf.blocks import FOUR_BIT
-from headway.checkpoint.gguf.file import GgufFile, GgufKeys, open_gguf
+from headway.checkpoint.gguf.file import FOUR_BIT, GgufFile, GgufKeys, open_gguf
 from headway.checkpoint.gguf.vocabulary import read_vocabulary
 from headway.checkpoint.layout import Piece
 from headway.checkpoint.packing import FourBitBlocks

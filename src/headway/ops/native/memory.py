@@ -22,8 +22,7 @@ import numpy.typing as npt
 
 from headway import machine
 from headway.errors import InvalidRequest
-from headway.native import abi
-from headway.native.library import Library
+from headway.native import Library, abi
 from headway.ops.protocol import CacheShape
 
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from headway.errors import InvalidRequest, ModelError
-from headway.native import abi
-from headway.native.library import Library
+from headway.native import Library, abi
 from headway.ops.native.memory import CacheMemory, address
 from headway.ops.native.program import Instruction, Program
 from headway.ops.native.weights import NativeWeights

@@ -23,7 +23,7 @@ from headway.perf.quality.evaluate import (
     QualityProgress,
     Totals,
 )
-from headway.runner.build import build_runner
+from headway.runner import build_runner
 from headway.runner.native import NativeRunner
 from headway.types import NewSequence, ResolvedSampling, Slice, StepPlan
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from headway.codec import encode
 from headway.errors import HeadwayError
 from headway.extras import has_torch, needs_torch
-from headway.native.library import choose_isa
+from headway.native import choose_isa
 from headway.runner.peak_rates import keep_peak_rates, measure_peak_rates
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from headway import machine
 from headway.errors import EngineError
+from headway.native import load
 from headway.native.abi import HwWeightFormat
-from headway.native.library import load
 
 SECONDS = 0.1
 """Of each of the two measurements; writing the memory that is read comes on top."""
