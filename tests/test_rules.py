@@ -98,4 +98,6 @@ PATHLIKE = re.compile(r"`((?:src|tests|benchmarks|examples|native|docs)/[\w./-]*
 @pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md"])
 def test_files_that_documents_name_exist(name: str) -> None:
     named = PATHLIKE.findall((ROOT / name).read_text())
-    assert [each for each in named if not (ROOT / each).exists()] == []
+    # CONTRIBUTING.md counts from the package where it says nothing else.
+    places = (ROOT, SOURCE / "headway")
+    assert [each for each in named if not any((p / each).exists() for p in places)] == []
