@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from headway import machine
 
 
@@ -36,6 +38,26 @@ def test_cpu_quota_of_an_old_cgroup(tmp_path: Path) -> None:
     old = write(tmp_path, cpu__cpuDOTcfs_quota_us="400000", cpu__cpuDOTcfs_period_us="100000")
     assert machine.cpu_quota(old) == 4.0
     assert machine.cpu_quota(write(tmp_path, cpu__cpuDOTcfs_quota_us="-1")) is None
+
+
+def test_a_unit_has_its_limits_some_levels_below_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = write(tmp_path, own="1:cpu:/elsewhere\n0::/system.slice/some.service") / "own"
+    root = tmp_path / "cgroup"
+    write(root, cpuDOTmax="max 100000", memoryDOTmax="max", memoryDOTcurrent="9")
+    slice_, unit = root / "system.slice", root / "system.slice" / "some.service"
+    write(slice_, memoryDOTmax="1000", memoryDOTcurrent="400")
+    write(unit, cpuDOTmax="100000 100000", memoryDOTmax="900", memoryDOTcurrent="400")
+    monkeypatch.setattr(machine, "_CGROUP", root)
+    monkeypatch.setattr(machine, "_OWN_CGROUP", own)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert machine.cores() == 1
+    assert machine.available_memory() == 500
+    # Where the folders are not there, as in a container that sees its own as the root.
+    write(root, cpuDOTmax="300000 100000")
+    (unit / "cpu.max").unlink()
+    assert machine.cores() == 3
 
 
 def test_memory_headroom_of_both_versions(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ KVCacheDtype = Literal["auto", "float32", "bfloat16", "int8"]
 Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["auto", "native", "reference"]
 KVReservation = Literal["on-demand", "full"]
+LogFormat = Literal["text", "json"]
 
 
 def setting(default: Any, explanation: str) -> Any:
@@ -147,12 +148,22 @@ class ServerConfig:
     )
     shutdown_timeout: float = setting(60.0, "seconds that running requests get after SIGTERM")
     max_body_bytes: int = setting(16 * 2**20, "largest request body")
+    log_format: LogFormat = setting(
+        "text", "log lines as text, or as JSON, an object a line, of both processes"
+    )
+    log_stats_interval: float = setting(
+        10.0, "seconds between lines of statistics in the log, while requests are served; 0: none"
+    )
+    enable_log_requests: bool = setting(
+        True, "log every request as it comes and ends (never its prompt); failures always are"
+    )
 
     def __post_init__(self) -> None:
         at_least("max_num_queued_reqs", self.max_num_queued_reqs, 1)
         at_least("queue_timeout", self.queue_timeout, 0)
         at_least("shutdown_timeout", self.shutdown_timeout, 0)
         at_least("max_body_bytes", self.max_body_bytes, 1)
+        at_least("log_stats_interval", self.log_stats_interval, 0)
         if not 0 <= self.port <= 65535:
             raise InvalidRequest("port must be in [0, 65535]", field="port")
         if bool(self.ssl_keyfile) != bool(self.ssl_certfile):

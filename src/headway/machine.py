@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 _CPUS = Path("/sys/devices/system/cpu")
 _CPUINFO = Path("/proc/cpuinfo")
 _MEMINFO = Path("/proc/meminfo")
@@ -35,13 +36,28 @@ _KNOWN_INSTRUCTION_SETS = (
 
 
 def cores() -> int:
-    """Cores this process may use: its affinity, cut to the container's CPU quota."""
+    """Cores this process may use: its affinity, cut to the CPU quota of its container or unit."""
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
     else:
         count = os.cpu_count() or 1
-    quota = cpu_quota(_CGROUP)
-    return count if quota is None else max(1, min(count, int(quota)))
+    quotas = (cpu_quota(folder) for folder in own_cgroups(_CGROUP, _read(_OWN_CGROUP)))
+    return max(1, min(count, *(int(quota) for quota in quotas if quota is not None), count))
+
+
+def own_cgroups(root: Path, own: str) -> list[Path]:
+    """The folders from `root` down whose limits hold for a process: its cgroup's and all above it.
+
+    `own` is its /proc/self/cgroup. In a container that is often the root alone; a systemd unit has
+    its limits some levels below, which only version 2 tells ("0::/system.slice/some.service").
+    """
+    found = [root]
+    for entry in own.splitlines():
+        if entry.startswith("0::"):
+            for name in entry.removeprefix("0::").split("/"):
+                if name not in ("", ".."):
+                    found.append(found[-1] / name)
+    return found
 
 
 def cpu_quota(cgroup: Path) -> float | None:
@@ -61,8 +77,8 @@ def available_memory() -> int:
     available = _meminfo("MemAvailable")
     if available is None:
         available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    headroom = memory_headroom(_CGROUP)
-    return available if headroom is None else min(available, headroom)
+    rooms = (memory_headroom(folder) for folder in own_cgroups(_CGROUP, _read(_OWN_CGROUP)))
+    return min(available, *(room for room in rooms if room is not None), available)
 
 
 def total_memory() -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from headway.config import EngineConfig
+from headway.config import EngineConfig, LogFormat
 from headway.steptime.shape import ModelSizes, PeakRates
 from headway.types import Request, TokenEvent
 from headway.types.engine import Hardware, SchedulerConfig
@@ -29,6 +29,7 @@ class Start(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Folder of the prepared model (see `headway.checkpoint`)."""
     log_level: int = 20
     """Least level of what the engine process logs, as `logging` counts them."""
+    log_format: LogFormat = "text"
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -59,6 +60,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     step: int = 0
     running: int = 0
     waiting: int = 0
+    deferred: int = 0
+    """Part of `waiting`: those that the policy holds back though there are free slots."""
     free_blocks: int = 0
     cached_blocks: int = 0
     """Free blocks whose contents may still be hit."""

@@ -136,10 +136,10 @@ def test_it_ends_when_the_socket_closes_in_the_middle_of_a_step(tmp_path: Path) 
         assert peer.process.wait(PATIENCE) == 0
 
 
-def test_ctrl_c_and_sigterm_are_ignored(tmp_path: Path) -> None:
+def test_signals_that_the_api_process_handles_are_ignored(tmp_path: Path) -> None:
     with engine(tmp_path) as peer:
-        peer.process.send_signal(signal.SIGINT)
-        peer.process.send_signal(signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            peer.process.send_signal(number)
         asked = request("a")
         submit(peer, asked)
         assert peer.tokens_until_end("a") == expected_tokens(asked)
@@ -256,3 +256,21 @@ def test_the_engine_is_as_talkative_as_its_supervisor(level: int, talks: bool) -
             ours.sendall(pack(Start(config=EngineConfig(), prepared="-", log_level=level)))
             _, said = process.communicate(timeout=PATIENCE)
     assert (b"building" in said) is talks
+
+
+def test_every_line_of_the_engine_is_json_where_its_supervisor_logs_so() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        fd = theirs.fileno()
+        with subprocess.Popen(
+            [sys.executable, "-m", "headway.engine", "--fd", str(fd)],
+            pass_fds=[fd],
+            stderr=subprocess.PIPE,
+        ) as process:
+            start = Start(config=EngineConfig(), prepared="/nowhere", log_format="json")
+            ours.sendall(pack(start))
+            _, said = process.communicate(timeout=PATIENCE)
+    lines = [json.loads(each) for each in said.splitlines()]
+    assert lines
+    assert {each["level"] for each in lines} <= {"info", "warning", "error"}
+    assert any("cannot start" in each["message"] for each in lines)

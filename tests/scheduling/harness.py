@@ -41,12 +41,16 @@ class EngineHarness:
     tokens: dict[str, list[int]] = field(default_factory=dict)
     ends: dict[str, TokenEvent] = field(default_factory=dict)
     firsts: dict[str, TokenEvent] = field(default_factory=dict)
+    preemptions: dict[str, int] = field(default_factory=dict)
+    """As the events tell."""
 
     def hear(self, events: list[TokenEvent]) -> None:
         for event in events:
             assert event.id not in self.ends, "an event after the end"
             self.firsts.setdefault(event.id, event)
             self.tokens.setdefault(event.id, []).extend(event.tokens)
+            told = self.preemptions.get(event.id, 0)
+            self.preemptions[event.id] = told + event.preemptions
             if event.finish is not None:
                 self.ends[event.id] = event
 

@@ -44,6 +44,7 @@ def test_nobody_is_preempted_more_than_three_times() -> None:
     harness, preempted = crowded(requests, blocks=17)
     assert max(preempted.values()) == 3
     assert harness.scheduler.stats().preemptions == sum(preempted.values())
+    assert harness.preemptions == preempted
     for request in requests:
         assert harness.tokens[request.id] == reference(request.prompt, max_tokens=LONG)
 

@@ -1,6 +1,7 @@
 """A server process over the fake model: `python -m tests.server.alphabet_server '{settings}'`.
 
-Prints its log to standard output. The setting `start` is what the engine does: "open", "hold"
+Prints its log to standard output, or, with a `log_format`, writes it as a real server does. The
+setting `start` is what the engine does: "open", "hold"
 (generate nothing before a line comes on standard input), "late" (never start) or "fail"; the rest
 are those of `ServerConfig`.
 """
@@ -14,6 +15,7 @@ import sys
 
 from headway.config import ServerConfig
 from headway.errors import HeadwayError, ModelError
+from headway.logs import start_logging
 from headway.server.app import build_state
 from headway.server.run import serve
 from tests.server.fakes import FakeLLM
@@ -43,9 +45,13 @@ def release(llm: FakeLLM) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    given = json.loads(sys.argv[1])
+    if "log_format" in given:
+        start_logging("info", given["log_format"])
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
-        code = asyncio.run(main(json.loads(sys.argv[1])))
+        code = asyncio.run(main(given))
     except HeadwayError as error:
         sys.exit(f"error: {error}")
     raise SystemExit(code)

@@ -8,24 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from headway.server.logs import line
+from headway.config import ServerConfig
 from headway.types import TokenEvent
 from tests.server.conftest import serving
-
-
-def test_a_line_is_keys_and_values() -> None:
-    assert line("done", id="a-1", seconds=0.12345, n=2) == "event=done id=a-1 seconds=0.123 n=2"
-
-
-def test_none_is_left_out() -> None:
-    assert line("done", reason=None) == "event=done"
-
-
-@pytest.mark.parametrize("value", ["a b", "x\nevent=forged", 'say "hi"', "k=v", ""])
-def test_what_could_be_misread_is_quoted(value: str) -> None:
-    text = line("done", user=value)
-    assert text.startswith('event=done user="')
-    assert "\n" not in text
 
 
 def test_a_request_leaves_its_lines(caplog: pytest.LogCaptureFixture) -> None:
@@ -63,3 +48,36 @@ def test_how_a_request_ended_is_logged(caplog: pytest.LogCaptureFixture) -> None
         r"event=aborted id=\S+ reason=shutdown prompt_tokens=2 cached_tokens=0", aborted
     )
     assert "first_token_seconds" not in aborted
+
+
+def test_request_lines_can_be_turned_off_but_not_those_of_failures(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="headway.server")
+    body = {"prompt": "x", "max_tokens": 3}
+    config = ServerConfig(port=0, enable_log_requests=False)
+    with serving(config=config) as server, server.http() as http:
+        assert http.post("/v1/completions", json=body).status_code == 200
+        assert http.post("/v1/completions", json=body | {"n": 0}).status_code == 400
+        assert caplog.records == []
+        server.engine.fault = (2, TokenEvent(id="", finish="error", error="it broke"))
+        assert http.post("/v1/completions", json=body).status_code == 500
+    events = [record.getMessage().split()[0] for record in caplog.records]
+    assert events == ["event=failed"]
+
+
+def test_prompts_and_answers_are_never_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = "correct horse battery staple"
+    with serving() as server, server.http() as http:
+        body = {"prompt": secret, "max_tokens": 26}
+        answer = http.post("/v1/completions", json=body).json()["choices"][0]["text"]
+        messages = [{"role": "user", "content": secret}]
+        assert http.post("/v1/chat/completions", json={"messages": messages}).status_code == 200
+        assert http.post("/v1/completions", json=body | {"n": 0}).status_code == 400
+    assert answer == "abcdefghijklmnopqrstuvwxyz"
+    ours = [record for record in caplog.records if record.name.startswith("headway")]
+    assert len(ours) >= 5
+    assert [
+        each for each in ours if secret in each.getMessage() or answer in each.getMessage()
+    ] == []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from headway.llm import GenerationRequest, TokensPrompt
@@ -51,9 +54,11 @@ def test_a_request_computed_by_hand() -> None:
     metrics.attach(FakeEngine())
     request = asked(["r"], 7, 9)
     metrics.started(request)
-    first = TokenEvent(id="r", tokens=(1,), cached_tokens=4, scheduled_at=101.0)
+    chunk = EngineStats(step=0, step_tokens=3)  # of the prompt, which gives no token
+    metrics.on_engine([], chunk, 102.0)
+    first = TokenEvent(id="r", tokens=(1,), cached_tokens=4, scheduled_at=101.0, preemptions=1)
     metrics.on_engine([first], EngineStats(step=1, step_tokens=7, step_seconds=0.5), 103.0)
-    second = TokenEvent(id="r", tokens=(2, 3))
+    second = TokenEvent(id="r", tokens=(2, 3), preemptions=2)
     metrics.on_engine([second], EngineStats(step=2, step_tokens=1, preemptions=2), 104.0)
     clock.time = 105.0
     metrics.finished(request, ["stop"])
@@ -71,8 +76,13 @@ def test_a_request_computed_by_hand() -> None:
     assert found["vllm:request_time_per_output_token_seconds_sum"] == 0.5
     assert found["vllm:request_inference_time_seconds_sum"] == 3.0
     assert found["vllm:e2e_request_latency_seconds_sum"] == 5.0
-    assert found["vllm:iteration_tokens_total_sum"] == 8
+    # Prompt tokens that were computed, at the first token, and generated ones.
+    assert found["vllm:iteration_tokens_total_sum"] == (7 - 4) + 3
     assert found["vllm:iteration_tokens_total_count"] == 2
+    assert found["headway:step_tokens_sum"] == 8
+    assert found["vllm:request_num_preemptions_sum"] == 3
+    assert found["vllm:request_num_preemptions_count"] == 1
+    assert found["vllm:request_max_num_generation_tokens_sum"] == 3
     assert found["vllm:request_params_max_tokens_sum"] == 9
     assert found["vllm:request_generation_tokens_sum"] == 3
 
@@ -91,6 +101,52 @@ def test_gauges_follow_the_engine() -> None:
         assert found["vllm:kv_cache_usage_perc"] == 0.25
         assert found["headway:idle_slot_ratio"] == 0.25
         assert found["headway:engine_restarts_total"] == 2
+
+
+def test_who_waits_is_told_by_reason() -> None:
+    metrics = Metrics("m", clock=HandClock())
+    metrics.attach(FakeEngine())
+    metrics.on_engine([], EngineStats(step=1, waiting=5, deferred=2), 0.0)
+    found = values(metrics.render())
+    assert found["vllm:num_requests_waiting"] == 5
+    assert found["vllm:num_requests_waiting_by_reason[capacity]"] == 3
+    assert found["vllm:num_requests_waiting_by_reason[deferred]"] == 2
+
+
+def test_the_longest_continuation_of_each_prompt() -> None:
+    """Two prompts with two continuations each: 3 and 1 tokens, and 2 and 5."""
+    metrics = Metrics("m", clock=HandClock())
+    names = ["r-0", "r-1", "r-2", "r-3"]
+    request = asked(names, 1, 9)
+    two = replace(request, params=replace(request.params, n=2), prompts=request.prompts * 2)
+    metrics.started(two)
+    for name, count in zip(names, (3, 1, 2, 5), strict=True):
+        metrics.on_engine([TokenEvent(id=name, tokens=(1,) * count)], EngineStats(), 101.0)
+    metrics.finished(two, ["length"] * 4)
+    found = values(metrics.render())
+    assert found["vllm:request_max_num_generation_tokens_sum"] == 3 + 5
+    assert found["vllm:request_max_num_generation_tokens_count"] == 2
+
+
+def test_the_cache_is_described_in_labels_and_anew_after_a_restart() -> None:
+    metrics = Metrics("m", clock=HandClock())
+    client = FakeEngine()
+    metrics.attach(client)
+    for blocks in (NUM_BLOCKS, 7):
+        (family,) = [
+            family
+            for family in text_string_to_metric_families(metrics.render().decode())
+            if family.name == "vllm:cache_config_info"
+        ]
+        (sample,) = family.samples
+        assert (sample.value, family.type) == (1.0, "gauge")
+        labels = sample.labels
+        assert (labels["num_gpu_blocks"], labels["block_size"]) == (str(blocks), "8")
+        assert labels["kv_cache_size_tokens"] == str(8 * blocks)
+        assert (labels["cache_dtype"], labels["enable_prefix_caching"]) == ("float32", "True")
+        scheduler = replace(client.info.scheduler, num_blocks=7)
+        client.info = msgspec.structs.replace(client.info, scheduler=scheduler)
+        client.restarts += 1
 
 
 def test_news_of_a_request_that_left_is_ignored() -> None:
@@ -149,6 +205,15 @@ def test_percent_of_limit_is_that_of_the_last_steps() -> None:
     assert found["headway:percent_of_limit"] == 25.0
     assert found["headway:engine_busy_seconds_total"] == 2.0 * (10 + RECENT_STEPS)
     assert found["headway:engine_ideal_seconds_total"] == 20.0 + 0.5 * RECENT_STEPS
+
+
+def test_no_percent_of_limit_is_above_100() -> None:
+    metrics = Metrics("m", clock=HandClock())
+    metrics.attach(FakeEngine())
+    for step in (1, 2):
+        stats = EngineStats(step=step, busy_seconds=1.0 * step, ideal_seconds=1.55 * step)
+        metrics.on_engine([], stats, 100.0)
+    assert values(metrics.render())["headway:percent_of_limit"] == 100.0
 
 
 def test_percent_of_limit_is_zero_where_limits_are_not_known() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -124,6 +127,104 @@ def test_a_second_signal_ends_at_once(second: signal.Signals) -> None:
         server.signal(second)
         assert asked.result(60).status_code == 503
         assert server.popen.wait(30) == 128 + second
+
+
+def test_sighup_drains_however_often_it_comes() -> None:
+    """A terminal that closes sends it twice; systemd sends it after SIGTERM."""
+    with process(start="hold", shutdown_timeout=1000) as server, ThreadPoolExecutor(1) as pool:
+        server.wait_for("ready")
+        asked = pool.submit(server.ask)
+        server.wait_for("received")
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+            server.signal(number)
+            server.wait_for("signal")
+        assert server.ask().status_code == 503
+        server.release()
+        assert asked.result(60).status_code == 200
+        assert server.popen.wait(30) == 0
+
+
+def test_nohup_keeps_its_meaning() -> None:
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with process() as server:
+            server.wait_for("ready")
+            server.signal(signal.SIGHUP)
+            server.signal(signal.SIGCONT)
+            assert server.ask().status_code == 200
+            assert server.popen.poll() is None
+    finally:
+        signal.signal(signal.SIGHUP, ignored)
+
+
+@contextlib.contextmanager
+def quiet_process(stderr: int, **settings: object) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A server that logs as a real one does, to this descriptor; found by its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    given = {"port": port, "log_format": "json"} | settings
+    command = [sys.executable, "-m", "tests.server.alphabet_server", json.dumps(given)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=stderr) as popen:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            for _ in range(600):
+                with contextlib.suppress(httpx.TransportError):
+                    if httpx.get(url + "/ready").status_code == 200:
+                        break
+                time.sleep(0.1)
+            yield popen, url
+        finally:
+            popen.kill()
+
+
+def ask_often(url: str, times: int) -> None:
+    with httpx.Client(timeout=60) as http:
+        for _ in range(times):
+            assert http.post(url + "/v1/completions", json=PROMPT).status_code == 200
+
+
+def test_a_log_that_nobody_reads_stops_nothing() -> None:
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    try:
+        with quiet_process(writing) as (popen, url):
+            ask_often(url, 40)  # several times what the pipe holds
+            popen.terminate()
+            assert popen.wait(30) == 0
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_under_the_log_stops_nothing() -> None:
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    try:
+        with quiet_process(descriptor) as (popen, url):
+            ask_often(url, 3)
+            popen.terminate()
+            assert popen.wait(30) == 0
+    finally:
+        os.close(descriptor)
+
+
+def test_the_log_as_json_with_statistics(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("wb") as file, quiet_process(file.fileno(), log_stats_interval=0.05) as found:
+        popen, url = found
+        ask_often(url, 1)
+        while '"event":"stats"' not in path.read_text():
+            ask_often(url, 1)
+        popen.terminate()
+        assert popen.wait(30) == 0
+    lines = [json.loads(text) for text in path.read_text().splitlines()]
+    by_event = {each["event"]: each for each in lines}
+    assert {"listening", "ready", "received", "finished", "stats", "stopped"} <= set(by_event)
+    finished = by_event["finished"]
+    assert (finished["level"], finished["logger"]) == ("info", "headway.server")
+    assert finished["completion_tokens"] == 20
+    assert isinstance(finished["seconds"], float)
+    assert by_event["stats"]["generated_tokens_per_second"] > 0
 
 
 def test_ctrl_c_ends_at_once_and_cleanly() -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from headway import __version__
 from headway.errors import HeadwayError
+from headway.logs import flush_logs, start_logging
 
 T = TypeVar("T")
 
@@ -89,9 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status."""
     parsed = _parser().parse_args(arguments)
     level: str = parsed.log_level or COMMANDS[parsed.command].log_level
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    parsed.log_level = level
+    start_logging(level)
     try:
         status: int = parsed.run(parsed)
         return status
@@ -103,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except HeadwayError as error:
+        flush_logs()
         where = f"{error.field}: " if error.field and error.field not in error.message else ""
         print(f"headway: {where}{error.message}", file=sys.stderr)
         return 1

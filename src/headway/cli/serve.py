@@ -13,6 +13,7 @@ from headway.cli.flags import add_flags, collect, settings_of
 from headway.cli.main import run_async
 from headway.config import EngineConfig, ServerConfig, from_environment
 from headway.errors import InvalidRequest
+from headway.logs import start_logging
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_known(file, (EngineConfig, ServerConfig))
     engine = collect(EngineConfig, arguments, file=file)
     server = collect(ServerConfig, arguments, file=file)
+    start_logging(arguments.log_level, server.log_format)
     return run_async(run_server(engine, server))
 
 

@@ -25,6 +25,7 @@ from headway.client.process import (
 )
 from headway.config import EngineConfig
 from headway.errors import HeadwayError, Unavailable
+from headway.logs import log_format
 from headway.types import Request, TokenEvent
 from headway.wire import Abort, EngineInfo, EngineStats, Events, FromEngine, Ready, Start
 
@@ -64,9 +65,11 @@ class EngineClient:
 
         `command` replaces the program. Raises `HeadwayError` where the engine cannot start.
         """
-        # The engine is as talkative as the program that it serves.
+        # The engine logs as much as the program that it serves, and in the same form.
         level = logging.getLogger().getEffectiveLevel()
-        start = Start(config=config, prepared=str(prepared), log_level=level)
+        start = Start(
+            config=config, prepared=str(prepared), log_level=level, log_format=log_format()
+        )
         client = cls(start, command or DEFAULT_COMMAND)
         await client._launch()
         client._supervisor = asyncio.create_task(client._supervise(), name="headway-engine")

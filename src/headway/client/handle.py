@@ -33,6 +33,7 @@ def join(events: Sequence[TokenEvent]) -> TokenEvent:
         error=last.error,
         cached_tokens=first.cached_tokens,
         scheduled_at=first.scheduled_at,
+        preemptions=sum(event.preemptions for event in events),
     )
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
-import sys
 from typing import TYPE_CHECKING
 
 from headway.engine.process import serve
+from headway.logs import start_logging
 from headway.wire import EngineInfo, Start
 
 if TYPE_CHECKING:
@@ -32,11 +32,7 @@ def build(start: Start) -> tuple[Engine, EngineInfo]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="headway.engine", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="the socket, inherited")
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    start_logging(logging.INFO)
     return serve(parser.parse_args().fd, build)
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from headway.clock import Clock, MonotonicClock
 from headway.engine.channel import LAST_MESSAGE_WAIT, BadFrame, Channel
 from headway.errors import HeadwayError
+from headway.logs import start_logging
 from headway.types import TokenEvent
 from headway.wire import Abort, EngineInfo, EngineStats, Events, Failed, Ready, Start, ToEngine
 
@@ -82,6 +83,7 @@ def _serve(channel: Channel, build: Build) -> int:
         case _:
             raise BadFrame("a lone Start must come first")
     logging.getLogger().setLevel(start.log_level)
+    start_logging(start.log_level, start.log_format)
     try:
         engine, info = build(start)
     except HeadwayError as error:
@@ -126,9 +128,9 @@ def _brief(error: BaseException) -> str:
 
 
 def _tie_to_parent() -> None:
-    """Ignore Ctrl-C and SIGTERM, which the API process handles, and die when it dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Ignore the signals that the API process handles, and die when it dies."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         # The socket's end says the same, but only once the reader thread gets to run.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

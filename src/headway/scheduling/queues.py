@@ -80,6 +80,7 @@ class Queues:
         """Back to its place in the waiting queue; what it computed will be computed again."""
         self.preemptions += 1
         seq.preemptions += 1
+        seq.untold_preemptions += 1
         self._leave(seq)
         self._place(seq)
         seq.state = "waiting"

@@ -45,6 +45,8 @@ class Sequence:
     active_step: int = -1
     """The last step in which it computed anything, or was meant to."""
     preemptions: int = 0
+    untold_preemptions: int = 0
+    """Those of which no event has told yet."""
     cached_tokens: int = 0
     scheduled_at: float | None = None
     first_token_at: float | None = None
@@ -137,6 +139,7 @@ def token_event(
 ) -> TokenEvent:
     """News of the last tokens of the sequence, which were there at `now`."""
     stop_reason = tokens[-1] if finish == "stop" else None
+    preemptions, seq.untold_preemptions = seq.untold_preemptions, 0
     if seq.first_token_at is not None:
         return TokenEvent(
             id=seq.request.id,
@@ -144,6 +147,7 @@ def token_event(
             logprobs=logprobs,
             finish=finish,
             stop_reason=stop_reason,
+            preemptions=preemptions,
         )
     seq.first_token_at = now
     return TokenEvent(
@@ -155,6 +159,7 @@ def token_event(
         stop_reason=stop_reason,
         cached_tokens=seq.cached_tokens,
         scheduled_at=seq.scheduled_at,
+        preemptions=preemptions,
     )
 
 
@@ -174,6 +179,7 @@ def end_event(
         stop_reason=stop_reason,
         cached_tokens=seq.cached_tokens if first else 0,
         scheduled_at=seq.scheduled_at if first else None,
+        preemptions=seq.untold_preemptions,
     )
 
 

@@ -16,10 +16,11 @@ from starlette.types import Receive, Scope, Send
 from headway.config import ServerConfig
 from headway.errors import HeadwayError
 from headway.llm import AsyncLLM
+from headway.logs import line
 from headway.server.admission import ServerState
 from headway.server.endpoints import ENDPOINTS
 from headway.server.errors import error_response, on_http_error, status_of
-from headway.server.logs import line, log
+from headway.server.logs import log, logs_requests
 from headway.server.metrics import Metrics
 from headway.server.middleware import REQUEST_ID, ApiKeyMiddleware, RequestIdMiddleware
 from headway.server.openapi import Endpoint, SendingHandler, describe
@@ -101,7 +102,8 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
 async def _on_headway_error(request: Request, error: Exception) -> Response:
     status = status_of(error)
     # Probes ask again and again while a server starts; their refusals are no events.
-    level = logging.DEBUG if request.method in ("GET", "HEAD") else logging.INFO
+    quiet = request.method in ("GET", "HEAD") or not logs_requests(request)
+    level = logging.DEBUG if quiet else logging.INFO
     log.log(
         level,
         line(

@@ -17,9 +17,10 @@ from starlette.types import Receive, Send
 from headway.client import EngineHandle
 from headway.errors import EngineError, HeadwayError, InvalidRequest, Unavailable
 from headway.llm import ChoiceCollector, Delta, GenerationRequest, RequestStream
+from headway.logs import line
 from headway.server.admission import RequestHandle, ServerState
 from headway.server.formatter import Formatter
-from headway.server.logs import line, log, log_end, log_received
+from headway.server.logs import log, log_end, log_received
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -55,19 +56,20 @@ async def respond(
     error: Exception | None = None
     try:
         await _generate(state, handle, generation, formatter, response)
-        log_end("finished", handle, usage, finish=",".join(sorted(set(handle.finish_reasons))))
+        finish = ",".join(sorted(set(handle.finish_reasons)))
+        log_end("finished", request, handle, usage, finish=finish)
     except asyncio.CancelledError:
         if handle.cancel_reason is None:
             raise
         handle.uncancel()
-        log_end("aborted", handle, usage, reason=handle.cancel_reason)
+        log_end("aborted", request, handle, usage, reason=handle.cancel_reason)
         if handle.cancel_reason == "shutdown":
             error = Unavailable("the server stopped")
     except Exception as caught:
         error = caught
         handle.fail()
         reason = error.message if isinstance(error, HeadwayError) else type(error).__name__
-        log_end("failed", handle, usage, reason=reason)
+        log_end("failed", request, handle, usage, reason=reason)
         if response.started and not isinstance(error, HeadwayError):
             log.exception(line("error", id=handle.id))
     finally:

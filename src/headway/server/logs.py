@@ -1,32 +1,23 @@
-"""Log lines: one an event, as `event=... key=value ...`, so that grep and machines can read them.
+"""What the server logs of requests: a line when one comes, and one when it has ended.
 
-Values that clients chose are quoted, so none can forge a line or a field.
+Prompts and answers are never logged. `enable_log_requests` turns these lines off, but for those of
+requests that failed.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import time
 
 from starlette.requests import Request
 
 from headway.llm import GenerationRequest
-from headway.server.admission import RequestHandle
+from headway.logs import line
+from headway.server.admission import RequestHandle, ServerState
 from headway.server.formatter import UsageCounter
 from headway.server.middleware import REQUEST_ID
 
 log = logging.getLogger("headway.server")
-
-_BARE = re.compile(r"[A-Za-z0-9_.:/,+-]+")
-
-
-def line(event: str, **fields: object) -> str:
-    """The event with its fields; those that are None are left out, floats get three digits."""
-    parts = [f"event={event}"]
-    parts += [f"{name}={_value(value)}" for name, value in fields.items() if value is not None]
-    return " ".join(parts)
 
 
 def log_received(
@@ -38,6 +29,8 @@ def log_received(
     user: str | None,
 ) -> None:
     """A request goes to the engine."""
+    if not logs_requests(request):
+        return
     log.info(
         line(
             "received",
@@ -48,14 +41,18 @@ def log_received(
             n=generation.params.n,
             prompt_tokens=usage.prompt_tokens,
             max_tokens=generation.max_tokens,
-            stream=str(stream).lower(),
+            stream=stream,
             user=user,
         )
     )
 
 
-def log_end(event: str, handle: RequestHandle, usage: UsageCounter, **fields: object) -> None:
+def log_end(
+    event: str, request: Request, handle: RequestHandle, usage: UsageCounter, **fields: object
+) -> None:
     """It has ended: `event` says how, `fields` why."""
+    if event != "failed" and not logs_requests(request):
+        return
     first = handle.first_token_at
     log.info(
         line(
@@ -71,8 +68,7 @@ def log_end(event: str, handle: RequestHandle, usage: UsageCounter, **fields: ob
     )
 
 
-def _value(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    text = str(value)
-    return text if _BARE.fullmatch(text) else json.dumps(text)
+def logs_requests(request: Request) -> bool:
+    """Whether the server that has this request logs the ordinary ones."""
+    state: ServerState = request.app.state.server
+    return state.config.enable_log_requests

@@ -18,11 +18,13 @@ from headway.client import EngineHandle
 from headway.clock import Clock, MonotonicClock
 from headway.llm import GenerationRequest
 from headway.types import TokenEvent
-from headway.wire import EngineStats
+from headway.wire import EngineInfo, EngineStats
 
 STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75)
 LONG_SECONDS = (1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0)
 SECONDS = (*STEP_SECONDS, *LONG_SECONDS)
+STEP_TOKENS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+PREEMPTIONS = (1, 2, 3, 4, 5, 10, 20)
 TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
 
 GAUGES = {
@@ -31,7 +33,7 @@ GAUGES = {
     "vllm:kv_cache_usage_perc": "Share of the KV blocks in use, from 0 to 1.",
     "headway:idle_slot_ratio": "Share of the last step's batch slots that the policy left idle.",
     "headway:percent_of_limit": "Time of the last steps at the machine's peak rates, over what "
-    "they took, in percent; 0 where those are not known.",
+    "they took, in percent, at most 100; 0 where those are not known.",
 }
 COUNTERS = {
     "vllm:prompt_tokens": "Prompt tokens of requests that produced a first token.",
@@ -56,12 +58,36 @@ HISTOGRAMS = {
     "headway:step_seconds": "Duration of a step of the engine.",
 }
 SIZES = {
-    "vllm:iteration_tokens_total": "New tokens computed in a step.",
     "vllm:request_prompt_tokens": "Prompt tokens of a request.",
+    "vllm:request_max_num_generation_tokens": "Tokens of a prompt's longest continuation.",
     "vllm:request_generation_tokens": "Generated tokens of a request.",
     "vllm:request_params_n": "The parameter n of a request.",
     "vllm:request_params_max_tokens": "The parameter max_tokens of a request.",
 }
+STEP_SIZES = {
+    "vllm:iteration_tokens_total": "Generated tokens of a step, and computed prompt tokens of "
+    "requests whose first token it gave; steps that gave none do not count.",
+    "headway:step_tokens": "New tokens computed in a step, those of unfinished prompts as well.",
+}
+NAMES = ("model_name",)
+"""Labels that every sample has."""
+WAITING_REASONS = ("capacity", "deferred")
+"""No room for them at present, or the policy holds them back for a batch."""
+SIZED: tuple[tuple[dict[str, str], tuple[float, ...]], ...] = (
+    (HISTOGRAMS, SECONDS),
+    (SIZES, TOKENS),
+    (STEP_SIZES, STEP_TOKENS),
+    ({"vllm:request_num_preemptions": "Preemptions of a request."}, PREEMPTIONS),
+)
+"""Histograms, with their buckets."""
+CACHE_LABELS = (
+    "block_size",
+    "cache_dtype",
+    "enable_prefix_caching",
+    "num_gpu_blocks",
+    "kv_cache_size_tokens",
+    "kv_cache_memory_bytes",
+)
 RECENT_STEPS = 64
 """Over so many steps the percent of limit is taken."""
 TOTALS = {
@@ -84,6 +110,7 @@ class _RequestTimes:
     first: float | None = None
     last: float | None = None
     tokens: int = 0
+    preemptions: int = 0
 
 
 class Metrics:
@@ -94,33 +121,41 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._clock = clock or MonotonicClock()
         self._model = model_name
-        names = ("model_name",)
-        where = self.registry
         self._gauges = {
-            name: Gauge(name, text, names, registry=where).labels(model_name)
+            name: Gauge(name, text, NAMES, registry=self.registry).labels(model_name)
             for name, text in GAUGES.items()
         }
         self._counters = {
-            name: Counter(name, text, names, registry=where).labels(model_name)
+            name: Counter(name, text, NAMES, registry=self.registry).labels(model_name)
             for name, text in COUNTERS.items()
         }
-        sized = [(HISTOGRAMS, SECONDS), (SIZES, TOKENS)]
         self._histograms = {
-            name: Histogram(name, text, names, registry=where, buckets=buckets).labels(model_name)
-            for table, buckets in sized
+            name: Histogram(name, text, NAMES, registry=self.registry, buckets=buckets).labels(
+                model_name
+            )
+            for table, buckets in SIZED
             for name, text in table.items()
         }
+        waiting, text = "vllm:num_requests_waiting_by_reason", "Those that wait, by what for."
+        by_reason = Gauge(waiting, text, (*NAMES, "reason"), registry=self.registry)
+        self._waiting = {reason: by_reason.labels(model_name, reason) for reason in WAITING_REASONS}
+        self._cache_config = Gauge(
+            "vllm:cache_config_info",
+            "The KV cache's settings, as labels; always 1.",
+            (*NAMES, *CACHE_LABELS),
+            registry=self.registry,
+        )
         self._success = Counter(
             "vllm:request_success",
             "Requests that finished, by finish reason.",
-            (*names, "finished_reason"),
-            registry=where,
+            (*NAMES, "finished_reason"),
+            registry=self.registry,
         )
         self._rejections = Counter(
             "vllm:admission_rejections",
             "Requests refused at admission, by reason.",
-            (*names, "reason"),
-            registry=where,
+            (*NAMES, "reason"),
+            registry=self.registry,
         )
         self._times: dict[str, _RequestTimes] = {}
         self._stats = EngineStats()
@@ -131,6 +166,7 @@ class Metrics:
     def attach(self, client: EngineHandle) -> None:
         """Listen to an engine from now on."""
         self._client = client
+        self._describe_cache(client.info)
         self._stats = client.stats
         client.subscribe(self.on_engine)
 
@@ -150,45 +186,73 @@ class Metrics:
     def finished(self, request: GenerationRequest, reasons: Sequence[str]) -> None:
         """The request is over; `reasons` say how each continuation ended."""
         now = self._clock.now()
+        n = request.params.n
+        tokens = [self._times[each.id].tokens for each in request.requests]
+        for start in range(0, len(tokens), n):
+            longest = max(tokens[start : start + n])
+            self._histograms["vllm:request_max_num_generation_tokens"].observe(longest)
         for each, reason in zip(request.requests, reasons, strict=True):
             times = self._times.pop(each.id)
+            self._histograms["vllm:request_num_preemptions"].observe(times.preemptions)
             self._success.labels(self._model, reason).inc()
             self._histograms["vllm:e2e_request_latency_seconds"].observe(now - times.arrival)
             self._observe_end(times)
 
     def on_engine(self, events: Sequence[TokenEvent], stats: EngineStats, now: float) -> None:
         """What a step gave; see `EngineHandle.subscribe`."""
+        tokens = 0
         for event in events:
             times = self._times.get(event.id)
             if times is not None:
-                self._observe_tokens(times, event, now)
+                tokens += self._observe_tokens(times, event, now)
+        if tokens:
+            self._histograms["vllm:iteration_tokens_total"].observe(tokens)
         self._observe_step(stats)
+
+    def tokens(self) -> tuple[float, float]:
+        """Prompt tokens and generated tokens so far, as the counters have them."""
+        prompt, generated = (
+            next(iter(self._counters[name].collect())).samples[0].value
+            for name in ("vllm:prompt_tokens", "vllm:generation_tokens")
+        )
+        return prompt, generated
 
     def render(self) -> bytes:
         """Everything in Prometheus' text format."""
         if self._client is not None:
             restarts = self._client.restarts
+            if restarts != self._restarts:
+                self._describe_cache(self._client.info)
             self._counters["headway:engine_restarts"].inc(restarts - self._restarts)
             self._restarts = restarts
         return generate_latest(self.registry)
 
-    def _observe_tokens(self, times: _RequestTimes, event: TokenEvent, now: float) -> None:
+    def _describe_cache(self, info: EngineInfo) -> None:
+        self._cache_config.clear()
+        self._cache_config.labels(self._model, *map(str, cache_labels(info))).set(1)
+
+    def _observe_tokens(self, times: _RequestTimes, event: TokenEvent, now: float) -> int:
+        """Gives the tokens that the event adds to its step, as vLLM counts them."""
+        times.preemptions += event.preemptions
         if times.scheduled is None and event.scheduled_at is not None:
             times.scheduled = event.scheduled_at
             waited = max(0.0, event.scheduled_at - times.arrival)
             self._histograms["vllm:request_queue_time_seconds"].observe(waited)
             self._counters["vllm:prompt_tokens_cached"].inc(event.cached_tokens)
-        if not event.tokens:
-            return
-        self._counters["vllm:generation_tokens"].inc(len(event.tokens))
-        times.tokens += len(event.tokens)
+        count = len(event.tokens)
+        if not count:
+            return 0
+        self._counters["vllm:generation_tokens"].inc(count)
+        times.tokens += count
         if times.last is None:
             self._counters["vllm:prompt_tokens"].inc(times.prompt_tokens)
             self._histograms["vllm:time_to_first_token_seconds"].observe(now - times.arrival)
             times.first = now
+            count += times.prompt_tokens - event.cached_tokens
         else:
             self._histograms["vllm:inter_token_latency_seconds"].observe(now - times.last)
         times.last = now
+        return count
 
     def _observe_end(self, times: _RequestTimes) -> None:
         self._histograms["vllm:request_generation_tokens"].observe(times.tokens)
@@ -214,12 +278,14 @@ class Metrics:
             grown = getattr(stats, field) - getattr(before, field)
             self._counters[name].inc(max(0, grown))
         if stats.step != before.step:
-            self._histograms["vllm:iteration_tokens_total"].observe(stats.step_tokens)
+            self._histograms["headway:step_tokens"].observe(stats.step_tokens)
             self._histograms["headway:step_seconds"].observe(stats.step_seconds)
             self._recent.append(stats)
             self._gauges["headway:percent_of_limit"].set(percent_of_limit(self._recent))
         self._gauges["vllm:num_requests_running"].set(stats.running)
         self._gauges["vllm:num_requests_waiting"].set(stats.waiting)
+        self._waiting["deferred"].set(stats.deferred)
+        self._waiting["capacity"].set(stats.waiting - stats.deferred)
         blocks = self._client.info.scheduler.num_blocks if self._client is not None else 0
         used = 1 - stats.free_blocks / blocks if blocks else 0.0
         self._gauges["vllm:kv_cache_usage_perc"].set(used)
@@ -228,7 +294,25 @@ class Metrics:
 
 
 def percent_of_limit(recent: Sequence[EngineStats]) -> float:
-    """Between the first and the last of these statistics; 0 where the engine was not busy."""
+    """Between the first and the last of these statistics; 0 where the engine was not busy.
+
+    The engine counts no step as faster than it was, so this is 100 at most, but for rounding.
+    """
     first, last = recent[0], recent[-1]
     busy = last.busy_seconds - first.busy_seconds
-    return 100 * (last.ideal_seconds - first.ideal_seconds) / busy if busy > 0 else 0.0
+    if busy <= 0:
+        return 0.0
+    return min(100.0, 100 * (last.ideal_seconds - first.ideal_seconds) / busy)
+
+
+def cache_labels(info: EngineInfo) -> tuple[object, ...]:
+    """The values of `CACHE_LABELS`; vLLM's dashboards multiply blocks by their size."""
+    scheduler = info.scheduler
+    return (
+        scheduler.block_size,
+        info.hardware.kv_cache_dtype,
+        scheduler.prefix_caching,
+        scheduler.num_blocks,
+        scheduler.num_blocks * scheduler.block_size,
+        info.kv_bytes,
+    )

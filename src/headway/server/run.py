@@ -1,8 +1,9 @@
 """Runs the server: socket, engine, signals, and an end that loses nothing.
 
 The socket listens before the engine is up, so that an occupied port shows at once and early
-clients get a 503. SIGTERM drains: new requests get 503 on the open socket, those in flight finish
-within `shutdown_timeout`. SIGINT, or a second signal, ends all at once, and clients are told.
+clients get a 503. SIGTERM and SIGHUP drain: new requests get 503 on the open socket, those in
+flight finish within `shutdown_timeout`. SIGINT, or a second SIGTERM, ends all at once, and clients
+are told.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from starlette.applications import Starlette
 from headway.config import EngineConfig, ServerConfig
 from headway.errors import HeadwayError, InvalidRequest
 from headway.llm import AsyncLLM
+from headway.logs import line
 from headway.server.admission import ServerState
 from headway.server.app import attach_engine, build_app, build_state
-from headway.server.logs import line, log
+from headway.server.logs import log
+from headway.server.operation import log_statistics, warn_of_exposure, warn_of_threads
 from headway.server.protocol import HEAD_SECONDS, HeadwayProtocol
 from headway.text import ChatTemplate
 
@@ -52,23 +55,29 @@ class ShutdownRequest:
         self.requested = asyncio.Event()
         self.immediate = asyncio.Event()
         self.code = 0
+        self._told_to_end = False
 
     def on_signal(self, number: signal.Signals) -> None:
         log.info(line("signal", name=number.name))
-        if number == signal.SIGINT or self.requested.is_set():
+        # A terminal that closes sends SIGHUP twice, and systemd sends it after SIGTERM: that is no
+        # second request.
+        if number == signal.SIGINT or (number == signal.SIGTERM and self._told_to_end):
             self.code = 128 + number
             self.immediate.set()
+        self._told_to_end = self._told_to_end or number == signal.SIGTERM
         self.requested.set()
 
 
 async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> int:
     """Serve until told to stop; returns the exit code.
 
-    0 after SIGTERM, 128 + its number after SIGINT or a second signal, 1 when the engine failed for
-    good. Raises `HeadwayError` where the address, the certificate or the model cannot be had.
+    0 after SIGTERM or SIGHUP, 128 + its number after SIGINT or a second SIGTERM, 1 when the engine
+    failed for good. Raises `HeadwayError` where the address, the certificate or the model cannot be
+    had.
     """
     state = build_state(server_config, model_name=engine_config.model)
     template = _template(server_config.chat_template)
+    warn_of_threads(engine_config)
 
     async def start_engine() -> AsyncLLM:
         llm = await AsyncLLM.start(engine_config)
@@ -89,14 +98,19 @@ async def serve(state: ServerState, start_engine: StartEngine) -> int:
     with _signals(shutdown):
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         log.info(line("listening", url=_url(config, listener)))
+        warn_of_exposure(config, listener)
+        statistics: asyncio.Task[None] | None = None
         llm: AsyncLLM | None = None
         try:
             llm = await _start(start_engine, shutdown)
             if llm is not None:
                 attach_engine(app, llm)
+                statistics = log_statistics(app.state.metrics, llm.client, config)
                 await _serve_until_stopped(state, shutdown)
         finally:
             await _close(server, serving, state, shutdown)
+            if statistics is not None:
+                statistics.cancel()
             if llm is not None:
                 await llm.close()
             if config.uds:
@@ -176,7 +190,9 @@ async def _first(*waits: Awaitable[object], seconds: float) -> None:
 @contextlib.contextmanager
 def _signals(shutdown: ShutdownRequest) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which is how nohup starts a program
+        numbers.append(signal.SIGHUP)
     for number in numbers:
         loop.add_signal_handler(number, shutdown.on_signal, number)
     try:

@@ -45,8 +45,9 @@ class TokenEvent:
 
     `cached_tokens` counts prompt tokens whose keys and values came from the prefix cache when the
     request was first admitted, and `scheduled_at` (clock seconds) says when that was; both are set
-    on the first event. `stop_reason` is the stop token id where one ended the request early; that
-    token is the last of `tokens`. `error` says why where `finish` is "error".
+    on the first event. `preemptions` counts those since the last event. `stop_reason` is the stop
+    token id where one ended the request early; that token is the last of `tokens`. `error` says why
+    where `finish` is "error".
     """
 
     id: str
@@ -58,3 +59,4 @@ class TokenEvent:
     error: str | None = None
     cached_tokens: int = 0
     scheduled_at: float | None = None
+    preemptions: int = 0

@@ -1,0 +1,102 @@
+"""What an operator reads in the log beside requests: warnings at the start, figures now and then.
+
+The figures are those of `/metrics`, in one line every `log_stats_interval` seconds, and none while
+nothing happens. They cost nothing in between: the line is made from counters that are kept anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+
+from headway import machine
+from headway.client import EngineHandle
+from headway.clock import Clock, MonotonicClock
+from headway.config import EngineConfig, ServerConfig
+from headway.logs import Event, line
+from headway.server.logs import log
+from headway.server.metrics import Metrics
+from headway.wire import EngineStats
+
+
+def warn_of_exposure(config: ServerConfig, listener: socket.socket) -> None:
+    """Say so where others than this machine can connect and no key is asked for."""
+    if config.uds or config.api_key:
+        return
+    host = str(listener.getsockname()[0]).partition("%")[0]
+    address = ipaddress.ip_address(host)
+    mapped = getattr(address, "ipv4_mapped", None)
+    if not (mapped or address).is_loopback:
+        advice = "anyone who reaches this address may use the model: give --api-key"
+        log.warning(line("no_api_key", host=host, advice=advice))
+
+
+def warn_of_threads(config: EngineConfig) -> None:
+    """Say so where compute threads would wait for each other's cores."""
+    cores = machine.cores()
+    if config.threads is not None and config.threads > cores:
+        advice = "more compute threads than usable cores make every step slower"
+        log.warning(line("too_many_threads", threads=config.threads, cores=cores, advice=advice))
+
+
+class Statistics:
+    """Figures of the time since the last line."""
+
+    def __init__(
+        self, metrics: Metrics, client: EngineHandle, *, clock: Clock | None = None
+    ) -> None:
+        self._metrics = metrics
+        self._client = client
+        self._clock = clock or MonotonicClock()
+        self._before = self._read()
+
+    def line(self) -> Event | None:
+        """The next line; None where nothing runs or waits and nothing was computed."""
+        before, self._before = self._before, self._read()
+        now, prompt, generated, stats = self._before
+        was, old_prompt, old_generated, old = before
+        busy = stats.running or stats.waiting or stats.step != old.step
+        if not busy or now <= was:
+            return None
+        blocks = self._client.info.scheduler.num_blocks
+        queries = stats.prefix_queries - old.prefix_queries
+        hits = stats.prefix_hits - old.prefix_hits
+        return line(
+            "stats",
+            running=stats.running,
+            waiting=stats.waiting,
+            prompt_tokens_per_second=round((prompt - old_prompt) / (now - was), 1),
+            generated_tokens_per_second=round((generated - old_generated) / (now - was), 1),
+            kv_cache_percent=round(100 * (1 - stats.free_blocks / blocks), 1) if blocks else None,
+            prefix_hit_percent=round(100 * hits / queries, 1) if queries > 0 else None,
+            preemptions=stats.preemptions - old.preemptions,
+        )
+
+    def _read(self) -> tuple[float, float, float, EngineStats]:
+        prompt, generated = self._metrics.tokens()
+        return self._clock.now(), prompt, generated, self._client.stats
+
+
+def log_statistics(
+    metrics: Metrics, client: EngineHandle, config: ServerConfig
+) -> asyncio.Task[None] | None:
+    """Log them from now on until the task is cancelled; None where that is turned off."""
+    if config.log_stats_interval == 0:
+        return None
+    statistics = Statistics(metrics, client)
+    return asyncio.create_task(
+        _log_often(statistics, config.log_stats_interval), name="headway-statistics"
+    )
+
+
+async def _log_often(statistics: Statistics, interval: float) -> None:
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            found = statistics.line()
+        except Exception:  # figures are not worth the task: the next line may do
+            log.exception(line("error", task="statistics"))
+            continue
+        if found is not None:
+            log.info(found)
