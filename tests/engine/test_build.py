@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from headway import machine
 from headway.checkpoint import Storage, prepare
 from headway.config import EngineConfig
 from headway.engine.build import build_engine, ideal_of
@@ -14,6 +19,7 @@ from headway.errors import InvalidRequest
 from headway.native import available
 from headway.recording.format import read_recordings
 from headway.runner import peak_rates
+from headway.steptime.limits import STEPS
 from headway.steptime.shape import PeakRates, StepShape, roofline_seconds, shape_of
 from headway.types import Slice, StepPlan
 from headway.wire import EngineInfo, Start
@@ -22,9 +28,13 @@ from tests.scheduling.harness import request_of
 
 
 def measured(*, device: str, dtype: str, threads: int, isa: str | None) -> PeakRates:
-    """Peak rates of a machine that is slow enough for nothing to depend on the real one."""
+    """Peak rates of a machine so fast that no step of the real one comes near them."""
     return PeakRates(
-        device=f"{device} {isa}", flops_per_second=1e9, bandwidth=1e8, dtype=dtype, threads=threads
+        device=machine.processor(),
+        flops_per_second=1e16,
+        bandwidth=1e15,
+        dtype=dtype,
+        threads=threads,
     )
 
 
@@ -99,6 +109,49 @@ def test_the_least_time_of_a_plan_is_the_rooflines(prepared: Path) -> None:
     assert info.machine is not None
     shape = shape_of(plan.slices)
     assert ideal(plan.slices) == roofline_seconds(shape, info.sizes, info.machine) > 0
+
+
+def test_rates_that_steps_exceed_are_raised_kept_and_measured_again(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A first measurement that something disturbed: one byte a second."""
+    caplog.set_level(logging.INFO)
+    asked: list[str] = []
+
+    def disturbed(*, dtype: str, threads: int, **more: Any) -> PeakRates:
+        asked.append(dtype)
+        rates = measured(dtype=dtype, threads=threads, **more)
+        return replace(rates, bandwidth=1.0)
+
+    monkeypatch.setattr(peak_rates, "measure_peak_rates", disturbed)
+    engine, info = build(prepared, None)
+    assert info.machine is not None
+    assert info.machine.bandwidth == 1.0
+    for number in range(2 * STEPS):
+        engine.add(request_of(str(number), max_tokens=1))
+        engine.step()
+    stats = engine.stats()
+    assert 0.0 < stats.ideal_seconds <= stats.busy_seconds
+    key: dict[str, Any] = {"dtype": info.hardware.dtype, "threads": 1, "isa": info.hardware.isa}
+
+    def kept() -> PeakRates:
+        found = peak_rates.kept_peak_rates(machine.processor(), **key)
+        assert found is not None
+        return found
+
+    deadline = time.monotonic() + 60
+    while (raised := kept()).bandwidth == 1.0:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert raised.bandwidth > 1000.0
+    assert raised.flops_per_second == info.machine.flops_per_second
+    assert "event=peak_rates_exceeded" in caplog.text
+    # The next start measures again, which gives no more, and the one after it does not.
+    for starts in (2, 2):
+        _, info = build(prepared, None)
+        assert info.machine is not None
+        assert info.machine.bandwidth >= raised.bandwidth
+        assert len(asked) == starts
 
 
 def test_without_limits_there_is_no_least_time(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headway.scheduling.stats import Idle
-from tests.scheduling.harness import make_harness, request_of
+from tests.scheduling.harness import limits_of, make_harness, request_of
 
 
 def test_a_refusal_is_an_event_and_leaves_nothing_behind() -> None:
@@ -36,6 +36,35 @@ def test_stats_are_those_of_the_last_step() -> None:
     assert (stats.free_blocks, stats.cached_blocks, stats.step_seconds) == (6, 0, 0.5)
     harness.step()
     assert harness.engine.stats().step_tokens == 1
+
+
+def test_who_waits_for_room_is_not_deferred() -> None:
+    harness = make_harness("continuous", limits=limits_of(seqs=2))
+    harness.add(*(request_of(name, max_tokens=3) for name in "abc"))
+    harness.step()
+    stats = harness.engine.stats()
+    assert (stats.running, stats.waiting, stats.deferred) == (2, 1, 0)
+
+
+def test_a_static_batch_defers_as_many_as_have_idle_slots() -> None:
+    harness = make_harness("static", limits=limits_of(seqs=2))
+    harness.add(request_of("a", max_tokens=1), request_of("b", max_tokens=9))
+    harness.add(request_of("c"), request_of("d"))
+    harness.step()
+    assert (harness.engine.stats().waiting, harness.engine.stats().deferred) == (2, 0)
+    harness.step()
+    stats = harness.engine.stats()
+    assert (stats.running, stats.waiting, stats.deferred) == (1, 2, 1)
+
+
+def test_a_dynamic_batch_that_fills_defers_all() -> None:
+    harness = make_harness("dynamic", wait=3.0)
+    harness.add(request_of("a"), request_of("b"))
+    assert harness.engine.step() == Idle(until=3.0)
+    assert (harness.engine.stats().waiting, harness.engine.stats().deferred) == (2, 2)
+    harness.clock.seconds = 3.0
+    harness.step()
+    assert harness.engine.stats().deferred == 0
 
 
 def test_the_first_event_says_when_it_was_scheduled() -> None:

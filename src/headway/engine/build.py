@@ -8,6 +8,7 @@ that `headway.steptime` predicts a step's time from.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from pathlib import Path
 
@@ -19,12 +20,13 @@ from headway.engine.loop import Engine
 from headway.recording.format import EngineLine
 from headway.recording.recorder import Recorder, RecordFile
 from headway.runner import LoadedRunner, build_runner
-from headway.runner.peak_rates import peak_rates_here
+from headway.runner.peak_rates import keep_exceeded_rates, peak_rates_here
 from headway.scheduling.build import build_scheduler
 from headway.scheduling.policy import policy_config
 from headway.scheduling.scheduler import StepTime
 from headway.steptime.architecture import Architecture, model_sizes
-from headway.steptime.shape import ModelSizes, roofline_time
+from headway.steptime.limits import StepLimit
+from headway.steptime.shape import ModelSizes, PeakRates, roofline_time
 from headway.types.engine import SchedulerConfig
 from headway.wire import EngineInfo, Start
 
@@ -94,8 +96,8 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     file = None if config.record is None else RecordFile(Path(config.record))
     loaded = build_runner(config, Path(start.prepared))
     info = describe(config, loaded)
-    ideal = ideal_of(info)
-    scheduler = build_scheduler(info.scheduler, step_time=ideal)
+    scheduler = build_scheduler(info.scheduler, step_time=ideal_of(info))
+    limit = limit_of(info)
     hardware = info.hardware
     logger.info(
         "engine ready device=%s dtype=%s kv_cache_dtype=%s backend=%s threads=%d policy=%s "
@@ -118,7 +120,8 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
         runner=loaded.runner,
         clock=MonotonicClock(),
         observer=observer,
-        ideal=ideal,
+        ideal=limit,
+        on_cycle=None if limit is None else limit.took,
     )
     return engine, info
 
@@ -158,6 +161,19 @@ def ideal_of(info: EngineInfo) -> StepTime | None:
     if info.sizes is None or info.machine is None:
         return None
     return roofline_time(info.sizes, info.machine)
+
+
+def limit_of(info: EngineInfo) -> StepLimit | None:
+    """The same for figures: rates that steps exceed are raised, and kept for the next start."""
+    if info.sizes is None or info.machine is None:
+        return None
+
+    def keep(rates: PeakRates) -> None:
+        # Not between two steps: a disk may be slow.
+        keeping = {"rates": rates, "isa": info.hardware.isa}
+        threading.Thread(target=keep_exceeded_rates, kwargs=keeping, daemon=True).start()
+
+    return StepLimit(info.sizes, info.machine, on_raised=keep)
 
 
 def engine_line(config: EngineConfig, info: EngineInfo) -> EngineLine:

@@ -10,7 +10,7 @@ neither.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from headway.clock import Clock
@@ -23,13 +23,22 @@ from headway.wire import EngineStats
 
 
 class BusyTime:
-    """Sums over all cycles that have ended, in seconds; `ideal` predicts a step's least time."""
+    """Sums over all cycles that have ended, in seconds; `ideal` predicts a step's least time.
 
-    def __init__(self, ideal: StepTime | None = None) -> None:
+    No cycle counts as faster than it was: a least time above its own is an error of the limits.
+    `on_cycle` is told how long each cycle was.
+    """
+
+    def __init__(
+        self,
+        ideal: StepTime | None = None,
+        on_cycle: Callable[[float], None] | None = None,
+    ) -> None:
         self.busy = 0.0
         self.ideal = 0.0
         """0 where the machine's limits are not known."""
         self._ideal_of = ideal
+        self._on_cycle = on_cycle
         self._began: float | None = None
         self._least = 0.0
 
@@ -42,9 +51,12 @@ class BusyTime:
     def end(self, now: float) -> None:
         """There is nothing more to compute; harmless where that was known."""
         if self._began is not None:
-            self.busy += now - self._began
-            self.ideal += self._least
+            seconds = now - self._began
+            self.busy += seconds
+            self.ideal += min(self._least, seconds)
             self._began = None
+            if self._on_cycle is not None:
+                self._on_cycle(seconds)
 
 
 class EngineObserver(Protocol):
@@ -77,7 +89,8 @@ class EngineObserver(Protocol):
 class Engine:
     """Single-threaded; `add` and `abort` happen between steps.
 
-    `ideal` tells the seconds that a step would take at the machine's limits, where they are known.
+    `ideal` tells the seconds that a step would take at the machine's limits, where they are known,
+    and `on_cycle` is told how long it took.
     """
 
     def __init__(
@@ -88,13 +101,16 @@ class Engine:
         clock: Clock,
         observer: EngineObserver | None = None,
         ideal: StepTime | None = None,
+        on_cycle: Callable[[float], None] | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._runner = runner
         self._clock = clock
         self._observer = observer
-        self._cycles = BusyTime(ideal)
+        self._cycles = BusyTime(ideal, on_cycle)
         self._step_seconds = 0.0
+        self._held = False
+        """The policy holds all that wait back, and nothing runs."""
 
     @property
     def has_work(self) -> bool:
@@ -129,6 +145,7 @@ class Engine:
         """
         began = self._clock.now()
         plan = self._scheduler.plan(began)
+        self._held = isinstance(plan, Idle)
         if isinstance(plan, Idle):
             self._on_idle(began)
             return plan
@@ -149,6 +166,7 @@ class Engine:
             step=stats.step,
             running=stats.running,
             waiting=stats.waiting,
+            deferred=stats.waiting if self._held else min(stats.waiting, stats.idle_slots),
             free_blocks=stats.free_blocks,
             cached_blocks=stats.cached_blocks,
             step_seconds=self._step_seconds,

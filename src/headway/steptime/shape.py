@@ -224,8 +224,8 @@ def weights_read(tokens: int, sizes: ModelSizes) -> float:
     return sizes.layer_bytes - sizes.expert_bytes * spared
 
 
-def roofline_seconds(shape: StepShape, sizes: ModelSizes, machine: PeakRates) -> float:
-    """The least time a step can take: its compute or its memory time, whichever is more."""
+def work_of(shape: StepShape, sizes: ModelSizes) -> tuple[float, float]:
+    """FLOPs that a step computes, and bytes that it reads from memory at least."""
     full, near = sizes.full_layers, sizes.window_layers
     pairs = full * (shape.decode_context + shape.prefill_pairs)
     pairs += near * (shape.decode_context_window + shape.prefill_pairs_window)
@@ -236,6 +236,12 @@ def roofline_seconds(shape: StepShape, sizes: ModelSizes, machine: PeakRates) ->
     read = weights_read(shape.tokens, sizes) + positions * sizes.kv_bytes_per_position
     if shape.rows:
         read += sizes.lm_head_bytes
+    return flops, read
+
+
+def roofline_seconds(shape: StepShape, sizes: ModelSizes, machine: PeakRates) -> float:
+    """The least time a step can take: its compute or its memory time, whichever is more."""
+    flops, read = work_of(shape, sizes)
     return max(flops / machine.flops_per_second, read / machine.bandwidth)
 
 

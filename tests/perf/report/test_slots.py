@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from headway.perf.report.run import Bar
 from headway.perf.report.slots import bars_of, idle_share, percent_of_limit
 from headway.recording.format import StepLine
-from tests.perf.report.recordings import decode, prefill, recording, step
+from tests.perf.report.recordings import MACHINE, decode, prefill, recording, step
 
 
 def test_a_slot_that_frees_is_taken_by_the_next_to_board() -> None:
@@ -119,6 +120,13 @@ def test_percent_of_limit_of_a_step_bound_by_memory() -> None:
     # A decode reads 1.1 MB of weights and 5 positions of 2 layers; it was given a second.
     found = recording([step(1, [decode(1, 4)])])
     assert percent_of_limit(found) == pytest.approx(100 * (1.1e6 + 5 * 256) / 1e9)
+
+
+def test_no_step_counts_as_faster_than_the_limit() -> None:
+    """Of two steps that took a second, one would need two at these rates, and one next to none."""
+    slow = replace(MACHINE, bandwidth=(1.1e6 + 5 * 256) / 2)
+    one = recording([step(1, [decode(1, 4)])], machine=slow)
+    assert percent_of_limit(one) == 100.0
 
 
 def test_percent_of_limit_grows_with_the_batch() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -112,6 +112,13 @@ def test_percent_of_limit_is_ideal_over_busy() -> None:
     outcome = simulate(workload_of(request_of(prompt=4, output=1)), setup_of())
     # 4 tokens of one operation, 10 pairs over 2 layers: 24 operations at 256 a second.
     assert outcome.percent_of_limit == pytest.approx(100 * 24 / 256)
+
+
+def test_no_percent_of_limit_is_above_100() -> None:
+    found = simulate(workload_of(request_of(prompt=4, output=1)), setup_of())
+    (replica,) = found.replicas
+    fast = replace(found, replicas=(replace(replica, busy=replica.ideal / 2),))
+    assert fast.percent_of_limit == 100.0
 
 
 def compared(workload: Workload, setup: Setup, seed: int = 0) -> tuple[Simulated, Simulated]:

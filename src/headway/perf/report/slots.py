@@ -117,14 +117,18 @@ def idle_share(bars: Iterable[Bar], slots: int) -> float | None:
 def percent_of_limit(recording: Recording) -> float | None:
     """Time that the machine's limits allow at best over the time that the steps took, in percent.
 
-    None where the machine's limits are not known, or nothing was computed.
+    At most 100: a step that took less than the limits allow counts as one that reached them. None
+    where the machine's limits are not known, or nothing was computed.
     """
     machine, sizes = recording.engine.machine, recording.engine.sizes
     taken = sum(step.cycle for step in recording.steps)
     if machine is None or taken <= 0:
         return None
-    shapes = (step.shape(sizes.window) for step in recording.steps)
-    return 100.0 * sum(roofline_seconds(shape, sizes, machine) for shape in shapes) / taken
+    least = sum(
+        min(step.cycle, roofline_seconds(step.shape(sizes.window), sizes, machine))
+        for step in recording.steps
+    )
+    return min(100.0, 100.0 * least / taken)
 
 
 WIDTH = 2000

@@ -77,7 +77,9 @@ class Simulated:
     def percent_of_limit(self) -> float | None:
         """Over all replicas and steps; None where no step was made."""
         busy = sum(replica.busy for replica in self.replicas)
-        return 100 * sum(replica.ideal for replica in self.replicas) / busy if busy else None
+        if not busy:
+            return None
+        return min(100.0, 100 * sum(replica.ideal for replica in self.replicas) / busy)
 
     @property
     def idle_share(self) -> float | None:

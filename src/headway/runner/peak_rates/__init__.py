@@ -3,7 +3,9 @@
 Measured once for each number format, by the backend that computes with it (`native`, `torch`), and
 kept in the cache. An engine measures at its first start, in less than half a second, and reads what
 was found from then on; `python -m headway.runner.peak_rates`, which `headway doctor --limits` runs,
-measures anew. What the figures are used for is no business of this package.
+measures anew. The best of all measurements is kept, since other work can only make one lower; one
+that an engine has exceeded is repeated at the next start. What the figures are used for is no
+business of this package.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from headway import machine
 from headway.codec import Format, decode_document, encode_document, read_bytes, write_bytes
 from headway.config import cache_home
 from headway.errors import EngineError, InvalidRequest
+from headway.steptime.limits import best_of
 from headway.steptime.shape import PeakRates
 
 logger = logging.getLogger(__name__)
@@ -34,6 +37,8 @@ class _Kept:
 
     kernels: str
     limits: PeakRates
+    exceeded: bool = False
+    """Steps were faster than what had been measured, and `limits` are what they reached."""
 
 
 def peak_rates_here(*, device: str, dtype: str, threads: int, isa: str | None) -> PeakRates | None:
@@ -42,20 +47,20 @@ def peak_rates_here(*, device: str, dtype: str, threads: int, isa: str | None) -
     `isa` names the native kernels' instruction set, and is None where PyTorch computes. None where
     they cannot be measured, which is logged: nothing but figures depends on them.
     """
-    name = device_name(device)
-    rates = kept_peak_rates(name, dtype=dtype, threads=threads, isa=isa)
-    if rates is not None:
-        return rates
+    kept = _read(_path(device_name(device), dtype, threads, isa), device_name(device), isa)
+    if kept is not None and not kept.exceeded:
+        return kept.limits
+    known = None if kept is None else kept.limits
     try:
         rates = measure_peak_rates(device=device, dtype=dtype, threads=threads, isa=isa)
     except EngineError as error:
-        logger.warning("the machine's peak rates are not known: %s", error)
-        return None
+        logger.warning("the machine's peak rates cannot be measured: %s", error)
+        return known
     try:
-        keep_peak_rates(rates, isa=isa)
+        return keep_peak_rates(rates, isa=isa)
     except InvalidRequest as error:
         logger.warning("peak rates will be measured again at the next start: %s", error)
-    return rates
+    return rates if known is None else best_of(rates, known)
 
 
 def measure_peak_rates(*, device: str, dtype: str, threads: int, isa: str | None) -> PeakRates:
@@ -81,7 +86,41 @@ def measure_peak_rates(*, device: str, dtype: str, threads: int, isa: str | None
 
 def kept_peak_rates(name: str, *, dtype: str, threads: int, isa: str | None) -> PeakRates | None:
     """What was measured before for the device of this name, if anything was."""
-    path = _path(name, dtype, threads, isa)
+    kept = _read(_path(name, dtype, threads, isa), name, isa)
+    return None if kept is None else kept.limits
+
+
+def keep_peak_rates(rates: PeakRates, *, isa: str | None) -> PeakRates:
+    """Keep what was measured for the starts to come, or what was kept already where that is more.
+
+    Returns what is kept. Raises `InvalidRequest` where that is not possible.
+    """
+    return _keep(rates, isa=isa, exceeded=False)
+
+
+def keep_exceeded_rates(rates: PeakRates, *, isa: str | None) -> None:
+    """Keep what steps have reached, more than was measured; the next start measures again.
+
+    Failing to is logged.
+    """
+    try:
+        _keep(rates, isa=isa, exceeded=True)
+    except InvalidRequest as error:
+        logger.warning("the machine's peak rates cannot be kept: %s", error)
+
+
+def _keep(rates: PeakRates, *, isa: str | None, exceeded: bool) -> PeakRates:
+    path = _path(rates.device, rates.dtype, rates.threads, isa)
+    known = _read(path, rates.device, isa)
+    if known is not None:
+        rates = best_of(rates, known.limits)
+    kept = _Kept(kernels=isa or "torch", limits=rates, exceeded=exceeded)
+    # At once and whole: other engines may be starting.
+    write_bytes(path, encode_document(kept, FORMAT), make_folder=True)
+    return rates
+
+
+def _read(path: Path, name: str, isa: str | None) -> _Kept | None:
     if not path.exists():
         return None
     try:
@@ -91,15 +130,7 @@ def kept_peak_rates(name: str, *, dtype: str, threads: int, isa: str | None) -> 
         return None
     rates = kept.limits
     same = (kept.kernels, rates.device) == (isa or "torch", name)
-    return rates if same and min(rates.flops_per_second, rates.bandwidth) > 0 else None
-
-
-def keep_peak_rates(rates: PeakRates, *, isa: str | None) -> None:
-    """Keep them for the starts to come, in place of earlier ones; raises `InvalidRequest`."""
-    # At once and whole: other engines may be starting.
-    kept = _Kept(kernels=isa or "torch", limits=rates)
-    path = _path(rates.device, rates.dtype, rates.threads, isa)
-    write_bytes(path, encode_document(kept, FORMAT), make_folder=True)
+    return kept if same and min(rates.flops_per_second, rates.bandwidth) > 0 else None
 
 
 def device_name(device: str) -> str:

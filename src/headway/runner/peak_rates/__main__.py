@@ -1,7 +1,7 @@
-"""Measures the machine's peak rates anew and keeps them: `python -m headway.runner.peak_rates`.
+"""Measures the machine's peak rates anew and keeps the best: `python -m headway.runner.peak_rates`.
 
 A program of its own, so that whoever asks needs neither PyTorch nor the native library in its
-process. Writes `PeakRates` as JSON, a line for each number format that was asked for.
+process. Writes what is kept as JSON `PeakRates`, a line for each number format that was asked for.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ def main(given: Sequence[str] | None = None) -> int:
             rates = measure_peak_rates(
                 device=arguments.device, dtype=dtype, threads=arguments.threads, isa=isa
             )
-            keep_peak_rates(rates, isa=isa)
-            sys.stdout.buffer.write(encode(rates) + b"\n")
+            sys.stdout.buffer.write(encode(keep_peak_rates(rates, isa=isa)) + b"\n")
             sys.stdout.buffer.flush()
     except HeadwayError as error:
         print(error, file=sys.stderr)  # noqa: T201
