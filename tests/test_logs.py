@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def record_of(message: object, *args: object, **more: object) -> logging.LogRecord:
-    record = logging.LogRecord("some.logger", logging.WARNING, "", 0, message, args, None)  # type: ignore[arg-type]
+    record = logging.LogRecord("some.logger", logging.WARNING, "", 0, message, args, None)
     vars(record).update(more)
     return record
 
