@@ -140,11 +140,11 @@ class Server:
 
     def chosen(self) -> dict[str, str]:
         """What the engine's log says it runs with: dtype, backend, threads and so on."""
-        found = re.search(r"engine ready (.*)", self._log.read_text())
+        found = re.search(r"(?:event=engine_|engine )ready (.*)", self._log.read_text())
         if found is None:
             return {}
         pairs = re.findall(r"(\w+)=(.+?)(?= \w+=|$)", found[1])
-        return {key: value for key, value in pairs if key != "seconds"}
+        return {key: value.strip('"') for key, value in pairs if key != "seconds"}
 
     def peak_memory(self) -> int | None:
         """Most resident bytes of the server's processes, each at its own peak; None if unknown."""

@@ -73,7 +73,7 @@ def test_ctrl_c_ends_everything(command: tuple[str, ...]) -> None:
     with process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "engine ready" in line:
+            if "event=engine_ready" in line:
                 break
         children = psutil.Process(process.pid).children(recursive=True)
         assert children

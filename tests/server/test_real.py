@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +80,27 @@ def test_who_leaves_frees_everything(client: openai.OpenAI, url: str) -> None:
         next(stream)
         stream.close()
     until_idle(url)
+
+
+def test_both_processes_log_json() -> None:
+    command = [sys.executable, "-m", "headway", "serve", "--port", "0", "--log-format", "json"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            found: dict[str, dict[str, Any]] = {}
+            for text in process.stderr:
+                each = json.loads(text)
+                found[each["event"]] = each
+                if each["event"] == "ready":
+                    process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert {"listening", "engine_ready", "ready", "stopped"} <= set(found)
+    engine = found["engine_ready"]
+    assert (engine["logger"], engine["level"]) == ("headway.engine.build", "info")
+    assert isinstance(engine["threads"], int)
+    assert isinstance(engine["seconds"], float)
 
 
 def test_sigterm_under_load_cuts_nothing_off() -> None:

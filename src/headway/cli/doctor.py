@@ -2,7 +2,7 @@
 
 It also starts an engine, and reports what that chose and how long it took to be ready. With
 `--quality` it instead compares all weight formats of a model with float32 and keeps the result;
-with `--limits` it measures what the machine can do at most and keeps that.
+with `--limits` it measures what the machine can do at most and keeps the best.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--limits",
         action="store_true",
         help="measure anew how fast the machine computes and reads memory, of which engines report "
-        "the percentage that they reach; best while nothing else runs",
+        "the percentage that they reach; the best is kept, so measure while nothing else runs",
     )
     add_flags(parser.add_argument_group("engine"), EngineConfig, leave_out=("model",))
 

@@ -17,6 +17,7 @@ from headway.checkpoint.storage import PANEL_ROWS, WEIGHT_FORMATS, panel_bytes
 from headway.clock import MonotonicClock
 from headway.config import EngineConfig
 from headway.engine.loop import Engine
+from headway.logs import line
 from headway.recording.format import EngineLine
 from headway.recording.recorder import Recorder, RecordFile
 from headway.runner import LoadedRunner, build_runner
@@ -100,21 +101,22 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     limit = limit_of(info)
     hardware = info.hardware
     logger.info(
-        "engine ready device=%s dtype=%s kv_cache_dtype=%s backend=%s threads=%d policy=%s "
-        "blocks=%d seconds=%.2f",
-        hardware.device,
-        hardware.dtype,
-        hardware.kv_cache_dtype,
-        hardware.backend,
-        hardware.threads,
-        info.scheduler.policy.name,
-        info.scheduler.num_blocks,
-        time.monotonic() - began,
+        line(
+            "engine_ready",
+            device=hardware.device,
+            dtype=hardware.dtype,
+            kv_cache_dtype=hardware.kv_cache_dtype,
+            backend=hardware.backend,
+            threads=hardware.threads,
+            policy=info.scheduler.policy.name,
+            blocks=info.scheduler.num_blocks,
+            seconds=time.monotonic() - began,
+        )
     )
     observer = None
     if file is not None:
-        line = engine_line(config, info)
-        observer = Recorder(engine=line, idle_stats=scheduler.idle_stats, sink=file)
+        first = engine_line(config, info)
+        observer = Recorder(engine=first, idle_stats=scheduler.idle_stats, sink=file)
     engine = Engine(
         scheduler=scheduler,
         runner=loaded.runner,
