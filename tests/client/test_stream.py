@@ -16,7 +16,8 @@ def test_unread_events_of_a_request_are_joined_in_order() -> None:
         stream = Stream(["a", "b"], lambda ids: None)
         stream.push(TokenEvent(id="a", tokens=(1,), cached_tokens=4, scheduled_at=2.0))
         stream.push(TokenEvent(id="b", tokens=(9,)))
-        stream.push(TokenEvent(id="a", tokens=(2, 3), finish="stop", stop_reason=3))
+        stream.push(TokenEvent(id="a", tokens=(2,), preemptions=2))
+        stream.push(TokenEvent(id="a", tokens=(3,), finish="stop", stop_reason=3, preemptions=1))
         assert await anext(stream) == TokenEvent(
             id="a",
             tokens=(1, 2, 3),
@@ -24,6 +25,7 @@ def test_unread_events_of_a_request_are_joined_in_order() -> None:
             stop_reason=3,
             cached_tokens=4,
             scheduled_at=2.0,
+            preemptions=3,
         )
         assert (await anext(stream)).tokens == (9,)
         stream.push(TokenEvent(id="b", finish="length"))
