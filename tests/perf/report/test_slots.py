@@ -123,10 +123,12 @@ def test_percent_of_limit_of_a_step_bound_by_memory() -> None:
 
 
 def test_no_step_counts_as_faster_than_the_limit() -> None:
-    """Of two steps that took a second, one would need two at these rates, and one next to none."""
+    """At these rates each step needs two seconds; one took one, the other eight."""
     slow = replace(MACHINE, bandwidth=(1.1e6 + 5 * 256) / 2)
-    one = recording([step(1, [decode(1, 4)])], machine=slow)
-    assert percent_of_limit(one) == 100.0
+    quick = step(1, [decode(1, 4)])
+    other = replace(step(2, [decode(2, 4)]), cycle=8.0)
+    assert percent_of_limit(recording([quick], machine=slow)) == 100.0
+    assert percent_of_limit(recording([quick, other], machine=slow)) == pytest.approx(100 * 3 / 9)
 
 
 def test_percent_of_limit_grows_with_the_batch() -> None:
