@@ -43,6 +43,26 @@ def test_files_and_functions_stay_short() -> None:
     assert problems == []
 
 
+BACKGROUND = re.compile(r"\b(create_task|ensure_future|call_soon|call_later|call_at)\(")
+API_PROCESS = ("client", "llm", "server")
+AWAITED = re.compile(r"# awaited$|\bgroup\.create_task")
+
+
+def unwatched(text: str) -> list[str]:
+    """Lines that start something in the background of which nobody would hear that it failed."""
+    lines = [each for each in text.splitlines() if BACKGROUND.search(each)]
+    return [each.strip() for each in lines if not AWAITED.search(each)]
+
+
+def test_nothing_runs_in_the_background_unwatched() -> None:
+    """What is not awaited where it is started goes through `headway.background`."""
+    package = SOURCE / "headway"
+    files = [path for path in FILES if path.relative_to(package).parts[0] in API_PROCESS]
+    assert len(files) > 20
+    assert {path.name: each for path in files if (each := unwatched(path.read_text()))} == {}
+    assert unwatched("  self.x = asyncio.create_task(work())  # why") != []
+
+
 def test_a_long_function_would_be_found() -> None:
     text = "class C:\n    async def f(self):\n" + "        pass\n" * MOST_FUNCTION_LINES
     assert list(long_functions(ast.parse(text))) == ["f has 51 lines"]

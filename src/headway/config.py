@@ -76,6 +76,11 @@ class EngineConfig:
         None, "share of the free memory, GPU's or machine's, for weights and KV cache"
     )
     enable_prefix_caching: bool = setting(True, "reuse the KV cache of equal prompt beginnings")
+    step_timeout: float | None = setting(
+        None,
+        "seconds after which a step that does not end counts as hung, and the engine is replaced; "
+        "by default what the largest step may need on this machine, at least 30",
+    )
     record: str | None = setting(
         None, "file to which every step's plan and duration is appended, as JSON Lines"
     )
@@ -87,6 +92,7 @@ class EngineConfig:
         at_least("max_num_batched_tokens", self.max_num_batched_tokens, 1)
         at_least("max_num_partial_prefills", self.max_num_partial_prefills, 1)
         at_least("kv_cache_memory", self.kv_cache_memory, 1)
+        at_least("step_timeout", self.step_timeout, 1)
         if self.block_size not in (8, 16, 32, 64, 128):
             raise InvalidRequest("block_size must be 8, 16, 32, 64 or 128", field="block_size")
         if self.record == "":

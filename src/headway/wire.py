@@ -2,13 +2,16 @@
 
 One local stream socket, both ways; every message is a little-endian 32-bit length and that many
 bytes of MessagePack. Nothing here executes what it reads, and both ends check types and sizes.
-The engine knows no text, so messages carry none but names and errors.
+The engine knows no text, so messages carry none but names and errors. What lists of items become
+is bounded by their encoded size: as many frames as they need, and an item that fits in none is
+handed back.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,6 +21,8 @@ from headway.types import Request, TokenEvent
 from headway.types.engine import Hardware, SchedulerConfig
 
 MAX_MESSAGE = 256 * 2**20
+FRAME_BYTES = 4 * 2**20
+"""Items are sent together up to this size, so that the peer can begin with the first ones."""
 HEADER = struct.Struct("<I")
 
 
@@ -30,6 +35,8 @@ class Start(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     log_level: int = 20
     """Least level of what the engine process logs, as `logging` counts them."""
     log_format: LogFormat = "text"
+    restart: bool = False
+    """An engine has run with these settings: what is not needed for tokens must not stop it."""
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -92,6 +99,15 @@ class Events(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     stats: EngineStats
 
 
+class Heartbeat(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Up, once a second from the process's start, whatever else it does."""
+
+    step: int = 0
+    """Steps that were begun, the one under way included."""
+    seconds: float | None = None
+    """For how long the step under way has lasted; None between steps."""
+
+
 class Failed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Last message up: the engine cannot start or go on, and why, for a person to read."""
 
@@ -100,19 +116,88 @@ class Failed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 ToEngine = Start | Submit | Abort
-FromEngine = Ready | Events | Failed
+FromEngine = Ready | Events | Heartbeat | Failed
 
+_Item = TypeVar("_Item")
+_ENVELOPE = 4096
+"""Bytes that a message may take beside its items."""
 _encoder = msgspec.msgpack.Encoder()
 _to_engine: msgspec.msgpack.Decoder[ToEngine] = msgspec.msgpack.Decoder(ToEngine)
 _from_engine: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(FromEngine)
 
 
 def pack(message: ToEngine | FromEngine) -> bytes:
-    """The message as a frame, header included."""
-    body = _encoder.encode(message)
+    """The message as a frame, header included; raises `ValueError` where it is too large."""
+    return _frame(_encoder.encode(message))
+
+
+def pack_requests(requests: Sequence[Request]) -> tuple[list[bytes], list[tuple[Request, str]]]:
+    """Frames of `Submit`, and the requests that cannot be sent, each with the reason."""
+    return _split(requests, _Submit)
+
+
+def pack_aborts(ids: Sequence[str]) -> tuple[list[bytes], list[tuple[str, str]]]:
+    """Frames of `Abort`, and the ids that cannot be sent, each with the reason."""
+    return _split(ids, _Abort)
+
+
+def pack_events(
+    events: list[TokenEvent], stats: EngineStats
+) -> tuple[list[bytes], list[tuple[TokenEvent, str]]]:
+    """One frame of `Events`, or several where it would be too large; and what cannot be sent."""
+    try:
+        return [pack(Events(events=events, stats=stats))], []
+    except Exception:
+        return _split(events, lambda items: _Events(events=items, stats=stats))
+
+
+class _Submit(msgspec.Struct, tag="Submit"):
+    requests: list[msgspec.Raw]
+
+
+class _Abort(msgspec.Struct, tag="Abort"):
+    ids: list[msgspec.Raw]
+
+
+class _Events(msgspec.Struct, tag="Events", kw_only=True):
+    events: list[msgspec.Raw]
+    stats: EngineStats
+
+
+def _split(
+    items: Iterable[_Item], message: Callable[[list[msgspec.Raw]], msgspec.Struct]
+) -> tuple[list[bytes], list[tuple[_Item, str]]]:
+    """Items in messages of about `FRAME_BYTES`; those that no message can hold come back."""
+    frames: list[bytes] = []
+    refused: list[tuple[_Item, str]] = []
+    batch: list[msgspec.Raw] = []
+    size = 0
+    for item in items:
+        try:
+            encoded = _encoder.encode(item)
+            if len(encoded) > MAX_MESSAGE - _ENVELOPE:
+                raise ValueError(_too_large(len(encoded)))
+        except Exception as error:
+            refused.append((item, str(error) or type(error).__name__))
+            continue
+        if batch and size + len(encoded) > FRAME_BYTES:
+            frames.append(_frame(_encoder.encode(message(batch))))
+            batch, size = [], 0
+        batch.append(msgspec.Raw(encoded))
+        size += len(encoded)
+    if batch:
+        frames.append(_frame(_encoder.encode(message(batch))))
+    return frames, refused
+
+
+def _frame(body: bytes) -> bytes:
     if len(body) > MAX_MESSAGE:
-        raise ValueError(f"message of {len(body)} bytes exceeds {MAX_MESSAGE}")
+        raise ValueError(_too_large(len(body)))
     return HEADER.pack(len(body)) + body
+
+
+def _too_large(size: int) -> str:
+    return f"it takes {size} bytes, of which a message holds {MAX_MESSAGE}"
 
 
 def body_length(header: bytes) -> int:

@@ -10,6 +10,8 @@ real engine's is. Prompts may hold these tokens:
     BROKEN      the step raises an exception instead
     GARBAGE     the process sends bytes that are no message
     STOPPER     the request ends with finish "stop" after 3 tokens
+    HANGING     the step does not end
+    HUNGRY      the step finds no memory
 
 The folder given as `prepared` may hold `script.json` with the fields of `Script`. The log of
 process starts goes to `starts.log` there.
@@ -23,10 +25,12 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
+from headway import wire
+from headway.engine import heartbeat
 from headway.engine.loop import Engine
 from headway.engine.process import serve
 from headway.errors import InvalidRequest
@@ -34,7 +38,8 @@ from headway.types import Limits, Request, TokenEvent, TokenLogprobs
 from headway.types.engine import Hardware, PolicyConfig, SchedulerConfig
 from headway.wire import EngineInfo, EngineStats, Start
 
-POISON, SLOW_POISON, BROKEN, GARBAGE, STOPPER = 1001, 1002, 1003, 1004, 1005
+POISON, SLOW_POISON, BROKEN, GARBAGE, STOPPER, HANGING, HUNGRY = range(1001, 1008)
+HEARTBEAT_SECONDS = 0.05
 NUM_BLOCKS = 4096
 BLOCK_SIZE = 8
 VOCABULARY = 2000
@@ -61,7 +66,13 @@ class Script:
     exit_from: int = 1_000_000
     """The number of the first start that ends without a word."""
     stop_at_step: int | None = None
-    """The engine stops itself (as by Ctrl-Z) at this step; the test continues it."""
+    """The first engine stops itself (as by Ctrl-Z) at this step."""
+    hang_at_step: int | None = None
+    """This step of the first engine does not end."""
+    tokenless_steps: int = 0
+    """So many steps give no token, as those of a long prefill."""
+    max_message: int | None = None
+    """Bytes that the engine may send at once."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,6 +120,10 @@ class FakeEngine:
         time.sleep(self.script.step_seconds)
         if self.steps == self.script.stop_at_step:
             os.kill(os.getpid(), signal.SIGSTOP)
+        if self.steps == self.script.hang_at_step:
+            time.sleep(3600)
+        if self.steps <= self.script.tokenless_steps:
+            return []
         return [self._advance(each) for each in list(self.running.values())]
 
     def stats(self) -> EngineStats:
@@ -153,6 +168,10 @@ class FakeEngine:
             os._exit(9)
         if BROKEN in each.request.prompt:
             raise RuntimeError("broken on purpose")
+        if HUNGRY in each.request.prompt:
+            raise MemoryError
+        if HANGING in each.request.prompt:
+            time.sleep(3600)
         if GARBAGE in each.request.prompt:
             os.write(self.fd, b"\xff" * 64)
             time.sleep(60)
@@ -168,6 +187,10 @@ def build(start: Start, fd: int) -> tuple[Engine, EngineInfo]:
             file.write(f"{os.getpid()}\n")
         if (folder / "script.json").exists():
             script = Script(**json.loads((folder / "script.json").read_text()))
+    if number > 0:
+        script = replace(script, hang_at_step=None, stop_at_step=None)
+    if script.max_message is not None:
+        wire.MAX_MESSAGE = script.max_message
     if number >= script.exit_from:
         os._exit(3)
     if number >= script.refuse_from:
@@ -201,6 +224,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int, required=True)
     fd = parser.parse_args().fd
+    heartbeat.INTERVAL = HEARTBEAT_SECONDS
     return serve(fd, lambda start: build(start, fd))
 
 

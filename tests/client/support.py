@@ -30,10 +30,12 @@ def request(
 
 
 @asynccontextmanager
-async def running_client(folder: Path, **script: object) -> AsyncIterator[EngineClient]:
+async def running_client(
+    folder: Path, *, config: EngineConfig | None = None, **script: object
+) -> AsyncIterator[EngineClient]:
     """A client with a fake engine that follows `script`; gone, as is checked, at exit."""
     (folder / "script.json").write_text(json.dumps(script))
-    client = await EngineClient.start(EngineConfig(), folder, command=COMMAND)
+    client = await EngineClient.start(config or EngineConfig(), folder, command=COMMAND)
     try:
         yield client
     finally:

@@ -17,6 +17,7 @@ from headway.errors import EngineError, HeadwayError, InvalidRequest, Unavailabl
 from tests.client.fake_engine import (
     BROKEN,
     GARBAGE,
+    HUNGRY,
     NUM_BLOCKS,
     POISON,
     SLOW_POISON,
@@ -129,7 +130,7 @@ def test_prompt_logprobs_are_reported_once_in_spite_of_a_restart(tmp_path: Path)
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("poison", [POISON, SLOW_POISON, BROKEN, GARBAGE])
+@pytest.mark.parametrize("poison", [POISON, SLOW_POISON, BROKEN, GARBAGE, HUNGRY])
 def test_a_request_that_kills_engines_is_ended_and_the_others_are_spared(
     tmp_path: Path, poison: int
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headway.client.process import HEALTHY_SECONDS, MAX_DEATHS, MonotonicStats, RestartPolicy
+from headway.client.restarts import HEALTHY_SECONDS, MAX_DEATHS, MonotonicStats, RestartPolicy
 from headway.wire import EngineStats
 
 

@@ -47,7 +47,9 @@ def _prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return prepare(str(tmp_path / "model"), dtype=storage, progress=False).folder
 
 
-def build(prepared: Path, record: Path | None) -> tuple[Engine, EngineInfo]:
+def build(
+    prepared: Path, record: Path | None, *, restart: bool = False
+) -> tuple[Engine, EngineInfo]:
     config = EngineConfig(
         model="tiny",
         max_model_len=64,
@@ -56,7 +58,7 @@ def build(prepared: Path, record: Path | None) -> tuple[Engine, EngineInfo]:
         device="cpu",
         record=None if record is None else str(record),
     )
-    return build_engine(Start(config=config, prepared=str(prepared)))
+    return build_engine(Start(config=config, prepared=str(prepared), restart=restart))
 
 
 def test_an_engine_records_what_it_computed(prepared: Path, tmp_path: Path) -> None:
@@ -164,3 +166,17 @@ def test_without_limits_there_is_no_least_time(
     engine.step()
     assert engine.stats().ideal_seconds == 0.0
     assert engine.stats().busy_seconds > 0.0
+
+
+def test_an_engine_that_starts_again_does_without_a_recording_that_it_cannot_write(
+    prepared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = tmp_path / "gone" / "steps.jsonl"
+    with pytest.raises(InvalidRequest, match="cannot record to"):
+        build(prepared, gone)
+    engine, _ = build(prepared, gone, restart=True)
+    assert f"recording to {gone} has stopped" in caplog.text
+    engine.add(request_of("a", prompt=(1, 2, 3), max_tokens=2))
+    while engine.has_work:
+        engine.step()
+    assert engine.stats().step >= 2

@@ -25,6 +25,7 @@ from headway.wire import (
     Events,
     Failed,
     FromEngine,
+    Heartbeat,
     Ready,
     Start,
     Submit,
@@ -49,6 +50,12 @@ class Peer:
         self.sock.sendall(pack(message))
 
     def receive(self) -> FromEngine:
+        """The next message that is no heartbeat."""
+        while isinstance(message := self.receive_any(), Heartbeat):
+            pass
+        return message
+
+    def receive_any(self) -> FromEngine:
         return read_from_engine(self._exactly(body_length(self._exactly(HEADER.size))))
 
     def tokens_until_end(self, name: str) -> list[int]:
@@ -127,6 +134,41 @@ def test_it_sleeps_while_there_is_nothing_to_do(tmp_path: Path) -> None:
         after = process.cpu_times()
         # A loop that spins would have used all of the half second that it could get.
         assert after.user + after.system - before.user - before.system < 0.1
+
+
+def test_steps_without_a_token_tell_their_statistics(tmp_path: Path) -> None:
+    with engine(tmp_path, tokenless_steps=5) as peer:
+        asked = request("a", max_tokens=3)
+        submit(peer, asked)
+        for step in range(1, 6):
+            message = peer.receive()
+            assert isinstance(message, Events)
+            assert (message.events, message.stats.step, message.stats.running) == ([], step, 1)
+        assert peer.tokens_until_end("a") == expected_tokens(asked)
+
+
+def test_a_heartbeat_says_for_how_long_a_step_lasts(tmp_path: Path) -> None:
+    with engine(tmp_path, hang_at_step=3) as peer:
+        idle = peer.receive_any()
+        assert isinstance(idle, Heartbeat)
+        assert idle.seconds is None
+        submit(peer, request("a", max_tokens=5))
+        seconds: list[float] = []
+        steps = set()
+        while len(seconds) < 10:
+            message = peer.receive_any()
+            if isinstance(message, Heartbeat) and message.seconds is not None:
+                if message.step not in steps:
+                    steps, seconds = {message.step}, []
+                seconds.append(message.seconds)
+        assert seconds == sorted(seconds)
+        assert seconds[-1] - seconds[0] > 0.1
+
+
+def test_it_lives_while_it_starts(tmp_path: Path) -> None:
+    with engine(tmp_path, start=False) as peer:
+        for _ in range(3):
+            assert peer.receive_any() == Heartbeat()
 
 
 def test_it_ends_when_the_socket_closes_in_the_middle_of_a_step(tmp_path: Path) -> None:

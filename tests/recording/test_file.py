@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from pathlib import Path
 
@@ -105,3 +106,25 @@ def test_a_full_disk_ends_the_recording_and_not_the_engine(
     file.close()
     (record,) = caplog.records
     assert "has stopped: " in record.getMessage()
+
+
+def test_a_disk_that_is_full_already_ends_the_recording_and_not_the_start(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut = b'{"engine": '
+    path.write_bytes(cut)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk, caplog.at_level(logging.WARNING):
+        disk.setattr("headway.recording.recorder.os.write", full)
+        file = RecordFile(path)
+        file.write(ENGINE)
+        file.flush()
+        file.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"recording to {path} has stopped: [Errno 28] No space left on device"
+    ]
+    assert path.read_bytes() == cut
+    RecordFile(path).close()

@@ -52,6 +52,8 @@ class FakeEngine:
     def __init__(self, max_model_len: int = 1000) -> None:
         self.state: EngineState = "ready"
         self.restarts = 0
+        self.silence = 0.0
+        self.last_step_age = 0.0
         self.stats = EngineStats(free_blocks=NUM_BLOCKS)
         self.info = EngineInfo(
             hardware=Hardware(

@@ -223,12 +223,28 @@ def test_a_starting_server_answers_503_and_then_serves() -> None:
 
 def test_a_dead_engine_shows_in_health() -> None:
     with serving() as server, server.http() as http:
+        assert http.get("/ready").status_code == 200
         server.engine.state = "restarting"
         assert http.get("/health").status_code == 200
+        answer = http.get("/ready")
+        assert answer.status_code == 503
+        assert "the engine is restarting" in answer.json()["error"]["message"]
         assert http.post("/v1/completions", json=PROMPT).status_code == 200
         server.engine.state = "failed"
         assert http.get("/health").status_code == 503
+        assert http.get("/ready").status_code == 503
         assert http.post("/v1/completions", json=PROMPT).status_code == 503
+
+
+def test_a_silent_engine_shows_in_ready() -> None:
+    with serving() as server, server.http() as http:
+        server.engine.silence = 2.0
+        assert http.get("/ready").status_code == 200
+        server.engine.silence = 4.0
+        assert http.get("/health").status_code == 200
+        answer = http.get("/ready")
+        assert answer.status_code == 503
+        assert "silent for 4 s" in answer.json()["error"]["message"]
 
 
 def test_a_request_id_goes_there_and_back(http: httpx.Client) -> None:

@@ -94,6 +94,7 @@ def test_gauges_follow_the_engine() -> None:
     stats = EngineStats(step=1, running=3, waiting=2, free_blocks=NUM_BLOCKS - 25, idle_slots=1)
     metrics.on_engine([], stats, 0.0)
     client.restarts = 2
+    client.silence, client.last_step_age = 4.5, 40.0
     for _ in range(2):
         found = values(metrics.render())
         assert found["vllm:num_requests_running"] == 3
@@ -101,6 +102,8 @@ def test_gauges_follow_the_engine() -> None:
         assert found["vllm:kv_cache_usage_perc"] == 0.25
         assert found["headway:idle_slot_ratio"] == 0.25
         assert found["headway:engine_restarts_total"] == 2
+        assert found["headway:engine_silence_seconds"] == 4.5
+        assert found["headway:last_step_age_seconds"] == 40.0
 
 
 def test_who_waits_is_told_by_reason() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import json
@@ -18,10 +19,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 
 from headway.config import ServerConfig
 from headway.errors import InvalidRequest
-from headway.server.run import _template, _tls, listen
+from headway.server.app import build_state
+from headway.server.run import _template, _tls, listen, serve
+from tests.server.fakes import FakeLLM
 
 ROOT = Path(__file__).parents[2]
 PROMPT = {"prompt": "x", "max_tokens": 20}
@@ -254,6 +258,66 @@ def test_a_model_that_cannot_be_had_is_one_line() -> None:
         lines = server.popen.stdout.read().splitlines()
         assert lines[-1] == "error: the model is broken"
         assert "Traceback" not in "".join(lines)
+
+
+class _EndingServer(uvicorn.Server):
+    """An HTTP server that fails, or ends by itself, once it is told to."""
+
+    def __init__(self, error: Exception | None, ready: asyncio.Event) -> None:
+        super().__init__(uvicorn.Config("unused"))
+        self.error = error
+        self.ready = ready
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.ready.wait()
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [OSError("listener"), None])
+@pytest.mark.parametrize("early", [True, False])
+def test_a_server_without_its_http_server_ends_with_1(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception | None,
+    early: bool,
+) -> None:
+    llm: list[FakeLLM] = []
+
+    async def main() -> int:
+        ready = asyncio.Event()
+        server = _EndingServer(error, ready)
+        monkeypatch.setattr("headway.server.run.make_server", lambda *_, **__: server)
+
+        async def start_engine() -> FakeLLM:
+            ready.set()
+            if early:
+                await asyncio.sleep(3600)
+            llm.append(FakeLLM())
+            return llm[0]
+
+        state = build_state(ServerConfig(port=0), model_name="alphabet")
+        async with asyncio.timeout(30):
+            return await serve(state, start_engine)
+
+    assert asyncio.run(main()) == 1
+    assert "background work failed: HTTP server" in caplog.text
+    assert all(each.engine.closed for each in llm)
+
+
+def test_an_engine_that_is_gone_for_good_ends_the_server_with_1() -> None:
+    async def main() -> int:
+        llm = FakeLLM()
+
+        async def start_engine() -> FakeLLM:
+            asyncio.get_running_loop().call_later(0.05, setattr, llm.engine, "state", "failed")
+            return llm
+
+        state = build_state(ServerConfig(port=0), model_name="alphabet")
+        async with asyncio.timeout(30):
+            return await serve(state, start_engine)
+
+    assert asyncio.run(main()) == 1
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:

@@ -1,33 +1,29 @@
 """`EngineClient`: one supervised engine process, and requests that outlive it.
 
-A single task supervises the process. When it dies, a new one is started and the journal says what
-to submit again, so that streams pause instead of breaking. All of it runs on one event loop; the
-cost per step is one message decoded and one push per token event.
+When the process dies, its supervisor starts a new one and the journal says what to submit again, so
+that streams pause instead of breaking. All of it runs on one event loop; the cost per step is one
+message decoded and one push per token event.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from headway.background import soon
 from headway.client.handle import EngineListener, EngineState, Stream
 from headway.client.journal import RequestJournal
-from headway.client.process import (
-    DEFAULT_COMMAND,
-    MAX_DEATHS,
-    EngineProcess,
-    MonotonicStats,
-    RestartPolicy,
-)
+from headway.client.process import DEFAULT_COMMAND, EngineProcess
+from headway.client.restarts import MonotonicStats
+from headway.client.supervisor import EngineSupervisor
 from headway.config import EngineConfig
 from headway.errors import HeadwayError, Unavailable
 from headway.logs import log_format
 from headway.types import Request, TokenEvent
-from headway.wire import Abort, EngineInfo, EngineStats, Events, FromEngine, Ready, Start
+from headway.wire import EngineInfo, EngineStats, Events, Start
 
 logger = logging.getLogger(__name__)
 
@@ -36,22 +32,14 @@ class EngineClient:
     """The `EngineHandle` of one engine process, restarted when it dies. Obtain one with `start`."""
 
     def __init__(self, start: Start, command: Sequence[str]) -> None:
-        self.restarts = 0
-        self.failure: str | None = None
-        """Why the engine is gone for good, in the state "failed"."""
-        self._start = start
-        self._command = tuple(command)
-        self._state: EngineState = "starting"
-        self._info: EngineInfo | None = None
         self._stats = MonotonicStats()
+        self._last_step = time.monotonic()
         self._journal = RequestJournal()
         self._streams: dict[str, Stream] = {}
         self._listeners: list[EngineListener] = []
         self._aborts: list[str] = []
         self._flushing = False
-        self._engine: EngineProcess | None = None
-        self._ready: asyncio.Future[None] | None = None
-        self._supervisor: asyncio.Task[None] | None = None
+        self._supervisor = EngineSupervisor(start, command, self)
 
     @classmethod
     async def start(
@@ -71,19 +59,40 @@ class EngineClient:
             config=config, prepared=str(prepared), log_level=level, log_format=log_format()
         )
         client = cls(start, command or DEFAULT_COMMAND)
-        await client._launch()
-        client._supervisor = asyncio.create_task(client._supervise(), name="headway-engine")
+        await client._supervisor.start()
         return client
 
     @property
     def state(self) -> EngineState:
-        return self._state
+        return self._supervisor.state
+
+    @property
+    def restarts(self) -> int:
+        """See `EngineHandle.restarts`."""
+        return self._supervisor.restarts
+
+    @property
+    def failure(self) -> str | None:
+        """Why the engine is gone for good, in the state "failed"."""
+        return self._supervisor.failure
+
+    @property
+    def silence(self) -> float:
+        """See `EngineHandle.silence`."""
+        engine = self._supervisor.engine
+        return engine.watch.silence if engine is not None else 0.0
+
+    @property
+    def last_step_age(self) -> float:
+        """See `EngineHandle.last_step_age`."""
+        return time.monotonic() - self._last_step
 
     @property
     def info(self) -> EngineInfo:
         """See `EngineHandle.info`; after a restart, that of the new engine."""
-        assert self._info is not None, "start() returns after the engine has introduced itself"
-        return self._info
+        info = self._supervisor.info
+        assert info is not None, "start() returns after the engine has introduced itself"
+        return info
 
     @property
     def stats(self) -> EngineStats:
@@ -98,7 +107,8 @@ class EngineClient:
     @property
     def pid(self) -> int | None:
         """The engine's process id, None while there is no engine."""
-        return self._engine.process.pid if self._engine is not None else None
+        engine = self._supervisor.engine
+        return engine.process.pid if engine is not None else None
 
     def subscribe(self, listener: EngineListener) -> Callable[[], None]:
         """See `EngineHandle.subscribe`."""
@@ -107,7 +117,7 @@ class EngineClient:
 
     def submit(self, *requests: Request) -> Stream:
         """See `EngineHandle.submit`. While the engine restarts, requests wait."""
-        if self._state in ("failed", "closed"):
+        if self.state in ("failed", "closed"):
             raise Unavailable(self.failure or "the engine is closed")
         added: list[str] = []
         try:
@@ -139,15 +149,61 @@ class EngineClient:
 
     async def close(self) -> None:
         """See `EngineHandle.close`. May be called again."""
-        if self._state != "closed":
-            self._state = "closed"
+        if self.state != "closed":
+            self._supervisor.state = "closed"
             self._end_all("abort", None)
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.gather(self._supervisor, return_exceptions=True)
-        if self._engine is not None:
-            await self._engine.end()
-            self._engine = None
+        await self._supervisor.close()
+
+    def on_engine_events(self, message: Events, engine: EngineProcess) -> None:
+        """See `EngineOwner`."""
+        before = self.stats.step
+        stats = self._stats.update(message.stats)
+        events = []
+        # One by one: should one be impossible, the streams still have what the journal has.
+        for told in message.events:
+            event = self._journal.record(told)
+            if event is not None:
+                events.append(event)
+                self._deliver(event)
+        if stats.step != before:
+            self._last_step = time.monotonic()
+        engine.useful = engine.useful or bool(events)
+        if self._journal.has_queued:
+            self._schedule_flush()
+        self._notify(events, stats)
+
+    def on_engine_ready(self) -> None:
+        """See `EngineOwner`: queued requests can be sent."""
+        self._last_step = time.monotonic()
+        self._journal.engine_ready()
+        self._schedule_flush()
+        if self.restarts:
+            live = len(self._journal)
+            logger.warning("engine restarted pid=%s live_requests=%d", self.pid, live)
+
+    def on_engine_died(self, error: HeadwayError) -> bool:
+        """See `EngineOwner`: queue all requests again, and end one that was found to be poison."""
+        logger.error("engine died live_requests=%d: %s", len(self._journal), error)
+        explained = self._journal.engine_busy
+        self._aborts.clear()
+        poison = self._journal.engine_died()
+        events = [
+            TokenEvent(
+                id=name,
+                finish="error",
+                error=f"the engine process died repeatedly while running this request: {error}",
+            )
+            for name in poison
+        ]
+        for event in events:
+            logger.error("request ended request_id=%s: it brought the engine down", event.id)
+            self._deliver(event)
+        self._notify(events, self._stats.engine_died())
+        return explained
+
+    def on_engine_failed(self, reason: str) -> None:
+        """See `EngineOwner`: all requests end."""
+        self._end_all("error", reason)
 
     def _abort(self, ids: Sequence[str]) -> None:
         """End requests; called by their stream, or on behalf of it."""
@@ -165,42 +221,34 @@ class EngineClient:
         # What is asked for within one turn of the event loop is sent together.
         if not self._flushing:
             self._flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            soon(self._flush, name="engine flush", on_failure=self._on_flush_failure)
 
     def _flush(self) -> None:
         self._flushing = False
-        if self._engine is None:
-            return
-        if self._aborts:
-            self._engine.connection.send(Abort(ids=self._aborts))
-            self._aborts = []
-        self._engine.connection.submit(self._journal.take_queued())
-
-    def _on_message(self, message: FromEngine) -> None:
-        """Called by the connection for every message from the engine."""
-        engine = self._engine
+        engine = self._supervisor.engine
         if engine is None:
             return
-        if isinstance(message, Events):
-            self._on_events(message, engine)
-        elif isinstance(message, Ready):
-            self._info = message.info
-            if self._ready is not None and not self._ready.done():
-                self._ready.set_result(None)
-        else:
-            engine.failed = message
-            engine.connection.close()
+        if self._aborts:
+            aborts, self._aborts = self._aborts, []
+            engine.connection.abort(aborts)
+        for request, reason in engine.connection.submit(self._journal.take_queued()):
+            self._refuse(request.id, f"the request cannot be sent to the engine: {reason}")
 
-    def _on_events(self, message: Events, engine: EngineProcess) -> None:
-        stats = self._stats.update(message.stats)
-        recorded = map(self._journal.record, message.events)
-        events = [event for event in recorded if event is not None]
-        for event in events:
-            self._deliver(event)
-        engine.useful = engine.useful or bool(events)
+    def _on_flush_failure(self, error: BaseException) -> None:
+        # What the engine was to be told is in the journal, so another engine will be.
+        engine = self._supervisor.engine
+        if engine is not None:
+            engine.kill(f"it could not be written to: {type(error).__name__}: {error}")
+
+    def _refuse(self, name: str, reason: str) -> None:
+        """End one request that no engine can be given."""
+        logger.error("request ended request_id=%s: %s", name, reason)
+        self._journal.refuse(name)
+        event = TokenEvent(id=name, finish="error", error=reason)
+        self._deliver(event)
+        self._notify([event], self.stats)
         if self._journal.has_queued:
             self._schedule_flush()
-        self._notify(events, stats)
 
     def _deliver(self, event: TokenEvent) -> None:
         finished = event.finish is not None
@@ -215,78 +263,6 @@ class EngineClient:
                 listener(events, stats, now)
             except Exception:
                 logger.exception("a listener failed")
-
-    async def _launch(self) -> None:
-        """Start a process and wait for its `Ready`; raises `HeadwayError`, leaving none behind."""
-        ready = self._ready = asyncio.get_running_loop().create_future()
-        engine = self._engine = await EngineProcess.launch(self._command, self._on_message)
-        try:
-            engine.connection.send(self._start)
-            await asyncio.wait((ready, engine.connection.lost), return_when=asyncio.FIRST_COMPLETED)
-        except BaseException:
-            self._engine = None
-            await engine.end()
-            raise
-        if not ready.done():
-            self._engine = None
-            raise await engine.death_reason("while starting")
-        self._state = "ready"
-        self._journal.engine_ready()
-        self._schedule_flush()
-
-    async def _supervise(self) -> None:
-        """Keep an engine alive until the client is closed or the engine has failed for good."""
-        policy = RestartPolicy()
-        while (engine := self._engine) is not None:
-            await engine.connection.lost
-            self._state = "restarting"
-            self._engine = None
-            error = await engine.death_reason("while running")
-            explained = self._journal.engine_busy
-            self._engine_died(error)
-            wait = policy.died(
-                lifetime=time.monotonic() - engine.started,
-                useful=engine.useful,
-                explained=explained,
-            )
-            while not await self._relaunched(wait):
-                wait = policy.died(lifetime=0.0, useful=False, explained=False)
-
-    async def _relaunched(self, wait: float | None) -> bool:
-        """Start a new engine after `wait` seconds; true when done or never to be tried again."""
-        if wait is None:
-            self.failure = f"the engine died {MAX_DEATHS} times in a row and stays down"
-            logger.error("engine failed: %s", self.failure)
-            self._state = "failed"
-            self._end_all("error", self.failure)
-            return True
-        await asyncio.sleep(wait)
-        self.restarts += 1
-        try:
-            await self._launch()
-        except HeadwayError as error:
-            logger.error("engine restart failed: %s", error)
-            return False
-        logger.warning("engine restarted pid=%s live_requests=%d", self.pid, len(self._journal))
-        return True
-
-    def _engine_died(self, error: HeadwayError) -> None:
-        """Queue all requests again, and end the one that the journal found to be poison."""
-        logger.error("engine died live_requests=%d: %s", len(self._journal), error)
-        self._aborts.clear()
-        poison = self._journal.engine_died()
-        events = [
-            TokenEvent(
-                id=name,
-                finish="error",
-                error=f"the engine process died repeatedly while running this request: {error}",
-            )
-            for name in poison
-        ]
-        for event in events:
-            logger.error("request ended request_id=%s: it brought the engine down", event.id)
-            self._deliver(event)
-        self._notify(events, self._stats.engine_died())
 
     def _end_all(self, reason: Literal["abort", "error"], error: str | None) -> None:
         events = [TokenEvent(id=name, finish=reason, error=error) for name in self._journal.clear()]

@@ -115,6 +115,22 @@ class EngineHandle(Protocol):
         ...
 
     @property
+    def silence(self) -> float:
+        """Seconds since the engine was last heard, in which it should have said something.
+
+        An engine that runs is heard every second. 0 while there is none.
+        """
+        ...
+
+    @property
+    def last_step_age(self) -> float:
+        """Seconds since the last step ended, or since the engine was ready.
+
+        It grows while there is nothing to compute, and while a step does not end.
+        """
+        ...
+
+    @property
     def info(self) -> EngineInfo:
         """What the engine found and chose: device, limits, number of KV blocks."""
         ...

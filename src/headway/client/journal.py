@@ -98,6 +98,11 @@ class RequestJournal:
                 submitted.append(name)
         return submitted
 
+    def refuse(self, name: str) -> None:
+        """Remove a request that `take_queued` gave, but that could not be sent to the engine."""
+        self._live[name].submitted = False
+        self.abort([name])
+
     def clear(self) -> list[str]:
         """Remove all requests for good; returns their ids."""
         ids = list(self._live)

@@ -1,4 +1,4 @@
-"""The engine's operating-system process: its connection, when to start the next, its counters.
+"""The engine's operating-system process and the connection to it.
 
 The process inherits one end of a socket pair; when the other end closes, for whatever reason, it
 exits by itself. It gets a process group of its own, so that Ctrl-C reaches the API process alone,
@@ -7,15 +7,12 @@ which decides what becomes of the engine.
 Writing never blocks (the event loop buffers what the engine has not read yet), so the two
 processes cannot wait for each other. A message that cannot be decoded ends the connection, as does
 the engine's death; the owner learns of either once.
-
-A death while requests ran is the journal's to explain (one of them may make the engine die). A
-death without any must be the fault of the machine or the model: after a few in a row, the engine
-has failed. Counters go on over restarts, and never fall.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import subprocess
 import sys
@@ -24,24 +21,24 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 import msgspec
-from msgspec.structs import replace
 
+from headway.client.descriptors import SHORTAGES, DescriptorReserve
+from headway.client.watchdog import EngineWatch
 from headway.errors import EngineError, HeadwayError
 from headway.types import Request
 from headway.wire import (
     HEADER,
-    EngineStats,
     Failed,
     FromEngine,
-    Submit,
-    ToEngine,
+    Start,
     body_length,
     pack,
+    pack_aborts,
+    pack_requests,
     read_from_engine,
 )
 
-MAX_FRAME_TOKENS = 2**20
-"""Prompt and generated tokens in one `Submit`; keeps its frame to a few megabytes."""
+logger = logging.getLogger(__name__)
 
 
 class EngineConnection(asyncio.Protocol):
@@ -61,23 +58,19 @@ class EngineConnection(asyncio.Protocol):
         _, protocol = await loop.create_unix_connection(lambda: cls(on_message), sock=sock)
         return protocol
 
-    def send(self, message: ToEngine) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(pack(message))
+    def start(self, message: Start) -> None:
+        """Send the first message."""
+        self._send([pack(message)])
 
-    def submit(self, requests: Sequence[Request]) -> None:
-        """Send requests, in as many frames as they need."""
-        batch: list[Request] = []
-        size = 0
-        for request in requests:
-            tokens = len(request.prompt) + len(request.generated)
-            if batch and size + tokens > MAX_FRAME_TOKENS:
-                self.send(Submit(requests=batch))
-                batch, size = [], 0
-            batch.append(request)
-            size += tokens
-        if batch:
-            self.send(Submit(requests=batch))
+    def submit(self, requests: Sequence[Request]) -> list[tuple[Request, str]]:
+        """Send requests; returns those that no message can hold, each with the reason."""
+        frames, refused = pack_requests(requests)
+        self._send(frames)
+        return refused
+
+    def abort(self, ids: Sequence[str]) -> None:
+        """Have the engine end requests."""
+        self._send(pack_aborts(ids)[0])  # Ids that cannot be sent never were.
 
     def close(self, reason: str = "") -> None:
         """Hang up at once; what was not yet written is dropped."""
@@ -85,6 +78,10 @@ class EngineConnection(asyncio.Protocol):
             self.lost.set_result(reason)
         if self._transport is not None:
             self._transport.abort()
+
+    def _send(self, frames: Sequence[bytes]) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.writelines(frames)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -98,6 +95,9 @@ class EngineConnection(asyncio.Protocol):
             self._read_frames()
         except (ValueError, msgspec.MsgspecError) as error:
             self.close(f"unreadable message from the engine: {error}")
+        except Exception as error:
+            logger.exception("a message from the engine could not be taken in")
+            self.close(f"a message from it could not be taken in: {type(error).__name__}: {error}")
 
     def _read_frames(self) -> None:
         buffer = self._buffer
@@ -116,40 +116,67 @@ class EngineConnection(asyncio.Protocol):
 DEFAULT_COMMAND = (sys.executable, "-m", "headway.engine")
 GRACE = 2.0
 """Seconds that an engine gets to exit by itself once its socket is closed."""
+KILL_SECONDS = 10.0
+"""Seconds that a killed process gets to disappear. One that waits for a device may never do so."""
 
 
-def spawn(command: Sequence[str]) -> tuple[subprocess.Popen[bytes], socket.socket]:
+class Shortage(EngineError):
+    """The machine lacks descriptors or memory for a process at present; it may be tried again."""
+
+
+def spawn(
+    command: Sequence[str], reserve: DescriptorReserve
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start an engine with `--fd N` appended; returns the process and our end of its socket.
 
     Its standard output goes to standard error: the former belongs to the program that we serve.
+    Raises `Shortage`, or `EngineError` where the program cannot be run at all.
     """
-    ours, theirs = socket.socketpair()
-    with theirs:
-        try:
-            process = subprocess.Popen(
-                [*command, "--fd", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=2,
-                process_group=0,
-            )
-        except OSError as error:
-            ours.close()
-            raise EngineError(f"cannot start the engine program {command[0]}: {error}") from error
+    try:
+        with reserve.lent():
+            ours, theirs = socket.socketpair()
+            with theirs:
+                try:
+                    process = subprocess.Popen(
+                        [*command, "--fd", str(theirs.fileno())],
+                        pass_fds=[theirs.fileno()],
+                        stdin=subprocess.DEVNULL,
+                        stdout=2,
+                        process_group=0,
+                    )
+                except BaseException:
+                    ours.close()
+                    raise
+    except OSError as error:
+        raise _cannot_start(command, error) from error
     return process, ours
 
 
-async def reap(process: subprocess.Popen[bytes], *, grace: float = GRACE) -> int:
-    """Wait for the end of a process, by force after `grace` seconds; returns its exit code."""
+def _cannot_start(command: Sequence[str], error: OSError) -> EngineError:
+    kind = Shortage if error.errno in SHORTAGES else EngineError
+    return kind(f"cannot start the engine program {command[0]}: {error}")
+
+
+async def reap(process: subprocess.Popen[bytes], *, grace: float = GRACE) -> int | None:
+    """Wait for the end of a process, by force after `grace` seconds; returns its exit code.
+
+    None for a process that does not even end by force; it is left behind.
+    """
     deadline = time.monotonic() + grace
+    killed = False
     try:
         while (code := process.poll()) is None:
             if time.monotonic() >= deadline:
+                if killed:
+                    logger.error("engine process pid=%d cannot be killed; left behind", process.pid)
+                    return None
                 process.kill()
+                killed = True
+                deadline += KILL_SECONDS
             await asyncio.sleep(0.005)
     except asyncio.CancelledError:
         process.kill()
-        process.wait()
+        process.wait(KILL_SECONDS)
         raise
     return code
 
@@ -161,6 +188,7 @@ class EngineProcess:
         self.process = process
         self.connection = connection
         self.started = time.monotonic()
+        self.watch = EngineWatch()
         self.failed: Failed | None = None
         """The error that it reported before it ended."""
         self.useful = False
@@ -168,20 +196,30 @@ class EngineProcess:
 
     @classmethod
     async def launch(
-        cls, command: Sequence[str], on_message: Callable[[FromEngine], None]
+        cls,
+        command: Sequence[str],
+        on_message: Callable[[FromEngine], None],
+        reserve: DescriptorReserve,
     ) -> EngineProcess:
         """Start a process and connect to it; raises `EngineError` where that is not possible."""
-        process, sock = spawn(command)
+        process, sock = spawn(command, reserve)
         try:
             return cls(process, await EngineConnection.open(sock, on_message))
-        except BaseException:
+        except BaseException as error:
             sock.close()
             process.kill()
-            process.wait()
+            process.wait(KILL_SECONDS)
+            if isinstance(error, OSError):
+                raise _cannot_start(command, error) from error
             raise
 
-    async def end(self) -> int:
-        """Hang up, and wait until the process is gone; returns its exit code."""
+    def kill(self, reason: str) -> None:
+        """End the process by force and at once; whoever waits for it learns the reason."""
+        self.process.kill()
+        self.connection.close(reason)
+
+    async def end(self) -> int | None:
+        """Hang up, and wait until the process is gone; returns its exit code, as `reap` does."""
         self.connection.close()
         return await reap(self.process)
 
@@ -191,70 +229,6 @@ class EngineProcess:
         if self.failed is not None:
             return HeadwayError(self.failed.message, field=self.failed.field)
         reason = self.connection.lost.result()
-        if not reason:
+        if not reason and code is not None:
             reason = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return EngineError(f"the engine process ended {when} ({reason})")
-
-
-MAX_DEATHS = 5
-HEALTHY_SECONDS = 60.0
-"""An engine that lived this long, or delivered any token, clears the count of earlier deaths."""
-FIRST_WAIT = 0.5
-
-COUNTERS = (
-    "step",
-    "preemptions",
-    "computed_tokens",
-    "prefix_queries",
-    "prefix_hits",
-    "busy_seconds",
-    "ideal_seconds",
-)
-
-
-class RestartPolicy:
-    """Counts deaths that no request explains; the wait before a restart doubles with each."""
-
-    def __init__(self) -> None:
-        self._deaths = 0
-
-    def died(self, *, lifetime: float, useful: bool, explained: bool) -> float | None:
-        """Seconds to wait before the next start; None if there should be none.
-
-        `useful` says that tokens came from the engine that died, `explained` that it had requests.
-        """
-        if useful or lifetime >= HEALTHY_SECONDS:
-            self._deaths = 0
-        if explained:
-            return 0.0
-        self._deaths += 1
-        if self._deaths >= MAX_DEATHS:
-            return None
-        return 0.0 if self._deaths == 1 else FIRST_WAIT * 2 ** (self._deaths - 2)
-
-
-class MonotonicStats:
-    """The latest statistics, with the counts of earlier engine processes added.
-
-    Every engine process counts from zero; whoever reads the counters must not notice.
-    """
-
-    def __init__(self) -> None:
-        self.latest = EngineStats()
-        self._before: EngineStats | None = None
-
-    def update(self, stats: EngineStats) -> EngineStats:
-        """Take in what the present engine process reports; returns the new `latest`."""
-        if self._before is not None:
-            before = self._before
-            stats = replace(
-                stats, **{name: getattr(stats, name) + getattr(before, name) for name in COUNTERS}
-            )
-        self.latest = stats
-        return stats
-
-    def engine_died(self) -> EngineStats:
-        """Nothing runs any more; what was counted stays counted."""
-        counted = {name: getattr(self.latest, name) for name in COUNTERS}
-        self.latest = self._before = EngineStats(**counted)
-        return self.latest
+        return EngineError(f"the engine process ended {when} ({reason or 'it cannot be killed'})")

@@ -17,6 +17,7 @@ from headway.checkpoint.storage import PANEL_ROWS, WEIGHT_FORMATS, panel_bytes
 from headway.clock import MonotonicClock
 from headway.config import EngineConfig
 from headway.engine.loop import Engine
+from headway.errors import InvalidRequest
 from headway.logs import line
 from headway.recording.format import EngineLine
 from headway.recording.recorder import Recorder, RecordFile
@@ -94,7 +95,7 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     """An engine for a prepared model, ready to step; raises `HeadwayError` where it cannot be."""
     began = time.monotonic()
     config = start.config
-    file = None if config.record is None else RecordFile(Path(config.record))
+    file = _record_file(start)
     loaded = build_runner(config, Path(start.prepared))
     info = describe(config, loaded)
     scheduler = build_scheduler(info.scheduler, step_time=ideal_of(info))
@@ -126,6 +127,20 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
         on_cycle=None if limit is None else limit.took,
     )
     return engine, info
+
+
+def _record_file(start: Start) -> RecordFile | None:
+    """Where to record, if anywhere: an engine that is started again does without where it must."""
+    path = start.config.record
+    if path is None:
+        return None
+    try:
+        return RecordFile(Path(path))
+    except InvalidRequest as error:
+        if not start.restart:
+            raise
+        logger.warning("recording to %s has stopped: %s", path, error)
+        return None
 
 
 def describe(config: EngineConfig, loaded: LoadedRunner) -> EngineInfo:

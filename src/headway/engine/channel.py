@@ -1,5 +1,9 @@
 """The engine's end of the socket: a thread that reads, and sends that do not block.
 
+Two threads send, the loop and the heartbeat, and a frame of one never begins within one of the
+other: whatever is sent is appended to the unsent bytes under a lock, which nobody holds while
+waiting.
+
 The reader fills a queue, which the loop empties between steps. When the socket closes, the API
 process is gone or has closed this engine, and the process exits at once, even in the middle of a
 step. A peer that does not read cannot delay a step: unsent bytes are kept and sent later. Knows
@@ -16,9 +20,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-import msgspec
-
-from headway.wire import HEADER, FromEngine, ToEngine, body_length, pack, read_to_engine
+from headway.types import TokenEvent
+from headway.wire import (
+    HEADER,
+    EngineStats,
+    FromEngine,
+    Heartbeat,
+    ToEngine,
+    body_length,
+    pack,
+    pack_events,
+    read_to_engine,
+)
 
 MAX_UNSENT = 64 * 2**20
 """Bytes kept for a peer that does not read; beyond that, sending blocks."""
@@ -42,6 +55,7 @@ class Channel:
         self._on_hangup = on_hangup
         self._inbox: SimpleQueue[ToEngine | BadFrame] = SimpleQueue()
         self._unsent = bytearray()
+        self._sending = threading.Lock()
         threading.Thread(target=self._read, name="engine-reader", daemon=True).start()
 
     @property
@@ -67,21 +81,54 @@ class Channel:
 
     def send(self, message: FromEngine) -> None:
         """Send as much as the socket accepts now and keep the rest for `flush`."""
-        self._unsent += pack(message)
-        self.flush(None if len(self._unsent) > MAX_UNSENT else 0.0)
+        self._send([pack(message)])
+
+    def send_events(
+        self, events: list[TokenEvent], stats: EngineStats
+    ) -> list[tuple[TokenEvent, str]]:
+        """Send what a step gave; returns the events that no message can hold, with the reason."""
+        frames, refused = pack_events(events, stats)
+        self._send(frames)
+        return refused
+
+    def send_heartbeat(self, message: Heartbeat) -> None:
+        """Send a heartbeat, and what the loop left unsent, since a long step keeps it from that."""
+        frame = pack(message)
+        with self._sending:
+            if len(self._unsent) < MAX_UNSENT:
+                self._unsent += frame
+            self._send_some()
 
     def flush(self, wait: float | None) -> None:
         """Send unsent bytes, for up to about `wait` seconds (None: until all are sent)."""
+        poll = select.poll()  # Unlike `select.select`, it takes descriptors above 1023.
+        poll.register(self._sock, select.POLLOUT)
+        while True:
+            with self._sending:
+                self._send_some()
+            if not self._unsent or not poll.poll(None if wait is None else wait * 1000):
+                return
+
+    def _send(self, frames: list[bytes]) -> None:
+        with self._sending:
+            for frame in frames:
+                self._unsent += frame
+            self._send_some()
+        if len(self._unsent) > MAX_UNSENT:
+            self.flush(None)
+
+    def _send_some(self) -> None:
+        """Send what the socket accepts now; called with the lock."""
         while self._unsent:
             try:
                 sent = self._sock.send(self._unsent, socket.MSG_DONTWAIT)
-                del self._unsent[:sent]
             except BlockingIOError:
-                if not select.select([], [self._sock], [], wait)[1]:
-                    return
+                return
             except OSError:
                 # The peer is gone; the reader notices, too, and ends this process.
                 self._unsent.clear()
+                return
+            del self._unsent[:sent]
 
     def _read(self) -> None:
         with suppress(OSError):
@@ -93,8 +140,10 @@ class Channel:
             while True:
                 length = body_length(bytes(self._exactly(HEADER.size)))
                 self._inbox.put(read_to_engine(bytes(self._exactly(length))))
-        except (ValueError, msgspec.MsgspecError) as error:
-            self._inbox.put(BadFrame(str(error)))
+        except OSError:
+            raise
+        except Exception as error:  # Too little memory for a frame is one, too.
+            self._inbox.put(BadFrame(str(error) or type(error).__name__))
             # What follows cannot be decoded; only the end of the connection still matters.
             while self._sock.recv(65536):
                 pass

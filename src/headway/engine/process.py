@@ -1,9 +1,9 @@
 """Life of the engine process: start, serve steps, end.
 
 One thread does all the work: between steps it reads the messages that arrived, and it sleeps while
-there is nothing to do. It does not recover from exceptions: the process reports why and exits, and
-its supervisor, which has a journal of all requests, starts another one. Knows messages and the
-engine's methods, no text and no tensors.
+there is nothing to do. A second thread tells the heartbeat. Nothing recovers from exceptions: the
+process reports why and exits, and its supervisor, which has a journal of all requests, starts
+another one. Knows messages and the engine's methods, no text and no tensors.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 
 from headway.clock import Clock, MonotonicClock
 from headway.engine.channel import LAST_MESSAGE_WAIT, BadFrame, Channel
+from headway.engine.heartbeat import StepProgress, start_heartbeat
 from headway.errors import HeadwayError
 from headway.logs import start_logging
 from headway.types import TokenEvent
-from headway.wire import Abort, EngineInfo, EngineStats, Events, Failed, Ready, Start, ToEngine
+from headway.wire import Abort, EngineInfo, EngineStats, Failed, Ready, Start, ToEngine
 
 if TYPE_CHECKING:
     from headway.engine.loop import Engine
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG = 1
 RETRY_SEND = 0.05
 """Seconds between attempts to send to an API process that does not read."""
+MOST_REASON = 2000
+"""Characters of an exception that are told."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +47,16 @@ def serve(fd: int, build: Build) -> int:
     """
     _tie_to_parent()
     channel = Channel(socket.socket(fileno=fd))
+    clock = MonotonicClock()
+    progress = StepProgress(clock)
+    start_heartbeat(channel, progress)
     try:
-        return _serve(channel, build)
+        return _serve(channel, build, clock, progress)
     except BadFrame as error:
         return _fail(channel, Failed(message=f"unreadable message from the API process: {error}"))
 
 
-def run(channel: Channel, engine: Engine, clock: Clock) -> None:
+def run(channel: Channel, engine: Engine, clock: Clock, progress: StepProgress) -> None:
     """Read messages and run steps until an exception; one message is sent for each step.
 
     The exception is the engine's own, or `BadFrame`.
@@ -61,7 +67,9 @@ def run(channel: Channel, engine: Engine, clock: Clock) -> None:
         if wait != 0 and channel.has_unsent:
             channel.flush(RETRY_SEND)
             wait = 0
-        events = _handle(channel.receive(wait), engine)
+        messages = channel.receive(wait)
+        progress.begin()
+        events = _handle(messages, engine)
         wait = None
         if engine.has_work:
             outcome = engine.step()
@@ -71,12 +79,14 @@ def run(channel: Channel, engine: Engine, clock: Clock) -> None:
             elif outcome.until is not None:
                 wait = max(0.0, outcome.until - clock.now())
         stats = engine.stats()
+        progress.end()
         if events or stats != sent:
-            channel.send(Events(events=events, stats=stats))
+            for event, reason in channel.send_events(events, stats):
+                _end_unsendable(channel, engine, event.id, reason)
             sent = stats
 
 
-def _serve(channel: Channel, build: Build) -> int:
+def _serve(channel: Channel, build: Build, clock: Clock, progress: StepProgress) -> int:
     match channel.receive(None):
         case [Start() as start]:
             pass
@@ -94,7 +104,7 @@ def _serve(channel: Channel, build: Build) -> int:
         return _fail(channel, Failed(message=f"the engine cannot start: {_brief(error)}"))
     channel.send(Ready(info=info))
     try:
-        run(channel, engine, MonotonicClock())
+        run(channel, engine, clock, progress)
     except BadFrame:
         raise
     except Exception as error:
@@ -117,6 +127,14 @@ def _handle(messages: list[ToEngine], engine: Engine) -> list[TokenEvent]:
     return events
 
 
+def _end_unsendable(channel: Channel, engine: Engine, name: str, reason: str) -> None:
+    """End one request, whose results no message can hold; the others go on."""
+    logger.error("request ended request_id=%s: its results cannot be sent: %s", name, reason)
+    engine.abort(name)
+    error = f"the results cannot be sent: {reason}"
+    channel.send_events([TokenEvent(id=name, finish="error", error=error)], engine.stats())
+
+
 def _fail(channel: Channel, failure: Failed) -> int:
     channel.send(failure)
     channel.flush(LAST_MESSAGE_WAIT)
@@ -124,7 +142,8 @@ def _fail(channel: Channel, failure: Failed) -> int:
 
 
 def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    reason = f"{type(error).__name__}: {error}"[:MOST_REASON]
+    return reason.encode(errors="replace").decode()
 
 
 def _tie_to_parent() -> None:

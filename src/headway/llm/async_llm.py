@@ -70,7 +70,9 @@ class AsyncLLM:
         """
         config, prepared = await asyncio.to_thread(ready_model, config, progress=progress)
         # The engine loads weights while the tokenizer is read here.
-        starting = asyncio.create_task(EngineClient.start(config, prepared.folder, command=command))
+        starting = asyncio.create_task(  # awaited
+            EngineClient.start(config, prepared.folder, command=command)
+        )
         try:
             tokenizer = await asyncio.to_thread(_load_tokenizer, config, prepared.folder)
             source = tokenizer.config.chat_template

@@ -66,7 +66,7 @@ class LoopThread:
     def _main(self, started: threading.Event) -> None:
         with self._runner as runner:
             self._loop = runner.get_loop()
-            self._loop.call_soon(started.set)
+            self._loop.call_soon(started.set)  # awaited
             self._loop.run_forever()
 
     def _cancel(self, future: Future[Any]) -> None:

@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -42,7 +43,11 @@ class RecordFile:
         self._lines: list[bytes] = []
         self._buffered = 0
         self._file: int | None = _take(path)
-        self._size = _complete(self._file)
+        self._size = 0
+        try:
+            self._size = _complete(self._file)
+        except OSError as error:
+            self._give_up(str(error))
 
     def write(self, line: Line) -> None:
         """Keep a line until the next flush; nothing once the recording has ended."""
@@ -72,13 +77,14 @@ class RecordFile:
     def close(self) -> None:
         """Write what is left, and let another engine have the file."""
         self.flush()
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):  # Some file systems tell only now that they are full.
+                os.close(file)
 
     def _give_up(self, reason: str) -> None:
         logger.warning("recording to %s has stopped: %s", self._path, reason)
-        self._lines = []
+        self._lines, self._buffered = [], 0
         self.close()
 
 

@@ -26,6 +26,9 @@ CancelReason = Literal["disconnect", "shutdown"]
 FIRST_RETRY_AFTER = 1.0
 """Seconds after which a client may try again while it is not known how long requests take."""
 MAX_RETRY_AFTER = 60.0
+MOST_SILENCE = 3.0
+"""Seconds without a sign of life from the engine, which gives one every second, that pass for
+chance. It is replaced much later; till then it may come back."""
 
 
 class AdmissionObserver(Protocol):
@@ -112,9 +115,16 @@ class ServerState:
         return self._llm is not None and self._llm.client.state in ("ready", "restarting")
 
     @property
-    def ready(self) -> bool:
-        """Whether a request that came now would be served."""
-        return self.phase == "open" and self.alive
+    def not_ready(self) -> str | None:
+        """Why a request that came now would not be served at once; None where it would."""
+        if self.phase != "open":
+            return self.phase
+        client = self.llm.client
+        if client.state != "ready":
+            return f"the engine is {client.state}"
+        if client.silence > MOST_SILENCE:
+            return f"the engine has been silent for {client.silence:.0f} s"
+        return None
 
     def open(self, llm: AsyncLLM) -> None:
         """Accept requests from now on, unless the server is draining already."""

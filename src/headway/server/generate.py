@@ -14,6 +14,7 @@ import time
 from starlette.requests import Request
 from starlette.types import Receive, Send
 
+from headway.background import watched
 from headway.client import EngineHandle
 from headway.errors import EngineError, HeadwayError, InvalidRequest, Unavailable
 from headway.llm import ChoiceCollector, Delta, GenerationRequest, RequestStream
@@ -48,11 +49,14 @@ async def respond(
     is for that log.
     """
     state: ServerState = request.app.state.server
-    usage = formatter.usage
-    response = _Response(send, stream=stream)
+    usage, response = formatter.usage, _Response(send, stream=stream)
     state.started(handle, generation)
     log_received(request, generation, usage, stream=stream, user=user)
-    watcher = asyncio.create_task(_watch_disconnect(request.receive, handle))
+    watcher = watched(
+        _watch_disconnect(request.receive, handle),
+        name="disconnect watcher",
+        on_failure=lambda _: handle.cancel("disconnect"),
+    )
     error: Exception | None = None
     try:
         await _generate(state, handle, generation, formatter, response)

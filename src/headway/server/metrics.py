@@ -34,6 +34,10 @@ GAUGES = {
     "headway:idle_slot_ratio": "Share of the last step's batch slots that the policy left idle.",
     "headway:percent_of_limit": "Time of the last steps at the machine's peak rates, over what "
     "they took, in percent, at most 100; 0 where those are not known.",
+    "headway:engine_silence_seconds": "Time since the engine gave its last sign of life, of which "
+    "it gives one every second; a silent engine is replaced.",
+    "headway:last_step_age_seconds": "Time since the engine's last step ended: it grows while "
+    "there is nothing to compute, and while a step does not end.",
 }
 COUNTERS = {
     "vllm:prompt_tokens": "Prompt tokens of requests that produced a first token.",
@@ -225,6 +229,8 @@ class Metrics:
                 self._describe_cache(self._client.info)
             self._counters["headway:engine_restarts"].inc(restarts - self._restarts)
             self._restarts = restarts
+            self._gauges["headway:engine_silence_seconds"].set(self._client.silence)
+            self._gauges["headway:last_step_age_seconds"].set(self._client.last_step_age)
         return generate_latest(self.registry)
 
     def _describe_cache(self, info: EngineInfo) -> None:

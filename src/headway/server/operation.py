@@ -11,6 +11,7 @@ import ipaddress
 import socket
 
 from headway import machine
+from headway.background import watched
 from headway.client import EngineHandle
 from headway.clock import Clock, MonotonicClock
 from headway.config import EngineConfig, ServerConfig
@@ -85,8 +86,10 @@ def log_statistics(
     if config.log_stats_interval == 0:
         return None
     statistics = Statistics(metrics, client)
-    return asyncio.create_task(
-        _log_often(statistics, config.log_stats_interval), name="headway-statistics"
+    return watched(
+        _log_often(statistics, config.log_stats_interval),
+        name="headway-statistics",
+        on_failure=lambda _: None,  # The figures are in `/metrics` as well.
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from headway.background import later
 from headway.server.errors import KINDS, ErrorDetail, encode_error
 
 MAX_HEAD_BYTES = 64 * 2**10
@@ -64,7 +65,12 @@ class HeadwayProtocol(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         self._forget_deadline()
-        self._deadline = self.loop.call_later(HEAD_SECONDS, self._on_deadline)
+        self._deadline = later(
+            HEAD_SECONDS,
+            self._on_deadline,
+            name="deadline of a head",
+            on_failure=lambda _: self.transport.abort(),
+        )
 
     def _forget_deadline(self) -> None:
         if self._deadline is not None:

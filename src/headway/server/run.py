@@ -20,6 +20,8 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
+from headway.background import watched
+from headway.client.descriptors import raise_descriptor_limit
 from headway.config import EngineConfig, ServerConfig
 from headway.errors import HeadwayError, InvalidRequest
 from headway.llm import AsyncLLM
@@ -67,6 +69,13 @@ class ShutdownRequest:
         self._told_to_end = self._told_to_end or number == signal.SIGTERM
         self.requested.set()
 
+    def on_failure(self, error: BaseException) -> None:
+        """Something that the server cannot do without has ended by this error."""
+        log.error(line("failed", reason=f"{type(error).__name__}: {error}"))
+        self.code = 1
+        self.immediate.set()
+        self.requested.set()
+
 
 async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> int:
     """Serve until told to stop; returns the exit code.
@@ -75,6 +84,7 @@ async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -
     failed for good. Raises `HeadwayError` where the address, the certificate or the model cannot be
     had.
     """
+    raise_descriptor_limit()
     state = build_state(server_config, model_name=engine_config.model)
     template = _template(server_config.chat_template)
     warn_of_threads(engine_config)
@@ -96,7 +106,9 @@ async def serve(state: ServerState, start_engine: StartEngine) -> int:
     listener = listen(config)
     shutdown = ShutdownRequest()
     with _signals(shutdown):
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        serving = watched(
+            _serve_http(server, listener), name="HTTP server", on_failure=shutdown.on_failure
+        )
         log.info(line("listening", url=_url(config, listener)))
         warn_of_exposure(config, listener)
         statistics: asyncio.Task[None] | None = None
@@ -111,6 +123,7 @@ async def serve(state: ServerState, start_engine: StartEngine) -> int:
             await _close(server, serving, state, shutdown)
             if statistics is not None:
                 statistics.cancel()
+            listener.close()  # An HTTP server that failed did not do so.
             if llm is not None:
                 await llm.close()
             if config.uds:
@@ -119,11 +132,17 @@ async def serve(state: ServerState, start_engine: StartEngine) -> int:
     return shutdown.code
 
 
+async def _serve_http(server: uvicorn.Server, listener: socket.socket) -> None:
+    await server.serve(sockets=[listener])
+    if not server.should_exit:
+        raise RuntimeError("the HTTP server ended by itself")
+
+
 async def _start(start_engine: StartEngine, shutdown: ShutdownRequest) -> AsyncLLM | None:
     """The model, or None where a signal came first."""
     began = time.monotonic()
-    opening = asyncio.ensure_future(start_engine())
-    asked = asyncio.create_task(shutdown.requested.wait())
+    opening = asyncio.ensure_future(start_engine())  # awaited
+    asked = asyncio.create_task(shutdown.requested.wait())  # awaited
     try:
         await asyncio.wait((opening, asked), return_when=asyncio.FIRST_COMPLETED)
         if not opening.done():
@@ -172,14 +191,12 @@ async def _close(
     forced = shutdown.immediate.is_set()
     server.config.timeout_graceful_shutdown = FORCED_FLUSH_SECONDS if forced else FLUSH_SECONDS
     server.should_exit = True
-    await asyncio.wait((serving,))
-    if not serving.cancelled() and (error := serving.exception()) is not None:
-        raise error
+    await asyncio.wait((serving,))  # Its failure was told to `shutdown`.
 
 
 async def _first(*waits: Awaitable[object], seconds: float) -> None:
     """Wait for any of them, for so long at most."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    tasks = [asyncio.ensure_future(wait) for wait in waits]  # awaited
     try:
         await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:

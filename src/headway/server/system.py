@@ -53,8 +53,9 @@ async def health(request: Request) -> Response:
 
 async def ready(request: Request) -> Response:
     state: ServerState = request.app.state.server
-    if not state.ready:
-        raise Unavailable(f"not ready: {state.phase if state.phase != 'open' else 'no engine'}")
+    reason = state.not_ready
+    if reason is not None:
+        raise Unavailable(f"not ready: {reason}")
     return json_response(HealthStatus("ready"))
 
 
