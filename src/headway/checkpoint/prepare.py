@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import shutil
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -19,48 +24,88 @@ from headway.checkpoint.convert import native_entries, plain_entries
 from headway.checkpoint.gguf.model import open_gguf_checkpoint
 from headway.checkpoint.huggingface.model import open_directory
 from headway.checkpoint.huggingface.text import read_text
-from headway.checkpoint.inventory import Source, find
-from headway.checkpoint.known import progress_bar
+from headway.checkpoint.inventory import Source, find, prepared_home
 from headway.checkpoint.layout import CanonicalTensor, canonical_tensors
+from headway.checkpoint.manifest import FileRecord, Manifest, damaged_files, write_manifest
 from headway.checkpoint.prepared import (
     FORMAT,
     STORAGE_KEY,
+    TEXT,
+    TOKENIZER,
     WEIGHTS,
     Prepared,
     load_prepared,
     write_records,
     write_text,
 )
+from headway.checkpoint.progress import progress_of
 from headway.checkpoint.safetensors import TensorEntry, write_container
 from headway.checkpoint.source import Checkpoint, check_tensors
 from headway.checkpoint.storage import STORAGES, Storage, native_format, plain_dtype
+from headway.codec import parse
 from headway.config import cache_home
 from headway.errors import ModelError, ModelNotFound
+from headway.types.model import TextConfig
 
 _SPARE_BYTES = 64 * 2**20
 
+logger = logging.getLogger(__name__)
 
-def prepare(source: str | Source, *, dtype: Storage, progress: bool = True) -> Prepared:
+
+def prepare(
+    source: str | Source,
+    *,
+    dtype: Storage,
+    progress: bool = True,
+    verify: bool = False,
+    stop: threading.Event | None = None,
+) -> Prepared:
     """Convert a model once, as this storage; `source` is a name, a path, or what `find` gave.
 
-    Raises as `find` does, and `ModelError` for files that cannot be used.
+    What was prepared before and is damaged is prepared anew, which is logged. Damage shows in
+    sizes, and with `verify` in digests, for which everything is read. Setting `stop`, from another
+    thread, ends the work with `Interrupted`. Raises as `find` does, and `ModelError` for files that
+    cannot be used.
     """
     if dtype not in STORAGES:
         raise ModelError(f"weights cannot be stored as {dtype!r}", field="dtype")
     if isinstance(source, str):
-        source = find(source, progress=progress)
-    folder = cache_home() / "prepared" / f"{source.digest}-{dtype}-{FORMAT}"
-    with contextlib.suppress(ModelError):
-        return load_prepared(folder)
-    with locked(folder):
+        source = find(source, progress=progress, stop=stop)
+    folder = prepared_home() / f"{source.digest}-{dtype}-{FORMAT}"
+    if not verify:
         with contextlib.suppress(ModelError):
-            return load_prepared(folder)  # another process was faster
+            return load_prepared(folder)
+    with locked(folder, stop=stop):
+        found = _sound(folder, verify=verify, stop=stop)  # another process may have been faster
+        if found is not None:
+            return found
+        files = source.fetch(progress=progress, stop=stop)
         try:
+            checkpoint, layout = _read(source, files, bar=progress, stop=stop)
             with atomic_folder(folder) as work:
-                _convert(open_checkpoint(source), work, dtype=dtype, progress=progress)
+                writing = partial(progress_of, "preparing", source.name, bar=progress, stop=stop)
+                records = _write(checkpoint, layout, work, dtype, writing)
+                write_manifest(work, Manifest(source=source.name, files=records))
         except OSError as error:
-            raise ModelError(f"{source.files[0]}: cannot be prepared: {error}") from error
+            raise ModelError(
+                f"{source.name}: cannot be prepared in {folder.parent}: {error.strerror or error}"
+            ) from error
     return load_prepared(folder)
+
+
+def _sound(folder: Path, *, verify: bool, stop: threading.Event | None) -> Prepared | None:
+    """What was prepared before; None where there is nothing, or it is damaged, which is logged."""
+    try:
+        prepared = load_prepared(folder)
+        damaged = damaged_files(folder, stop=stop) if verify else []
+        if not damaged:
+            return prepared
+        reason = f"{folder}: damaged prepared model: {', '.join(damaged)} changed on disk"
+    except ModelError as error:
+        reason = error.message
+    if folder.exists():
+        logger.warning("prepared anew: %s", reason)
+    return None
 
 
 def prepare_tokenizer(source: str) -> Path:
@@ -79,24 +124,54 @@ def prepare_tokenizer(source: str) -> Path:
     digest = hashlib.sha256(raw + repr(text).encode()).hexdigest()
     folder = cache_home() / "tokenizers" / f"{digest[:24]}-{FORMAT}"
     with locked(folder):
-        if not folder.exists():
+        if not _holds(folder, raw):
             with atomic_folder(folder) as work:
                 write_text(work, text, raw)
     return folder
 
 
-def open_checkpoint(source: Source) -> Checkpoint:
+def _holds(folder: Path, tokenizer: bytes) -> bool:
+    """Whether a folder of text files was written whole and is as it was."""
+    try:
+        parse(TextConfig, (folder / TEXT).read_bytes())
+        return (folder / TOKENIZER).read_bytes() == tokenizer
+    except (OSError, ValueError):
+        return False
+
+
+def open_checkpoint(files: Sequence[Path]) -> Checkpoint:
     """The checkpoint in a GGUF file, or in the files of a Hugging Face directory."""
-    folder = source.files[0].parent
-    if (folder / "config.json") in source.files:
+    folder = files[0].parent
+    if (folder / "config.json") in files:
         return open_directory(folder)
-    return open_gguf_checkpoint(source.files[0])
+    return open_gguf_checkpoint(files[0])
 
 
-def _convert(checkpoint: Checkpoint, work: Path, *, dtype: Storage, progress: bool) -> None:
-    layout = list(canonical_tensors(checkpoint.config))
-    check_tensors(checkpoint, (piece for target in layout for piece in target.pieces))
-    _check_tokenizer(checkpoint)
+def _read(
+    source: Source, files: Sequence[Path], *, bar: bool, stop: threading.Event | None
+) -> tuple[Checkpoint, list[CanonicalTensor]]:
+    """The checkpoint, whose tensors and tokenizer are what they should be, and its layout.
+
+    A large vocabulary takes seconds, in which nothing can be stopped; nothing is written yet.
+    """
+    size = sum(file.stat().st_size for file in files)
+    with progress_of("reading", source.name, size, bar=bar, stop=stop) as advance:
+        checkpoint = open_checkpoint(files)
+        layout = list(canonical_tensors(checkpoint.config))
+        check_tensors(checkpoint, (piece for target in layout for piece in target.pieces))
+        _check_tokenizer(checkpoint)
+        advance(size)
+    return checkpoint, layout
+
+
+def _write(
+    checkpoint: Checkpoint,
+    layout: list[CanonicalTensor],
+    work: Path,
+    dtype: Storage,
+    writing: Callable[[int], AbstractContextManager[Callable[[int], object]]],
+) -> dict[str, FileRecord]:
+    """All files of a prepared model, and what was written; `writing` shows so many bytes."""
     entries, metadata = _entries(checkpoint, layout, dtype)
     total = sum(entry.bytes for entry in entries)
     free = shutil.disk_usage(work).free
@@ -105,9 +180,10 @@ def _convert(checkpoint: Checkpoint, work: Path, *, dtype: Storage, progress: bo
             f"{checkpoint.path}: preparing it takes {total / 2**20:,.0f} MiB in {work.parent}, "
             f"where {free / 2**20:,.0f} MiB are free"
         )
-    write_records(work, checkpoint.config, checkpoint.text, checkpoint.tokenizer_json)
-    with progress_bar(f"Preparing {checkpoint.config.name}", total, progress) as advance:
-        write_container(work / WEIGHTS, entries, metadata, advance)
+    records = write_records(work, checkpoint.config, checkpoint.text, checkpoint.tokenizer_json)
+    with writing(total) as advance:
+        weights = write_container(work / WEIGHTS, entries, metadata, advance)
+    return {**records, WEIGHTS: FileRecord(bytes=weights.bytes, sha256=weights.sha256)}
 
 
 def _entries(

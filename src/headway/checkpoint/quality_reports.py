@@ -9,6 +9,7 @@ The fields are the keys of the files that users keep, which is why weight format
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,6 +22,8 @@ from headway.errors import InvalidRequest
 MOST_LOSS = 0.01
 """A weight format passes where its perplexity is within this share of float32's."""
 _SHIPPED = "known_quality_reports.json"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +66,12 @@ class QualityReport:
 def find_quality_report(digest: str) -> QualityReport | None:
     """The cache's report on this content, else the package's; None where nobody has measured."""
     path = _path(digest)
-    try:
-        return decode(QualityReport, read_bytes(path), str(path))
-    except InvalidRequest:
-        return next((known for known in shipped_quality_reports() if known.digest == digest), None)
+    if path.exists():
+        try:
+            return decode(QualityReport, read_bytes(path), str(path))
+        except InvalidRequest as error:
+            logger.warning("this quality report is ignored: %s", error)
+    return next((known for known in shipped_quality_reports() if known.digest == digest), None)
 
 
 def keep_quality_report(report: QualityReport) -> Path:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headway.checkpoint.cache import HashingFile
 from headway.checkpoint.storage import widen
 from headway.errors import ModelError
 
@@ -43,9 +44,12 @@ def write_container(
     entries: list[TensorEntry],
     metadata: Mapping[str, str],
     advance: Callable[[int], object],
-) -> None:
-    """Write all entries, in order, and tell `advance` the bytes written after each chunk."""
-    with path.open("wb") as out:
+) -> HashingFile:
+    """Write all entries, in order, and tell `advance` the bytes written after each chunk.
+
+    What is returned is closed; it tells the file's size and hash.
+    """
+    with HashingFile(path) as out:
         out.write(_header(entries, metadata))
         for entry in entries:
             written = 0
@@ -56,6 +60,17 @@ def write_container(
                 advance(raw.nbytes)
             if written != entry.bytes:
                 raise ModelError(f"{path}: {entry.name} came out with a wrong size")
+    return out
+
+
+def check_size(path: Path) -> None:
+    """Raise `ModelError` unless the file ends where its header says that its last tensor does."""
+    _, entries = read_header(path)
+    with path.open("rb") as stream:
+        start = 8 + int.from_bytes(stream.read(8), "little")
+    expected = start + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+    if (found := path.stat().st_size) != expected:
+        raise ModelError(f"{path}: damaged: has {found:,} of {expected:,} bytes")
 
 
 def read_header(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:

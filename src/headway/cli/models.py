@@ -1,8 +1,13 @@
-"""`headway models list | pull | prepare | rm`: what lies in the cache, and what goes there."""
+"""`headway models list | pull | prepare | verify | rm`: what the cache holds."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import fields
 
 from headway.cli.flags import add_flags, collect
@@ -22,14 +27,40 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(prepare, EngineConfig, leave_out=others)
     for action in (pull, prepare):
         action.add_argument("model", nargs="?", default=DEFAULT_MODEL)
-    remove = actions.add_parser("rm", help="remove a downloaded or prepared model")
-    remove.add_argument("model", help="a name that `list` shows")
+    verify = actions.add_parser(
+        "verify", help="read models, compare them with their digests, and mend what is damaged"
+    )
+    verify.add_argument("model", nargs="?", help="a name that `list` shows (default: all)")
+    remove = actions.add_parser("rm", help="remove a download and all that was prepared from it")
+    remove.add_argument(
+        "model", help="a name that `list` shows; a prepared model's, with or without its storage"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
+    with _ending_cleanly():
+        return _run(arguments)
+
+
+@contextlib.contextmanager
+def _ending_cleanly() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does, so that nothing half-written is left."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.action == "prepare":
         _prepare(collect(EngineConfig, arguments))
         return 0
+    if arguments.action == "verify":
+        return _verify(arguments.model)
     # Imports a library for every model format, which `--help` does without.
     from headway.checkpoint.inventory import list_models, pull_model, remove_model
 
@@ -52,6 +83,19 @@ def _prepare(config: EngineConfig) -> None:
 
     _, prepared = ready_model(config)
     print(prepared.folder)
+
+
+def _verify(name: str | None) -> int:
+    """Returns 1 where something is damaged still."""
+    from headway.checkpoint.verify import verify_models
+
+    status = 0
+    for found in verify_models(name):
+        entry = found.entry
+        status = max(status, found.verdict == "damaged")
+        line = f"{found.verdict:<11} {_mib(entry.bytes):>10}  {entry.name:<44} {found.reason}"
+        print(line.rstrip(), flush=True)
+    return status
 
 
 def _mib(size: int) -> str:

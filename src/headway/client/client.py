@@ -147,6 +147,12 @@ class EngineClient:
             self._streams.pop(request_id).release(request_id)
         return request
 
+    def restart(self) -> None:
+        """Replace the engine process by a new one, which reads the model anew; streams go on."""
+        engine = self._supervisor.engine
+        if engine is not None:
+            engine.kill("it was replaced, to read the model anew")
+
     async def close(self) -> None:
         """See `EngineHandle.close`. May be called again."""
         if self.state != "closed":

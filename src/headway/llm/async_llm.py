@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
+import threading
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 from weakref import WeakValueDictionary
 
-from headway.checkpoint import ModelConfig, prepare_tokenizer
+from headway.background import watched
+from headway.checkpoint import ModelConfig, Prepared, damaged_files, prepare_tokenizer
 from headway.client import EngineClient, EngineHandle
 from headway.config import EngineConfig
+from headway.errors import HeadwayError
+from headway.llm.model_check import check_prepared, stoppable
 from headway.llm.outputs import OutputCollector, RequestOutput
 from headway.llm.prompt import Prompt, TokensPrompt, encode_prompt, render_chat
 from headway.llm.resolve import GenerationRequest, Resolver
@@ -27,6 +33,8 @@ from headway.llm.stream import RequestStream
 from headway.llm.weight_format import ready_model
 from headway.text import ChatTemplate, Tokenizer
 from headway.types import SamplingParams
+
+logger = logging.getLogger(__name__)
 
 
 class AsyncLLM:
@@ -54,6 +62,7 @@ class AsyncLLM:
         self._prefix = os.urandom(4).hex()
         self._count = itertools.count(1)
         self._streams: WeakValueDictionary[str, RequestStream] = WeakValueDictionary()
+        self._check: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(
@@ -68,7 +77,27 @@ class AsyncLLM:
         `command` replaces the engine program (tests do that), `progress` shows progress bars.
         Raises `HeadwayError` where the model or the engine cannot be had.
         """
-        config, prepared = await asyncio.to_thread(ready_model, config, progress=progress)
+        ready = partial(ready_model, config, progress=progress)
+        settled, prepared = await stoppable(lambda stop: ready(stop=stop))
+        try:
+            llm = await cls._start(settled, prepared, command)
+        except HeadwayError as error:
+            if error.field is not None:  # a setting is at fault, not the model
+                raise
+            damaged = await stoppable(lambda stop: damaged_files(prepared.folder, stop=stop))
+            if not damaged:
+                raise
+            logger.warning("the engine did not start from a damaged model: %s", error)
+            settled, prepared = await stoppable(lambda stop: ready(verify=True, stop=stop))
+            llm = await cls._start(settled, prepared, command)
+        mend = partial(ready_model, config, progress=False, verify=True)
+        llm.check_model(prepared, lambda stop: mend(stop=stop))
+        return llm
+
+    @classmethod
+    async def _start(
+        cls, config: EngineConfig, prepared: Prepared, command: Sequence[str] | None
+    ) -> AsyncLLM:
         # The engine loads weights while the tokenizer is read here.
         starting = asyncio.create_task(  # awaited
             EngineClient.start(config, prepared.folder, command=command)
@@ -90,6 +119,16 @@ class AsyncLLM:
             chat_template=template,
             seed=config.seed,
         )
+
+    def check_model(self, prepared: Prepared, mend: Callable[[threading.Event], object]) -> None:
+        """Have the model's files read in the background; see `headway.llm.model_check`."""
+        if isinstance(self.client, EngineClient) and self._check is None:
+            work = check_prepared(prepared, mend, self.client.restart)
+            self._check = watched(
+                work,
+                name="headway-model-check",
+                on_failure=lambda _: None,  # The model is served unchecked, which was logged.
+            )
 
     def render(
         self,
@@ -215,6 +254,9 @@ class AsyncLLM:
 
     async def close(self) -> None:
         """Stop the engine; whatever still runs ends with finish reason "abort"."""
+        if self._check is not None:
+            self._check.cancel()
+            await asyncio.gather(self._check, return_exceptions=True)
         await self.client.close()
 
     async def __aenter__(self) -> AsyncLLM:

@@ -10,6 +10,7 @@ first.
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -49,10 +50,17 @@ class Capabilities:
     """Whether PyTorch is installed, without which neither the reference nor a GPU computes."""
 
 
-def ready_model(config: EngineConfig, *, progress: bool = True) -> tuple[EngineConfig, Prepared]:
+def ready_model(
+    config: EngineConfig,
+    *,
+    progress: bool = True,
+    verify: bool = False,
+    stop: threading.Event | None = None,
+) -> tuple[EngineConfig, Prepared]:
     """The model prepared as the settings and this machine want it, and the settings made definite.
 
-    `progress` shows bars on standard error. Raises `HeadwayError` where the model cannot be had or
+    `progress` shows bars on standard error where that is a terminal. `verify` and `stop` are those
+    of `headway.checkpoint.prepare`. Raises `HeadwayError` where the model cannot be had or
     a setting cannot be met.
     """
     capabilities = Capabilities(
@@ -62,12 +70,13 @@ def ready_model(config: EngineConfig, *, progress: bool = True) -> tuple[EngineC
         torch=has_torch(),
     )
     choose(config, capabilities, None)  # so that nothing is downloaded for what will be refused
-    source = find(config.model, progress=progress)
+    source = find(config.model, progress=progress, stop=stop)
     chosen, storage = choose(config, capabilities, find_quality_report(source.digest))
     remark = second_best(config, capabilities)
     if remark is not None:
         logger.warning(remark)
-    return chosen, prepare(source, dtype=storage, progress=progress)
+    prepared = prepare(source, dtype=storage, progress=progress, verify=verify, stop=stop)
+    return chosen, prepared
 
 
 def choose(

@@ -80,9 +80,9 @@ class ShutdownRequest:
 async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> int:
     """Serve until told to stop; returns the exit code.
 
-    0 after SIGTERM or SIGHUP, 128 + its number after SIGINT or a second SIGTERM, 1 when the engine
-    failed for good. Raises `HeadwayError` where the address, the certificate or the model cannot be
-    had.
+    0 after SIGTERM or SIGHUP, 128 + its number after SIGINT or a second SIGTERM, 1 when the model
+    could not be had or the engine failed for good. Raises `HeadwayError` where the address or the
+    certificate cannot be had.
     """
     raise_descriptor_limit()
     state = build_state(server_config, model_name=engine_config.model)
@@ -109,14 +109,18 @@ async def serve(state: ServerState, start_engine: StartEngine) -> int:
         serving = watched(
             _serve_http(server, listener), name="HTTP server", on_failure=shutdown.on_failure
         )
-        log.info(line("listening", url=_url(config, listener)))
+        url = _url(config, listener)
+        log.info(line("starting", url=url))
         warn_of_exposure(config, listener)
         statistics: asyncio.Task[None] | None = None
         llm: AsyncLLM | None = None
         try:
+            began = time.monotonic()
             llm = await _start(start_engine, shutdown)
             if llm is not None:
                 attach_engine(app, llm)
+                log.info(line("listening", url=url))
+                log.info(line("ready", seconds=time.monotonic() - began))
                 statistics = log_statistics(app.state.metrics, llm.client, config)
                 await _serve_until_stopped(state, shutdown)
         finally:
@@ -139,17 +143,18 @@ async def _serve_http(server: uvicorn.Server, listener: socket.socket) -> None:
 
 
 async def _start(start_engine: StartEngine, shutdown: ShutdownRequest) -> AsyncLLM | None:
-    """The model, or None where a signal came first."""
-    began = time.monotonic()
+    """The model, or None where a signal came first, or it cannot be had, which is logged."""
     opening = asyncio.ensure_future(start_engine())  # awaited
     asked = asyncio.create_task(shutdown.requested.wait())  # awaited
     try:
         await asyncio.wait((opening, asked), return_when=asyncio.FIRST_COMPLETED)
         if not opening.done():
             return None
-        llm = opening.result()
-        log.info(line("ready", seconds=time.monotonic() - began))
-        return llm
+        return opening.result()
+    except HeadwayError as error:
+        shutdown.code = 1
+        log.error(line("failed", field=error.field, reason=error.message, code=shutdown.code))
+        return None
     finally:
         asked.cancel()
         if not opening.done():

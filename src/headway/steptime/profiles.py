@@ -7,6 +7,7 @@ one. Files that cannot be read are passed over by a search; asked for by name, t
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ FORMAT = Format(
     remedy="make it anew with `headway profile`",
 )
 _LARGEST = 2**20
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +116,8 @@ def find_profile(
     for path in sorted(_files(folder), key=_age):
         try:
             profile = read_profile(path)
-        except InvalidRequest:
+        except InvalidRequest as error:
+            logger.warning("this profile is passed over: %s", error)
             continue
         if model is not None and model.lower() not in (profile.model.lower(), profile.name):
             continue

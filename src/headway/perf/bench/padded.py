@@ -178,7 +178,7 @@ def load_message(model: str, *, dtype: str | None, device: str) -> dict[str, Any
 
     `device` "auto" is a GPU where there is one, as for this engine. Raises `ModelNotFound`.
     """
-    file = find(model, progress=False).files[0]
+    file = find(model, progress=False).fetch(progress=False)[0]
     gpu = device == "cuda" or (device == "auto" and machine.has_nvidia_gpu())
     if dtype is None:
         dtype = "bfloat16" if gpu or machine.has_bfloat16() else "float32"
