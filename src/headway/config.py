@@ -187,6 +187,11 @@ def cache_home(environment: Mapping[str, str] | None = None) -> Path:
     return Path(given).expanduser() if given else user_cache_path("headway")
 
 
+def locale_environment() -> dict[str, str]:
+    """Of the environment, what a process may see that runs what others wrote: no secrets."""
+    return {name: os.environ[name] for name in ("TZ", "LANG", "LC_ALL") if name in os.environ}
+
+
 def from_environment(flag: str, environment: Mapping[str, str] | None = None) -> str | None:
     """The value of `HEADWAY_...` that stands for a command-line flag such as `--max-num-seqs`."""
     name = "HEADWAY_" + flag.lstrip("-").replace("-", "_").upper()

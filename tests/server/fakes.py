@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from headway.checkpoint import ModelConfig
 from headway.client import EngineListener, EngineState, Stream
-from headway.llm import AsyncLLM, GenerationRequest, RequestStream, TokensPrompt
+from headway.llm import AsyncLLM, ChatRenderer, GenerationRequest, RequestStream, TokensPrompt
 from headway.text import ChatTemplate, TextConfig, Tokenizer
 from headway.types import Limits, Request, SamplingParams, TokenEvent, TokenLogprobs
 from headway.types.engine import Hardware, SchedulerConfig
@@ -200,7 +200,7 @@ class FakeLLM(AsyncLLM):
                 max_position=max_model_len,
             ),
             tokenizer=FakeTokenizer(),
-            chat_template=ChatTemplate(TEMPLATE, TextConfig(eos_token_ids=()))
+            chat_template=ChatRenderer.trusted(ChatTemplate(TEMPLATE, TextConfig(eos_token_ids=())))
             if template
             else None,
         )
@@ -220,11 +220,15 @@ class FakeLLM(AsyncLLM):
         *,
         add_special_tokens: bool = True,
         truncate_to: int | None = None,
+        must_fit: bool = True,
     ) -> TokensPrompt:
         self.encoded += 1
         await self.encoding.wait()
         return await super().encode(
-            prompt, add_special_tokens=add_special_tokens, truncate_to=truncate_to
+            prompt,
+            add_special_tokens=add_special_tokens,
+            truncate_to=truncate_to,
+            must_fit=must_fit,
         )
 
     def run(self, request: GenerationRequest) -> RequestStream:

@@ -21,8 +21,8 @@ GROWING = """{% set n = namespace(s='ab') %}
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
-def render(source: str, messages: list[dict[str, Any]] | None = None, **kwargs: Any) -> str:
-    return ChatTemplate(source, TEXT).render(messages or HELLO, **kwargs)
+def render(source: str, messages: list[dict[str, Any]] | None = None, **options: Any) -> str:
+    return ChatTemplate(source, TEXT).render(messages or HELLO, **options)
 
 
 def test_blocks_leave_no_blank_lines() -> None:
@@ -61,7 +61,7 @@ def test_helpers_that_published_templates_call() -> None:
         render("{% for i in [1, 2, 3] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}")
         == "1"
     )
-    assert render("{{ enable_thinking }}", enable_thinking=False) == "False"
+    assert render("{{ enable_thinking }}", variables={"enable_thinking": False}) == "False"
     assert render("{{ tools[0].name }}", tools=[{"name": "search"}]) == "search"
     assert render("{% if tools %}yes{% else %}no{% endif %}") == "no"
     assert render("{{ 'a' ~ 1 ~ none }}{{ 'x' + 'y' }}{{ 2 * 3 }}") == "a1Nonexy6"
@@ -90,7 +90,10 @@ def test_helpers_that_published_templates_call() -> None:
         ("{% for i in range(99999) %}{{ 'a' * 9999 }}{% endfor %}", "too large"),
         ("{{ 'a' * 10 ** 12 }}", "too large"),
         ("{{ [1] * 10 ** 12 }}", "too large"),
-        ("{{ 9 ** 9 ** 9 }}", "too large"),
+        ("{{ (9 ** 9) ** (9 ** 9) }}", "number grows too large"),
+        ("{{ 7 ** 3000000 }}", "number grows too large"),
+        ("{{ 2 ** 4096 }}", "number grows too large"),
+        ("{{ 2 ** 2000 * 2 ** 2200 }}", "number grows too large"),
         ("{{ 'a'.ljust(10 ** 12) }}", "number above"),
         ("{{ 'a' | center(10 ** 12) }}", "number above"),
         ("{{ '%999999999d' % 1 }}", "width"),
@@ -115,6 +118,12 @@ def test_a_template_that_fails_is_a_bad_request(source: str, reason: str) -> Non
 def test_a_template_that_is_not_jinja_is_a_model_error(source: str) -> None:
     with pytest.raises(ModelError, match="not valid Jinja"):
         ChatTemplate(source, TEXT)
+
+
+def test_numbers_of_ordinary_size_are_computed() -> None:
+    assert render("{{ 10 ** 9 }} {{ 2 ** 100 * 3 }} {{ 1 ** 10 ** 9 }} {{ 2.0 ** 3 * 2 }}") == (
+        f"1000000000 {2**100 * 3} 1 16.0"
+    )
 
 
 def test_messages_are_not_changed() -> None:

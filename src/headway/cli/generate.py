@@ -54,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
 async def _stream(config: EngineConfig, prompt: str, params: SamplingParams) -> int:
     llm = await headway.AsyncLLM.start(config)
     try:
-        async for delta in llm.stream(prompt, params):
+        encoded = await llm.encode(prompt)
+        async for delta in llm.stream(encoded, params):
             print(delta.text, end="", flush=True)
             if delta.error is not None:
                 raise EngineError(delta.error)
@@ -121,8 +122,7 @@ def converse(
     opening = [{"role": "system", "content": system}] if system else []
     messages: list[dict[str, Any]] = list(opening)
     try:
-        template = llm.chat_template
-        if template is None:
+        if llm.chat_template is None:
             raise ModelError(f"{config.model} has no chat template: use `headway generate`")
         while (line := _read_line()) is not None:
             if line == "/new":
@@ -130,8 +130,7 @@ def converse(
             elif line:
                 messages.append({"role": "user", "content": line})
                 try:
-                    prompt = template.render(messages)
-                    answer = _answer(runner, llm, prompt, params)
+                    answer = _answer(runner, llm, messages, params)
                 except HeadwayError as error:
                     messages.pop()
                     print(f"headway: {error.message}", file=sys.stderr)
@@ -150,14 +149,18 @@ def _read_line() -> str | None:
 
 
 def _answer(
-    runner: asyncio.Runner, llm: headway.AsyncLLM, prompt: str, params: SamplingParams
+    runner: asyncio.Runner,
+    llm: headway.AsyncLLM,
+    messages: list[dict[str, Any]],
+    params: SamplingParams,
 ) -> str:
-    # The template writes the special tokens itself.
-    ids = llm.tokenizer.encode(prompt, add_special_tokens=False)
     said: list[str] = []
 
     async def speak() -> None:
-        async for delta in llm.stream(ids, params):
+        # The template writes the special tokens itself.
+        text = await llm.render(messages)
+        prompt = await llm.encode(text, add_special_tokens=False)
+        async for delta in llm.stream(prompt, params):
             said.append(delta.text)
             print(delta.text, end="", flush=True)
 

@@ -7,14 +7,17 @@ supervises.
 
 from headway.llm.async_llm import AsyncLLM
 from headway.llm.outputs import ChoiceCollector, CompletionOutput, Delta, Logprob, RequestOutput
-from headway.llm.prompt import TokensPrompt, message_text
+from headway.llm.prompt import TokensPrompt
+from headway.llm.rendering import ChatRenderer
 from headway.llm.resolve import GenerationRequest
 from headway.llm.stream import RequestStream
 from headway.llm.sync import LLM
+from headway.text import message_text
 
 __all__ = [
     "LLM",
     "AsyncLLM",
+    "ChatRenderer",
     "ChoiceCollector",
     "CompletionOutput",
     "Delta",

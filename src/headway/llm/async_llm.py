@@ -24,14 +24,15 @@ from headway.background import watched
 from headway.checkpoint import ModelConfig, Prepared, damaged_files, prepare_tokenizer
 from headway.client import EngineClient, EngineHandle
 from headway.config import EngineConfig
-from headway.errors import HeadwayError
+from headway.errors import HeadwayError, InvalidRequest
 from headway.llm.model_check import check_prepared, stoppable
 from headway.llm.outputs import OutputCollector, RequestOutput
-from headway.llm.prompt import Prompt, TokensPrompt, encode_prompt, render_chat
+from headway.llm.prompt import Prompt, PromptEncoder, TokensPrompt
+from headway.llm.rendering import ChatRenderer
 from headway.llm.resolve import GenerationRequest, Resolver
 from headway.llm.stream import RequestStream
 from headway.llm.weight_format import ready_model
-from headway.text import ChatTemplate, Tokenizer
+from headway.text import Tokenizer
 from headway.types import SamplingParams
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class AsyncLLM:
         *,
         model_config: ModelConfig,
         tokenizer: Tokenizer,
-        chat_template: ChatTemplate | None,
+        chat_template: ChatRenderer | None,
         seed: int | None = None,
     ) -> None:
         self.client = client
@@ -55,6 +56,7 @@ class AsyncLLM:
         self.chat_template = chat_template
         """Renders messages as a prompt; None for a model that has none."""
         self.max_model_len = client.info.scheduler.limits.max_model_len
+        self._encoder = PromptEncoder(tokenizer, max_model_len=self.max_model_len)
         self._resolver = Resolver(
             tokenizer, vocab_size=model_config.vocab_size, max_model_len=self.max_model_len
         )
@@ -71,16 +73,18 @@ class AsyncLLM:
         *,
         command: Sequence[str] | None = None,
         progress: bool = True,
+        chat_template: str | None = None,
     ) -> AsyncLLM:
         """Prepare the model where that was not done before, and start its engine.
 
-        `command` replaces the engine program (tests do that), `progress` shows progress bars.
+        `command` replaces the engine program (tests do that), `progress` shows progress bars,
+        `chat_template` is a template in place of the model's.
         Raises `HeadwayError` where the model or the engine cannot be had.
         """
         ready = partial(ready_model, config, progress=progress)
         settled, prepared = await stoppable(lambda stop: ready(stop=stop))
         try:
-            llm = await cls._start(settled, prepared, command)
+            llm = await cls._start(settled, prepared, command, chat_template)
         except HeadwayError as error:
             if error.field is not None:  # a setting is at fault, not the model
                 raise
@@ -89,14 +93,18 @@ class AsyncLLM:
                 raise
             logger.warning("the engine did not start from a damaged model: %s", error)
             settled, prepared = await stoppable(lambda stop: ready(verify=True, stop=stop))
-            llm = await cls._start(settled, prepared, command)
+            llm = await cls._start(settled, prepared, command, chat_template)
         mend = partial(ready_model, config, progress=False, verify=True)
         llm.check_model(prepared, lambda stop: mend(stop=stop))
         return llm
 
     @classmethod
     async def _start(
-        cls, config: EngineConfig, prepared: Prepared, command: Sequence[str] | None
+        cls,
+        config: EngineConfig,
+        prepared: Prepared,
+        command: Sequence[str] | None,
+        chat_template: str | None,
     ) -> AsyncLLM:
         # The engine loads weights while the tokenizer is read here.
         starting = asyncio.create_task(  # awaited
@@ -104,16 +112,24 @@ class AsyncLLM:
         )
         try:
             tokenizer = await asyncio.to_thread(_load_tokenizer, config, prepared.folder)
-            source = tokenizer.config.chat_template
-            template = None if source is None else ChatTemplate(source, tokenizer.config)
+            source = tokenizer.config.chat_template if chat_template is None else chat_template
+            template = None
+            if source is not None:
+                template = await ChatRenderer.load(source, tokenizer.config)
         except BaseException:
             starting.cancel()
             started = (await asyncio.gather(starting, return_exceptions=True))[0]
             if isinstance(started, EngineClient):
                 await started.close()
             raise
+        try:
+            client = await starting
+        except BaseException:
+            if template is not None:
+                await template.close()
+            raise
         return cls(
-            await starting,
+            client,
             model_config=prepared.config,
             tokenizer=tokenizer,
             chat_template=template,
@@ -130,7 +146,7 @@ class AsyncLLM:
                 on_failure=lambda _: None,  # The model is served unchecked, which was logged.
             )
 
-    def render(
+    async def render(
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
@@ -138,12 +154,18 @@ class AsyncLLM:
         continue_final_message: bool = False,
         variables: Mapping[str, Any] | None = None,
     ) -> str:
-        """A conversation as the text of a prompt; see `headway.llm.prompt.render_chat`.
+        """A conversation as the text of a prompt; see `ChatRenderer.render`.
 
-        The chat template writes the special tokens itself, so encode it without adding them.
+        Raises `InvalidRequest` where the model has no chat template, besides. The chat template
+        writes the special tokens itself, so encode the text without adding them.
         """
-        return render_chat(
-            self.chat_template,
+        if self.chat_template is None:
+            raise InvalidRequest(
+                "this model has no chat template: give a prompt instead (/v1/completions over "
+                "HTTP), or start with --chat-template",
+                field="messages",
+            )
+        return await self.chat_template.render(
             messages,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
@@ -156,14 +178,14 @@ class AsyncLLM:
         *,
         add_special_tokens: bool = True,
         truncate_to: int | None = None,
+        must_fit: bool = True,
     ) -> TokensPrompt:
-        """A prompt in token ids; see `headway.llm.prompt.encode_prompt`."""
-        return await encode_prompt(
-            self.tokenizer,
+        """A prompt in token ids; see `headway.llm.prompt.PromptEncoder.encode`."""
+        return await self._encoder.encode(
             prompt,
-            max_model_len=self.max_model_len,
             add_special_tokens=add_special_tokens,
             truncate_to=truncate_to,
+            must_fit=must_fit,
         )
 
     def resolve(
@@ -210,7 +232,8 @@ class AsyncLLM:
         """Start a request now and return its deltas; errors in the request raise here at once.
 
         Text gets the model's special tokens (such as a beginning of sequence); token ids are taken
-        as they are. Raises what `resolve` and `run` raise.
+        as they are. Text is encoded on the spot: where it may be long and others wait, `encode` it
+        first. Raises what `resolve` and `run` raise.
         """
         return self.run(
             self.resolve(
@@ -257,7 +280,12 @@ class AsyncLLM:
         if self._check is not None:
             self._check.cancel()
             await asyncio.gather(self._check, return_exceptions=True)
-        await self.client.close()
+        self._encoder.close()
+        try:
+            if self.chat_template is not None:
+                await self.chat_template.close()
+        finally:
+            await self.client.close()
 
     async def __aenter__(self) -> AsyncLLM:
         return self

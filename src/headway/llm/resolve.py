@@ -70,7 +70,10 @@ class Resolver:
         `arrival` is in monotonic seconds; `seeds` has one for each prompt, used where the
         parameters name none. Raises `InvalidRequest` naming the field to mend.
         """
-        encoded = tuple(encode_now(self._tokenizer, prompt) for prompt in prompts)
+        encoded = tuple(
+            encode_now(self._tokenizer, prompt, max_model_len=self._max_model_len)
+            for prompt in prompts
+        )
         requests: list[Request] = []
         for number, (prompt, seed) in enumerate(zip(encoded, seeds, strict=True)):
             self._check_prompt(prompt.token_ids)

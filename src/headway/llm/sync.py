@@ -147,17 +147,23 @@ class LLM:
             [messages] if messages and isinstance(messages[0], Mapping) else messages,
         )
         chosen = _each(sampling_params, len(several))
-        requests = []
-        for conversation, params in zip(several, chosen, strict=True):
-            text = self._llm.render(
-                conversation,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=continue_final_message,
-                variables=chat_template_kwargs,
-            )
-            tokens = self._llm.tokenizer.encode(text, add_special_tokens=False)
-            prompt = TokensPrompt(token_ids=tuple(tokens), text=text)
-            requests.append(self._llm.resolve(prompt, params=params))
+
+        async def encoded() -> list[TokensPrompt]:
+            prompts = []
+            for conversation in several:
+                text = await self._llm.render(
+                    conversation,
+                    add_generation_prompt=add_generation_prompt,
+                    continue_final_message=continue_final_message,
+                    variables=chat_template_kwargs,
+                )
+                prompts.append(await self._llm.encode(text, add_special_tokens=False))
+            return prompts
+
+        requests = [
+            self._llm.resolve(prompt, params=params)
+            for prompt, params in zip(self._loop.run(encoded()), chosen, strict=True)
+        ]
         return self._run(requests, use_tqdm=use_tqdm)
 
     def get_tokenizer(self) -> Tokenizer:

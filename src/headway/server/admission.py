@@ -174,7 +174,8 @@ class ServerState:
             if handle.cancel_reason is None or handle.generation is not None:
                 raise
             handle.uncancel()
-            raise Unavailable("the server stopped") from None
+            left = handle.cancel_reason == "disconnect"
+            raise Unavailable("the client left" if left else "the server stopped") from None
         finally:
             self._remove(handle)
 

@@ -9,12 +9,14 @@ of their own. What the bytes look like is the `Formatter`'s business.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 
 from starlette.requests import Request
 from starlette.types import Receive, Send
 
-from headway.background import watched
+from headway.background import later, watched
 from headway.client import EngineHandle
 from headway.errors import EngineError, HeadwayError, InvalidRequest, Unavailable
 from headway.llm import ChoiceCollector, Delta, GenerationRequest, RequestStream
@@ -30,6 +32,35 @@ EVENT_HEADERS: Headers = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
+
+
+WATCH_AFTER = 0.05
+"""Seconds of preparing after which it is looked whether the client is still there."""
+
+
+@contextlib.contextmanager
+def client_watched(request: Request, handle: RequestHandle) -> Iterator[None]:
+    """While a prompt is prepared in the block: cancel that if the client leaves.
+
+    `respond` watches from then on. What takes no time is not watched.
+    """
+    watchers: list[asyncio.Task[None]] = []
+
+    def watch() -> None:
+        watchers.append(_watch(request, handle))
+
+    timer = later(
+        WATCH_AFTER,
+        watch,
+        name="disconnect watcher",
+        on_failure=lambda _: handle.cancel("disconnect"),
+    )
+    try:
+        yield
+    finally:
+        timer.cancel()
+        for watcher in watchers:
+            watcher.cancel()
 
 
 async def respond(
@@ -52,11 +83,7 @@ async def respond(
     usage, response = formatter.usage, _Response(send, stream=stream)
     state.started(handle, generation)
     log_received(request, generation, usage, stream=stream, user=user)
-    watcher = watched(
-        _watch_disconnect(request.receive, handle),
-        name="disconnect watcher",
-        on_failure=lambda _: handle.cancel("disconnect"),
-    )
+    watcher = _watch(request, handle)
     error: Exception | None = None
     try:
         await _generate(state, handle, generation, formatter, response)
@@ -165,6 +192,14 @@ class _Response:
 def _json_headers(data: bytes) -> Headers:
     length = (b"content-length", str(len(data)).encode())
     return [(b"content-type", b"application/json"), length]
+
+
+def _watch(request: Request, handle: RequestHandle) -> asyncio.Task[None]:
+    return watched(
+        _watch_disconnect(request.receive, handle),
+        name="disconnect watcher",
+        on_failure=lambda _: handle.cancel("disconnect"),
+    )
 
 
 async def _watch_disconnect(receive: Receive, handle: RequestHandle) -> None:

@@ -31,7 +31,6 @@ from headway.server.app import attach_engine, build_app, build_state
 from headway.server.logs import log
 from headway.server.operation import log_statistics, warn_of_exposure, warn_of_threads
 from headway.server.protocol import HEAD_SECONDS, HeadwayProtocol
-from headway.text import ChatTemplate
 
 FLUSH_SECONDS = 5
 """Time to hand the last bytes to clients once nothing is generated any more."""
@@ -90,10 +89,7 @@ async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -
     warn_of_threads(engine_config)
 
     async def start_engine() -> AsyncLLM:
-        llm = await AsyncLLM.start(engine_config)
-        if template is not None:
-            llm.chat_template = ChatTemplate(template, llm.tokenizer.config)
-        return llm
+        return await AsyncLLM.start(engine_config, chat_template=template)
 
     return await serve(state, start_engine)
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headway import __version__
-from headway.errors import InvalidRequest, Unavailable
+from headway.errors import InvalidRequest, RequestTooLarge, Unavailable
 from headway.llm import AsyncLLM
 from headway.server.admission import ServerState
 from headway.server.body import json_response, read_body
@@ -118,8 +118,10 @@ def _model(state: ServerState, name: str) -> ModelCard:
     )
 
 
-MANY_TOKENS = 4096
-"""From so many on, tokens are decoded off the event loop."""
+MAX_DETOKENIZED = 2**20
+"""Tokens that are turned into text at once."""
+TOKENS_PER_TURN = 2048
+"""So many are turned into text before others have their turn on the event loop."""
 
 
 class TokenizeResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,12 +143,14 @@ async def tokenize(request: Request) -> Response:
     if (body.prompt is None) == (body.messages is None):
         raise InvalidRequest("give either prompt or messages", field="prompt")
     with field_aliases({"prompt": "messages"} if body.prompt is None else {}):
-        text, special = _text(llm, body)
-        prompt = await llm.encode(text, add_special_tokens=special)
+        text, special = await _text(llm, body)
+        prompt = await llm.encode(text, add_special_tokens=special, must_fit=False)
     tokens = prompt.token_ids
-    strings = None
+    strings: list[str] | None = None
     if body.return_token_strs:
-        strings = [llm.tokenizer.token_text(token) for token in tokens]
+        strings = []
+        async for some in _in_turns(tokens):
+            strings += map(llm.tokenizer.token_text, some)
     return json_response(
         TokenizeResult(
             count=len(tokens),
@@ -162,20 +166,31 @@ async def detokenize(request: Request) -> Response:
     body = await read_body(request, DetokenizeBody, max_bytes=state.config.max_body_bytes)
     state.check_model(body.model)
     tokenizer = state.llm.tokenizer
-    unknown = next((token for token in body.tokens if token >= tokenizer.vocab_size), None)
-    if unknown is not None:
-        raise InvalidRequest(f"tokens: {unknown} is outside the vocabulary", field="tokens")
-    if len(body.tokens) < MANY_TOKENS:
-        text = tokenizer.decode(body.tokens, skip_special_tokens=False)
-    else:
-        text = await asyncio.to_thread(tokenizer.decode, body.tokens, skip_special_tokens=False)
-    return json_response(DetokenizeResult(text))
+    if len(body.tokens) > MAX_DETOKENIZED:
+        raise RequestTooLarge(
+            f"tokens: {len(body.tokens)} at once; at most {MAX_DETOKENIZED}", field="tokens"
+        )
+    highest = max(body.tokens, default=0)
+    if highest >= tokenizer.vocab_size:
+        raise InvalidRequest(f"tokens: {highest} is outside the vocabulary", field="tokens")
+    raw = bytearray()
+    async for some in _in_turns(body.tokens):
+        raw += tokenizer.bytes_of(some)
+    return json_response(DetokenizeResult(tokenizer.text_of(bytes(raw))))
 
 
-def _text(llm: AsyncLLM, body: TokenizeBody) -> tuple[str, bool]:
+async def _in_turns(tokens: Sequence[int]) -> AsyncIterator[Sequence[int]]:
+    """The tokens in parts, between which others have their turn on the event loop."""
+    for start in range(0, len(tokens), TOKENS_PER_TURN):
+        if start:
+            await asyncio.sleep(0)
+        yield tokens[start : start + TOKENS_PER_TURN]
+
+
+async def _text(llm: AsyncLLM, body: TokenizeBody) -> tuple[str, bool]:
     """What to tokenize, and whether the model's special tokens are added."""
     if body.messages is not None:
-        text = llm.render(
+        text = await llm.render(
             plain_messages(body.messages),
             add_generation_prompt=body.add_generation_prompt,
             continue_final_message=bool(body.continue_final_message),

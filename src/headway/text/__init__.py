@@ -5,8 +5,15 @@ model wrote (`tokenizer.json`, `text.json`) and knows nothing of checkpoints or 
 """
 
 from headway.text.detokenizer import Detokenizer, StopStrings
-from headway.text.template import ChatTemplate
+from headway.text.template import ChatTemplate, message_text
 from headway.text.tokenizer import Tokenizer
 from headway.types.model import TextConfig
 
-__all__ = ["ChatTemplate", "Detokenizer", "StopStrings", "TextConfig", "Tokenizer"]
+__all__ = [
+    "ChatTemplate",
+    "Detokenizer",
+    "StopStrings",
+    "TextConfig",
+    "Tokenizer",
+    "message_text",
+]

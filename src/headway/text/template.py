@@ -1,40 +1,29 @@
 """Chat templates: a list of messages as the text of a prompt.
 
-Templates come with models, so they are untrusted programs: they run in Jinja's immutable sandbox,
-and what the sandbox leaves open is bounded here: loop iterations, the size of every text they
-build, and the recursion of macros. The helpers are those that published templates call.
+Templates come with models, so they are untrusted programs: they run in a bounded sandbox
+(`headway.text.sandbox`). Messages are OpenAI's, as dictionaries: `role`, `content` (a text, or a
+list of text parts), and whatever else the template knows.
 """
 
 from __future__ import annotations
 
-import functools
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
-import jinja2.filters
-from jinja2 import nodes
-from jinja2.ext import Extension
-from jinja2.parser import Parser
-from jinja2.runtime import Context, Undefined
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from headway.errors import InvalidRequest, ModelError
+from headway.text.sandbox import (
+    COUNTED,
+    MAX_OUTPUT,
+    bound_tree,
+    bounded_environment,
+    iteration_counter,
+    too_large,
+)
+from headway.text.template_facts import facts_of
 from headway.types.model import TextConfig
 
-MAX_OUTPUT = 32 * 2**20
-"""Characters of a prompt, and of any text that a template builds on its way."""
-MAX_ITERATIONS = 1_000_000
-"""Loop iterations of one rendering, all loops together."""
-MAX_WIDTH = 10_000
-"""Largest number that a template may hand to a method, as widths and counts are."""
-
-_WIDE = re.compile(r"\d{5,}|%[^a-z%]*\*|\{[^}]*\{")
-_COUNTED = "_headway_counted"
-_CONCAT = "_headway_concat"
 _END = "\ue000end-of-final-message\ue001"
 
 
@@ -46,16 +35,21 @@ class ChatTemplate:
 
     def __init__(self, source: str, text_config: TextConfig) -> None:
         self.source = source
-        self._tokens = {
-            "bos_token": text_config.bos_token,
-            "eos_token": text_config.eos_token,
-            "pad_token": text_config.pad_token,
-            "unk_token": text_config.unk_token,
-        }
+        self.text_config = text_config
+        self._tokens = special_variables(text_config)
+        environment = bounded_environment()
         try:
-            self._template = _environment().from_string(source)
-        except (jinja2.TemplateError, RecursionError, ValueError) as error:
-            raise ModelError(f"the chat template is not valid Jinja: {error}") from error
+            tree = environment.parse(source)
+            self.facts = facts_of(tree)
+            bound_tree(tree)
+            self._template = environment.from_string(tree)
+        # Python refuses what it cannot compile in several ways.
+        except (jinja2.TemplateError, RecursionError, SyntaxError, ValueError) as error:
+            raise ModelError(f"the chat template is not valid Jinja: {_short(error)}") from error
+
+    def reads(self, field: str) -> bool:
+        """Whether the template looks at a message's field of this name."""
+        return self.facts.reads_field(field)
 
     def render(
         self,
@@ -64,14 +58,14 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
-        **kwargs: Any,
+        variables: Mapping[str, Any] | None = None,
     ) -> str:
-        """The prompt for these messages; `kwargs` are handed to the template as they are.
+        """The prompt for these messages; `variables` are handed to the template as they are.
 
         With `continue_final_message` the prompt ends where the last message's content does.
         Raises `InvalidRequest` (field "messages") for whatever goes wrong in the template.
         """
-        shown = [dict(message) for message in messages]
+        shown = [_as_templates_expect(message) for message in messages]
         if continue_final_message:
             if add_generation_prompt:
                 raise InvalidRequest(
@@ -79,15 +73,16 @@ class ChatTemplate:
                     field="continue_final_message",
                 )
             shown = _marked(shown)
-        variables = {
-            **self._tokens,
-            **kwargs,
-            "messages": shown,
-            "tools": list(tools) if tools else None,
-            "add_generation_prompt": add_generation_prompt,
-            _COUNTED: _counter(),
-        }
-        text = self._run(variables)
+        text = self._run(
+            {
+                **self._tokens,
+                **(variables or {}),
+                "messages": shown,
+                "tools": list(tools) if tools else None,
+                "add_generation_prompt": add_generation_prompt,
+                COUNTED: iteration_counter(),
+            }
+        )
         if not continue_final_message:
             return text
         end = text.rfind(_END)
@@ -104,16 +99,46 @@ class ChatTemplate:
             for part in self._template.generate(variables):
                 size += len(part)
                 if size > MAX_OUTPUT:
-                    raise _too_large()
+                    raise too_large()
                 parts.append(part)
+        except MemoryError:
+            raise
         except jinja2.TemplateError as error:
-            raise InvalidRequest(f"chat template: {error}", field="messages") from error
+            raise InvalidRequest(f"chat template: {_short(error)}", field="messages") from error
         except RecursionError as error:
             raise InvalidRequest("chat template: nested too deeply", field="messages") from error
         except Exception as error:  # a template may fail in any way that Python can
-            what = f"{type(error).__name__}: {error}"
+            what = f"{type(error).__name__}: {_short(error)}"
             raise InvalidRequest(f"chat template: {what}", field="messages") from error
         return "".join(parts)
+
+
+def special_variables(text_config: TextConfig) -> dict[str, str]:
+    """The special tokens, under the names that templates have for them."""
+    return {
+        "bos_token": text_config.bos_token,
+        "eos_token": text_config.eos_token,
+        "pad_token": text_config.pad_token,
+        "unk_token": text_config.unk_token,
+    }
+
+
+def message_text(content: str | Sequence[Mapping[str, Any]]) -> str:
+    """A message's content as one text; several parts are joined by line breaks."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content)
+
+
+def _as_templates_expect(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Templates know one text for content, and `system` where OpenAI now says `developer`."""
+    shown = dict(message)
+    if shown.get("role") == "developer":
+        shown["role"] = "system"
+    content = shown.get("content")
+    if isinstance(content, list) and all(part.get("type") == "text" for part in content):
+        shown["content"] = message_text(content)
+    return shown
 
 
 def _marked(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -126,207 +151,6 @@ def _marked(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [*messages[:-1], {**messages[-1], "content": content + _END}]
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = _BoundedEnvironment(
-        trim_blocks=True,
-        lstrip_blocks=True,
-        extensions=[_Generation, "jinja2.ext.loopcontrols"],
-    )
-    environment.filters["tojson"] = _tojson
-    environment.filters["join"] = _bounded_join
-    for name in ("center", "format", "indent", "replace", "wordwrap"):
-        environment.filters[name] = _bounded_filter(environment.filters[name])
-    for name in ("pprint", "random", "urlize", "xmlattr"):
-        del environment.filters[name]
-    environment.globals.pop("lipsum")
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    environment.globals[_CONCAT] = _concat
-    return environment
-
-
-class _BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, with the sizes of loops and texts bounded (Jinja extends by subclass)."""
-
-    intercepted_binops = frozenset(["+", "*", "**", "%"])
-
-    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        tree = super()._parse(source, name, filename)
-        for loop in list(tree.find_all(nodes.For)):
-            loop.iter = _call(_COUNTED, [loop.iter], loop)
-        _replace_concat(tree)
-        return tree
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if (
-            operator == "*"
-            and _size(left) * _count(right) + _size(right) * _count(left) > MAX_OUTPUT
-        ):
-            raise _too_large()
-        if operator == "**" and (abs(left) > MAX_WIDTH or abs(right) > 64):
-            raise _too_large()
-        if operator == "+" and _size(left) + _size(right) > MAX_OUTPUT:
-            raise _too_large()
-        if operator == "%" and isinstance(left, str):
-            _check_format(left)
-        return super().call_binop(context, operator, left, right)
-
-    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        wrapped = super().wrap_str_format(value)
-        if wrapped is not None:
-            _check_format(value.__self__)
-        return wrapped
-
-    def call(self, context: Context, target: Any, /, *args: Any, **kwargs: Any) -> Any:
-        owner = getattr(target, "__self__", None)
-        if isinstance(owner, str):
-            _check_method(owner, getattr(target, "__name__", ""), (*args, *kwargs.values()))
-        return super().call(context, target, *args, **kwargs)
-
-
-class _Generation(Extension):
-    """The tag that marks what the assistant says, for training; its content is shown as it is."""
-
-    tags = {"generation"}  # noqa: RUF012 - the base class declares it so
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _call(name: str, arguments: list[Any], near: nodes.Node) -> nodes.Call:
-    function = nodes.Name(name, "load", lineno=near.lineno)
-    return nodes.Call(function, arguments, [], None, None, lineno=near.lineno)
-
-
-def _replace_concat(node: nodes.Node) -> None:
-    """Every `a ~ b` below a node becomes a call that checks the sizes first."""
-    for field, value in node.iter_fields():
-        if isinstance(value, list):
-            setattr(node, field, [_bounded(child) for child in value])
-        else:
-            setattr(node, field, _bounded(value))
-
-
-def _bounded(child: Any) -> Any:
-    if not isinstance(child, nodes.Node):
-        return child
-    _replace_concat(child)
-    return _call(_CONCAT, child.nodes, child) if isinstance(child, nodes.Concat) else child
-
-
-def _counter() -> Callable[[Iterable[Any]], Iterator[Any]]:
-    """A function that hands an iterable on, and counts the iterations of all of them together."""
-    left = MAX_ITERATIONS
-
-    def counted(items: Iterable[Any]) -> Iterator[Any]:
-        nonlocal left
-        for item in items:
-            left -= 1
-            if left < 0:
-                raise jinja2.TemplateRuntimeError(f"more than {MAX_ITERATIONS:,} loop iterations")
-            yield item
-
-    return counted
-
-
-def _concat(*parts: Any) -> str:
-    texts = [str(part) for part in parts]
-    if sum(map(len, texts)) > MAX_OUTPUT:
-        raise _too_large()
-    return "".join(texts)
-
-
-def _bounded_join(value: Iterable[Any], d: str = "", attribute: str | None = None) -> str:
-    """Jinja's `join`, except that it looks at the size before it builds the text."""
-    items = list(value)
-    if attribute is not None:
-        items = [_attribute(item, attribute) for item in items]
-    texts = [str(item) for item in items]
-    if sum(map(len, texts)) + len(str(d)) * len(texts) > MAX_OUTPUT:
-        raise _too_large()
-    return str(d).join(texts)
-
-
-def _attribute(item: Any, name: str) -> Any:
-    return item.get(name, "") if isinstance(item, Mapping) else ""
-
-
-def _bounded_filter(original: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter that takes no huge numbers, and none whose result could be huge."""
-
-    @functools.wraps(original)
-    def bounded(*args: Any, **kwargs: Any) -> Any:
-        texts = [value for value in (*args, *kwargs.values()) if isinstance(value, str)]
-        if len(texts) > 2 and texts[0].count(texts[1]) * len(texts[2]) > MAX_OUTPUT:
-            raise _too_large()
-        _check_numbers((*args, *kwargs.values()))
-        if texts and original is jinja2.filters.FILTERS["format"]:
-            _check_format(texts[0])
-        return original(*args, **kwargs)
-
-    return bounded
-
-
-def _check_method(owner: str, name: str, arguments: tuple[Any, ...]) -> None:
-    _check_numbers(arguments)
-    texts = [value for value in arguments if isinstance(value, str)]
-    grown = 0
-    if name == "replace" and len(texts) > 1:
-        grown = owner.count(texts[0]) * len(texts[1])
-    elif name == "join" and arguments and isinstance(arguments[0], Sequence):
-        grown = sum(map(_size, arguments[0])) + len(owner) * len(arguments[0])
-    if grown > MAX_OUTPUT:
-        raise _too_large()
-
-
-def _check_format(pattern: str) -> None:
-    """Refuse a format whose widths are huge, or are computed."""
-    if _WIDE.search(pattern):
-        raise jinja2.TemplateRuntimeError("a format with a computed or huge width")
-
-
-def _check_numbers(arguments: Iterable[Any]) -> None:
-    if any(_count(value) > MAX_WIDTH for value in arguments):
-        raise jinja2.TemplateRuntimeError(f"a number above {MAX_WIDTH:,} in a text operation")
-
-
-def _size(value: Any) -> int:
-    return len(value) if isinstance(value, (str, list, tuple)) else 0
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) else 0
-
-
-def _too_large() -> jinja2.TemplateRuntimeError:
-    return jinja2.TemplateRuntimeError("the text grows too large")
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """JSON as models were trained on it: without the escapes that Jinja adds for HTML."""
-    if isinstance(value, Undefined):
-        raise jinja2.UndefinedError("tojson of something undefined")
-    if indent is not None:
-        _check_numbers((indent,))
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
-
-
-def _raise_exception(message: str) -> None:
-    raise jinja2.TemplateError(message)
-
-
-def _strftime_now(pattern: str) -> str:
-    return datetime.now().strftime(pattern)
+def _short(error: Exception) -> str:
+    """An error as text; a template chooses what it says, so its length is bounded."""
+    return str(error)[:500]

@@ -17,6 +17,8 @@ from headway.codec import parse
 from headway.errors import InvalidRequest, ModelError
 from headway.types.model import TextConfig
 
+_LONG = 2048
+"""Characters from which encoding leaves the global lock to others."""
 _SPACE = "\u2581"
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
 
@@ -62,10 +64,19 @@ class Tokenizer:
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text; special tokens spelt out in it are recognised.
 
-        Raises `InvalidRequest` for a text with lone surrogates, which no UTF-8 can hold.
+        Other threads run meanwhile if the text is long (`encode` of the package holds Python's
+        global lock, its batches do not). Raises `InvalidRequest` for a text
+        with lone surrogates, which no UTF-8 can hold.
         """
+        backend = self._backend
         try:
-            ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+            if len(text) < _LONG:
+                encoded = backend.encode(text, add_special_tokens=add_special_tokens)
+            else:
+                (encoded,) = backend.encode_batch_fast(
+                    [text], add_special_tokens=add_special_tokens
+                )
+            ids: list[int] = encoded.ids
         except (UnicodeError, TypeError) as error:
             raise InvalidRequest(
                 f"the text is not valid Unicode: {error}", field="prompt"
@@ -75,7 +86,14 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """The text of a whole token sequence; bytes that are not UTF-8 become U+FFFD."""
         skipped = self._special if skip_special_tokens else frozenset()
-        raw = b"".join(self.token_bytes(token) for token in ids if token not in skipped)
+        return self.text_of(self.bytes_of(token for token in ids if token not in skipped))
+
+    def bytes_of(self, ids: Iterable[int]) -> bytes:
+        """What the tokens stand for, one after the other."""
+        return b"".join(map(self.token_bytes, ids))
+
+    def text_of(self, raw: bytes) -> str:
+        """The text whose tokens stand for these bytes; see `decode`."""
         if self.config.add_space_prefix:
             raw = raw.removeprefix(b" ")
         return raw.decode("utf-8", errors="replace")

@@ -15,7 +15,7 @@ from headway.llm import ChoiceCollector, Delta, GenerationRequest, message_text
 from headway.server.admission import ServerState
 from headway.server.body import read_body
 from headway.server.formatter import UsageCounter
-from headway.server.generate import respond
+from headway.server.generate import client_watched, respond
 from headway.server.openai.logprobs import (
     ChatLogprobs,
     PromptLogprob,
@@ -77,8 +77,8 @@ async def chat_completions(request: Request, send: Send) -> None:
     params = chat_params(body)
     with state.admit(f"chatcmpl-{uuid.uuid4().hex}", params.n) as handle:
         llm = state.llm
-        with field_aliases({"prompt": "messages"}):
-            text = llm.render(
+        with field_aliases({"prompt": "messages"}), client_watched(request, handle):
+            text = await llm.render(
                 plain_messages(body.messages),
                 add_generation_prompt=body.add_generation_prompt,
                 continue_final_message=bool(body.continue_final_message),

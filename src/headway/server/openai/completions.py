@@ -17,7 +17,7 @@ from headway.llm import ChoiceCollector, Delta, GenerationRequest
 from headway.server.admission import ServerState
 from headway.server.body import read_body
 from headway.server.formatter import UsageCounter
-from headway.server.generate import respond
+from headway.server.generate import client_watched, respond
 from headway.server.openai.logprobs import (
     CompletionLogprobs,
     PromptLogprob,
@@ -63,14 +63,15 @@ async def completions(request: Request, send: Send) -> None:
     given = split_prompts(body.prompt)
     with state.admit(f"cmpl-{uuid.uuid4().hex}", len(given) * params.n) as handle:
         llm = state.llm
-        prompts = [
-            await llm.encode(
-                prompt,
-                add_special_tokens=body.add_special_tokens is not False,
-                truncate_to=body.truncate_prompt_tokens,
-            )
-            for prompt in given
-        ]
+        with client_watched(request, handle):
+            prompts = [
+                await llm.encode(
+                    prompt,
+                    add_special_tokens=body.add_special_tokens is not False,
+                    truncate_to=body.truncate_prompt_tokens,
+                )
+                for prompt in given
+            ]
         generation = llm.resolve(
             *prompts,
             params=params,
