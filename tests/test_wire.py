@@ -12,6 +12,7 @@ from headway.wire import (
     HEADER,
     Abort,
     Submit,
+    SubmitGroup,
     body_length,
     pack,
     pack_aborts,
@@ -26,7 +27,7 @@ def received(frames: list[bytes]) -> list[Request]:
     for frame in frames:
         assert body_length(frame[: HEADER.size]) == len(frame) - HEADER.size
         message = read_to_engine(frame[HEADER.size :])
-        assert isinstance(message, Submit)
+        assert isinstance(message, Submit | SubmitGroup)
         found += message.requests
     return found
 
@@ -34,6 +35,7 @@ def received(frames: list[bytes]) -> list[Request]:
 def test_requests_travel_in_frames_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "FRAME_BYTES", 10_000)
     asked = [request(f"r{number}", range(3, 100)) for number in range(200)]
+    asked = [replace(each, arrival=float(number)) for number, each in enumerate(asked)]
     one = len(pack(Submit(requests=asked[:1])))
     frames, refused = pack_requests(asked)
     assert (received(frames), refused) == (asked, [])
@@ -48,7 +50,12 @@ def test_the_size_counts_whatever_it_is_made_of(monkeypatch: pytest.MonkeyPatch)
     asked = [request(f"r{number}", (5,)) for number in range(8)]
     allowed = tuple(range(5000))
     asked = [
-        replace(each, sampling=replace(each.sampling, allowed_token_ids=allowed)) for each in asked
+        replace(
+            each,
+            sampling=replace(each.sampling, allowed_token_ids=allowed),
+            arrival=float(number),
+        )
+        for number, each in enumerate(asked)
     ]
     frames, refused = pack_requests(asked)
     assert (received(frames), refused) == (asked, [])

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Any, TypeVar
 
 import msgspec
@@ -41,6 +43,32 @@ class Start(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     requests: list[Request]
+
+
+class OwnPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is a request's own where it shares all else with others that came with it."""
+
+    id: str
+    seed: int
+    max_tokens: int
+    min_tokens: int = 0
+    prompt_logprobs: int | None = None
+    group: str = ""
+    prompt: tuple[int, ...] | None = None
+    """None: the shared one."""
+    generated: tuple[int, ...] = ()
+
+
+class SubmitGroup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Requests that one caller made at once: what they share is sent, and then kept, once."""
+
+    shared: Request
+    """One of them; of no more meaning than any other."""
+    own: list[OwnPart]
+
+    @property
+    def requests(self) -> list[Request]:
+        return [_joined(self.shared, each) for each in self.own]
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -115,7 +143,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     field: str | None = None
 
 
-ToEngine = Start | Submit | Abort
+ToEngine = Start | Submit | SubmitGroup | Abort
 FromEngine = Ready | Events | Heartbeat | Failed
 
 _Item = TypeVar("_Item")
@@ -132,8 +160,23 @@ def pack(message: ToEngine | FromEngine) -> bytes:
 
 
 def pack_requests(requests: Sequence[Request]) -> tuple[list[bytes], list[tuple[Request, str]]]:
-    """Frames of `Submit`, and the requests that cannot be sent, each with the reason."""
-    return _split(requests, _Submit)
+    """Frames of the requests in order, and those that cannot be sent, each with the reason."""
+    frames: list[bytes] = []
+    refused: list[tuple[Request, str]] = []
+    alone: list[Request] = []
+    # What one caller asks at once arrives at once: several prompts, or continuations of one.
+    for _, together in groupby(requests, key=lambda each: each.arrival):
+        first, *others = together
+        if not others:
+            alone.append(first)
+            continue
+        for pack_some, some in ((_pack_alone, alone), (_pack_group, [first, *others])):
+            packed, left = pack_some(some)
+            frames += packed
+            refused += left
+        alone = []
+    packed, left = _pack_alone(alone)
+    return frames + packed, refused + left
 
 
 def pack_aborts(ids: Sequence[str]) -> tuple[list[bytes], list[tuple[str, str]]]:
@@ -149,6 +192,63 @@ def pack_events(
         return [pack(Events(events=events, stats=stats))], []
     except Exception:
         return _split(events, lambda items: _Events(events=items, stats=stats))
+
+
+def _pack_alone(requests: list[Request]) -> tuple[list[bytes], list[tuple[Request, str]]]:
+    return _split(requests, _Submit)
+
+
+def _pack_group(requests: list[Request]) -> tuple[list[bytes], list[tuple[Request, str]]]:
+    shared = requests[0]
+    own = [_own_part(shared, request) for request in requests]
+    if any(_joined(shared, part) != each for part, each in zip(own, requests, strict=True)):
+        return _pack_alone(requests)
+    try:
+        encoded = _encoder.encode(shared)
+    except Exception:
+        return _pack_alone(requests)  # which tells the one that cannot be sent from the others
+    if len(encoded) > MAX_MESSAGE - 2 * FRAME_BYTES:
+        return _pack_alone(requests)
+    frames, refused = _split(own, lambda parts: _Group(shared=msgspec.Raw(encoded), own=parts))
+    by_id = {request.id: request for request in requests}
+    return frames, [(by_id[part.id], reason) for part, reason in refused]
+
+
+def _own_part(shared: Request, request: Request) -> OwnPart:
+    return OwnPart(
+        id=request.id,
+        seed=request.sampling.seed,
+        max_tokens=request.sampling.max_tokens,
+        min_tokens=request.sampling.min_tokens,
+        prompt_logprobs=request.sampling.prompt_logprobs,
+        group=request.group,
+        prompt=None if request.prompt is shared.prompt else request.prompt,
+        generated=request.generated,
+    )
+
+
+def _joined(shared: Request, own: OwnPart) -> Request:
+    sampling = replace(
+        shared.sampling,
+        seed=own.seed,
+        max_tokens=own.max_tokens,
+        min_tokens=own.min_tokens,
+        prompt_logprobs=own.prompt_logprobs,
+    )
+    prompt = shared.prompt if own.prompt is None else own.prompt
+    return replace(
+        shared,
+        id=own.id,
+        prompt=prompt,
+        sampling=sampling,
+        group=own.group,
+        generated=own.generated,
+    )
+
+
+class _Group(msgspec.Struct, tag="SubmitGroup", kw_only=True):
+    shared: msgspec.Raw
+    own: list[msgspec.Raw]
 
 
 class _Submit(msgspec.Struct, tag="Submit"):

@@ -75,6 +75,42 @@ def test_several_prompts_are_one_request(tokenizer: Tokenizer) -> None:
     assert resolved.max_tokens == 63, "what fits after the shortest prompt"
 
 
+def test_continuations_share_what_they_have_in_common(tokenizer: Tokenizer) -> None:
+    lists: dict[str, Any] = {
+        "allowed_token_ids": [1, 2, 3],
+        "logit_bias": {1: 2.0},
+        "bad_words": ["ab"],
+        "stop_token_ids": [4],
+    }
+    first, *others = resolve(tokenizer, [1] * 50, n=128, **lists).requests
+    for other in others:
+        assert other.prompt is first.prompt
+        for name in lists:
+            assert getattr(other.sampling, name) is getattr(first.sampling, name)
+
+
+def test_bad_words_are_encoded_once_for_all_prompts(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    encode = tokenizer.encode
+
+    def counting(text: str, *, add_special_tokens: bool = True) -> list[int]:
+        encoded.append(text)
+        return encode(text, add_special_tokens=add_special_tokens)
+
+    monkeypatch.setattr(tokenizer, "encode", counting)
+    resolver = Resolver(tokenizer, vocab_size=VOCABULARY, max_model_len=64)
+    resolver.resolve(
+        [[1]] * 100,
+        SamplingParams(n=2, bad_words=("ab",)),
+        request_id="r",
+        arrival=0.0,
+        seeds=[5] * 100,
+    )
+    assert encoded == ["ab", " ab"]
+
+
 def test_lengths_are_clamped_to_the_context(tokenizer: Tokenizer) -> None:
     assert resolve(tokenizer, [1] * 60, max_tokens=100).requests[0].sampling.max_tokens == 4
     assert resolve(tokenizer, [1] * 60, max_tokens=None).requests[0].sampling.max_tokens == 4

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from headway.llm.outputs import Delta
 from headway.llm.resolve import GenerationRequest, Resolver
 from headway.llm.stream import DeltaDecoder
-from headway.text import Tokenizer
+from headway.text import StopPatterns, Tokenizer
 from headway.types import FinishReason, SamplingParams, TokenEvent, TokenLogprobs
 from tests.llm.support import EOS, VOCABULARY, write_prepared
 
@@ -28,6 +28,11 @@ def resolve(tokenizer: Tokenizer, params: SamplingParams, *prompts: str) -> Gene
     return resolver.resolve(prompts, params, request_id="r", arrival=0.0, seeds=[1] * len(prompts))
 
 
+def decoder_of(tokenizer: Tokenizer, params: SamplingParams) -> DeltaDecoder:
+    request = resolve(tokenizer, params, "Q:")
+    return DeltaDecoder(0, request, tokenizer, StopPatterns(params.stop))
+
+
 def read(
     tokenizer: Tokenizer,
     params: SamplingParams,
@@ -35,7 +40,7 @@ def read(
     finish: FinishReason = "length",
 ) -> list[Delta]:
     """Feed pieces as events, the last with `finish`, until the continuation ends."""
-    reader = DeltaDecoder(0, resolve(tokenizer, params, "Q:"), tokenizer)
+    reader = decoder_of(tokenizer, params)
     deltas = []
     for number, piece in enumerate(pieces, start=1):
         last = number == len(pieces)
@@ -72,7 +77,7 @@ def test_an_open_character_is_closed_at_the_end(tokenizer: Tokenizer) -> None:
 
 
 def test_an_error_says_whether_the_request_was_ever_scheduled(tokenizer: Tokenizer) -> None:
-    decoder = DeltaDecoder(0, resolve(tokenizer, SamplingParams(), "Q:"), tokenizer)
+    decoder = decoder_of(tokenizer, SamplingParams())
     deltas = [
         decoder.decode(event)
         for event in (
@@ -82,7 +87,7 @@ def test_an_error_says_whether_the_request_was_ever_scheduled(tokenizer: Tokeniz
         )
     ]
     assert [delta.scheduled_at for delta in deltas] == [3.0, None, 3.0]
-    refused = DeltaDecoder(0, resolve(tokenizer, SamplingParams(), "Q:"), tokenizer)
+    refused = decoder_of(tokenizer, SamplingParams())
     assert refused.decode(TokenEvent(id="r", finish="error", error="no")).scheduled_at is None
 
 

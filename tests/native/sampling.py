@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from headway.native import Library, abi
-from headway.runner.batch import SamplingMetadata, is_greedy
+from headway.runner.batch import BadWords, SamplingMetadata, is_greedy
 from headway.runner.sampling.sampler import words
 from headway.runner.sampling.steps import STEPS
 from headway.types import ResolvedSampling
@@ -144,5 +144,6 @@ def ask_for(
         sampling=sampling,
         tokens=np.array(prompt + generated, dtype=np.int64),
         prompt_len=len(prompt),
+        bad_words=BadWords(sampling.bad_words),
         greedy=is_greedy(sampling),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.runner.batch import SamplingMetadata, is_greedy
+from headway.runner.batch import BadWords, SamplingMetadata, arranged, is_greedy
 from headway.runner.sampling.sampler import sample
 from headway.runner.sampling.steps import STEPS
 from headway.types import ResolvedSampling
@@ -28,6 +29,7 @@ def metadata_of(
         sampling=sampling,
         tokens=np.array(prompt + generated, dtype=np.int64),
         prompt_len=len(prompt),
+        bad_words=BadWords(sampling.bad_words),
         greedy=is_greedy(sampling),
     )
 
@@ -177,3 +179,21 @@ def test_drawn_tokens_follow_the_distribution() -> None:
 def test_a_vanishing_temperature_is_greedy() -> None:
     logits = torch.tensor([[0.0, 3.0, 2.9]])
     assert sample(logits, [metadata_of(temperature=math.ulp(0.0))]) == [1]
+
+
+def test_sequences_with_the_same_bad_words_share_them() -> None:
+    words = tuple((n, n + 1) for n in range(4096))
+    assert arranged(words) is arranged(tuple(word for word in words))
+
+
+def test_what_a_step_costs_does_not_grow_with_the_bad_words() -> None:
+    generated = np.arange(50, dtype=np.int64)
+
+    def seconds(number: int) -> float:
+        words = BadWords([(49, n) for n in range(2)] + [(n, n + 2, n) for n in range(number)])
+        begun = time.thread_time()
+        for _ in range(300):
+            assert words.ends(generated) == [0, 1]
+        return time.thread_time() - begun
+
+    assert seconds(5000) < 30 * seconds(5)

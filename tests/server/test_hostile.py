@@ -131,7 +131,7 @@ def test_broken_bodies(http: httpx.Client, path: str, body: bytes) -> None:
 
 
 def test_deep_nesting_inside_a_free_field(http: httpx.Client) -> None:
-    deep = b'{"a":' * 50_000 + b"1" + b"}" * 50_000
+    deep = b'{"a":' * 5_000 + b"1" + b"}" * 5_000
     message = b'{"messages": [{"role": "user", "content": "x"}], "chat_template_kwargs": '
     answer = http.post(CHAT, content=message + deep + b"}", headers=JSON)
     assert answer.status_code == 400

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.text import StopStrings
+from headway.text import StopPatterns, StopStrings
 
 LETTERS = st.text(alphabet="ab", max_size=30)
 STOPS = st.lists(st.text(alphabet="ab", min_size=1, max_size=5), max_size=4).map(tuple)
@@ -24,7 +24,7 @@ def whole(text: str, stop: tuple[str, ...], include: bool) -> tuple[str, str | N
 def test_streaming_equals_the_whole(
     pieces: list[str], stop: tuple[str, ...], include: bool
 ) -> None:
-    stream = StopStrings(stop, include)
+    stream = StopStrings(StopPatterns(stop), include)
     shown, matched = "", None
     for piece in pieces:
         text, found = stream.push(piece)
@@ -35,7 +35,7 @@ def test_streaming_equals_the_whole(
 
 
 def test_only_a_possible_beginning_is_held_back() -> None:
-    stream = StopStrings(("END",))
+    stream = StopStrings(StopPatterns(("END",)))
     assert stream.push("all of this") == ("all of this", None)
     assert stream.push(" EN") == (" ", None)
     assert stream.push("X") == ("ENX", None)
@@ -44,14 +44,23 @@ def test_only_a_possible_beginning_is_held_back() -> None:
 
 
 def test_nothing_comes_after_a_match() -> None:
-    stream = StopStrings(("\n\n",), include=True)
+    stream = StopStrings(StopPatterns(("\n\n",)), include=True)
     assert stream.push("one\n\ntwo") == ("one\n\n", "\n\n")
     assert stream.push("three") == ("", None)
     assert stream.flush() == ""
 
 
 def test_cost_does_not_grow_with_what_is_held_back() -> None:
-    stream = StopStrings(("a" * 50_000 + "b",))
+    stream = StopStrings(StopPatterns(("a" * 50_000 + "b",)))
     for _ in range(100):
         assert stream.push("a" * 1000)[1] is None
     assert stream.push("b")[1] is not None
+
+
+def test_streams_share_what_was_made_of_the_stop_strings() -> None:
+    patterns = StopPatterns(("aab", "b", "aab"))
+    assert [text for text, _ in patterns.patterns] == ["aab", "b"]
+    one, other = StopStrings(patterns), StopStrings(patterns)
+    assert one.push("aa") == ("", None)
+    assert other.push("b") == ("", "b")
+    assert one.push("b") == ("", "aab")

@@ -8,7 +8,7 @@ only computes; it sends nothing.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -74,10 +74,12 @@ class Resolver:
             encode_now(self._tokenizer, prompt, max_model_len=self._max_model_len)
             for prompt in prompts
         )
+        # What does not depend on the prompt is made once, and all continuations share it.
+        shared = self._sampling(params)
         requests: list[Request] = []
         for number, (prompt, seed) in enumerate(zip(encoded, seeds, strict=True)):
-            self._check_prompt(prompt.token_ids)
-            sampling = self._sampling(params, len(prompt.token_ids), seed)
+            self._check_prompt(prompt)
+            sampling = self._for_prompt(shared, params, len(prompt.token_ids), seed)
             name = request_id if len(encoded) == 1 else f"{request_id}-p{number}"
             requests += (
                 Request(
@@ -95,7 +97,8 @@ class Resolver:
             id=request_id, prompts=encoded, params=params, requests=tuple(requests)
         )
 
-    def _check_prompt(self, tokens: tuple[int, ...]) -> None:
+    def _check_prompt(self, prompt: TokensPrompt) -> None:
+        tokens = prompt.token_ids
         if not tokens:
             raise InvalidRequest("the prompt is empty", field="prompt")
         if len(tokens) >= self._max_model_len:
@@ -104,20 +107,20 @@ class Resolver:
                 f"the context of {self._max_model_len} with one token generated",
                 field="prompt",
             )
-        self._check_tokens("prompt", tokens)
+        # Those of a text are the tokenizer's, whose vocabulary may yet be larger than the model's.
+        if prompt.text is None or max(tokens) >= self._vocab_size:
+            self._check_tokens("prompt", tokens)
 
-    def _sampling(self, params: SamplingParams, prompt: int, seed: int) -> ResolvedSampling:
+    def _sampling(self, params: SamplingParams) -> ResolvedSampling:
+        """All that is the same for every prompt; seed and lengths are still to be filled in."""
         bias = tuple((params.logit_bias or {}).items())
-        self._check_tokens("logit_bias", (token for token, _ in bias))
+        self._check_tokens("logit_bias", [token for token, _ in bias])
         self._check_tokens("stop_token_ids", params.stop_token_ids)
         self._check_tokens("allowed_token_ids", params.allowed_token_ids or ())
-        room = self._max_model_len - prompt
-        max_tokens = room if params.max_tokens is None else min(params.max_tokens, room)
         eos = () if params.ignore_eos else self._tokenizer.eos_token_ids
         return ResolvedSampling(
-            max_tokens=max_tokens,
-            seed=seed if params.seed is None else params.seed,
-            min_tokens=min(params.min_tokens, max_tokens),
+            max_tokens=1,
+            seed=0,
             temperature=params.temperature,
             top_p=params.top_p,
             top_k=max(params.top_k, 0),
@@ -133,6 +136,19 @@ class Resolver:
             stop_token_ids=tuple(sorted({*eos, *params.stop_token_ids})),
         )
 
+    def _for_prompt(
+        self, shared: ResolvedSampling, params: SamplingParams, prompt: int, seed: int
+    ) -> ResolvedSampling:
+        """With the lengths that are left after a prompt of so many tokens, and its seed."""
+        room = self._max_model_len - prompt
+        max_tokens = room if params.max_tokens is None else min(params.max_tokens, room)
+        return replace(
+            shared,
+            max_tokens=max_tokens,
+            min_tokens=min(params.min_tokens, max_tokens),
+            seed=seed if params.seed is None else params.seed,
+        )
+
     def _bad_words(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """Each word as tokens, at the start of a text and after a space."""
         found: dict[tuple[int, ...], None] = {}
@@ -144,8 +160,11 @@ class Resolver:
                     found[tokens] = None
         return tuple(found)
 
-    def _check_tokens(self, field: str, tokens: Iterable[int]) -> None:
+    def _check_tokens(self, field: str, tokens: Sequence[int]) -> None:
         size = self._vocab_size
+        # Lists may be as long as the context or the vocabulary: no step of Python for each token.
+        if not tokens or (_are_ints(tokens) and min(tokens) >= 0 and max(tokens) < size):
+            return
         for token in tokens:
             if type(token) is not int:
                 raise InvalidRequest(f"{field}: token id {token!r} is no integer", field=field)
@@ -153,6 +172,10 @@ class Resolver:
                 raise InvalidRequest(
                     f"{field}: token id {token} is outside the vocabulary [0, {size})", field=field
                 )
+
+
+def _are_ints(tokens: Sequence[int]) -> bool:
+    return set(map(type, tokens)) == {int}
 
 
 def child_seed(seed: int, index: int) -> int:

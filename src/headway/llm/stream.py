@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from headway.client import Stream
 from headway.llm.outputs import Delta
 from headway.llm.resolve import GenerationRequest
-from headway.text import Detokenizer, StopStrings, Tokenizer
+from headway.text import Detokenizer, StopPatterns, StopStrings, Tokenizer
 from headway.types import TokenEvent
 
 PROMPT_TAIL = 16
@@ -22,8 +22,14 @@ PROMPT_TAIL = 16
 class DeltaDecoder:
     """Turns the token events of one continuation into deltas."""
 
-    def __init__(self, index: int, request: GenerationRequest, tokenizer: Tokenizer) -> None:
-        """`index` is the continuation's place in `request.requests`."""
+    def __init__(
+        self,
+        index: int,
+        request: GenerationRequest,
+        tokenizer: Tokenizer,
+        stop: StopPatterns,
+    ) -> None:
+        """`index` is the continuation's place in `request.requests`; all share `stop`."""
         params = request.params
         prompt = request.prompt_of(index)
         self._index = index
@@ -32,11 +38,7 @@ class DeltaDecoder:
         self._detokenizer = Detokenizer(
             tokenizer, prompt.token_ids[-PROMPT_TAIL:], params.skip_special_tokens
         )
-        self._stops = (
-            StopStrings(tuple(params.stop), params.include_stop_str_in_output)
-            if params.stop
-            else None
-        )
+        self._stops = StopStrings(stop, params.include_stop_str_in_output) if params.stop else None
         self._count = 0
         self._started = False
         self._scheduled_at: float | None = None
@@ -106,8 +108,9 @@ class RequestStream:
     def __init__(self, request: GenerationRequest, events: Stream, tokenizer: Tokenizer) -> None:
         self.request = request
         self._events = events
+        stop = StopPatterns(request.params.stop)
         self._decoders = {
-            each.id: DeltaDecoder(index, request, tokenizer)
+            each.id: DeltaDecoder(index, request, tokenizer, stop)
             for index, each in enumerate(request.requests)
         }
 

@@ -9,8 +9,9 @@ next token depends on. Shared by all runners; knows no tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -21,6 +22,36 @@ NOT_FINITE = "the model's logits were not finite"
 NOTHING_LEFT = "the sampling parameters leave no token to choose"
 
 
+class BadWords:
+    """Bad words, arranged so that a step costs a look-up for each length that occurs among them."""
+
+    __slots__ = ("_banned", "_lengths")
+
+    def __init__(self, words: Iterable[Sequence[int]]) -> None:
+        self._banned: dict[tuple[int, ...], list[int]] = {}
+        """The last tokens of words, by the tokens before."""
+        for *head, last in words:
+            self._banned.setdefault(tuple(head), []).append(last)
+        self._lengths = sorted(set(map(len, self._banned)))
+
+    def ends(self, generated: Ints) -> list[int]:
+        """The last token of each bad word whose other tokens were just generated."""
+        found: list[int] = []
+        if self._lengths:
+            longest = min(self._lengths[-1], len(generated))
+            tail = generated[len(generated) - longest :].tolist()
+            for length in self._lengths:
+                if length <= longest:
+                    found += self._banned.get(tuple(tail[longest - length :]), ())
+        return found
+
+
+@lru_cache(maxsize=32)
+def arranged(words: tuple[tuple[int, ...], ...]) -> BadWords:
+    """As `BadWords`; sequences with the same bad words, such as those of a group, share them."""
+    return BadWords(words)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingMetadata:
     """One token to be sampled: how, after which tokens, and at which position."""
@@ -29,6 +60,8 @@ class SamplingMetadata:
     tokens: Ints
     """All tokens so far; `tokens[:prompt_len]` are the prompt."""
     prompt_len: int
+    bad_words: BadWords
+    """Those of `sampling`."""
     greedy: bool
     """The token is the argmax of the model's own logits (see `is_greedy`)."""
 
@@ -61,13 +94,7 @@ def is_greedy(sampling: ResolvedSampling) -> bool:
 
 def bad_word_ends(metadata: SamplingMetadata) -> list[int]:
     """The last token of each bad word whose other tokens were just generated."""
-    generated = metadata.generated
-    found = []
-    for *head, last in metadata.sampling.bad_words:
-        size = len(head)
-        if size <= len(generated) and np.array_equal(generated[len(generated) - size :], head):
-            found.append(last)
-    return found
+    return metadata.bad_words.ends(metadata.generated)
 
 
 def early_stops(metadata: SamplingMetadata) -> list[int]:
@@ -80,6 +107,7 @@ class RequestState:
     """One sequence: its row of the block table, its tokens so far, how it samples."""
 
     __slots__ = (
+        "bad_words",
         "greedy",
         "has_nan",
         "hidden",
@@ -93,6 +121,7 @@ class RequestState:
     def __init__(self, row: int, new: NewSequence, capacity: int) -> None:
         self.row = row
         self.sampling = new.sampling
+        self.bad_words = arranged(new.sampling.bad_words)
         self.prompt_len = new.prompt_len
         self.hidden = new.hidden
         self.greedy = is_greedy(new.sampling)
@@ -120,6 +149,7 @@ class RequestState:
             sampling=self.sampling,
             tokens=self.tokens[: self.length + ahead],
             prompt_len=self.prompt_len,
+            bad_words=self.bad_words,
             greedy=self.greedy,
         )
 

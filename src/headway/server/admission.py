@@ -71,6 +71,11 @@ class RequestHandle:
         if self.task is not None:
             self.task.uncancel()
 
+    @property
+    def finish(self) -> str:
+        """The ways in which continuations ended, for logs."""
+        return ",".join(sorted(set(self.finish_reasons)))
+
     def fail(self) -> None:
         """Those continuations that had not ended did so with an error."""
         self.finish_reasons = ["error" if r == "abort" else r for r in self.finish_reasons]

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from headway.errors import InvalidRequest
 from headway.server.errors import BadBody
+from headway.server.json_bounds import check_values
 
 BODY_SECONDS = 120.0
 """Longest time that a client may take to send its body."""
@@ -71,7 +72,7 @@ NOT_SUPPORTED = frozenset(
 T = TypeVar("T")
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
-_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<place>.*)`)?$", re.DOTALL)
+_PLACE = " - at `$"
 _ONLY_NULL = "Expected `null`, got"
 
 
@@ -87,10 +88,11 @@ def json_response(value: Any) -> Response:
 
 
 def decode(data: bytes, kind: type[T]) -> T:
-    """Strict JSON into `kind`: no NaN, no lone surrogate, no unknown field.
+    """Strict JSON into `kind`: no NaN, no lone surrogate, no unknown field, not too many values.
 
     Of a field that is given twice the last value counts.
     """
+    check_values(data, kind)
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
@@ -104,8 +106,8 @@ def decode(data: bytes, kind: type[T]) -> T:
 
 
 def _explain(message: str) -> InvalidRequest:
-    match = _PLACE.match(message)
-    what, place = (match["what"], match["place"]) if match else (message, None)
+    what, _, place = message.rpartition(_PLACE) if _PLACE in message else (message, "", "")
+    place = place.removeprefix(".").removesuffix("`")
     unknown = _UNKNOWN.match(what)
     if unknown:
         name = _shown(unknown[1])
@@ -119,9 +121,8 @@ def _explain(message: str) -> InvalidRequest:
     if missing:
         field = f"{place}.{missing[1]}" if place else missing[1]
         return InvalidRequest(f"{field} is required", field=field)
-    place = _shown(place) if place else None
-    where = f"{place}: " if place else ""
-    return InvalidRequest(where + what[:1].lower() + what[1:400], field=place)
+    where = f"{_shown(place)}: " if place else ""
+    return InvalidRequest(where + what[:1].lower() + what[1:400], field=_shown(place) or None)
 
 
 def _shown(name: str) -> str:

@@ -27,6 +27,9 @@ from headway.server.logs import log, log_end, log_received
 
 Headers = list[tuple[bytes, bytes]]
 
+LONG_ANSWER = 4096
+"""Tokens, those of prompts with log probabilities included."""
+
 EVENT_HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -87,8 +90,7 @@ async def respond(
     error: Exception | None = None
     try:
         await _generate(state, handle, generation, formatter, response)
-        finish = ",".join(sorted(set(handle.finish_reasons)))
-        log_end("finished", request, handle, usage, finish=finish)
+        log_end("finished", request, handle, usage, finish=handle.finish)
     except asyncio.CancelledError:
         if handle.cancel_reason is None:
             raise
@@ -142,8 +144,18 @@ async def _generate(
             delta = await anext(deltas, None)
     finally:
         deltas.cancel()
-    last = formatter.end() if response.stream else formatter.body(choices)
-    await response.send(last, more=False)
+    await response.send(await _last_bytes(formatter, choices, response), more=False)
+
+
+async def _last_bytes(
+    formatter: Formatter, choices: list[ChoiceCollector], response: _Response
+) -> bytes:
+    """The end of a stream, or a whole answer: a long one is written off the event loop."""
+    if response.stream:
+        return formatter.end()
+    if sum(len(each.token_ids) + len(each.prompt_logprobs) for each in choices) < LONG_ANSWER:
+        return formatter.body(choices)
+    return await asyncio.to_thread(formatter.body, choices)
 
 
 async def _first(deltas: RequestStream, state: ServerState) -> Delta | None:

@@ -22,6 +22,7 @@ from headway.llm import AsyncLLM
 from headway.server.admission import ServerState
 from headway.server.body import json_response, read_body
 from headway.server.metrics import Metrics
+from headway.server.openai.fit import check_messages
 from headway.server.openai.sampling import field_aliases
 from headway.server.openai.schema import DetokenizeBody, TokenizeBody, plain_messages
 
@@ -118,7 +119,7 @@ def _model(state: ServerState, name: str) -> ModelCard:
     )
 
 
-MAX_DETOKENIZED = 2**20
+MAX_DETOKENIZED = 2**18
 """Tokens that are turned into text at once."""
 TOKENS_PER_TURN = 2048
 """So many are turned into text before others have their turn on the event loop."""
@@ -190,6 +191,7 @@ async def _in_turns(tokens: Sequence[int]) -> AsyncIterator[Sequence[int]]:
 async def _text(llm: AsyncLLM, body: TokenizeBody) -> tuple[str, bool]:
     """What to tokenize, and whether the model's special tokens are added."""
     if body.messages is not None:
+        check_messages(body.messages, llm, must_fit=False)
         text = await llm.render(
             plain_messages(body.messages),
             add_generation_prompt=body.add_generation_prompt,

@@ -51,12 +51,25 @@ class Detokenizer:
         return text
 
 
+class StopPatterns:
+    """Stop strings, made ready to be looked for in any number of streams. Never changes."""
+
+    def __init__(self, stop: Iterable[str]) -> None:
+        by_length = sorted(set(stop), key=len, reverse=True)
+        self.patterns = tuple((text, _fallbacks(text)) for text in by_length)
+        """The longest first: each text, and its next shorter match for each count matched."""
+        self.firsts = frozenset(text[0] for text in by_length)
+        """Characters that a match may begin with."""
+
+
 class StopStrings:
     """Watches one stream of text for any of `stop`; `include` keeps the match in the text."""
 
-    def __init__(self, stop: tuple[str, ...], include: bool = False) -> None:
-        self._matchers = [_Matcher(text) for text in sorted(stop, key=len, reverse=True)]
+    def __init__(self, stop: StopPatterns, include: bool = False) -> None:
+        self._stop = stop
         self._include = include
+        self._matched = [0] * len(stop.patterns)
+        """How many characters of each stop string the text's end has matched so far."""
         self._held = ""
         self._done = False
 
@@ -67,45 +80,40 @@ class StopStrings:
         """
         if self._done:
             return "", None
-        if not self._matchers:
+        if not self._held and self._stop.firsts.isdisjoint(text):
             return text, None
         whole = self._held + text
         for place, character in enumerate(text, start=len(self._held) + 1):
-            matched = [found.text for found in self._matchers if found.advance(character)]
-            if matched:
+            found = self._advance(character)
+            if found is not None:
                 self._done, self._held = True, ""
-                end = place if self._include else place - len(matched[0])
-                return whole[:end], matched[0]
-        safe = len(whole) - max(found.state for found in self._matchers)
+                return whole[: place if self._include else place - len(found)], found
+        safe = len(whole) - max(self._matched)
         self._held = whole[safe:]
         return whole[:safe], None
 
     def flush(self) -> str:
         """What was held back, at the end of a text that no stop string ended."""
         held, self._held = self._held, ""
-        for found in self._matchers:
-            found.state = 0
+        self._matched = [0] * len(self._matched)
         return held
 
-
-class _Matcher:
-    """How many characters of one stop string the text's end has matched so far."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.state = 0
-        self._fallback = _fallbacks(text)
-
-    def advance(self, character: str) -> bool:
-        """Whether the stop string ends with this character. Not to be called after it did."""
-        state = self.state
-        while state and self.text[state] != character:
-            state = self._fallback[state]
-        self.state = state + (self.text[state] == character)
-        return self.state == len(self.text)
+    def _advance(self, character: str) -> str | None:
+        """The longest stop string that ends with this character, if any does."""
+        matched = self._matched
+        for number, (text, fallback) in enumerate(self._stop.patterns):
+            state = matched[number]
+            while state and text[state] != character:
+                state = fallback[state]
+            if text[state] == character:
+                state += 1
+                if state == len(text):
+                    return text
+            matched[number] = state
+        return None
 
 
-def _fallbacks(text: str) -> list[int]:
+def _fallbacks(text: str) -> tuple[int, ...]:
     """For each count of matched characters, the next shorter match that they contain."""
     table = [0, 0]
     length = 0
@@ -114,4 +122,4 @@ def _fallbacks(text: str) -> list[int]:
             length = table[length]
         length += text[length] == character
         table.append(length)
-    return table
+    return tuple(table)

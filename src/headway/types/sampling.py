@@ -16,7 +16,13 @@ from headway.errors import InvalidRequest
 MAX_N = 128
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 64
+MAX_STOP_CHARACTERS = 1024
+"""Of each stop string."""
 MAX_LIST = 4096
+MAX_ALLOWED = 2**20
+"""Entries of `allowed_token_ids`, which may hold a whole vocabulary."""
+MAX_BAD_WORD_CHARACTERS = 2**15
+"""Of all bad words together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +32,7 @@ class SamplingParams:
     `max_tokens` None means "as many as fit". `temperature` 0 is greedy. `top_k` 0 or -1 and
     `top_p` 1 switch those steps off. `logprobs` k asks for the k likeliest tokens at each
     generated position beside the chosen one, `prompt_logprobs` k the same over the prompt.
+    Lists that are sets by nature keep each entry once.
     """
 
     n: int = 1
@@ -55,8 +62,8 @@ class SamplingParams:
             object.__setattr__(self, "stop", (self.stop,))
         for name in ("stop", "stop_token_ids", "bad_words", "allowed_token_ids"):
             value = getattr(self, name)
-            if isinstance(value, list):
-                object.__setattr__(self, name, tuple(value))
+            if value is not None:
+                object.__setattr__(self, name, tuple(dict.fromkeys(value)))
         for field in fields(self):
             _finite(field.name, getattr(self, field.name))
         self._check_ranges()
@@ -101,25 +108,42 @@ class SamplingParams:
             )
 
     def _check_lists(self) -> None:
-        if len(self.stop) > MAX_STOP_STRINGS:
-            raise InvalidRequest(f"stop has more than {MAX_STOP_STRINGS} strings", field="stop")
+        for name, most in _LONGEST.items():
+            value = getattr(self, name)
+            if value is not None and len(value) > most:
+                raise InvalidRequest(f"{name} has more than {most} entries", field=name)
         if any(text == "" for text in self.stop):
             raise InvalidRequest("stop contains an empty string", field="stop")
+        if any(len(text) > MAX_STOP_CHARACTERS for text in self.stop):
+            raise InvalidRequest(
+                f"stop contains a string of more than {MAX_STOP_CHARACTERS} characters",
+                field="stop",
+            )
         if any(text.strip() == "" for text in self.bad_words):
             raise InvalidRequest("bad_words contains a blank string", field="bad_words")
+        if sum(map(len, self.bad_words)) > MAX_BAD_WORD_CHARACTERS:
+            raise InvalidRequest(
+                f"bad_words have more than {MAX_BAD_WORD_CHARACTERS} characters together",
+                field="bad_words",
+            )
         if self.allowed_token_ids is not None and not self.allowed_token_ids:
             raise InvalidRequest("allowed_token_ids is empty", field="allowed_token_ids")
-        for name in ("stop_token_ids", "allowed_token_ids", "bad_words", "logit_bias"):
-            value = getattr(self, name)
-            # The whole vocabulary may be listed as allowed; the other lists are short by nature.
-            if value is not None and name != "allowed_token_ids" and len(value) > MAX_LIST:
-                raise InvalidRequest(f"{name} has more than {MAX_LIST} entries", field=name)
         for token, bias in (self.logit_bias or {}).items():
             if not -100.0 <= bias <= 100.0:
                 raise InvalidRequest(
                     f"logit_bias of token {token} must be in [-100, 100], got {bias}",
                     field="logit_bias",
                 )
+
+
+_LONGEST = {
+    "stop": MAX_STOP_STRINGS,
+    "stop_token_ids": MAX_LIST,
+    "bad_words": MAX_LIST,
+    "allowed_token_ids": MAX_ALLOWED,
+    "logit_bias": MAX_LIST,
+}
+"""Most entries of each list, those that are given twice counted once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,7 @@ def test_the_conversation_reaches_the_template(server: Running) -> None:
         {"role": "developer", "content": "be"},
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
         {"role": "assistant", "content": "c", "refusal": None, "tool_calls": None},
-        {"role": "tool", "content": "d", "tool_call_id": "1"},
+        {"role": "tool", "content": "d"},
     ]
     body = {"messages": messages, "chat_template_kwargs": {"thinking": True}}
     with server.http() as http:

@@ -41,13 +41,18 @@ class SamplingRecords:
         self._vocabulary = vocabulary
         self._records: Records = np.zeros(1, dtype=_SAMPLING)
         self._arrays: dict[int, tuple[npt.NDArray[Any], ...]] = {}
+        self._listed: tuple[tuple[int, ...] | None, Ints] = (None, np.array((), dtype=np.int64))
+        """The latest sequence's allowed tokens, which the others of its group share."""
         self._banning: set[int] = set()
         """Rows of sequences whose generated tokens may rule others out."""
 
     def add(self, state: RequestState) -> None:
         """Note a sequence; raises `InvalidRequest` for a token that the model does not have."""
         sampling = state.sampling
-        allowed = np.array(sampling.allowed_token_ids or (), dtype=np.int64)
+        if self._listed[0] is not sampling.allowed_token_ids:
+            listed = np.array(sampling.allowed_token_ids or (), dtype=np.int64)
+            self._listed = (sampling.allowed_token_ids, listed)
+        allowed = self._listed[1]
         biased = np.array([token for token, _ in sampling.logit_bias], dtype=np.int64)
         amounts = np.array([amount for _, amount in sampling.logit_bias], dtype=np.float32)
         banned = [*sampling.stop_token_ids, *chain.from_iterable(sampling.bad_words)]

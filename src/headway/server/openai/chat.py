@@ -16,13 +16,24 @@ from headway.server.admission import ServerState
 from headway.server.body import read_body
 from headway.server.formatter import UsageCounter
 from headway.server.generate import client_watched, respond
+from headway.server.openai.fit import (
+    check_length,
+    check_messages,
+    check_scores,
+    room_for_answer,
+)
 from headway.server.openai.logprobs import (
     ChatLogprobs,
     PromptLogprob,
     chat_logprobs,
     prompt_logprobs,
 )
-from headway.server.openai.sampling import chat_params, check_streaming, field_aliases
+from headway.server.openai.sampling import (
+    chat_params,
+    check_streaming,
+    field_aliases,
+    length_field,
+)
 from headway.server.openai.schema import ChatBody, plain_messages
 from headway.server.openai.sse import EventEncoder, Usage, usage_of
 from headway.text import Tokenizer
@@ -77,6 +88,7 @@ async def chat_completions(request: Request, send: Send) -> None:
     params = chat_params(body)
     with state.admit(f"chatcmpl-{uuid.uuid4().hex}", params.n) as handle:
         llm = state.llm
+        check_messages(body.messages, llm)
         with field_aliases({"prompt": "messages"}), client_watched(request, handle):
             text = await llm.render(
                 plain_messages(body.messages),
@@ -87,7 +99,7 @@ async def chat_completions(request: Request, send: Send) -> None:
             prompt = await llm.encode(
                 text,
                 add_special_tokens=bool(body.add_special_tokens),
-                truncate_to=body.truncate_prompt_tokens,
+                truncate_to=room_for_answer(body.truncate_prompt_tokens, params.max_tokens, llm),
             )
             generation = llm.resolve(
                 prompt,
@@ -96,6 +108,8 @@ async def chat_completions(request: Request, send: Send) -> None:
                 priority=body.priority or 0,
                 cache_salt=body.cache_salt or "",
             )
+        check_length(generation, llm, asked=length_field(body))
+        check_scores(generation, asked="prompt_logprobs")
         formatter = ChatFormatter(generation, body, llm.tokenizer, state.names[0])
         await respond(
             request,

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -18,6 +19,7 @@ from headway.server.admission import ServerState
 from headway.server.body import read_body
 from headway.server.formatter import UsageCounter
 from headway.server.generate import client_watched, respond
+from headway.server.openai.fit import check_length, check_scores, room_for_answer
 from headway.server.openai.logprobs import (
     CompletionLogprobs,
     PromptLogprob,
@@ -61,6 +63,11 @@ async def completions(request: Request, send: Send) -> None:
         raise InvalidRequest("echo with logprobs is not available while streaming", field="echo")
     params = completion_params(body)
     given = split_prompts(body.prompt)
+    if body.add_special_tokens and not isinstance(given[0], str):
+        raise InvalidRequest(
+            "add_special_tokens needs a prompt of text: token ids are taken as they are",
+            field="add_special_tokens",
+        )
     with state.admit(f"cmpl-{uuid.uuid4().hex}", len(given) * params.n) as handle:
         llm = state.llm
         with client_watched(request, handle):
@@ -68,7 +75,7 @@ async def completions(request: Request, send: Send) -> None:
                 await llm.encode(
                     prompt,
                     add_special_tokens=body.add_special_tokens is not False,
-                    truncate_to=body.truncate_prompt_tokens,
+                    truncate_to=room_for_answer(body.truncate_prompt_tokens, body.max_tokens, llm),
                 )
                 for prompt in given
             ]
@@ -79,6 +86,9 @@ async def completions(request: Request, send: Send) -> None:
             priority=body.priority or 0,
             cache_salt=body.cache_salt or "",
         )
+        check_length(generation, llm, asked="max_tokens" if body.max_tokens else None)
+        scoring = "logprobs" if body.prompt_logprobs is None else "prompt_logprobs"
+        check_scores(generation, asked=scoring)
         formatter = CompletionFormatter(generation, body, llm.tokenizer, state.names[0])
         await respond(
             request,
@@ -97,17 +107,17 @@ def split_prompts(prompt: str | list[str | int | list[int]]) -> list[str | list[
         return [prompt]
     if not prompt:
         raise InvalidRequest("prompt is empty", field="prompt")
-    if len({type(item) for item in prompt}) > 1:
+    kinds = set(map(type, prompt))
+    if len(kinds) > 1:
         raise InvalidRequest(
             "prompt mixes texts, token ids and lists; give one kind", field="prompt"
         )
-    ids = [item for item in prompt if isinstance(item, int)]
-    if ids:
-        return [ids]
-    prompts: list[str | list[int]] = [item for item in prompt if not isinstance(item, int)]
-    for position, item in enumerate(prompts):
-        if not item:
-            raise InvalidRequest("an empty prompt", field=f"prompt[{position}]")
+    if kinds == {int}:
+        return [cast(list[int], prompt)]
+    prompts = cast(list[str | list[int]], prompt)
+    if not all(prompts):
+        position = next(number for number, item in enumerate(prompts) if not item)
+        raise InvalidRequest("an empty prompt", field=f"prompt[{position}]")
     return prompts
 
 
@@ -137,6 +147,8 @@ class CompletionFormatter:
         self._ids = bool(body.return_token_ids)
         # Such a request scores its prompt; the one token that was generated is not shown.
         self._hides_text = body.max_tokens == 0
+        self._echoes: dict[int, str] = {}
+        """By the number of the prompt, as far as they were needed."""
         self._streamed = [_StreamedChoice() for _ in generation.requests]
         self._events = EventEncoder(
             self.usage,
@@ -199,8 +211,14 @@ class CompletionFormatter:
 
     def _echoed(self, index: int) -> str:
         """What echo shows of a prompt: the text as it was given, or the tokens as text."""
-        prompt = self._generation.prompt_of(index)
-        return self._tokenizer.decode(prompt.token_ids) if prompt.text is None else prompt.text
+        number = index // self._generation.params.n
+        if number not in self._echoes:
+            prompt = self._generation.prompts[number]
+            text = prompt.text
+            self._echoes[number] = (
+                self._tokenizer.decode(prompt.token_ids) if text is None else text
+            )
+        return self._echoes[number]
 
     def _choice(self, index: int, choices: Sequence[ChoiceCollector]) -> CompletionChoice:
         choice = choices[index]

@@ -70,8 +70,7 @@ def chat_params(body: ChatBody) -> SamplingParams:
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs: true", field="top_logprobs")
     names = {"logprobs": "top_logprobs"}
-    if body.max_completion_tokens is not None:
-        names["max_tokens"] = "max_completion_tokens"
+    names["max_tokens"] = length_field(body) or "max_tokens"
     return _params(
         body,
         {
@@ -80,6 +79,13 @@ def chat_params(body: ChatBody) -> SamplingParams:
         },
         names,
     )
+
+
+def length_field(body: ChatBody) -> str | None:
+    """The field that says how many tokens to generate at most; None where that is left open."""
+    if body.max_completion_tokens is not None:
+        return "max_completion_tokens"
+    return "max_tokens" if body.max_tokens is not None else None
 
 
 def check_streaming(body: SamplingBody) -> None:

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from headway.types.sampling import MAX_LIST, MAX_STOP_CHARACTERS, MAX_STOP_STRINGS
+
 INT32 = 2**31 - 1
 
 TokenId = Annotated[int, Meta(ge=0, le=INT32)]
@@ -21,6 +23,7 @@ Count = Annotated[int, Meta(ge=0, le=INT32)]
 Small = Annotated[int, Meta(ge=-(2**31), le=INT32)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 ShortText = Annotated[str, Meta(max_length=512)]
+StopText = Annotated[str, Meta(max_length=MAX_STOP_CHARACTERS)]
 
 
 class StrictBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,14 +62,14 @@ class SamplingBody(StrictBody, frozen=True, kw_only=True):
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
     logit_bias: Annotated[
-        dict[str, float] | None,
+        Annotated[dict[str, float], Meta(max_length=MAX_LIST)] | None,
         Meta(description="Token ids, as strings, with a number in [-100, 100] to add."),
     ] = None
     allowed_token_ids: list[TokenId] | None = None
-    bad_words: list[str] | None = None
+    bad_words: Annotated[list[str], Meta(max_length=MAX_LIST)] | None = None
     seed: Seed | None = None
-    stop: str | list[str] | None = None
-    stop_token_ids: list[TokenId] | None = None
+    stop: StopText | Annotated[list[StopText], Meta(max_length=MAX_STOP_STRINGS)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Meta(max_length=MAX_LIST)] | None = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None

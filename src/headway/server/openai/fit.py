@@ -1,0 +1,97 @@
+"""What a body asks, against what the model and its context can give: refused before any work.
+
+Nothing is cut short in silence: tokens that were asked for and cannot fit are an error, as in vLLM,
+and so are fields of messages that the chat template never shows. Sizes are compared, nothing is
+rendered or encoded here. Errors name the field that the client used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headway.errors import InvalidRequest, RequestTooLarge
+from headway.llm import AsyncLLM, GenerationRequest
+from headway.llm.prompt import MAX_TOKEN_CHARACTERS
+from headway.server.openai.schema import Message
+
+MAX_SCORES = 2**20
+"""Log probabilities of prompts in one answer, counted in every choice that repeats them."""
+
+
+def check_messages(messages: Sequence[Message], llm: AsyncLLM, *, must_fit: bool = True) -> None:
+    """Raise for a conversation that cannot fit however it is rendered, or has fields for nothing.
+
+    Templates show each message with at least a token of their own. One that need not fit is only
+    to be counted, and may be somewhat longer.
+    """
+    most = MAX_TOKEN_CHARACTERS * llm.max_model_len
+    size = sum(_characters(message) for message in messages)
+    if (must_fit and len(messages) > llm.max_model_len) or size > most:
+        raise RequestTooLarge(
+            f"{len(messages)} messages of {size} characters together cannot fit in the context "
+            f"of {llm.max_model_len} tokens",
+            field="messages",
+        )
+    if llm.chat_template is None:
+        return
+    for name in ("name", "tool_call_id"):
+        if llm.chat_template.reads(name):
+            continue
+        for position, message in enumerate(messages):
+            if getattr(message, name) is not None:
+                field = f"messages[{position}].{name}"
+                raise InvalidRequest(
+                    f"{field}: this model's chat template does not show it; leave it out, or say "
+                    f"it in the content",
+                    field=field,
+                )
+
+
+def room_for_answer(truncate_to: int | None, max_tokens: int | None, llm: AsyncLLM) -> int | None:
+    """`truncate_prompt_tokens` with -1, as many as fit, made to leave room for `max_tokens`."""
+    if truncate_to != -1 or max_tokens is None or max_tokens >= llm.max_model_len:
+        return truncate_to
+    return llm.max_model_len - max_tokens
+
+
+def check_length(generation: GenerationRequest, llm: AsyncLLM, *, asked: str | None) -> None:
+    """Raise `RequestTooLarge` where more tokens are wanted than fit after the longest prompt.
+
+    `asked` is the field that the client gave `max_tokens` in, None if it was left open: then as
+    many are generated as fit.
+    """
+    prompt = max(len(each.token_ids) for each in generation.prompts)
+    room = llm.max_model_len - prompt
+    wanted = {"min_tokens": generation.params.min_tokens}
+    if asked is not None:
+        wanted = {asked: generation.params.max_tokens or 0}
+    for field, number in wanted.items():
+        if number > room:
+            raise RequestTooLarge(
+                f"{field}: {number} tokens do not fit after a prompt of {prompt} in the context "
+                f"of {llm.max_model_len}; ask for {room} at most",
+                field=field,
+            )
+
+
+def check_scores(generation: GenerationRequest, *, asked: str) -> None:
+    """Raise `InvalidRequest` for more log probabilities of prompts than one answer may hold.
+
+    `asked` is the field that asked for them.
+    """
+    top = generation.params.prompt_logprobs
+    if top is None:
+        return
+    tokens = sum(len(prompt.token_ids) for prompt in generation.prompts)
+    scores = tokens * (top + 1) * generation.params.n
+    if scores > MAX_SCORES:
+        raise InvalidRequest(
+            f"{asked}: {scores:,} log probabilities of prompt tokens (tokens times alternatives "
+            f"times n) are more than {MAX_SCORES:,}; ask for fewer at once",
+            field=asked,
+        )
+
+
+def _characters(message: Message) -> int:
+    content = message.content
+    return len(content) if isinstance(content, str) else sum(len(part.text) for part in content)
