@@ -154,6 +154,15 @@ class ServerConfig:
     )
     shutdown_timeout: float = setting(60.0, "seconds that running requests get after SIGTERM")
     max_body_bytes: int = setting(16 * 2**20, "largest request body")
+    max_pending_body_bytes: int | None = setting(
+        None, "bytes of all bodies being received; 4 times max_body_bytes by default; more gets 429"
+    )
+    max_connections: int = setting(
+        4096, "connections at once; as far as there are descriptors; idle ones make room"
+    )
+    max_connections_per_address: int = setting(
+        2048, "the same from one address, which may be that of a proxy with all clients behind it"
+    )
     log_format: LogFormat = setting(
         "text", "log lines as text, or as JSON, an object a line, of both processes"
     )
@@ -170,6 +179,16 @@ class ServerConfig:
         at_least("shutdown_timeout", self.shutdown_timeout, 0)
         at_least("max_body_bytes", self.max_body_bytes, 1)
         at_least("log_stats_interval", self.log_stats_interval, 0)
+        at_least("max_pending_body_bytes", self.max_pending_body_bytes, self.max_body_bytes)
+        at_least("max_connections", self.max_connections, 1)
+        at_least("max_connections_per_address", self.max_connections_per_address, 1)
+        for key in self.api_key:
+            if not key or key != key.strip() or not key.isprintable():
+                raise InvalidRequest(
+                    "api_key must not be empty, nor begin or end with blanks; "
+                    "leave it out to serve without keys",
+                    field="api_key",
+                )
         if not 0 <= self.port <= 65535:
             raise InvalidRequest("port must be in [0, 65535]", field="port")
         if bool(self.ssl_keyfile) != bool(self.ssl_certfile):

@@ -164,3 +164,20 @@ def test_a_config_file_that_is_none(tmp_path: Path, text: str) -> None:
 def test_an_unknown_setting_in_a_file_is_named() -> None:
     with pytest.raises(InvalidRequest, match="max_seqs"):
         check_known({"max_seqs": 3}, (EngineConfig, ServerConfig))
+
+
+@pytest.mark.parametrize("key", ["", "  "])
+def test_an_empty_key_is_refused_wherever_it_comes_from(key: str) -> None:
+    with pytest.raises(InvalidRequest, match="api_key must not be empty"):
+        collect(ServerConfig, parse(ServerConfig, "--api-key", key), environment={})
+    for environment, file in (({"HEADWAY_API_KEY": key}, {}), ({}, {"api_key": ["good", key]})):
+        with pytest.raises(InvalidRequest, match="api_key must not be empty"):
+            collect(ServerConfig, parse(ServerConfig), file=file, environment=environment)
+
+
+@pytest.mark.parametrize("text", ["api-key:", "api-key: []", "api-key: ''"])
+def test_a_config_file_that_has_no_key(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidRequest, match="api-key has no value"):
+        check_known(read_config_file(path), (ServerConfig,))

@@ -13,12 +13,12 @@ from typing import TypeVar
 import httpx
 import openai
 import pytest
-import uvicorn
 import uvloop
 
 from headway.config import ServerConfig
 from headway.server.admission import ServerState
 from headway.server.app import attach_engine, build_app, build_state
+from headway.server.listener import HttpServer
 from headway.server.run import listen, make_server
 from tests.server.fakes import FakeLLM
 
@@ -30,8 +30,14 @@ class Running:
     """A server that answers at `url`, with handles on its inside."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, llm: FakeLLM, state: ServerState, port: int
+        self,
+        loop: asyncio.AbstractEventLoop,
+        llm: FakeLLM,
+        state: ServerState,
+        server: HttpServer,
+        port: int,
     ) -> None:
+        self.server = server
         self.loop = loop
         self.llm = llm
         self.engine = llm.engine
@@ -85,7 +91,7 @@ class _Thread(threading.Thread):
         self._llm = llm
         self._ready = ready
         self.up: Future[Running] = Future()
-        self.server: uvicorn.Server | None = None
+        self.server: HttpServer | None = None
 
     def run(self) -> None:
         uvloop.run(self._serve())
@@ -99,7 +105,7 @@ class _Thread(threading.Thread):
         listener = listen(self._config)
         self.server = make_server(app)
         port = listener.getsockname()[1]
-        self.up.set_result(Running(asyncio.get_running_loop(), llm, state, port))
+        self.up.set_result(Running(asyncio.get_running_loop(), llm, state, self.server, port))
         await self.server.serve(sockets=[listener])
         if llm.chat_template is not None:
             await llm.chat_template.close()

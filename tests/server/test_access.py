@@ -10,6 +10,7 @@ from headway.config import ServerConfig
 from headway.errors import InvalidRequest
 from headway.server.run import listen
 from tests.server.conftest import MODEL, serving
+from tests.server.raw import talk
 
 CONFIG = ServerConfig(port=0, api_key=("first", "second"), allowed_origins=("https://a.example",))
 
@@ -40,6 +41,42 @@ def test_without_a_key_nothing_generates(header: str) -> None:
             assert answer.json()["error"]["code"] == "invalid_api_key"
         for path in ("/health", "/ready", "/metrics", "/docs", "/version", "/load"):
             assert http.get(path, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"authorization", b"Bearer second"),
+        (b"authorization", b"bearer  second"),
+        (b"x-api-key", b"second"),
+        (b"X-API-KEY", b"second"),
+        (b"x-api-key", "schl\u00fcssel".encode()),
+    ],
+)
+def test_ways_to_bring_a_key(header: tuple[bytes, bytes]) -> None:
+    config = ServerConfig(port=0, api_key=("first", "second", "schl\u00fcssel"))
+    with serving(config=config) as server, server.http() as http:
+        assert http.get("/v1/models", headers=[header]).status_code == 200
+        # A wrong one beside it changes nothing, and a part of it is not it.
+        wrong = (b"authorization", b"Bearer wrong")
+        assert http.get("/v1/models", headers=[wrong, header]).status_code == 200
+        part = (header[0], header[1].strip()[:-1])
+        assert http.get("/v1/models", headers=[part]).status_code == 401
+        for odd in (b"", b"Bearer", b"\xff\xfe", b"s" * 60_000, header[1].strip() + b"\xc3"):
+            assert http.get("/v1/models", headers=[(header[0], odd)]).status_code == 401
+
+
+@pytest.mark.parametrize("key", ["", " ", "\t", "a ", "a\n", "\x00"])
+def test_a_key_that_is_none_is_refused(key: str) -> None:
+    with pytest.raises(InvalidRequest, match="api_key must not be empty"):
+        ServerConfig(api_key=("good", key))
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/%76%31/models", "/v1/../v1/models", "/tokenize"])
+def test_no_spelling_of_a_path_passes_without_a_key(path: str) -> None:
+    with serving(config=CONFIG) as server:
+        answer = talk(server, f"GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 401 ")
 
 
 def test_the_client_sees_an_authentication_error() -> None:

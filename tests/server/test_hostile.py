@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import socket
@@ -13,10 +12,10 @@ import httpx
 import pytest
 
 from headway.config import ServerConfig
-from headway.server import body as body_module
-from headway.server import protocol
+from headway.server import protocol, receiving
 from headway.server.protocol import MAX_HEAD_BYTES
 from tests.server.conftest import Running, serving
+from tests.server.raw import talk
 
 JSON = {"content-type": "application/json"}
 COMPLETION = "/v1/completions"
@@ -100,7 +99,7 @@ RAW_BODIES = (
     b'{"prompt": "x", "temperature": -Infinity}',
     b'{"prompt": "x", "temperature": 1e999}',
     b'{"prompt": "x", "n": ' + b"9" * 5000 + b"}",
-    b'{"prompt": "x", "n": 1.0}',
+    b'{"prompt": "x", "n": 1.5}',
     b'{"prompt": "x", "n": "1"}',
     b'{"prompt": "\xff\xfe"}',
     b'{"prompt": "\xed\xa0\x80"}',
@@ -248,20 +247,6 @@ def test_a_body_over_the_limit(chunked: bool) -> None:
         assert http.post(COMPLETION, content=fits, headers=JSON).status_code == 200
 
 
-def talk(server: Running, data: bytes) -> bytes:
-    """Send bytes and read until the server closes the connection."""
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.settimeout(30)
-        # The server may close before all is sent; its answer can still be read.
-        with contextlib.suppress(OSError):
-            connection.sendall(data)
-        answer = b""
-        with contextlib.suppress(ConnectionResetError):
-            while part := connection.recv(2**16):
-                answer += part
-        return answer
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -313,7 +298,7 @@ def test_a_head_that_never_ends(monkeypatch: pytest.MonkeyPatch, head: bytes) ->
 
 
 def test_a_body_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_module, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(receiving, "BODY_SECONDS", 0.05)
     head = b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n"
     with serving() as server:
         answer = talk(server, head + b"Content-Length: 100\r\n\r\n{")

@@ -13,6 +13,7 @@ import pytest
 from headway.config import ServerConfig
 from headway.server.openai.completions import CompletionFormatter
 from headway.types import TokenEvent
+from headway.types.sampling import NOTHING_LEFT
 from tests.server.conftest import MODEL, Running, serving
 
 PROMPT = {"prompt": "x", "max_tokens": 500}
@@ -78,6 +79,18 @@ def test_an_error_before_the_first_token_has_a_status(server: Running) -> None:
                     answer = http.post("/v1/completions", json=PROMPT | {"stream": stream})
                     assert answer.status_code == status
                     assert answer.json()["error"]["message"] == event.error
+    finally:
+        server.engine.fault = None
+
+
+def test_parameters_that_leave_no_token_are_the_clients_fault(server: Running) -> None:
+    event = TokenEvent(id="", finish="error", error=NOTHING_LEFT, tokens=(97,))
+    server.engine.fault = (1, event)
+    try:
+        with server.http() as http:
+            answer = http.post("/v1/completions", json=PROMPT)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["message"] == NOTHING_LEFT
     finally:
         server.engine.fault = None
 

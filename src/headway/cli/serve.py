@@ -62,3 +62,7 @@ def check_known(file: Mapping[str, object], known: tuple[type[Any], ...]) -> Non
     for key in file:
         if key not in names:
             raise InvalidRequest(f"--config file: unknown setting {key!r}", field=key)
+    if "api_key" in file and not file["api_key"]:
+        # Most likely from a template whose variable was not set. As in YAML's other settings null
+        # would mean the default, and that is a server open to all.
+        raise InvalidRequest("--config file: api-key has no value; leave it out", field="api_key")

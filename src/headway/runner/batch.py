@@ -19,7 +19,6 @@ from headway.ops.protocol import Ints
 from headway.types import NewSequence, ResolvedSampling, Sampled, Slice, TokenLogprobs
 
 NOT_FINITE = "the model's logits were not finite"
-NOTHING_LEFT = "the sampling parameters leave no token to choose"
 
 
 class BadWords:

@@ -38,7 +38,6 @@ from headway.ops.protocol import Floats, Ints
 from headway.ops.trace import Op
 from headway.runner.batch import (
     NOT_FINITE,
-    NOTHING_LEFT,
     InputBatch,
     RequestState,
     accept,
@@ -53,6 +52,7 @@ from headway.runner.sampling.native import (
 )
 from headway.types import HiddenStates, Limits, PromptLogprobs, Sampled, Slice, StepPlan, StepResult
 from headway.types.engine import Hardware
+from headway.types.sampling import NOTHING_LEFT
 
 _FRACTION = 0.5
 # A machine's memory is not ours alone, and blocks of cached prefixes are kept as long as there are

@@ -35,7 +35,6 @@ from headway.ops.reference import (
 )
 from headway.runner.batch import (
     NOT_FINITE,
-    NOTHING_LEFT,
     InputBatch,
     RequestState,
     accept,
@@ -54,6 +53,7 @@ from headway.types import (
     TokenLogprobs,
 )
 from headway.types.engine import Hardware
+from headway.types.sampling import NOTHING_LEFT
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _CPU_FRACTION = 0.5

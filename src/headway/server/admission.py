@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 from headway.config import ServerConfig
 from headway.errors import InvalidRequest, ModelNotFound, Overloaded, Unavailable
 from headway.llm import AsyncLLM, GenerationRequest
+from headway.server.receiving import BodyBudget
 
 Phase = Literal["starting", "open", "draining"]
 """Of the server's life: no engine yet; accepting requests; only finishing those in flight."""
@@ -96,6 +97,7 @@ class ServerState:
         self.continuations = 0
         """Of all requests in flight."""
         self.observers: list[AdmissionObserver] = []
+        self.bodies = BodyBudget(config.max_pending_body_bytes or 4 * config.max_body_bytes)
         self._llm: AsyncLLM | None = None
         self._in_flight: set[RequestHandle] = set()
         self._idle = asyncio.Event()

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from headway.config import ServerConfig
 from headway.errors import HeadwayError
 from headway.llm import AsyncLLM
+from headway.llm.rendering import RESERVED
 from headway.logs import line
 from headway.server.admission import ServerState
 from headway.server.endpoints import ENDPOINTS
@@ -23,7 +24,7 @@ from headway.server.errors import error_response, on_http_error, status_of
 from headway.server.logs import log, logs_requests
 from headway.server.metrics import Metrics
 from headway.server.middleware import REQUEST_ID, ApiKeyMiddleware, RequestIdMiddleware
-from headway.server.openapi import Endpoint, SendingHandler, describe
+from headway.server.openapi import Endpoint, ModelBounds, SendingHandler, describe
 
 
 def create_app(llm: AsyncLLM, config: ServerConfig, *, model_name: str) -> Starlette:
@@ -54,14 +55,31 @@ def build_app(state: ServerState) -> Starlette:
     app.router.redirect_slashes = False
     app.state.server = state
     app.state.metrics = metrics
-    app.state.openapi = describe(ENDPOINTS)
+    app.state.openapi = describe(ENDPOINTS, keys=bool(state.config.api_key))
     return app
 
 
 def attach_engine(app: Starlette, llm: AsyncLLM) -> None:
     """The engine is up: accept requests, and let the metrics listen to it."""
+    state: ServerState = app.state.server
+    keys = bool(state.config.api_key)
+    app.state.openapi = describe(ENDPOINTS, keys=keys, bounds=_bounds_of(llm))
     app.state.metrics.attach(llm.client)
     app.state.server.open(llm)
+
+
+def _bounds_of(llm: AsyncLLM) -> ModelBounds:
+    template = llm.chat_template
+    variables, unread = None, frozenset[str]()
+    if template is not None:
+        variables = template.facts.variables - RESERVED
+        unread = frozenset(name for name in ("name", "tool_call_id") if not template.reads(name))
+    return ModelBounds(
+        vocab_size=min(llm.model_config.vocab_size, llm.tokenizer.vocab_size),
+        max_model_len=llm.max_model_len,
+        template_variables=variables,
+        unread_fields=unread,
+    )
 
 
 def _route(endpoint: Endpoint) -> Route:

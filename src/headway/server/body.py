@@ -1,14 +1,7 @@
-"""Reads a request's body, never more than allowed, decodes it strictly, and encodes JSON answers.
-
-The size limit holds while reading, whatever the headers claim. A body over the limit is read on
-for a moment and thrown away, because a client that is still sending would see a reset connection
-instead of the answer.
-"""
+"""Reads a request's body, decodes it strictly, and encodes JSON answers."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import re
 from typing import Any, TypeVar
 
@@ -17,13 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headway.errors import InvalidRequest
+from headway.server.admission import ServerState
 from headway.server.errors import BadBody
 from headway.server.json_bounds import check_values
-
-BODY_SECONDS = 120.0
-"""Longest time that a client may take to send its body."""
-LINGER_SECONDS = 5.0
-LINGER_FACTOR = 4
+from headway.server.receiving import receive_body
 
 NOT_SUPPORTED = frozenset(
     (
@@ -72,6 +62,7 @@ NOT_SUPPORTED = frozenset(
 T = TypeVar("T")
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_FLOAT_FOR_INT = re.compile(r"Expected `[^`]*\bint\b[^`]*`, got `float`")
 _PLACE = " - at `$"
 _ONLY_NULL = "Expected `null`, got"
 
@@ -79,7 +70,8 @@ _ONLY_NULL = "Expected `null`, got"
 async def read_body(request: Request, kind: type[T], *, max_bytes: int) -> T:
     """The body as a `kind`; raises `InvalidRequest` or its kin with the field to mend."""
     _check_headers(request)
-    return decode(await _read(request, max_bytes), kind)
+    state: ServerState = request.app.state.server
+    return decode(await receive_body(request, state.bodies, max_bytes), kind)
 
 
 def json_response(value: Any) -> Response:
@@ -90,11 +82,12 @@ def json_response(value: Any) -> Response:
 def decode(data: bytes, kind: type[T]) -> T:
     """Strict JSON into `kind`: no NaN, no lone surrogate, no unknown field, not too many values.
 
-    Of a field that is given twice the last value counts.
+    Of a field that is given twice the last value counts. A number without fraction, such as 1.0, is
+    an integer.
     """
     check_values(data, kind)
     try:
-        return msgspec.json.decode(data, type=kind)
+        return _decode(data, kind)
     except msgspec.ValidationError as error:
         raise _explain(str(error)) from None
     except RecursionError:
@@ -103,6 +96,24 @@ def decode(data: bytes, kind: type[T]) -> T:
         raise InvalidRequest("the body is not valid UTF-8") from None
     except ValueError as error:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+
+
+def _decode(data: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        if not _FLOAT_FOR_INT.match(str(error)):
+            raise
+    # To JSON Schema, and to clients that have one kind of number, 1.0 is an integer.
+    return msgspec.convert(_NUMBERS.decode(data), kind)
+
+
+def _number(text: str) -> int | float:
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 2**63 else value
+
+
+_NUMBERS = msgspec.json.Decoder(float_hook=_number)
 
 
 def _explain(message: str) -> InvalidRequest:
@@ -121,8 +132,10 @@ def _explain(message: str) -> InvalidRequest:
     if missing:
         field = f"{place}.{missing[1]}" if place else missing[1]
         return InvalidRequest(f"{field} is required", field=field)
-    where = f"{_shown(place)}: " if place else ""
-    return InvalidRequest(where + what[:1].lower() + what[1:400], field=_shown(place) or None)
+    # "[...]" is some value of an object whose names the client chose.
+    place = _shown(place.removesuffix("[...]"))
+    where = f"{place}: " if place else ""
+    return InvalidRequest(where + what[:1].lower() + what[1:400], field=place or None)
 
 
 def _shown(name: str) -> str:
@@ -136,38 +149,3 @@ def _check_headers(request: Request) -> None:
         raise BadBody("content-type must be application/json", status=415)
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise BadBody("compressed bodies are not supported", status=415)
-
-
-async def _read(request: Request, max_bytes: int) -> bytes:
-    body = bytearray()
-    more = True
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while more and len(body) <= max_bytes:
-                part, more = await _part(request)
-                body += part
-    except TimeoutError:
-        raise BadBody(f"the body took over {BODY_SECONDS:g} seconds", status=408) from None
-    if len(body) > max_bytes:
-        if more:
-            await _throw_away(request, LINGER_FACTOR * max_bytes)
-        raise BadBody(f"the body is larger than {max_bytes} bytes", status=413)
-    return bytes(body)
-
-
-async def _throw_away(request: Request, most: int) -> None:
-    size = 0
-    more = True
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LINGER_SECONDS):
-            while more and size < most:
-                part, more = await _part(request)
-                size += len(part)
-
-
-async def _part(request: Request) -> tuple[bytes, bool]:
-    """The next part of the body, and whether there is more."""
-    message = await request.receive()
-    if message["type"] == "http.disconnect":
-        raise BadBody("the client left while sending its body", status=400)
-    return message.get("body", b""), message.get("more_body", False)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from headway.server.openai.chat import ChatCompletion, chat_completions
 from headway.server.openai.completions import Completion, completions
-from headway.server.openai.schema import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody
+from headway.server.openai.schema import (
+    ChatBody,
+    CompletionBody,
+    DescribedTokenizeBody,
+    DetokenizeBody,
+)
 from headway.server.openapi import Endpoint, docs, openapi_json
 from headway.server.system import (
     DetokenizeResult,
@@ -61,7 +66,7 @@ ENDPOINTS = (
         path="/tokenize",
         handler=tokenize,
         summary="Token ids of a text or a conversation.",
-        takes=TokenizeBody,
+        takes=DescribedTokenizeBody,
         gives=TokenizeResult,
     ),
     Endpoint(

@@ -7,6 +7,7 @@ details, which go to the log. This module sends nothing.
 from __future__ import annotations
 
 import math
+from http import HTTPStatus
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -119,6 +120,18 @@ def plain_error(status: int, message: str, headers: dict[str, str] | None = None
         headers=headers,
         media_type="application/json",
     )
+
+
+def refusal_bytes(status: int, message: str) -> bytes:
+    """A whole response, for whoever never got as far as a request."""
+    kind, code = KINDS[status]
+    body = encode_error(ErrorDetail(message=message, type=kind, code=code))
+    again = f"retry-after: {RETRY_AFTER}\r\n" if status == 503 else ""
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+        f"{again}connection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:

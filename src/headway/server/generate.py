@@ -24,6 +24,7 @@ from headway.logs import line
 from headway.server.admission import RequestHandle, ServerState
 from headway.server.formatter import Formatter
 from headway.server.logs import log, log_end, log_received
+from headway.types.sampling import NOTHING_LEFT
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -170,7 +171,8 @@ async def _first(deltas: RequestStream, state: ServerState) -> Delta | None:
 
 
 def _engine_error(client: EngineHandle, delta: Delta, restarts: int) -> HeadwayError:
-    """Why the engine gave up: what it never scheduled was refused on arrival.
+    """Why the engine gave up: what it never scheduled was refused on arrival, and what leaves no
+    token to choose was asked so.
 
     `restarts` is the client's count from when the request began: a request that brought engines
     down was not refused, though it may never have been scheduled either.
@@ -179,7 +181,7 @@ def _engine_error(client: EngineHandle, delta: Delta, restarts: int) -> HeadwayE
     if client.state not in ("ready", "restarting"):
         return Unavailable(message)
     refused = delta.scheduled_at is None and not delta.token_ids
-    if refused and client.restarts == restarts:
+    if message == NOTHING_LEFT or (refused and client.restarts == restarts):
         return InvalidRequest(message)
     return EngineError(message)
 

@@ -50,33 +50,49 @@ class RequestIdMiddleware:
 
 
 class ApiKeyMiddleware:
-    """Asks for one of the keys as a bearer token, on paths that generate or tokenize.
+    """Asks for one of the keys, on paths that generate or tokenize (`PROTECTED`).
 
-    Every key is compared, in time that does not depend on what was given.
+    It comes as bearer token or as `X-Api-Key`. Every key is compared, in time that does not depend
+    on what was given.
     """
 
     def __init__(self, app: ASGIApp, keys: Iterable[str]) -> None:
         self._app = app
-        self._digests = [_digest(key) for key in keys]
+        self._digests = [_digest(key.encode()) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._authorized(scope):
+        if (
+            scope["type"] != "http"
+            or not is_protected(scope["path"])
+            or self._authorized(scope["headers"])
+        ):
             await self._app(scope, receive, send)
             return
         refusal = plain_error(
-            401, "a valid API key is needed as bearer token", {"www-authenticate": "Bearer"}
+            401,
+            "a valid API key is needed, as `Authorization: Bearer KEY` or as `X-Api-Key: KEY`",
+            {"www-authenticate": "Bearer"},
         )
         await refusal(scope, receive, send)
 
-    def _authorized(self, scope: Scope) -> bool:
-        path = scope["path"]
-        if not any(path == start or path.startswith(start + "/") for start in PROTECTED):
-            return True
-        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-        given = _digest(key.strip())
-        matches = [hmac.compare_digest(given, digest) for digest in self._digests]
-        return scheme.lower() == "bearer" and any(matches)
+    def _authorized(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        known = False
+        for name, value in headers:
+            given = value if name == b"x-api-key" else None
+            if name == b"authorization":
+                scheme, _, key = value.partition(b" ")
+                given = key if scheme.lower() == b"bearer" else None
+            if given is not None:
+                digest = _digest(given.strip())
+                matches = [hmac.compare_digest(digest, each) for each in self._digests]
+                known = known or any(matches)
+        return known
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+def is_protected(path: str) -> bool:
+    """Whether requests to this path need a key, where the server has any."""
+    return any(path == start or path.startswith(start + "/") for start in PROTECTED)
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

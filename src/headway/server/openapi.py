@@ -21,16 +21,21 @@ from headway import __version__
 from headway.server.admission import ServerState
 from headway.server.body import json_response
 from headway.server.errors import ErrorBody
+from headway.server.middleware import is_protected
 
+INT32 = 2**31 - 1
 REFERENCE = "#/components/schemas/{name}"
 STATUSES = {
     400: "A field is wrong, unknown or not supported; `param` names it.",
     401: "The API key is missing or wrong.",
     404: "The model is not served here.",
+    408: "The body took too long to come.",
     413: "The body is too large.",
     415: "The body is not JSON.",
-    429: "The queue is full; `Retry-After` says when to try again.",
-    503: "The server starts or drains, or no token came within the queue timeout.",
+    429: "The queue is full, or large bodies are; `Retry-After` says when to try again.",
+    431: "The headers are too large.",
+    503: "The server starts, drains or has too many connections, or no token came within the queue "
+    "timeout; `Retry-After` says when to try again.",
 }
 
 
@@ -58,48 +63,137 @@ class Endpoint:
     media_type: str = "application/json"
 
 
-def describe(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
-    """The whole document, OpenAPI 3.1."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelBounds:
+    """What the model that is served, and its chat template, bound in bodies."""
+
+    vocab_size: int
+    max_model_len: int
+    template_variables: frozenset[str] | None = None
+    """Those that `chat_template_kwargs` may set; None: any."""
+    unread_fields: frozenset[str] = frozenset()
+    """Fields of messages that the chat template does not look at, and which are refused."""
+
+
+def describe(
+    endpoints: Sequence[Endpoint], *, keys: bool = False, bounds: ModelBounds | None = None
+) -> dict[str, Any]:
+    """The whole document, OpenAPI 3.1.
+
+    `keys`: a key is needed on protected paths. `bounds` are None while there is no model yet.
+    """
     types: list[type] = [ErrorBody]
     for endpoint in endpoints:
         types += [kind for kind in (endpoint.takes, endpoint.gives) if kind is not None]
     schemas, components = msgspec.json.schema_components(types, ref_template=REFERENCE)
     references = dict(zip(types, schemas, strict=True))
+    _set_bounds(components, bounds)
+    if bounds is not None:
+        _set_template_bounds(components, bounds)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         path = endpoint.path.replace(":path}", "}")
-        paths.setdefault(path, {})[endpoint.method.lower()] = _operation(endpoint, references)
+        operation = _operation(endpoint, references, keys=keys)
+        paths.setdefault(path, {})[endpoint.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": "Headway", "version": __version__},
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "headers": {
+                "RetryAfter": {
+                    "description": "Seconds after which to try again.",
+                    "schema": {"type": "integer", "minimum": 1},
+                }
+            },
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "header": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+            },
         },
     }
 
 
-def _operation(endpoint: Endpoint, references: dict[type, Any]) -> dict[str, Any]:
+def _operation(endpoint: Endpoint, references: dict[type, Any], *, keys: bool) -> dict[str, Any]:
     content: dict[str, Any] = {endpoint.media_type: {}}
     if endpoint.gives is not None:
         content = {"application/json": {"schema": references[endpoint.gives]}}
+    if endpoint.sender is not None:
+        content["text/event-stream"] = {}
     operation: dict[str, Any] = {
         "summary": endpoint.summary,
         "responses": {"200": {"description": "OK", "content": content}},
     }
+    statuses = {431, 503}
     if "{model" in endpoint.path:
         operation["parameters"] = [
-            {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+            {
+                "name": "model",
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "minLength": 1},
+            }
         ]
+        statuses |= {404}
     if endpoint.takes is not None:
         body = {"application/json": {"schema": references[endpoint.takes]}}
         operation["requestBody"] = {"required": True, "content": body}
-        error = {"application/json": {"schema": references[ErrorBody]}}
-        for status, description in STATUSES.items():
-            operation["responses"][str(status)] = {"description": description, "content": error}
-        operation["security"] = [{"key": []}, {}]
+        statuses |= {400, 404, 408, 413, 415, 429}
+    if is_protected(endpoint.path):
+        statuses |= {401} if keys else set()
+        operation["security"] = [{"bearer": []}, {"header": []}] if keys else []
+    error = {"application/json": {"schema": references[ErrorBody]}}
+    for status in sorted(statuses):
+        answer: dict[str, Any] = {"description": STATUSES[status], "content": error}
+        if status in (429, 503):
+            answer["headers"] = {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}}
+        operation["responses"][str(status)] = answer
     return operation
+
+
+def _set_bounds(schema: Any, bounds: ModelBounds | None) -> None:
+    """Replace the formats that the bodies' types have for what only the model bounds."""
+    if isinstance(schema, list):
+        for each in schema:
+            _set_bounds(each, bounds)
+    if not isinstance(schema, dict):
+        return
+    for each in schema.values():
+        _set_bounds(each, bounds)
+    kind = schema.get("format")
+    if kind in ("token-id", "token-id-names", "length"):
+        del schema["format"]
+        if kind == "token-id-names":
+            last = INT32 if bounds is None else bounds.vocab_size - 1
+            schema["propertyNames"] = {"pattern": f"^({numbers_up_to(last)})$"}
+        elif bounds is not None:
+            token = kind == "token-id"
+            schema["maximum"] = (bounds.vocab_size if token else bounds.max_model_len) - 1
+
+
+def _set_template_bounds(components: dict[str, Any], bounds: ModelBounds) -> None:
+    for schema in components.values():
+        fields = schema.get("properties", {})
+        variables = fields.get("chat_template_kwargs")
+        if variables is not None and bounds.template_variables is not None:
+            known = dict.fromkeys(sorted(bounds.template_variables), True)
+            closed = {"type": "object", "properties": known, "additionalProperties": False}
+            variables["anyOf"] = [closed, {"type": "null"}]
+    for name in bounds.unread_fields:
+        components["Message"]["properties"][name] = {"type": "null", "default": None}
+
+
+def numbers_up_to(last: int) -> str:
+    """A regular expression for the decimal numbers in [0, last]."""
+    digits = str(last)
+    shorter = [f"[1-9][0-9]{{{length}}}" for length in range(len(digits) - 1)]
+    same = [
+        f"{digits[:place]}[{int(place == 0)}-{int(digit) - 1}][0-9]{{{len(digits) - place - 1}}}"
+        for place, digit in enumerate(digits)
+        if int(digit) > int(place == 0)
+    ]
+    return "|".join(("0", *shorter, *same, digits))
 
 
 STYLE = """

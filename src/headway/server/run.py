@@ -28,6 +28,8 @@ from headway.llm import AsyncLLM
 from headway.logs import line
 from headway.server.admission import ServerState
 from headway.server.app import attach_engine, build_app, build_state
+from headway.server.connections import Connections, connection_bound
+from headway.server.listener import HttpServer
 from headway.server.logs import log
 from headway.server.operation import log_statistics, warn_of_exposure, warn_of_threads
 from headway.server.protocol import HEAD_SECONDS, HeadwayProtocol
@@ -39,14 +41,6 @@ POLL_SECONDS = 0.5
 BACKLOG = 2048
 
 StartEngine = Callable[[], Awaitable[AsyncLLM]]
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers, which would end the process with the signal."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class ShutdownRequest:
@@ -248,8 +242,12 @@ def _listen_at(path: Path) -> socket.socket:
     return listener
 
 
-def make_server(app: Starlette, *, tls: ssl.SSLContext | None = None) -> uvicorn.Server:
+def make_server(app: Starlette, *, tls: ssl.SSLContext | None = None) -> HttpServer:
     """An HTTP server for `app`; `serve(sockets=[...])` runs it until `should_exit`."""
+    state: ServerState = app.state.server
+    most = connection_bound(state.config.max_connections)
+    if most < state.config.max_connections:
+        log.warning(line("few_descriptors", connections=most, wanted=state.config.max_connections))
     config = uvicorn.Config(
         app,
         http=HeadwayProtocol,
@@ -265,7 +263,7 @@ def make_server(app: Starlette, *, tls: ssl.SSLContext | None = None) -> uvicorn
     )
     config.load()
     config.ssl = tls
-    return _Server(config)
+    return HttpServer(config, Connections(most, state.config.max_connections_per_address))
 
 
 def _template(given: str | None) -> str | None:

@@ -13,6 +13,10 @@ from dataclasses import dataclass, fields
 
 from headway.errors import InvalidRequest
 
+NOTHING_LEFT = "the sampling parameters leave no token to choose"
+"""The error of a request that bans every token, such as by allowing only those that stop it while
+`min_tokens` are not reached. What is banned may depend on the tokens so far."""
+
 MAX_N = 128
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 64

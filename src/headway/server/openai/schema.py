@@ -3,7 +3,9 @@
 Names and defaults are OpenAI's, and vLLM's where OpenAI has none. Types are strict (no number for
 a string, no NaN, no unknown field) and every integer is bounded, so nothing odd travels further.
 A field whose type is `None` alone is one that callers may spell out as null but not use. The same
-types give `/openapi.json` and `/docs`. This module knows neither the engine nor HTTP.
+types give `/openapi.json` and `/docs`, where `headway.server.openapi` puts the model's own bounds
+for what has the format "token-id", "token-id-names" or "length". This module
+knows neither the engine nor HTTP.
 """
 
 from __future__ import annotations
@@ -14,16 +16,28 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from headway.types.sampling import MAX_LIST, MAX_STOP_CHARACTERS, MAX_STOP_STRINGS
+from headway.types.sampling import (
+    MAX_LIST,
+    MAX_LOGPROBS,
+    MAX_N,
+    MAX_STOP_CHARACTERS,
+    MAX_STOP_STRINGS,
+)
 
 INT32 = 2**31 - 1
 
-TokenId = Annotated[int, Meta(ge=0, le=INT32)]
+TokenId = Annotated[int, Meta(ge=0, le=INT32, extra_json_schema={"format": "token-id"})]
 Count = Annotated[int, Meta(ge=0, le=INT32)]
+Positive = Annotated[int, Meta(ge=1, le=INT32)]
+Length = Annotated[Count, Meta(extra_json_schema={"format": "length"})]
+PositiveLength = Annotated[Positive, Meta(extra_json_schema={"format": "length"})]
+Logprobs = Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Text = Annotated[str, Meta(min_length=1)]
 Small = Annotated[int, Meta(ge=-(2**31), le=INT32)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 ShortText = Annotated[str, Meta(max_length=512)]
-StopText = Annotated[str, Meta(max_length=MAX_STOP_CHARACTERS)]
+StopText = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 
 
 class StrictBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,24 +63,44 @@ class SamplingBody(StrictBody, frozen=True, kw_only=True):
     model: Annotated[
         str | None, Meta(description="One of the served names; the model that is served if absent.")
     ] = None
-    n: Annotated[Small | None, Meta(description="Continuations of each prompt.")] = None
-    max_tokens: Annotated[
-        Small | None, Meta(description="Most tokens to generate (completions: 16 if absent).")
+    n: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_N)] | None,
+        Meta(description="Continuations of each prompt; 1 if the temperature is 0."),
     ] = None
-    min_tokens: Small | None = None
-    temperature: Annotated[float | None, Meta(description="0 is greedy; 1 if absent.")] = None
-    top_p: float | None = None
-    top_k: Annotated[Small | None, Meta(description="0 or -1 switches it off.")] = None
-    min_p: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repetition_penalty: float | None = None
+    max_tokens: Annotated[
+        PositiveLength | None,
+        Meta(description="Most tokens to generate; as many as fit if absent."),
+    ] = None
+    min_tokens: Annotated[
+        Length | None, Meta(description="Fewest tokens to generate; at most `max_tokens`.")
+    ] = None
+    temperature: Annotated[
+        Annotated[float, Meta(ge=0, le=100)] | None, Meta(description="0 is greedy; 1 if absent.")
+    ] = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[
+        Annotated[int, Meta(ge=-1, le=INT32)] | None, Meta(description="0 or -1 switches it off.")
+    ] = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0, le=100)] | None = None
     logit_bias: Annotated[
-        Annotated[dict[str, float], Meta(max_length=MAX_LIST)] | None,
+        Annotated[
+            dict[str, Annotated[float, Meta(ge=-100, le=100)]],
+            Meta(max_length=MAX_LIST, extra_json_schema={"format": "token-id-names"}),
+        ]
+        | None,
         Meta(description="Token ids, as strings, with a number in [-100, 100] to add."),
     ] = None
-    allowed_token_ids: list[TokenId] | None = None
-    bad_words: Annotated[list[str], Meta(max_length=MAX_LIST)] | None = None
+    allowed_token_ids: Annotated[list[TokenId], Meta(min_length=1)] | None = None
+    bad_words: (
+        Annotated[
+            list[Annotated[Text, Meta(extra_json_schema={"pattern": r"\S"})]],
+            Meta(max_length=MAX_LIST),
+        ]
+        | None
+    ) = None
     seed: Seed | None = None
     stop: StopText | Annotated[list[StopText], Meta(max_length=MAX_STOP_STRINGS)] | None = None
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=MAX_LIST)] | None = None
@@ -74,7 +108,7 @@ class SamplingBody(StrictBody, frozen=True, kw_only=True):
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
     prompt_logprobs: Annotated[
-        Small | None, Meta(description="Log probabilities of the prompt: so many alternatives.")
+        Logprobs | None, Meta(description="Log probabilities of the prompt: so many alternatives.")
     ] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -82,7 +116,7 @@ class SamplingBody(StrictBody, frozen=True, kw_only=True):
         bool | None, Meta(description="Add `prompt_token_ids` and `token_ids` to each choice.")
     ] = None
     truncate_prompt_tokens: Annotated[
-        Small | None,
+        Annotated[int, Meta(ge=-1, le=INT32, extra_json_schema={"not": {"const": 0}})] | None,
         Meta(description="Keep only so many of the prompt's last tokens; -1: all fit."),
     ] = None
     priority: Annotated[Small | None, Meta(description="Smaller runs earlier.")] = None
@@ -101,14 +135,27 @@ class CompletionBody(SamplingBody, frozen=True, kw_only=True):
     """`POST /v1/completions`."""
 
     prompt: Annotated[
-        str | list[str | TokenId | list[TokenId]],
+        Text
+        | Annotated[
+            list[Text | TokenId | Annotated[list[TokenId], Meta(min_length=1)]],
+            Meta(
+                min_length=1,
+                extra_json_schema={
+                    "anyOf": [{"items": {"type": kind}} for kind in ("string", "integer", "array")]
+                },
+            ),
+        ],
         Meta(description="A text, token ids, or a list of either."),
     ]
+    max_tokens: Annotated[
+        Length | None,
+        Meta(description="Most tokens to generate; 16 if absent; 0 needs `echo` and no `stream`."),
+    ] = None
     echo: Annotated[bool | None, Meta(description="Put the prompt before the answer.")] = None
     logprobs: Annotated[
-        Small | None, Meta(description="Log probabilities, with so many alternatives per token.")
+        Logprobs | None, Meta(description="Log probabilities, with so many alternatives per token.")
     ] = None
-    best_of: Annotated[Small | None, Meta(description="Equal to n, or absent.")] = None
+    best_of: Annotated[Positive | None, Meta(description="Equal to n, or absent.")] = None
     add_special_tokens: Annotated[
         bool | None, Meta(description="Add the model's own, such as BOS; true if absent.")
     ] = None
@@ -143,13 +190,14 @@ def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 class ChatBody(SamplingBody, frozen=True, kw_only=True):
     """`POST /v1/chat/completions`."""
 
-    messages: list[Message]
+    messages: Annotated[list[Message], Meta(min_length=1)]
     max_completion_tokens: Annotated[
-        Small | None, Meta(description="Most tokens to generate; as many as fit if absent.")
+        PositiveLength | None,
+        Meta(description="Most tokens to generate; as many as fit if absent."),
     ] = None
     logprobs: bool | None = None
     top_logprobs: Annotated[
-        Small | None, Meta(description="Alternatives per token; needs `logprobs`.")
+        Logprobs | None, Meta(description="Alternatives per token; needs `logprobs`.")
     ] = None
     echo: Annotated[
         bool | None, Meta(description="Put the last message before the answer if the model's own.")
@@ -177,7 +225,7 @@ class TokenizeBody(StrictBody, frozen=True, kw_only=True):
 
     model: str | None = None
     prompt: str | None = None
-    messages: list[Message] | None = None
+    messages: Annotated[list[Message], Meta(min_length=1)] | None = None
     add_special_tokens: Annotated[
         bool | None, Meta(description="True for a prompt, false for messages, if absent.")
     ] = None
@@ -192,3 +240,26 @@ class DetokenizeBody(StrictBody, frozen=True, kw_only=True):
 
     model: str | None = None
     tokens: list[TokenId]
+
+
+_OF_MESSAGES = (
+    "messages",
+    "add_generation_prompt",
+    "continue_final_message",
+    "chat_template_kwargs",
+)
+_ONE_OF_BOTH = {
+    "anyOf": [
+        {
+            "required": ["prompt"],
+            "properties": {"prompt": {"type": "string"}}
+            | {name: {"type": "null"} for name in _OF_MESSAGES},
+        },
+        {
+            "required": ["messages"],
+            "properties": {"messages": {"type": "array"}, "prompt": {"type": "null"}},
+        },
+    ]
+}
+DescribedTokenizeBody = Annotated[TokenizeBody, Meta(extra_json_schema=_ONE_OF_BOTH)]
+"""As the API's description has it: a prompt or messages, and what belongs to each."""
