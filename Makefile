@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PACKAGE := src/headway/native
 
-.PHONY: setup native serve test check format bench clean
+.PHONY: setup native serve test check format bench mutation clean
 # The library is compiled by the installation too, but quietly; here a warning is seen, and sources
 # that changed since are compiled again. Where there is none in the end, PyTorch has to compute.
 setup: $(VENV)/.installed
@@ -49,6 +49,11 @@ format: setup $(VENV)/.installed-dev
 
 bench: setup
 	@$(BIN)/python benchmarks/headline.py $(ARGS)
+
+# ARGS="scheduler --sample 40 --seed 1 --out results.json"; see benchmarks/mutation.md.
+mutation: setup $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --editable '.[mutation]'
+	$(BIN)/python benchmarks/mutation.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist $(PACKAGE)/libheadway.* .mypy_cache .ruff_cache .pytest_cache

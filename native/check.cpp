@@ -58,7 +58,7 @@ class Checker {
       case HW_OP_NORM: return norm(op);
       case HW_OP_CONVERT:
         require(float32(op.in).width == buffer(op.out).width, "widths differ");
-        require(op.in != op.out, "a conversion in sort_by_expert");
+        require(op.in != op.out, "a conversion in place");
         return;
       case HW_OP_LINEAR: return linear(op);
       case HW_OP_ROPE:
@@ -86,7 +86,7 @@ class Checker {
     const hw_matrix& m = matrix(op.matrix);
     require(buffer(op.in).format == m.format, "the rows' format is not the matrix's");
     require(buffer(op.in).width == m.k, "the rows' width is not the matrix's");
-    require(op.in != op.out, "a product in sort_by_expert");
+    require(op.in != op.out, "a product in place");
     require(op.epilogue >= HW_STORE && op.epilogue <= HW_GATE, "of no known epilogue");
     if (op.epilogue == HW_GATE) {
       require(round_up(m.n, kPanel) / 2 <= round_up(float32(op.out).width, kPad), "too narrow");

@@ -247,7 +247,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
 @settings(
     max_examples=150,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
 def test_any_damage_gives_a_model_error_or_a_model(data: st.DataObject, tmp_path: Path) -> None:

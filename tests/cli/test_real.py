@@ -71,15 +71,18 @@ def test_ctrl_c_ends_everything(command: tuple[str, ...]) -> None:
         text=True,
     )
     with process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "event=engine_ready" in line:
-                break
-        children = psutil.Process(process.pid).children(recursive=True)
-        assert children
-        time.sleep(0.3)
-        os.killpg(process.pid, signal.SIGINT)
-        _, complaints = process.communicate(timeout=60)
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "event=engine_ready" in line:
+                    break
+            children = psutil.Process(process.pid).children(recursive=True)
+            assert children
+            time.sleep(0.3)
+            os.killpg(process.pid, signal.SIGINT)
+            _, complaints = process.communicate(timeout=60)
+        finally:
+            process.kill()  # its engine follows it
         assert process.returncode == 130
         assert "Traceback" not in complaints
         _, alive = psutil.wait_procs(children, timeout=30)

@@ -92,7 +92,10 @@ def engine(folder: Path, *, start: bool = True, **script: object) -> Iterator[Pe
     finally:
         ours.close()
         process.send_signal(signal.SIGCONT)
-        process.wait(PATIENCE)
+        try:
+            process.wait(PATIENCE)
+        finally:
+            process.kill()
 
 
 def submit(peer: Peer, *requests: Request) -> None:
@@ -269,12 +272,13 @@ def test_the_engine_dies_with_its_parent(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert parent.stdout is not None
-    with parent.stdout as out:
-        child = int(out.readline())
-        assert started(tmp_path) == [child]
-        assert alive(child)
-        parent.kill()
-        parent.wait(PATIENCE)
+    with parent:
+        try:
+            child = int(parent.stdout.readline())
+            assert started(tmp_path) == [child]
+            assert alive(child)
+        finally:
+            parent.kill()
     give_up = time.monotonic() + PATIENCE
     while alive(child):
         assert time.monotonic() < give_up, "the engine outlived its parent"

@@ -98,14 +98,17 @@ def test_ctrl_c_aborts_what_runs_and_the_llm_goes_on(tmp_path: Path) -> None:
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
-    assert process.stdout is not None
-    with process.stdout as out:
-        assert out.readline() == "running\n"
-        process.send_signal(signal.SIGINT)
-        rest = [line for line in out.read().splitlines() if line != "running"]
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "running\n"
+            process.send_signal(signal.SIGINT)
+            told = process.communicate(timeout=PATIENCE)[0].splitlines()
+        finally:
+            process.kill()
     # Undisturbed, the two requests would have taken 100 seconds; now there are four steps left.
-    assert rest == ["interrupted 0", "4"]
-    assert process.wait(PATIENCE) == 0
+    assert [line for line in told if line != "running"] == ["interrupted 0", "4"]
+    assert process.returncode == 0
     give_up = time.monotonic() + PATIENCE
     while any(alive(pid) for pid in started(tmp_path)):
         assert time.monotonic() < give_up

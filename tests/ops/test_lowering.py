@@ -166,6 +166,19 @@ def test_a_sum_whose_base_is_needed_later_works_on_a_copy() -> None:
     ]
 
 
+def test_a_sum_whose_base_is_read_by_the_very_next_operation_works_on_a_copy() -> None:
+    bench = Bench()
+    ops, x = bench.ops, bench.x
+    total = ops.add(x, ops.linear(ops.norm(x, bench.norm, 0.1), bench.square))
+    again = ops.norm(x, bench.norm, 0.2)  # a product reads it, so it is no part of a sum
+    lines = bench.lowered(ops.add(total, ops.linear(again, bench.square)))
+    assert lines[2:5] == [
+        "CONVERT    b0 float32 64 -> b2 float32 64",
+        "LINEAR     b1 int8 64 -> b2 float32 64 add  layers.0.output",
+        "NORM       b0 float32 64 -> b1 int8 64  norm",
+    ]
+
+
 def test_a_product_is_not_added_to_what_it_reads() -> None:
     bench = Bench(HwWeightFormat.FLOAT32)
     ops, x = bench.ops, bench.x

@@ -115,6 +115,21 @@ def test_digests_are_of_full_blocks_and_shared_with_equal_beginnings() -> None:
     assert all(len(digest) == 16 for digest in first)
 
 
+def test_digests_of_a_resumed_request_are_those_of_the_whole_one() -> None:
+    harness, memory = recorded_harness(block_size=4)
+    prompt = tuple(range(6))
+    made = tuple(reference(prompt, max_tokens=7))
+    harness.add(request_of("whole", prompt=prompt, max_tokens=7))
+    harness.drain()
+    harness.add(request_of("resumed", prompt=prompt, max_tokens=7, generated=made[:3]))
+    harness.add(request_of("complete", prompt=prompt, max_tokens=7, generated=made))
+    harness.drain()
+    whole = memory.requests["whole"].hashes
+    assert len(whole) == 3  # 6 and 7 tokens, in blocks of 4
+    assert memory.requests["resumed"].hashes == whole
+    assert memory.requests["complete"].hashes == whole
+
+
 def test_without_prefix_caching_only_groups_have_digests() -> None:
     harness, memory = recorded_harness(prefix_caching=False)
     harness.add(request_of("a", prompt=tuple(range(8)), max_tokens=1))

@@ -122,6 +122,18 @@ def test_rows_are_reused_by_sequences_that_sample_otherwise(tinies: Tiny) -> Non
     assert together(runner, requested, 10**9) == expected
 
 
+def test_what_is_kept_of_sequences_goes_with_them(tinies: Tiny) -> None:
+    runner = load(tinies("llama", "native-int8"), max_num_seqs=2)
+    assert isinstance(runner, NativeRunner)
+    banning = ResolvedSampling(max_tokens=1, seed=0, bad_words=((4, 5),))
+    for _ in range(25):
+        alone(runner, [([3, 4], banning)])
+    assert len(runner._batch._block_tables) == 2
+    assert not runner._batch._states
+    assert len(runner._records._records) == len(runner._records._arrays) == 1
+    assert len(runner._records._banning) == 1
+
+
 def test_tokens_outside_the_vocabulary_never_reach_the_kernels(tinies: Tiny) -> None:
     runner = load(tinies("llama", "native-float32"))
     changes: list[dict[str, Any]] = [

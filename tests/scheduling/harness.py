@@ -17,6 +17,8 @@ from headway.types.objectives import Objective
 from tests.scheduling.fake_runner import FakeRunner
 from tests.scheduling.toy_policies import policy_of
 
+MOST_STEPS = 5000
+
 
 @dataclass
 class StepClock:
@@ -38,6 +40,8 @@ class EngineHarness:
     clock: StepClock
     pause: float = 1.0
     """Seconds between two steps."""
+    steps: int = 0
+    """Made or idle; so many that no test needs them are an error, rather than a test that hangs."""
     tokens: dict[str, list[int]] = field(default_factory=dict)
     ends: dict[str, TokenEvent] = field(default_factory=dict)
     firsts: dict[str, TokenEvent] = field(default_factory=dict)
@@ -63,6 +67,8 @@ class EngineHarness:
 
     def step(self) -> Idle | None:
         """One step and a pause; time jumps to where an idle engine wants to be asked again."""
+        self.steps += 1
+        assert self.steps <= MOST_STEPS, "requests are stuck"
         news = self.engine.step()
         self.scheduler.check()
         if isinstance(news, Idle):
@@ -74,14 +80,11 @@ class EngineHarness:
         self.hear(news)
         return None
 
-    def drain(self, most: int = 5000) -> None:
+    def drain(self) -> None:
         """Run until nobody is left; then every block must be free."""
-        for _ in range(most):
-            if not self.engine.has_work:
-                break
+        while self.engine.has_work:
             idle = self.step()
             assert idle is None or idle.until is not None, "idle for good with work to do"
-        assert not self.engine.has_work, "requests are stuck"
         assert self.scheduler.pool.free == self.scheduler.pool.num_blocks
 
 
@@ -108,6 +111,7 @@ def make_harness(
     prefix_caching: bool = True,
     wait: float = 3.0,
     first_guess: int = 256,
+    lengths: LengthEstimate | None = None,
     spoiled: Callable[[NewSequence], bool] = lambda entry: False,
     reserve_all: bool = False,
     proposer: Proposer | None = None,
@@ -119,7 +123,7 @@ def make_harness(
         pool=BlockPool(num_blocks=blocks, block_size=block_size),
         limits=limits,
         prefix_caching=prefix_caching,
-        lengths=LengthEstimate(first_guess=first_guess),
+        lengths=lengths or LengthEstimate(first_guess=first_guess),
         reserve_all=reserve_all,
         step_time=token_seconds,
         proposer=proposer,

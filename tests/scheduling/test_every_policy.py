@@ -19,8 +19,12 @@ from tests.scheduling.toy_policies import NAMES, SHIPPED
 
 every_policy = pytest.mark.parametrize("policy", NAMES)
 every_shipped_policy = pytest.mark.parametrize("policy", SHIPPED)
+MOST_EXAMPLES = settings().max_examples
+"""Of Hypothesis' profile: fewer for `benchmarks/mutation.py` than what the tests here ask for."""
 modest = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.data_too_large]
+    max_examples=min(60, MOST_EXAMPLES),
+    deadline=None,
+    suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow],
 )
 
 
@@ -209,14 +213,14 @@ def test_no_preemption_where_lengths_are_exact(policy: str, scene: Scene) -> Non
 
 
 @every_policy
-@settings(modest, max_examples=20)
+@settings(modest, max_examples=min(20, MOST_EXAMPLES))
 @given(scene=scenes())
 def test_same_state_same_plans(policy: str, scene: Scene) -> None:
     assert play(scene, policy).runner.plans == play(scene, policy).runner.plans
 
 
 @every_policy
-@settings(modest, max_examples=30)
+@settings(modest, max_examples=min(30, MOST_EXAMPLES))
 @given(scene=scenes(aborts=False), cut=st.integers(1, 13))
 def test_resumed_requests_go_on_as_if_undisturbed(policy: str, scene: Scene, cut: int) -> None:
     harness = scene.harness(policy)
@@ -231,7 +235,7 @@ def test_resumed_requests_go_on_as_if_undisturbed(policy: str, scene: Scene, cut
 
 
 @every_policy
-@settings(modest, max_examples=30)
+@settings(modest, max_examples=min(30, MOST_EXAMPLES))
 @given(scene=scenes(aborts=False), bad=st.integers(0, 9))
 def test_a_request_with_bad_logits_ends_alone(policy: str, scene: Scene, bad: int) -> None:
     harness = make_harness(

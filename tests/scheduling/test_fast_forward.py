@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from headway.config import PolicyName
 from headway.scheduling.admission import LengthEstimate
 from headway.scheduling.block_pool import BlockPool
-from headway.scheduling.fast_forward import FastForward, steps_with_room
+from headway.scheduling.fast_forward import FastForward, all_decode, steps_with_room
 from headway.scheduling.policy import Policy, View
 from headway.scheduling.policy.base import Decision, launch_batch
 from headway.scheduling.policy.continuous import Continuous
@@ -260,6 +260,15 @@ def test_a_policy_that_leaves_somebody_out_is_not_skipped() -> None:
         scheduler.add(request_of(name, max_tokens=20))
     step(scheduler)
     assert scheduler.fast_forward_steps(0.0, 99) == FastForward(0)
+
+
+def test_a_prompt_that_is_computed_again_token_by_token_is_no_decode() -> None:
+    seq = new_sequence(1, request_of(prompt=(1, 2, 3)), prefix_caching=False)
+    seq.tokens += [4, 5, 6, 7]
+    seq.entered, seq.first_token_at = True, 1.0
+    for computed in range(1, 7):
+        seq.computed = computed
+        assert all_decode([(1, 1)], [seq]) is (computed == 6)
 
 
 @given(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from headway.steptime.shape import features, roofline_seconds, shape_of, weights_read
 from headway.types import Slice
@@ -41,6 +42,28 @@ def test_a_mixed_step_counts_the_smaller_kind() -> None:
 def test_layers_with_a_window_read_no_more_than_it() -> None:
     long = features(decodes(100, window=16), WINDOWED, MACHINE)
     assert long.decode_cache == pytest.approx((4 * 100 + 6 * 16) * 1e5 / 1e11)
+
+
+@given(start=st.integers(0, 40), count=st.integers(1, 40), window=st.none() | st.integers(1, 40))
+def test_contexts_are_those_of_each_token(start: int, count: int, window: int | None) -> None:
+    contexts = range(start + 1, start + count + 1)
+    near = [min(context, window) if window else 0 for context in contexts]
+    # All positions that any token of the slice attends to: the last token's window, and one more
+    # for each token before it, as far as there are any.
+    seen = [range(context)[-size:] for context, size in zip(contexts, near, strict=True)]
+    read = {position for each in seen for position in each}
+    found = shape_of([part(start, count)], window)
+    assert (found.tokens, found.sequences, found.rows) == (count, 1, 1)
+    if count == 1:
+        assert (found.decodes, found.decode_context) == (1, start + 1)
+        assert found.decode_context_window == near[0]
+        assert (found.prefill_pairs, found.prefill_context) == (0, 0)
+        assert (found.prefill_pairs_window, found.prefill_context_window) == (0, 0)
+    else:
+        assert (found.decodes, found.decode_context, found.decode_context_window) == (0, 0, 0)
+        assert (found.prefill_pairs, found.prefill_context) == (sum(contexts), contexts[-1])
+        assert found.prefill_pairs_window == sum(near)
+        assert found.prefill_context_window == (len(read) if window else 0)
 
 
 def test_a_step_reads_the_experts_that_its_tokens_choose() -> None:

@@ -81,6 +81,19 @@ def test_least_requests_sees_ends_only_when_they_happen() -> None:
     assert records[3].ttft == 1.0
 
 
+def test_an_end_within_the_step_under_way_is_not_known_yet() -> None:
+    # At 1.0 each replica has one request. The second one's ends with the step under way, at 1.5,
+    # which nobody can know: the third goes to the first replica, which is busy until 10.
+    requests = [
+        request_of(output=10, at=0.0),
+        request_of(output=1, at=0.5, seed=1),
+        request_of(output=1, at=1.0, seed=2),
+    ]
+    setup = setup_of(replicas=2, router="least-requests", limits=limits_of(seqs=1))
+    records = simulate(workload_of(*requests), setup).records
+    assert [record.ttft for record in records] == [1.0, 1.0, 10.0 - 1.0 + 1.0]
+
+
 def test_a_router_that_keeps_prefixes_together_saves_computing() -> None:
     requests = [
         WorkloadRequest(

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.config import PolicyName
+from headway.perf.sim.runner import SimulatedRunner
 from headway.perf.sim.simulate import Setup, Simulated, shares_prefixes, simulate
 from headway.perf.workload.workload import Workload
 from headway.routing import ROUTERS, RouterName
 from headway.scheduling.block_pool import BlockPool
-from headway.scheduling.policy import make_policy
+from headway.scheduling.policy import Decision, Policy, View, make_policy
 from headway.scheduling.scheduler import Scheduler
 from headway.steptime.model import Residuals
 from headway.steptime.profiles import Profile
@@ -272,6 +273,24 @@ def test_policies_that_look_at_the_time_are_skipped_exactly(
 ) -> None:
     setup = setup_of(profile=profile_of(UNEVEN), limits=limits_of(seqs=seats), num_blocks=blocks)
     assert_same(*changed(workload, setup, policy=policy_of(policy), step_time=token_seconds))
+
+
+class Procrastinating(Policy):
+    """Wants to be asked again at once, whenever it is asked."""
+
+    def decide(self, view: View) -> Decision:
+        return Decision(ask_again=view.now)
+
+
+def test_a_policy_that_waits_for_no_time_at_all_ends_the_simulation() -> None:
+    with pytest.raises(RuntimeError, match="a time that has passed"):
+        changed(workload_of(request_of()), setup_of(), policy=Procrastinating())
+
+
+def test_skipping_no_step_ends_the_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SimulatedRunner, "fast_forward", lambda *_: {1: []})
+    with pytest.raises(RuntimeError, match="no step"):
+        simulate(workload_of(request_of()), setup_of())
 
 
 @settings(max_examples=40, deadline=None)

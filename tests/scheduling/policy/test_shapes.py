@@ -40,7 +40,7 @@ def test_static_waits_for_its_slowest_and_counts_idle_slots() -> None:
 
 
 def test_static_seats_its_whole_batch_beyond_the_token_budget() -> None:
-    harness = make_harness("static", limits=limits_of(seqs=3, tokens=4))
+    harness = make_harness("static", limits=limits_of(seqs=3, tokens=4, partial=1))
     for index in range(4):
         harness.add(request_of(f"r{index}", max_tokens=3, prompt=(index, 2, 3, 4)))
     harness.step()
@@ -62,6 +62,25 @@ def test_continuous_mixes_decodes_with_chunks_of_a_prompt() -> None:
     harness.drain()
     shapes = [[len(piece.tokens) for piece in plan.slices] for plan in harness.runner.plans]
     assert shapes == [[2], [1, 3], [1, 3], [1, 2], [1]]
+
+
+def test_continuous_admits_nobody_for_whom_there_is_no_token() -> None:
+    harness = make_harness("continuous", limits=limits_of(tokens=4, partial=1))
+    for index in range(3):
+        harness.add(request_of(f"r{index}", max_tokens=3, prompt=(index, 2, 3, 4)))
+    harness.step()
+    stats = harness.engine.stats()
+    assert (stats.running, stats.waiting, stats.step_tokens) == (1, 2, 4)
+
+
+def test_decodes_come_before_a_prompt_that_is_ahead_of_them_in_the_queue() -> None:
+    harness = make_harness("continuous", limits=limits_of(tokens=4, partial=1))
+    harness.add(request_of("low", max_tokens=5, prompt=(1, 2), priority=1))
+    harness.step()
+    harness.add(request_of("high", max_tokens=1, prompt=tuple(range(10, 22)), arrival=1.0))
+    harness.drain()
+    shapes = [{part.seq: len(part.tokens) for part in p.slices} for p in harness.runner.plans]
+    assert shapes[1:5] == [{1: 1, 2: 3}] * 4
 
 
 def test_dynamic_departs_when_its_oldest_has_waited() -> None:
@@ -116,6 +135,8 @@ def test_with_two_partial_prefills_a_short_prompt_passes_a_long_one() -> None:
 def test_partial_prefills_share_a_step_up_to_their_cap() -> None:
     assert prompts_in_steps(2, 30, 30, 30)[0] == [6, 6]
     assert prompts_in_steps(3, 30, 30, 30)[0] == [4, 4, 4]
+    # A thirteenth token goes to the first, not to a fourth that would be partial too.
+    assert prompts_in_steps(3, 30, 30, 30, 30, tokens=13)[0] == [5, 4, 4]
 
 
 def test_nothing_is_left_over_where_there_is_one_to_take_it() -> None:

@@ -53,7 +53,10 @@ class Replica:
             if isinstance(outcome, Idle):
                 if outcome.until is None:
                     break
-                clock.seconds = max(clock.seconds, min(outcome.until, until))
+                before = clock.seconds
+                clock.seconds = max(before, min(outcome.until, until))
+                if clock.seconds == before:
+                    raise RuntimeError("the policy waits for a time that has passed")
         if until < float("inf"):
             clock.seconds = max(clock.seconds, until)
         elif self._engine.has_work:
@@ -69,6 +72,8 @@ class Replica:
             until = min(until, ahead.until)
         tokens = self.runner.fast_forward(ahead.steps, until)
         done = self.runner.counts.steps - before
+        if not done:
+            raise RuntimeError("skipped ahead by no step")
         self.scheduler.fast_forward(ahead._replace(steps=done), tokens, self.clock.seconds)
         return True
 
