@@ -7,6 +7,7 @@ wrong is one line that names the file (and the line in it), the place and the re
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -183,6 +184,16 @@ def read_bytes(path: str | Path, *, most: int | None = None) -> bytes:
     if most is not None and len(content) > most:
         raise InvalidRequest(f"{path} is too large: more than {most} bytes", field=str(path))
     return content
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, with those above it; raises `InvalidRequest` unless files can be put there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise InvalidRequest(f"cannot write {path}: {error.strerror}", field=str(path)) from error
 
 
 def write_bytes(path: str | Path, content: bytes, *, make_folder: bool = False) -> None:

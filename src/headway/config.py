@@ -1,18 +1,20 @@
 """Settings of an engine and of a server: few, typed, checked on construction.
 
 A setting left at None is one that Headway chooses by itself from the machine and the model; giving
-it pins it. The environment is read in `from_environment` and nowhere else in the package.
+it pins it. The environment is read here and nowhere else in the package.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from headway.errors import InvalidRequest
+from headway.errors import InvalidRequest, did_you_mean
+from headway.settings import check_settings, setting
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
@@ -23,12 +25,19 @@ KVCacheDtype = Literal["auto", "float32", "bfloat16", "int8"]
 Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["auto", "native", "reference"]
 KVReservation = Literal["on-demand", "full"]
+SchedulingPolicy = Literal["fcfs", "priority"]
 LogFormat = Literal["text", "json"]
 
 
-def setting(default: Any, explanation: str) -> Any:
-    """A dataclass field with its one-line help, from which the command line makes a flag."""
-    return field(default=default, metadata={"help": explanation})
+MONTH = 30 * 24 * 3600.0
+"""Seconds; the longest time that a setting may name."""
+MOST_SEQS = 2**16
+_OTHER_VARIABLES = ("HEADWAY_HOME", "HEADWAY_URL")
+"""Variables that stand for no flag; the second is what the examples read."""
+_SERVICE_LINK = re.compile(
+    r"HEADWAY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,62 +55,74 @@ class EngineConfig:
     isa: str | None = setting(
         None, "instruction set of the native kernels; the processor's best by default"
     )
-    threads: int | None = setting(None, "compute threads; every core by default")
+    threads: int | None = setting(
+        None, "compute threads; every core by default", least=1, most=4096
+    )
     pin_threads: bool = setting(False, "bind every native compute thread to a core of its own")
     seed: int | None = setting(
-        None, "makes the seeds of requests that bring none repeatable, in order of arrival"
+        None,
+        "makes the seeds of requests that bring none repeatable, in order of arrival",
+        least=-(2**63),
+        most=2**63 - 1,
     )
     policy: PolicyName = setting("continuous", "how requests are grouped into batches")
     policy_options: Mapping[str, PolicyOption] = field(default_factory=dict)
     """What is given of the policies' own settings, by the name of their flags ("dynamic_wait"); see
     `headway.scheduling.policy.PARAMETERS`."""
     max_model_len: int | None = setting(
-        None, "most tokens of one sequence, prompt and generated; the model's own limit by default"
+        None,
+        "most tokens of one sequence, prompt and generated; the model's own limit by default",
+        least=1,
+        most=2**24,
     )
-    max_num_seqs: int | None = setting(None, "most sequences in one step")
-    max_num_batched_tokens: int | None = setting(None, "most new tokens in one step")
+    max_num_seqs: int | None = setting(None, "most sequences in one step", least=1, most=MOST_SEQS)
+    max_num_batched_tokens: int | None = setting(
+        None, "most new tokens in one step", least=1, most=2**20
+    )
     max_num_partial_prefills: int = setting(
-        1, "prompts that share a step in parts; above 1, short ones pass long ones"
+        1,
+        "prompts that share a step in parts; above 1, short ones pass long ones",
+        least=1,
+        most=MOST_SEQS,
     )
-    block_size: int = setting(32, "tokens in one block of the KV cache")
+    block_size: int = setting(32, "tokens in one block of the KV cache", least=8, most=128)
     kv_cache_memory: int | None = setting(
         None,
         "bytes for the KV cache (8GiB); by default a share of the free memory, on a CPU up to 4GiB",
+        least=1,
+        most=2**50,
     )
     kv_reservation: KVReservation = setting(
         "on-demand",
         "when KV blocks are taken: as tokens come, or for prompt and max_tokens on admission",
     )
     gpu_memory_utilization: float | None = setting(
-        None, "share of the free memory, GPU's or machine's, for weights and KV cache"
+        None,
+        "share of the free memory, GPU's or machine's, for weights and KV cache",
+        least=0.0,
+        most=1.0,
     )
     enable_prefix_caching: bool = setting(True, "reuse the KV cache of equal prompt beginnings")
     step_timeout: float | None = setting(
         None,
         "seconds after which a step that does not end counts as hung, and the engine is replaced; "
         "by default what the largest step may need on this machine, at least 30",
+        least=1,
+        most=MONTH,
     )
     record: str | None = setting(
         None, "file to which every step's plan and duration is appended, as JSON Lines"
     )
 
     def __post_init__(self) -> None:
-        at_least("threads", self.threads, 1)
-        at_least("max_model_len", self.max_model_len, 1)
-        at_least("max_num_seqs", self.max_num_seqs, 1)
-        at_least("max_num_batched_tokens", self.max_num_batched_tokens, 1)
-        at_least("max_num_partial_prefills", self.max_num_partial_prefills, 1)
-        at_least("kv_cache_memory", self.kv_cache_memory, 1)
-        at_least("step_timeout", self.step_timeout, 1)
+        check_settings(self)
         if self.block_size not in (8, 16, 32, 64, 128):
             raise InvalidRequest("block_size must be 8, 16, 32, 64 or 128", field="block_size")
         if self.record == "":
             raise InvalidRequest("record must name a file", field="record")
-        share = self.gpu_memory_utilization
-        if share is not None and not 0.0 < share <= 1.0:
+        if self.gpu_memory_utilization == 0:
             raise InvalidRequest(
-                f"gpu_memory_utilization must be in (0, 1], got {share}",
-                field="gpu_memory_utilization",
+                "gpu_memory_utilization must be above 0", field="gpu_memory_utilization"
             )
         self._check_backend()
 
@@ -136,52 +157,76 @@ class ServerConfig:
     """How the HTTP server listens, whom it lets in, and how much it accepts."""
 
     host: str = setting("127.0.0.1", "address to listen on")
-    port: int = setting(8000, "port to listen on; 0 takes a free one")
+    port: int = setting(8000, "port to listen on; 0 takes a free one", least=0, most=65535)
     uds: str | None = setting(None, "Unix socket to listen on instead")
     served_model_name: tuple[str, ...] = setting(
         (), "names that requests may use; the model's own by default"
     )
     api_key: tuple[str, ...] = setting((), "keys of which requests must bear one")
+    scheduling_policy: SchedulingPolicy = setting(
+        "fcfs", "whether the field priority of requests counts (priority) or is refused (fcfs)"
+    )
+    priority_api_key: tuple[str, ...] = setting(
+        (), "of the keys, those whose requests may have a priority; all by default"
+    )
     allowed_origins: tuple[str, ...] = setting((), "origins that browsers may call from")
     ssl_keyfile: str | None = setting(None, "private key for HTTPS")
     ssl_certfile: str | None = setting(None, "certificate for HTTPS")
     chat_template: str | None = setting(
         None, "Jinja file, or the template itself, that replaces the model's"
     )
-    max_num_queued_reqs: int = setting(1024, "continuations in flight at once; one more gets 429")
-    queue_timeout: float | None = setting(
-        None, "seconds a request may wait for its first step before it gets 503"
+    max_num_queued_reqs: int = setting(
+        1024, "continuations in flight at once; one more gets 429", least=1, most=10**6
     )
-    shutdown_timeout: float = setting(60.0, "seconds that running requests get after SIGTERM")
-    max_body_bytes: int = setting(16 * 2**20, "largest request body")
+    queue_timeout: float | None = setting(
+        None,
+        "seconds a request may wait for its first step before it gets 503",
+        least=0,
+        most=MONTH,
+    )
+    shutdown_timeout: float = setting(
+        60.0, "seconds that running requests get after SIGTERM", least=0, most=MONTH
+    )
+    max_body_bytes: int = setting(16 * 2**20, "largest request body", least=1, most=2**30)
     max_pending_body_bytes: int | None = setting(
-        None, "bytes of all bodies being received; 4 times max_body_bytes by default; more gets 429"
+        None,
+        "bytes of all bodies being received; 4 times max_body_bytes by default; more gets 429",
+        least=1,
+        most=2**40,
     )
     max_connections: int = setting(
-        4096, "connections at once; as far as there are descriptors; idle ones make room"
+        4096,
+        "connections at once; as far as there are descriptors; idle ones make room",
+        least=1,
+        most=10**6,
     )
     max_connections_per_address: int = setting(
-        2048, "the same from one address, which may be that of a proxy with all clients behind it"
+        2048,
+        "the same from one address, which may be that of a proxy with all clients behind it",
+        least=1,
+        most=10**6,
     )
     log_format: LogFormat = setting(
         "text", "log lines as text, or as JSON, an object a line, of both processes"
     )
     log_stats_interval: float = setting(
-        10.0, "seconds between lines of statistics in the log, while requests are served; 0: none"
+        10.0,
+        "seconds between lines of statistics in the log, while requests are served; 0: none",
+        least=0,
+        most=MONTH,
     )
     enable_log_requests: bool = setting(
         True, "log every request as it comes and ends (never its prompt); failures always are"
     )
 
     def __post_init__(self) -> None:
-        at_least("max_num_queued_reqs", self.max_num_queued_reqs, 1)
-        at_least("queue_timeout", self.queue_timeout, 0)
-        at_least("shutdown_timeout", self.shutdown_timeout, 0)
-        at_least("max_body_bytes", self.max_body_bytes, 1)
-        at_least("log_stats_interval", self.log_stats_interval, 0)
-        at_least("max_pending_body_bytes", self.max_pending_body_bytes, self.max_body_bytes)
-        at_least("max_connections", self.max_connections, 1)
-        at_least("max_connections_per_address", self.max_connections_per_address, 1)
+        check_settings(self)
+        pending = self.max_pending_body_bytes
+        if pending is not None and pending < self.max_body_bytes:
+            raise InvalidRequest(
+                f"max_pending_body_bytes must be at least max_body_bytes, {self.max_body_bytes}",
+                field="max_pending_body_bytes",
+            )
         for key in self.api_key:
             if not key or key != key.strip() or not key.isprintable():
                 raise InvalidRequest(
@@ -189,8 +234,15 @@ class ServerConfig:
                     "leave it out to serve without keys",
                     field="api_key",
                 )
-        if not 0 <= self.port <= 65535:
-            raise InvalidRequest("port must be in [0, 65535]", field="port")
+        if self.priority_api_key and self.scheduling_policy != "priority":
+            raise InvalidRequest(
+                "priority_api_key would have no effect without scheduling_policy priority",
+                field="priority_api_key",
+            )
+        if not set(self.priority_api_key) <= set(self.api_key):
+            raise InvalidRequest(
+                "a priority_api_key is none of the keys in api_key", field="priority_api_key"
+            )
         if bool(self.ssl_keyfile) != bool(self.ssl_certfile):
             raise InvalidRequest(
                 "ssl_keyfile and ssl_certfile are given together or not at all",
@@ -199,11 +251,28 @@ class ServerConfig:
 
 
 def cache_home(environment: Mapping[str, str] | None = None) -> Path:
-    """The folder for downloaded and prepared models: `HEADWAY_HOME`, else the platform's cache."""
+    """The folder for downloaded and prepared models: `HEADWAY_HOME`, else the platform's cache.
+
+    It may not exist yet. Raises `InvalidRequest` where something else is in its place.
+    """
     from platformdirs import user_cache_path
 
     given = (os.environ if environment is None else environment).get("HEADWAY_HOME")
-    return Path(given).expanduser() if given else user_cache_path("headway")
+    home = Path(given).expanduser() if given else user_cache_path("headway")
+    try:
+        if home.is_dir():
+            return home
+        blocked = next(path for path in (home, *home.parents) if path.exists())
+    except OSError as error:
+        raise InvalidRequest(
+            f"HEADWAY_HOME: {home} cannot be read: {error.strerror}", field="HEADWAY_HOME"
+        ) from error
+    if not blocked.is_dir():
+        raise InvalidRequest(
+            f"HEADWAY_HOME: models cannot be kept in {home}, as {blocked} is not a folder",
+            field="HEADWAY_HOME",
+        )
+    return home
 
 
 def locale_environment() -> dict[str, str]:
@@ -212,12 +281,31 @@ def locale_environment() -> dict[str, str]:
 
 
 def from_environment(flag: str, environment: Mapping[str, str] | None = None) -> str | None:
-    """The value of `HEADWAY_...` that stands for a command-line flag such as `--max-num-seqs`."""
-    name = "HEADWAY_" + flag.lstrip("-").replace("-", "_").upper()
-    return (os.environ if environment is None else environment).get(name)
+    """The value of `HEADWAY_...` that stands for a command-line flag such as `--max-num-seqs`.
+
+    Kubernetes sets HEADWAY_PORT=tcp://... in every container beside a Service named headway; such
+    an address is no setting.
+    """
+    value = (os.environ if environment is None else environment).get(_variable(flag))
+    return None if value is None or _LINK_ADDRESS.match(value) else value
 
 
-def at_least(name: str, value: float | None, low: float) -> None:
-    """Raise `InvalidRequest` for a setting below its least value; None is no value."""
-    if value is not None and value < low:
-        raise InvalidRequest(f"{name} must be at least {low}, got {value}", field=name)
+def check_environment(flags: Iterable[str], environment: Mapping[str, str] | None = None) -> None:
+    """Raise `InvalidRequest` for a variable `HEADWAY_...` that stands for none of these flags."""
+    known = {*_OTHER_VARIABLES, *map(_variable, flags)}
+    for name, value in (os.environ if environment is None else environment).items():
+        if (
+            name.startswith("HEADWAY_")
+            and name not in known
+            and not _SERVICE_LINK.fullmatch(name)
+            and not _LINK_ADDRESS.match(value)
+        ):
+            raise InvalidRequest(
+                f"the environment variable {name} is no setting of Headway"
+                f"{did_you_mean(name, known)}",
+                field=name,
+            )
+
+
+def _variable(flag: str) -> str:
+    return "HEADWAY_" + flag.lstrip("-").replace("-", "_").upper()

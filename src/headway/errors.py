@@ -7,6 +7,9 @@ on standard error. This module knows neither.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class HeadwayError(Exception):
     """Base of all errors that Headway raises on purpose.
@@ -50,3 +53,9 @@ class Unavailable(HeadwayError):
 
 class EngineError(HeadwayError):
     """A request that the engine could not finish through a fault of its own."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the known one that is most like it, if any."""
+    close = get_close_matches(word[:100], list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""

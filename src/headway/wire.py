@@ -106,6 +106,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     idle_slots: int = 0
     """Slots of the batch that the policy held but left idle in this step."""
     preemptions: int = 0
+    gave_way: int = 0
+    """Part of `preemptions`: those for the fair share of another caller."""
     computed_tokens: int = 0
     prefix_queries: int = 0
     prefix_hits: int = 0

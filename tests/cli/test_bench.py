@@ -67,12 +67,12 @@ def test_serve_shows_a_table_and_writes_files(
 def test_serve_asks_as_it_is_told(server: Running, capsys: pytest.CaptureFixture[str]) -> None:
     before = len(server.llm.asked)
     words = ["bench", "serve", "--host", "127.0.0.1", "--port", str(server.port), *SMALL]
-    words += ["--ready-check-timeout-sec", "0", "--extra-body", '{"priority": 7}']
+    words += ["--ready-check-timeout-sec", "0", "--extra-body", '{"cache_salt": "told"}']
     assert main([*words, "--max-token-id", "101", "--max-concurrency", "2"]) == 0
     asked = server.llm.asked[before:]
     assert len(asked) == 6
     assert all(prompt == (100,) * 5 for prompt, *_ in asked)
-    assert {priority for *_, priority, _ in asked} == {7}
+    assert {salt for *_, salt in asked} == {"told"}
     assert {(params.max_tokens, params.ignore_eos, params.greedy) for _, params, *_ in asked} == {
         (4, True, True)
     }

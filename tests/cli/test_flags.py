@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from headway.cli.flags import add_flags, collect, truth, whole_number
+from headway.cli.flags import (
+    add_flags,
+    check_variables,
+    collect,
+    settings_of,
+    truth,
+    whole_number,
+)
 from headway.cli.serve import check_known, read_config_file
 from headway.config import EngineConfig, ServerConfig
 from headway.errors import InvalidRequest
@@ -36,9 +43,9 @@ def test_whole_numbers(text: str, number: int) -> None:
     assert whole_number(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "x", "1.5", "0.0001k", "nan", "1e400"])
+@pytest.mark.parametrize("text", ["", "x", "1.5", "0.0001k", "nan", "nank", "1e400", "9" * 5000])
 def test_what_is_no_whole_number(text: str) -> None:
-    with pytest.raises((ValueError, OverflowError)):
+    with pytest.raises(ValueError, match="is not a whole number"):
         whole_number(text)
 
 
@@ -162,7 +169,7 @@ def test_a_config_file_that_is_none(tmp_path: Path, text: str) -> None:
 
 
 def test_an_unknown_setting_in_a_file_is_named() -> None:
-    with pytest.raises(InvalidRequest, match="max_seqs"):
+    with pytest.raises(InvalidRequest, match=r"max_seqs.*did you mean max_num_seqs\?"):
         check_known({"max_seqs": 3}, (EngineConfig, ServerConfig))
 
 
@@ -181,3 +188,59 @@ def test_a_config_file_that_has_no_key(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(InvalidRequest, match="api-key has no value"):
         check_known(read_config_file(path), (ServerConfig,))
+
+
+@pytest.mark.parametrize("second", ["max-num-seqs: 9", "max_num_seqs: 9", "'max-num-seqs': 9"])
+def test_a_setting_that_a_file_gives_twice_is_refused(tmp_path: Path, second: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"max-num-seqs: 8\nport: 1\n{second}\n")
+    with pytest.raises(InvalidRequest, match="given twice") as caught:
+        read_config_file(path)
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("line", "flag"),
+    [
+        ("max-num-seqs:", "--max-num-seqs"),
+        ("max-num-seqs: true", "--max-num-seqs"),
+        ("max-num-seqs: [1]", "--max-num-seqs"),
+        ("max-num-seqs: 1.5", "--max-num-seqs"),
+        ("max-num-seqs: {a: 1}", "--max-num-seqs"),
+        ("host: 5", "--host"),
+        ("host: {a: 1}", "--host"),
+        ("queue-timeout: soon", "--queue-timeout"),
+        ("queue-timeout: .nan", "queue_timeout"),
+        ("enable-prefix-caching: 1", "--enable-prefix-caching"),
+        ("api-key: 0123", "--api-key"),
+        ("api-key: [a, 5]", "--api-key"),
+        ("api-key: [[a]]", "--api-key"),
+        ("policy: contineous", "--policy"),
+    ],
+)
+def test_a_file_with_a_value_of_the_wrong_type(tmp_path: Path, line: str, flag: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(line)
+    file = read_config_file(path)
+    in_engine = any(each.name in file for each in settings_of(EngineConfig))
+    kind: Any = EngineConfig if in_engine else ServerConfig
+    with pytest.raises(InvalidRequest) as caught:
+        collect(kind, parse(kind), file=file, environment={})
+    assert caught.value.field == flag
+
+
+def test_an_empty_file_sets_nothing_and_sizes_may_be_written_out(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("# nothing yet\n")
+    assert read_config_file(path) == {}
+    path.write_text("kv-cache-memory: 1GiB\nenable-prefix-caching: off\n")
+    file = read_config_file(path)
+    config = collect(EngineConfig, parse(EngineConfig), file=file, environment={})
+    assert (config.kv_cache_memory, config.enable_prefix_caching) == (2**30, False)
+
+
+def test_every_setting_has_a_variable_that_is_known() -> None:
+    settings = [each for kind in (EngineConfig, ServerConfig) for each in settings_of(kind)]
+    check_variables({f"HEADWAY_{each.name.upper()}": "1" for each in settings})
+    with pytest.raises(InvalidRequest, match="did you mean HEADWAY_BLOCK_SIZE"):
+        check_variables({"HEADWAY_BLOCKSIZE": "8"})

@@ -83,6 +83,88 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--no-such-flag" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["serv"], "serve"),
+        (["serve", "--prot", "1"], "--port"),
+        (["serve", "--prot=1"], "--port"),
+        (["serve", "--policy", "contineous"], "continuous"),
+        (["generate", "x", "--max-tokn", "3"], "--max-tokens"),
+        (["models", "lst"], "list"),
+        (["bench", "serv"], "serve"),
+        (["bench", "serve", "--modle", "x"], "--model"),
+        # A flag is never abbreviated: a later version may have another one that begins alike.
+        (["serve", "--max-num-s", "8"], "--max-num-seqs"),
+    ],
+)
+def test_a_typo_is_one_line_with_what_was_meant(
+    words: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    shown = capsys.readouterr().err
+    assert shown.endswith(f"did you mean {meant}?\n")
+    assert shown.count("\n") == 1
+
+
+def test_an_unknown_model_is_a_typo_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "pull", "smolm2"]) == 2
+    assert capsys.readouterr().err.endswith("did you mean smollm2?\n")
+
+
+def test_help_names_the_defaults_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, shown, hidden in (
+        (["generate"], "(default: 128)", "(default: 16)"),
+        (["chat"], "(default: 1024)", "(default: 16)"),
+        (["serve"], "(default: 32)", "(default: None)"),
+        (["simulate"], "block of the KV cache", "KV cache (default: 32)"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*words, "--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        assert shown in text
+        assert hidden not in text
+
+
+def test_a_variable_with_a_typo_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEADWAY_MAX_NUM_SEQ", "8")
+    assert main(["models", "list"]) == 1
+    assert "did you mean HEADWAY_MAX_NUM_SEQS?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["models", "list"],
+        ["models", "pull"],
+        ["models", "prepare"],
+        ["generate", "x"],
+        ["doctor"],
+        ["profile"],
+        ["serve", "--port", "0"],
+    ],
+)
+@pytest.mark.parametrize("place", ["file", "below"])
+def test_a_models_folder_that_cannot_be_is_one_line(
+    words: list[str],
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setenv("HEADWAY_HOME", str(file if place == "file" else file / "below"))
+    assert main(words) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("headway: HEADWAY_HOME")
+    assert "not a folder" in last
+
+
 def test_a_bad_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", "hello", "--temperature", "-1"]) == 1
     shown = capsys.readouterr().err.strip()
@@ -174,7 +256,7 @@ def test_models_come_and_go(
     monkeypatch.setenv("HEADWAY_HOME", str(tmp_path))
     assert main(["models", "list"]) == 0
     assert "smollm2-135m-instruct" in capsys.readouterr().out
-    assert main(["models", "rm", "smollm2-135m-instruct"]) == 1
+    assert main(["models", "rm", "smollm2-135m-instruct"]) == 2
     assert "nothing of this name" in capsys.readouterr().err
-    assert main(["models", "pull", "no/such:model"]) == 1
+    assert main(["models", "pull", "no/such:model"]) == 2
     assert capsys.readouterr().err.startswith("headway: ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,7 +51,8 @@ def test_a_wait_that_the_policy_wants_is_in_no_cycle() -> None:
 
 def test_a_request_is_told_when_it_has_ended() -> None:
     harness, memory = recorded_harness()
-    harness.add(request_of("a", prompt=(7, 8), max_tokens=2, priority=3, group="g", arrival=0.125))
+    request = request_of("a", prompt=(7, 8), max_tokens=2, priority=3, group="g", arrival=0.125)
+    harness.add(replace(request, tenant="t", caller="c"))
     harness.step()
     harness.add(request_of("b", prompt=(1, 2, 3), max_tokens=1, stop=(99,)))
     harness.drain()
@@ -57,6 +60,7 @@ def test_a_request_is_told_when_it_has_ended() -> None:
     assert (first.seq, first.step, first.end_step) == (1, 1, 2)
     assert (first.prompt_tokens, first.output_tokens, first.max_tokens) == (2, 2, 2)
     assert (first.priority, first.group, first.arrival, first.finish) == (3, "g", 0.125, "length")
+    assert (first.tenant, first.caller, second.tenant, second.caller) == ("t", "c", "", "")
     assert (second.seq, second.step, second.end_step) == (2, 2, 2)
     assert (first.stops, second.stops) == (False, True)
 

@@ -8,6 +8,7 @@ import pytest
 
 from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.queues import Queues
+from headway.scheduling.sequence import Sequence
 from tests.scheduling.harness import EngineHarness, limits_of, make_harness, request_of
 
 
@@ -100,16 +101,23 @@ def queues_in_use() -> tuple[EngineHarness, Queues]:
     return harness, queues
 
 
+def waiting(queues: Queues) -> list[Sequence]:
+    """Those who wait of the one caller that there is, as the queue itself keeps them."""
+    (tenant,) = queues.waiting._tenants.by_name.values()
+    (caller,) = tenant.members.by_name.values()
+    return caller.sequences
+
+
 def leaks(queues: Queues) -> None:
     queues.pool.take(1)
 
 
 def lost_sequence(queues: Queues) -> None:
-    del queues.waiting.sequences[0]
+    del queues.live[5]
 
 
 def in_two_queues(queues: Queues) -> None:
-    queues.waiting.sequences.append(queues.waiting.sequences[0])
+    queues.running.sequences.append(queues.running.sequences[-1])
 
 
 def unknown_request(queues: Queues) -> None:
@@ -117,11 +125,11 @@ def unknown_request(queues: Queues) -> None:
 
 
 def waits_with_blocks(queues: Queues) -> None:
-    queues.waiting.sequences[0].blocks = list(queues.running.sequences[0].blocks)
+    waiting(queues)[0].blocks = list(queues.running.sequences[0].blocks)
 
 
 def waits_but_runs(queues: Queues) -> None:
-    queues.waiting.sequences[0].state = "running"
+    waiting(queues)[0].state = "running"
 
 
 def runs_but_waits(queues: Queues) -> None:
@@ -133,8 +141,16 @@ def nothing_to_do(queues: Queues) -> None:
     seq.computed = len(seq.tokens)
 
 
+def lost_while_waiting(queues: Queues) -> None:
+    del waiting(queues)[1]
+
+
+def another_is_first(queues: Queues) -> None:
+    waiting(queues).reverse()
+
+
 def unsorted_waiting(queues: Queues) -> None:
-    queues.waiting.sequences.reverse()
+    waiting(queues)[1].order = ()
 
 
 def unsorted_running(queues: Queues) -> None:
@@ -162,6 +178,8 @@ def forgotten(queues: Queues) -> None:
         (waits_but_runs, "a waiting sequence has blocks"),
         (runs_but_waits, "nothing to do"),
         (nothing_to_do, "nothing to do"),
+        (lost_while_waiting, "a waiting sequence is lost"),
+        (another_is_first, "a rank is out of date"),
         (unsorted_waiting, "the waiting queue is unsorted"),
         (unsorted_running, "the running queue is unsorted"),
         (no_place, "a token has no place"),

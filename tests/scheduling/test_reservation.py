@@ -50,7 +50,8 @@ def test_what_is_promised_fits_and_nobody_is_preempted(policy: PolicyName, scene
         harness.step()
         assert promised(harness) <= scene.blocks
     harness.drain()
-    assert harness.scheduler.stats().preemptions == 0
+    stats = harness.scheduler.stats()
+    assert stats.preemptions == stats.gave_way  # memory never was the reason
     for request in scene.requests:
         assert harness.tokens[request.id] == undisturbed(request)
 

@@ -38,6 +38,7 @@ class EarliestDeadline(Policy):
     """
 
     reorder = True
+    fair = False
 
     def order(self, seq: SequenceView) -> tuple[float, ...]:
         return (deadline(seq), seq.arrival)
@@ -53,6 +54,8 @@ class EarliestDeadline(Policy):
 
 class Urgent(Policy):
     """As `EarliestDeadline`, but by the first token's deadline alone, which never changes."""
+
+    fair = False
 
     def order(self, seq: SequenceView) -> tuple[float, ...]:
         bounds = {each.metric: each.seconds for each in seq.objectives}

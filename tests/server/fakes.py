@@ -18,7 +18,7 @@ from headway.checkpoint import ModelConfig
 from headway.client import EngineListener, EngineState, Stream
 from headway.llm import AsyncLLM, ChatRenderer, GenerationRequest, RequestStream, TokensPrompt
 from headway.text import ChatTemplate, TextConfig, Tokenizer
-from headway.types import Limits, Request, SamplingParams, TokenEvent, TokenLogprobs
+from headway.types import Limits, Owner, Request, SamplingParams, TokenEvent, TokenLogprobs
 from headway.types.engine import Hardware, SchedulerConfig
 from headway.wire import EngineInfo, EngineStats
 
@@ -206,6 +206,8 @@ class FakeLLM(AsyncLLM):
         )
         self.asked: list[tuple[tuple[int, ...], SamplingParams, int, str]] = []
         """Prompt, parameters, priority and cache salt of everything that was run."""
+        self.owners: list[Owner] = []
+        """Whom it was for."""
         self.encoded = 0
         """Prompts that were given to `encode`."""
         self.encoding = asyncio.Event()
@@ -238,4 +240,5 @@ class FakeLLM(AsyncLLM):
             first = request.requests[0]
             given = (prompt.token_ids, request.params, first.priority, first.cache_salt)
             self.asked.append(given)
+            self.owners.append(Owner(first.tenant, first.caller))
         return super().run(request)

@@ -59,7 +59,9 @@ def test_a_request_computed_by_hand() -> None:
     first = TokenEvent(id="r", tokens=(1,), cached_tokens=4, scheduled_at=101.0, preemptions=1)
     metrics.on_engine([first], EngineStats(step=1, step_tokens=7, step_seconds=0.5), 103.0)
     second = TokenEvent(id="r", tokens=(2, 3), preemptions=2)
-    metrics.on_engine([second], EngineStats(step=2, step_tokens=1, preemptions=2), 104.0)
+    metrics.on_engine(
+        [second], EngineStats(step=2, step_tokens=1, preemptions=2, gave_way=1), 104.0
+    )
     clock.time = 105.0
     metrics.finished(request, ["stop"])
     found = values(metrics.render())
@@ -67,6 +69,7 @@ def test_a_request_computed_by_hand() -> None:
     assert found["vllm:prompt_tokens_cached_total"] == 4
     assert found["vllm:generation_tokens_total"] == 3
     assert found["vllm:num_preemptions_total"] == 2
+    assert found["headway:num_gave_way_total"] == 1
     assert found["vllm:request_success_total[stop]"] == 1
     assert found["vllm:request_queue_time_seconds_sum"] == 1.0
     assert found["vllm:time_to_first_token_seconds_sum"] == 3.0

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from headway.checkpoint.progress import check_stop
-from headway.codec import decode, encode, read_bytes, write_bytes
+from headway.codec import decode, encode, make_folder, read_bytes, write_bytes
 from headway.errors import InvalidRequest, ModelError
 
 try:
@@ -116,16 +116,15 @@ class HashingFile:
 def locked(target: Path, *, stop: threading.Event | None = None) -> Iterator[None]:
     """Hold the one lock that belongs to `target`, waiting for whoever holds it.
 
-    Raises `ModelError` where the folder of `target` cannot be written.
+    Raises `InvalidRequest` where the folder that `target` is to lie in cannot be written.
     """
-    path = target.parent / f".{target.name}.lock"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("a")
-    except OSError as error:
-        raise ModelError(
-            f"{error.filename or path}: cannot be written: {error.strerror}; HEADWAY_HOME names "
-            "the folder for downloaded and prepared models"
+        make_folder(target.parent)
+        stream = (target.parent / f".{target.name}.lock").open("a")
+    except (InvalidRequest, OSError) as error:
+        reason = error.message if isinstance(error, InvalidRequest) else str(error)
+        raise InvalidRequest(
+            f"{reason}; HEADWAY_HOME names another folder for models", field="HEADWAY_HOME"
         ) from error
     with stream:
         if fcntl is not None:
@@ -198,5 +197,5 @@ def _write_index(home: Path, fresh: dict[str, str]) -> None:
     try:
         with locked(index):
             write_bytes(index, encode(_read_index(home) | fresh, pretty=True))
-    except (InvalidRequest, ModelError) as error:
+    except InvalidRequest as error:
         logger.warning("files of models will be hashed again at the next start: %s", error)

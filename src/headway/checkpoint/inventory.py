@@ -26,7 +26,7 @@ from headway.checkpoint.huggingface.model import weight_files
 from headway.checkpoint.known import fetch_known, find_known, known_models
 from headway.checkpoint.prepared import load_prepared
 from headway.config import cache_home
-from headway.errors import ModelError, ModelNotFound
+from headway.errors import ModelError, ModelNotFound, did_you_mean
 
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(:[\w./-]+\.gguf)?\Z")
 _DIGEST = 24
@@ -129,9 +129,12 @@ def resolve(
     if _HUB_NAME.match(source):
         found = fetch_from_hub(source, home, progress=progress, stop=stop)
         return [found] if found.is_file() else directory_files(found)
-    names = ", ".join(model.name for model in known_models())
+    names = [name for model in known_models() for name in (model.name, *model.aliases)]
+    listed = ", ".join(model.name for model in known_models())
     raise ModelNotFound(
-        f"{source}: neither a known model ({names}) nor a file or directory here", field="model"
+        f"{source}: neither a known model ({listed}) nor a file or directory here"
+        f"{did_you_mean(source.lower(), names)}",
+        field="model",
     )
 
 

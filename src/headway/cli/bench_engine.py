@@ -23,7 +23,7 @@ from headway.cli.bench import (
 from headway.cli.flags import add_flags, collect
 from headway.cli.main import run_async
 from headway.cli.workload_flags import add_objective_flags, add_workload_flags, workload_from
-from headway.config import EngineConfig
+from headway.config import DEFAULT_MODEL, EngineConfig
 from headway.perf.bench.engine_client import batches, run_workloads
 from headway.perf.bench.result import details, document, figures, problems, table
 from headway.perf.records.record import write_records
@@ -34,7 +34,11 @@ PERCENTILES = (10, 25, 50, 75, 90, 99)
 
 def configure_throughput(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run_throughput)
-    parser.add_argument("--model", default=None, help="known name, hub name, file or directory")
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help=f"known name, hub name, file or directory (default: {DEFAULT_MODEL})",
+    )
     parser.add_argument(
         "--max-concurrency", type=int, metavar="N", help="most requests in flight at once"
     )
@@ -95,7 +99,11 @@ def run_throughput(arguments: argparse.Namespace) -> int:
 
 def configure_latency(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run_latency)
-    parser.add_argument("--model", default=None, help="known name, hub name, file or directory")
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help=f"known name, hub name, file or directory (default: {DEFAULT_MODEL})",
+    )
     for flag, default, meaning in (
         ("--batch-size", 8, "requests in the batch"),
         ("--input-len", 32, "tokens in each prompt"),

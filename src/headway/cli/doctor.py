@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import headway
 from headway import __version__, machine, native
 from headway.cli.flags import add_flags, collect
-from headway.config import EngineConfig, cache_home
+from headway.config import DEFAULT_MODEL, EngineConfig, cache_home
 from headway.extras import INSTALL_TORCH, has_torch
 from headway.steptime.shape import PeakRates
 from headway.wire import EngineInfo
@@ -34,7 +34,7 @@ LIMITS_HEAD = f"{'format':<10} {'operations G/s':>14} {'read GB/s':>10}"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
-    parser.add_argument("model", nargs="?", help="model to start (default: the default model)")
+    parser.add_argument("model", nargs="?", help=f"model to start (default: {DEFAULT_MODEL})")
     parser.add_argument("--no-engine", action="store_true", help="do not start an engine")
     parser.add_argument(
         "--quality",

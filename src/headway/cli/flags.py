@@ -10,15 +10,15 @@ checked in the same way, and an error names the flag.
 from __future__ import annotations
 
 import argparse
-import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, TypeVar
 
-from headway.config import from_environment
-from headway.errors import InvalidRequest
+from headway.config import EngineConfig, ServerConfig, check_environment, from_environment
+from headway.errors import InvalidRequest, did_you_mean
 from headway.scheduling.policy import PARAMETERS, split_options
+from headway.settings import without_none
 
 _MULTIPLIERS = {
     "k": 10**3,
@@ -44,15 +44,17 @@ _POLICY_OPTIONS = "policy_options"
 def whole_number(text: str) -> int:
     """An integer, with an optional size suffix: 8k is 8,000, 8K and 8KiB are 8,192."""
     text = text.strip()
-    for suffix in sorted(_MULTIPLIERS, key=len, reverse=True):
-        if text.endswith(suffix):
-            number = float(text.removesuffix(suffix)) * _MULTIPLIERS[suffix]
-            break
-    else:
-        number = float(text) if "e" in text.lower() else int(text)
-    if number != int(number):
-        raise ValueError(f"{text} is not a whole number")
-    return int(number)
+    suffixes = sorted(_MULTIPLIERS, key=len, reverse=True)
+    suffix = next((each for each in suffixes if text.endswith(each)), "")
+    digits = text.removesuffix(suffix)
+    try:
+        exact = not suffix and "e" not in text.lower() and "." not in text
+        number = int(digits) if exact else float(digits) * _MULTIPLIERS.get(suffix, 1)
+        if number == int(number):
+            return int(number)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"{text!r:.60} is not a whole number")
 
 
 def truth(text: str) -> bool:
@@ -93,11 +95,24 @@ def settings_of(settings: type[Any], *, leave_out: tuple[str, ...] = ()) -> list
 
 
 def add_flags(
-    parser: argparse._ActionsContainer, settings: type[Any], *, leave_out: tuple[str, ...] = ()
+    parser: argparse._ActionsContainer,
+    settings: type[Any],
+    *,
+    leave_out: tuple[str, ...] = (),
+    defaults: Mapping[str, object] | None = None,
 ) -> None:
-    """One flag per setting of a settings dataclass. Defaults are applied by `collect`."""
+    """One flag per setting of a settings dataclass. Defaults are applied by `collect`.
+
+    `defaults` are those that the help is to name in place of the settings' own; None: no default.
+    """
     for setting in settings_of(settings, leave_out=leave_out):
-        _add_flag(parser, setting)
+        _add_flag(parser, setting, (defaults or {}).get(setting.name, setting.default))
+
+
+def check_variables(environment: Mapping[str, str] | None = None) -> None:
+    """Raise `InvalidRequest` for an environment variable `HEADWAY_...` that stands for no flag."""
+    names = (each.name for kind in (EngineConfig, ServerConfig) for each in settings_of(kind))
+    check_environment(["config", *names], environment)
 
 
 def collect(
@@ -119,24 +134,24 @@ def collect(
     return settings(**values, **({_POLICY_OPTIONS: options} if options else {}))
 
 
-def _add_flag(parser: argparse._ActionsContainer, setting: Setting) -> None:
+def _add_flag(parser: argparse._ActionsContainer, setting: Setting, default: object) -> None:
     flag = "--" + setting.name.replace("_", "-")
     explanation = setting.help
-    if setting.default not in (None, (), MISSING):
-        explanation += f" (default: {setting.default})"
-    options: dict[str, Any] = {"default": None, "help": explanation.replace("%", "%%")}
-    plain = _without_none(setting.kind)
+    if default not in (None, (), MISSING):
+        explanation += f" (default: {default})"
+    options: dict[str, Any] = {"default": None, "help": explanation.strip().replace("%", "%%")}
+    plain = without_none(setting.kind)
     if plain is bool:
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
     elif typing.get_origin(plain) is Literal:
         parser.add_argument(flag, choices=typing.get_args(plain), **options)
     elif typing.get_origin(plain) is tuple:
         parser.add_argument(
-            flag, nargs="+", type=_parser_of(_element(plain)), metavar="VALUE", **options
+            flag, nargs="+", type=_argument(_element(plain)), metavar="VALUE", **options
         )
     else:
         metavar = {int: "N", float: "X", str: "TEXT"}[typing.cast(type, plain)]
-        parser.add_argument(flag, type=_parser_of(plain), metavar=metavar, **options)
+        parser.add_argument(flag, type=_argument(plain), metavar=metavar, **options)
 
 
 def _from_elsewhere(
@@ -144,38 +159,86 @@ def _from_elsewhere(
 ) -> object:
     flag = "--" + name.replace("_", "-")
     text = from_environment(flag, environment)
-    source = "environment" if text is not None else "--config file"
-    raw: object = text if text is not None else file.get(name)
-    if raw is None:
+    plain = without_none(kind)
+    if text is not None:
+        source, raw = "environment", _words(text, plain)
+    elif name in file:
+        source, raw = "--config file", _file_value(flag, file[name], plain)
+    else:
         return None
-    items = raw if isinstance(raw, list) else str(raw).split(",")
-    plain = _without_none(kind)
     try:
         if typing.get_origin(plain) is tuple:
-            parse = _parser_of(_element(plain))
-            return tuple(parse(str(item).strip()) for item in items)
-        value = _parser_of(plain)(str(raw))
+            return tuple(map(_parser_of(_element(plain)), raw))
+        value = _parser_of(plain)(raw[0])
     except ValueError as error:
         raise InvalidRequest(f"{flag} ({source}): {error}", field=flag) from error
     choices = typing.get_args(plain) if typing.get_origin(plain) is Literal else ()
     if choices and value not in choices:
         raise InvalidRequest(
-            f"{flag} ({source}): {value!r} is none of {', '.join(choices)}", field=flag
+            f"{flag} ({source}): {value!r} is none of {', '.join(choices)}"
+            f"{did_you_mean(value, choices)}",
+            field=flag,
         )
     return value
 
 
+def _words(text: str, plain: object) -> list[str]:
+    """The one value in a text, or the several of a setting that has several."""
+    if typing.get_origin(plain) is not tuple:
+        return [text]
+    return [word.strip() for word in text.split(",")]
+
+
+def _file_value(flag: str, value: object, plain: object) -> list[str]:
+    """What stands in a file, as words of a command line; raises `InvalidRequest` for other types.
+
+    Text must be text there: YAML reads an unquoted 0123 as the number 83, and no as false.
+    """
+    several = typing.get_origin(plain) is tuple
+    wanted = _element(plain) if several else plain
+    kinds, word = _IN_FILES.get(wanted, (str, "a text, in quotes if it looks like a number"))
+    if several and isinstance(value, str):
+        return _words(value, plain)
+    for each in value if several and isinstance(value, list) else [value]:
+        if not isinstance(each, kinds) or (isinstance(each, bool) and wanted is not bool):
+            found = "nothing" if each is None else f"{each!r:.60}"
+            one = f"{word}, or a list" if several else word
+            raise InvalidRequest(f"{flag} (--config file) must be {one}, not {found}", field=flag)
+    return [str(each) for each in (value if isinstance(value, list) else [value])]
+
+
+_IN_FILES: dict[object, tuple[Any, str]] = {
+    int: ((int, float, str), "a whole number"),
+    float: ((int, float, str), "a number"),
+    bool: ((bool, str), "true or false"),
+}
+
+
 def _parser_of(plain: object) -> Callable[[str], Any]:
-    parsers: dict[object, Callable[[str], Any]] = {int: whole_number, float: float, bool: truth}
+    parsers: dict[object, Callable[[str], Any]] = {int: whole_number, float: _number, bool: truth}
     return parsers.get(plain, str)
+
+
+def _argument(plain: object) -> Callable[[str], Any]:
+    """The same for argparse, which then shows the message of the error."""
+    parse = _parser_of(plain)
+
+    def parsed(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parsed
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r:.60} is not a number") from error
 
 
 def _element(kind: object) -> object:
     """The T of tuple[T, ...]."""
     return typing.get_args(kind)[0]
-
-
-def _without_none(kind: object) -> object:
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return next(part for part in typing.get_args(kind) if part is not type(None))
-    return kind

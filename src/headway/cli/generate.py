@@ -19,13 +19,15 @@ from typing import Any
 
 import headway
 from headway.cli.flags import add_flags, collect
-from headway.config import EngineConfig
+from headway.config import DEFAULT_MODEL, EngineConfig
 from headway.errors import EngineError, HeadwayError, ModelError
 from headway.types import SamplingParams
 
 with contextlib.suppress(ImportError):
     import readline  # noqa: F401  (its import gives `input` line editing)
 
+_GENERATE_DEFAULTS: dict[str, Any] = {"max_tokens": 128}
+_CHAT_DEFAULTS: dict[str, Any] = {"max_tokens": 1024, "temperature": 0.0}
 NO_FLAGS = ("n", "logprobs", "prompt_logprobs", "logit_bias", "allowed_token_ids")
 
 
@@ -33,16 +35,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("prompt", nargs="?", help="text to continue; standard input without it")
     parser.add_argument("--json", action="store_true", help="one JSON object per prompt")
-    parser.add_argument("--model", default=None, help="known name, hub name, file or directory")
-    add_flags(parser.add_argument_group("sampling"), SamplingParams, leave_out=NO_FLAGS)
+    _add_model_flag(parser)
+    _add_sampling_flags(parser, _GENERATE_DEFAULTS)
     # `--seed` is the request's here: with it, a run can be repeated exactly.
     engine = parser.add_argument_group("engine")
     add_flags(engine, EngineConfig, leave_out=("model", "seed"))
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.max_tokens is None:
-        arguments.max_tokens = 128
+    _apply(_GENERATE_DEFAULTS, arguments)
     params = collect(SamplingParams, arguments, environment={})
     config = collect(EngineConfig, arguments)
     if arguments.prompt is not None and not arguments.json:
@@ -94,20 +95,37 @@ def _lines() -> list[str]:
     return [line.rstrip("\n") for line in sys.stdin if line.strip()]
 
 
+def _add_model_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help=f"known name, hub name, file or directory (default: {DEFAULT_MODEL})",
+    )
+
+
+def _add_sampling_flags(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> None:
+    group = parser.add_argument_group("sampling")
+    add_flags(group, SamplingParams, leave_out=NO_FLAGS, defaults=defaults)
+
+
+def _apply(defaults: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """Set what no flag gave to the command's own defaults."""
+    for name, value in defaults.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+
+
 def configure_chat(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run_chat)
-    parser.add_argument("--model", default=None, help="known name, hub name, file or directory")
+    _add_model_flag(parser)
     parser.add_argument("--system", default=None, help="system message")
-    add_flags(parser.add_argument_group("sampling"), SamplingParams, leave_out=NO_FLAGS)
+    _add_sampling_flags(parser, _CHAT_DEFAULTS)
     engine = parser.add_argument_group("engine")
     add_flags(engine, EngineConfig, leave_out=("model", "seed"))
 
 
 def run_chat(arguments: argparse.Namespace) -> int:
-    if arguments.max_tokens is None:
-        arguments.max_tokens = 1024
-    if arguments.temperature is None:
-        arguments.temperature = 0.0
+    _apply(_CHAT_DEFAULTS, arguments)
     params = collect(SamplingParams, arguments, environment={})
     config = collect(EngineConfig, arguments)
     with asyncio.Runner() as runner:

@@ -1,6 +1,7 @@
 """Entry of the `headway` command: picks the sub-command and turns errors into one line.
 
-Exit status: 0 done, 1 failed for a reason that is printed, 2 wrong usage, 130 interrupted.
+Exit status: 0 done, 1 failed for a reason that is printed, 2 wrong usage or a model that there is
+not, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from headway import __version__
-from headway.errors import HeadwayError
+from headway.errors import HeadwayError, ModelNotFound, did_you_mean
 from headway.logs import flush_logs, start_logging
 
 T = TypeVar("T")
@@ -58,10 +59,13 @@ COMMANDS = {
 
 
 class LazyParser(argparse.ArgumentParser):
-    """A sub-command's parser. Its module is imported once the command is chosen, not before."""
+    """A command's parser. Its module is imported once the command is chosen, not before.
+
+    Flags are spelt in full. What is wrong is one line, with the word that was probably meant.
+    """
 
     def __init__(self, *, configure: str = "", **settings: Any) -> None:
-        super().__init__(**settings)
+        super().__init__(**settings, allow_abbrev=False)
         self._configure = configure
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -69,7 +73,23 @@ class LazyParser(argparse.ArgumentParser):
             module, _, function = self._configure.partition(":")
             self._configure = ""
             getattr(importlib.import_module(module), function)(self)
-        return super().parse_known_args(args, namespace)
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            word = unknown[0].partition("=")[0]
+            kind = "flag" if word.startswith("-") else "argument"
+            self.error(f"unknown {kind} {word}{did_you_mean(word, self._option_string_actions)}")
+        return parsed, unknown
+
+    def error(self, message: str) -> NoReturn:
+        more = "" if "did you mean" in message else f"; see `{self.prog} --help`"
+        self.exit(2, f"{self.prog}: {message}{more}\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            raise argparse.ArgumentError(
+                action, f"{value!r} is none of {', '.join(known)}{did_you_mean(str(value), known)}"
+            )
 
 
 def add_subcommands(
@@ -89,9 +109,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status."""
     parsed = _parser().parse_args(arguments)
     level: str = parsed.log_level or COMMANDS[parsed.command].log_level
+    from headway.cli.flags import check_variables  # Here, as `headway --help` does without it.
+
     parsed.log_level = level
     start_logging(level)
     try:
+        check_variables()
         status: int = parsed.run(parsed)
         return status
     except KeyboardInterrupt:
@@ -105,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flush_logs()
         where = f"{error.field}: " if error.field and error.field not in error.message else ""
         print(f"headway: {where}{error.message}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ModelNotFound) else 1
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
@@ -124,7 +147,7 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = LazyParser(
         prog="headway", description="An LLM inference engine and server with continuous batching."
     )
     parser.add_argument("--version", action="version", version=f"headway {__version__}")

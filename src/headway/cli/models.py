@@ -26,7 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     others = tuple(field.name for field in fields(EngineConfig) if field.name not in _DECIDING)
     add_flags(prepare, EngineConfig, leave_out=others)
     for action in (pull, prepare):
-        action.add_argument("model", nargs="?", default=DEFAULT_MODEL)
+        action.add_argument(
+            "model", nargs="?", default=DEFAULT_MODEL, help=f"default: {DEFAULT_MODEL}"
+        )
     verify = actions.add_parser(
         "verify", help="read models, compare them with their digests, and mend what is damaged"
     )

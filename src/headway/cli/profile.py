@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from headway.cli.flags import add_flags, collect
-from headway.codec import write_bytes
-from headway.config import EngineConfig
+from headway.codec import make_folder, write_bytes
+from headway.config import DEFAULT_MODEL, EngineConfig
 from headway.errors import InvalidRequest
 from headway.recording.fitting import CheckedErrors, errors_on, fit_recordings
 from headway.recording.format import Recording, read_recordings
@@ -26,6 +26,7 @@ from headway.steptime.profiles import (
     keep_profile,
     load_profile,
     profile_names,
+    profiles_folder,
 )
 from headway.steptime.shape import NAMES, PRIOR
 
@@ -34,7 +35,7 @@ _LEFT_OUT = ("model", "policy", "policy_options", "record")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
-    parser.add_argument("model", nargs="?", help="model to probe (default: the default model)")
+    parser.add_argument("model", nargs="?", help=f"model to probe (default: {DEFAULT_MODEL})")
     parser.add_argument(
         "--from",
         dest="source",
@@ -130,6 +131,7 @@ def _fitted(arguments: argparse.Namespace) -> Profile:
     if not seconds > 0:
         raise InvalidRequest("--seconds must be more than 0", field="--seconds")
     config = collect(EngineConfig, arguments)
+    make_folder(profiles_folder())  # so that nothing is measured that cannot be kept
     print(f"Probing {config.model} for about {seconds:.0f} s ...", flush=True)
     return asyncio.run(probe(config, seconds=seconds, on_workload=_watch))
 

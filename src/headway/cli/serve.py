@@ -11,8 +11,8 @@ import yaml
 
 from headway.cli.flags import add_flags, collect, settings_of
 from headway.cli.main import run_async
-from headway.config import EngineConfig, ServerConfig, from_environment
-from headway.errors import InvalidRequest
+from headway.config import DEFAULT_MODEL, EngineConfig, ServerConfig, from_environment
+from headway.errors import InvalidRequest, did_you_mean
 from headway.logs import start_logging
 
 
@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default=None,
         metavar="MODEL",
-        help="known name, hub name, GGUF file or model directory (default: smollm2-135m-instruct)",
+        help=f"known name, hub name, GGUF file or model directory (default: {DEFAULT_MODEL})",
     )
     parser.add_argument("--config", metavar="FILE.yaml", help="file with any of these settings")
     add_flags(parser.add_argument_group("server"), ServerConfig)
@@ -32,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     # The server's libraries take half a second to import, which `--help` does without.
+    from headway.llm.machine_bounds import check_machine
     from headway.server import run_server
 
     path = arguments.config or from_environment("--config")
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_known(file, (EngineConfig, ServerConfig))
     engine = collect(EngineConfig, arguments, file=file)
     server = collect(ServerConfig, arguments, file=file)
+    check_machine(engine)
     start_logging(arguments.log_level, server.log_format)
     return run_async(run_server(engine, server))
 
@@ -46,14 +48,36 @@ def run(arguments: argparse.Namespace) -> int:
 def read_config_file(path: Path) -> dict[str, object]:
     """A YAML file of flags without their dashes (`max-num-seqs: 64`)."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
     except OSError as error:
         raise InvalidRequest(f"cannot read {path}: {error.strerror}", field="--config") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{path} is not valid YAML: {error}", field="--config") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidRequest(f"{path} is not valid YAML: {reason}", field="--config") from error
+    if content is None:
+        return {}
     if not isinstance(content, dict):
         raise InvalidRequest(f"{path} must hold a mapping of settings", field="--config")
-    return {str(key).replace("-", "_"): value for key, value in content.items()}
+    return {_plain_name(key): value for key, value in content.items()}
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Plain YAML, but a setting that is given twice is an error; by itself the last would count."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = _plain_name(key.value)
+            if name in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key.value!r} is given twice", problem_mark=key.start_mark
+                )
+            seen.add(name)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _plain_name(key: object) -> str:
+    return str(key).replace("-", "_")
 
 
 def check_known(file: Mapping[str, object], known: tuple[type[Any], ...]) -> None:
@@ -61,7 +85,9 @@ def check_known(file: Mapping[str, object], known: tuple[type[Any], ...]) -> Non
     names = {setting.name for settings in known for setting in settings_of(settings)}
     for key in file:
         if key not in names:
-            raise InvalidRequest(f"--config file: unknown setting {key!r}", field=key)
+            raise InvalidRequest(
+                f"--config file: unknown setting {key!r}{did_you_mean(key, names)}", field=key
+            )
     if "api_key" in file and not file["api_key"]:
         # Most likely from a template whose variable was not set. As in YAML's other settings null
         # would mean the default, and that is a server open to all.

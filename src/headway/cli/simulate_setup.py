@@ -99,7 +99,8 @@ def add_setup_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of the machine, the engine and the number of replicas; read by `setup_from`."""
     add_machine_flags(parser.add_argument_group("machine"))
     engine = parser.add_argument_group("engine (default: as in the profile)")
-    add_flags(engine, EngineConfig, leave_out=_LEFT_OUT)
+    of_profile = {"block_size": None, "max_num_partial_prefills": None}
+    add_flags(engine, EngineConfig, leave_out=_LEFT_OUT, defaults=of_profile)
     engine.add_argument("--num-blocks", type=whole_number, metavar="N", help="of the KV cache")
     fleet = parser.add_argument_group("fleet")
     fleet.add_argument("--replicas", type=int, metavar="N", help="machines (default: 1)")

@@ -173,6 +173,7 @@ class Engine:
             step_tokens=stats.step_tokens,
             idle_slots=stats.idle_slots,
             preemptions=stats.preemptions,
+            gave_way=stats.gave_way,
             computed_tokens=stats.computed_tokens,
             prefix_queries=stats.prefix_queries,
             prefix_hits=stats.prefix_hits,

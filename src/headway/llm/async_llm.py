@@ -33,7 +33,7 @@ from headway.llm.resolve import GenerationRequest, Resolver
 from headway.llm.stream import RequestStream
 from headway.llm.weight_format import ready_model
 from headway.text import Tokenizer
-from headway.types import SamplingParams
+from headway.types import NOBODY, Owner, SamplingParams
 
 logger = logging.getLogger(__name__)
 
@@ -195,9 +195,11 @@ class AsyncLLM:
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str = "",
+        owner: Owner = NOBODY,
     ) -> GenerationRequest:
         """What `run` takes: these prompts, each continued `params.n` times, in one request.
 
+        Owners share the engine's slots fairly.
         Raises `InvalidRequest`, naming the field, for what cannot be served.
         """
         return self._resolver.resolve(
@@ -208,6 +210,7 @@ class AsyncLLM:
             seeds=[self._random.getrandbits(63) for _ in prompts],
             priority=priority,
             cache_salt=cache_salt,
+            owner=owner,
         )
 
     def run(self, request: GenerationRequest) -> RequestStream:

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from headway.errors import InvalidRequest, RequestTooLarge
 from headway.llm.prompt import Prompt, TokensPrompt, encode_now
 from headway.text import Tokenizer
-from headway.types import Request, ResolvedSampling, SamplingParams
+from headway.types import NOBODY, Owner, Request, ResolvedSampling, SamplingParams
 
 _SEED = struct.Struct("<q")
 _CHILD = struct.Struct("<qq")
@@ -64,6 +64,7 @@ class Resolver:
         seeds: Sequence[int],
         priority: int = 0,
         cache_salt: str = "",
+        owner: Owner = NOBODY,
     ) -> GenerationRequest:
         """One engine request per continuation of each prompt.
 
@@ -90,6 +91,8 @@ class Resolver:
                     priority=priority,
                     group=name if params.n > 1 else "",
                     cache_salt=cache_salt,
+                    tenant=owner.tenant,
+                    caller=owner.caller,
                 )
                 for index in range(params.n)
             )

@@ -22,6 +22,7 @@ from headway.checkpoint.storage import plain_dtype
 from headway.config import EngineConfig, KVCacheDtype
 from headway.errors import InvalidRequest
 from headway.extras import INSTALL_TORCH, has_torch, needs_torch
+from headway.llm.machine_bounds import check_machine
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ def ready_model(
         library=native.available(),
         torch=has_torch(),
     )
+    check_machine(config)
     choose(config, capabilities, None)  # so that nothing is downloaded for what will be refused
     source = find(config.model, progress=progress, stop=stop)
     chosen, storage = choose(config, capabilities, find_quality_report(source.digest))

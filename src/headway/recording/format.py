@@ -106,6 +106,8 @@ class RequestLine:
     """It wanted those of its prompt, which then is computed and never taken from the cache."""
     priority: int = 0
     group: str = ""
+    tenant: str = ""
+    caller: str = ""
     hashes: tuple[str, ...] = ()
     """Digests (hexadecimal, 16 characters) of its full blocks, prompt and generated: equal ones are
     equal blocks after equal beginnings. Empty where no prefixes are shared."""

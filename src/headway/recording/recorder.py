@@ -263,6 +263,8 @@ class Recorder:
                 prompt_logprobs=sampling.prompt_logprobs is not None,
                 priority=request.priority,
                 group=request.group,
+                tenant=request.tenant,
+                caller=request.caller,
                 hashes=self._hashes(life) if life.seq else (),
             )
         )

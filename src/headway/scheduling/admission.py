@@ -26,6 +26,7 @@ from headway.errors import InvalidRequest, RequestTooLarge
 from headway.scheduling.block_pool import BlockPool, PrefixCache
 from headway.scheduling.queues import RequestQueue
 from headway.scheduling.sequence import Sequence
+from headway.scheduling.waiting import WaitingQueue
 from headway.types import Limits, Request
 
 
@@ -171,7 +172,7 @@ class Candidates:
     def __init__(
         self,
         *,
-        waiting: RequestQueue,
+        waiting: WaitingQueue,
         estimate: KVEstimate | None,
         prefixes: PrefixCache,
         free_slots: int,

@@ -60,11 +60,17 @@ def allocate(
 def preempt(decision: Decision, *, candidates: Candidates, queues: Queues) -> None:
     """Preempt whom the policy names; raises `ValueError` where one does not run, or may not be."""
     candidates.withdraw()
-    for number in decision.preempt:
-        seq = queues.live.get(number)
-        if seq is None or seq.state != "running" or not seq.preemptible:
-            raise ValueError(f"the policy preempts sequence {number}, which cannot be preempted")
-        queues.preempt(seq)
+    for numbers, move in (
+        (decision.preempt, queues.preempt),
+        (decision.give_way, queues.give_way),
+    ):
+        for number in numbers:
+            seq = queues.live.get(number)
+            if seq is None or seq.state != "running" or not seq.preemptible:
+                raise ValueError(
+                    f"the policy preempts sequence {number}, which cannot be preempted"
+                )
+            move(seq)
 
 
 def _admit(
@@ -119,12 +125,16 @@ def _make_room(
 
 
 def _victim_behind(seq: Sequence, queues: Queues) -> Sequence | None:
+    """The last of those behind whose callers hold most; nobody whose caller holds fewer."""
+    victim, most = None, queues.waiting.claim(seq)
     for other in reversed(queues.running.sequences):
         if other is seq:
             break
         if other.blocks and other.preemptible:
-            return other
-    return None
+            claim = queues.waiting.claim(other)
+            if claim > most or (victim is None and claim == most):
+                victim, most = other, claim
+    return victim
 
 
 def _room(seq: Sequence, queues: Queues) -> int:

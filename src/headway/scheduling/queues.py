@@ -13,6 +13,7 @@ from operator import attrgetter
 from headway.scheduling.block_pool import BlockPool, PrefixCache
 from headway.scheduling.policy import Policy
 from headway.scheduling.sequence import Sequence
+from headway.scheduling.waiting import WaitingQueue
 
 _order = attrgetter("order")
 
@@ -45,7 +46,7 @@ class Queues:
         self.pool = pool
         self._policy = policy
         self.prefixes = PrefixCache(pool)
-        self.waiting = RequestQueue()
+        self.waiting = WaitingQueue(fair=policy.fair)
         self.running = RequestQueue()
         self.live: dict[int, Sequence] = {}
         self.by_request: dict[str, Sequence] = {}
@@ -54,6 +55,8 @@ class Queues:
         self.capacity_epoch = 0
         """Grows whenever memory may have become less scarce than it was estimated to be."""
         self.preemptions = 0
+        self.gave_way = 0
+        """Of the preemptions, those for a fair share."""
         self._deferred: list[Sequence] = []
         self._left: list[int] = []
 
@@ -69,26 +72,55 @@ class Queues:
         if not self.running:
             self.launch_size = 0
         self.launch_size += 1
-        self.waiting.remove(seq)
+        self.waiting.admit(seq)
         self._place(seq)
         self.running.add(seq)
         seq.state = "running"
+        seq.hits, seq.known = seq.computed, len(seq.tokens)
         if seq.deferred:
             self._deferred.append(seq)
 
     def preempt(self, seq: Sequence) -> None:
         """Back to its place in the waiting queue; what it computed will be computed again."""
-        self.preemptions += 1
         seq.preemptions += 1
-        seq.untold_preemptions += 1
-        self._leave(seq)
-        self._place(seq)
-        seq.state = "waiting"
-        self.waiting.add(seq)
+        self._wait_again(seq)
+
+    def give_way(self, seq: Sequence) -> None:
+        """As `preempt`, for the fair share of another caller."""
+        self.gave_way += 1
+        seq.gave_way += 1
+        self._wait_again(seq)
+
+    @property
+    def turn_may_end(self) -> bool:
+        """Whether some caller takes more than its share while another waits; cheap."""
+        return bool(self.waiting) and self.waiting.anyone_owes(self.waiting[0])
+
+    def whose_turn_ends(self) -> Sequence | None:
+        """The running sequence whose slot or blocks are due to the first that waits; None: nobody.
+
+        It is the youngest of the caller that holds most, if that takes more than its share, no more
+        urgent than the one that waits, and never the first in the queue, which always goes on.
+        """
+        if not self.turn_may_end:
+            return None
+        waiting, first = self.waiting, self.waiting[0]
+        due = [
+            (waiting.claim(seq), place)
+            for place, seq in enumerate(self.running)
+            if place
+            and seq.settled
+            and seq.preemptible
+            and seq.priority >= first.priority
+            and waiting.owes(seq, first)
+        ]
+        return self.running.sequences[max(due)[1]] if due else None
 
     def end(self, seq: Sequence) -> None:
         if seq.state == "running":
+            served = seq.computed - seq.hits
             self._leave(seq)
+            self.waiting.leave(seq, served, again=False)
         else:
             self.waiting.remove(seq)
         seq.state = "ended"
@@ -99,8 +131,8 @@ class Queues:
         """Ask the policy anew for the order of all sequences."""
         for seq in self.live.values():
             self._place(seq)
-        for queue in (self.waiting, self.running):
-            queue.sequences.sort(key=_order)
+        self.waiting.sort()
+        self.running.sequences.sort(key=_order)
 
     def attach_deferred(self, step: int) -> None:
         """See whether deferred sequences can have their shared prefix, or must go on without."""
@@ -117,6 +149,7 @@ class Queues:
     def check(self) -> None:
         """Raise `AssertionError` if blocks or sequences are lost or in two places."""
         self.pool.check()
+        self.waiting.check()
         waiting, running = list(self.waiting), list(self.running)
         in_tables = {block for seq in running for block in seq.blocks}
         size = self.pool.block_size
@@ -130,7 +163,6 @@ class Queues:
                 "a waiting sequence has blocks",
             ),
             (all(s.state == "running" and s.todo > 0 for s in running), "nothing to do"),
-            (waiting == sorted(waiting, key=lambda s: s.order), "the waiting queue is unsorted"),
             (running == sorted(running, key=lambda s: s.order), "the running queue is unsorted"),
             (all(s.computed <= len(s.blocks) * size for s in running), "a token has no place"),
             (
@@ -140,6 +172,15 @@ class Queues:
         ):
             if not true:
                 raise AssertionError(broken)
+
+    def _wait_again(self, seq: Sequence) -> None:
+        self.preemptions += 1
+        seq.untold_preemptions += 1
+        served = seq.computed - seq.hits
+        self._leave(seq)
+        self._place(seq)
+        seq.state = "waiting"
+        self.waiting.leave(seq, served, again=True)
 
     def _place(self, seq: Sequence) -> None:
         seq.order = (*self._policy.order(seq), seq.id)

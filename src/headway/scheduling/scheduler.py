@@ -53,10 +53,7 @@ StepTime = Callable[[Iterable[Slice]], float]
 
 
 class Scheduler:
-    """Use: `add` and `abort` between steps; `plan`, compute, `commit` for each step.
-
-    Policies predict with `step_time`. With a `proposer`, decodes compute its drafts too.
-    """
+    """Use: `add` and `abort` between steps; `plan`, compute, `commit` for each step."""
 
     def __init__(
         self,
@@ -181,7 +178,7 @@ class Scheduler:
         decision = self._policy.decide(self._view(now, candidates))
         if candidates.looked and self._may_admit():
             return FastForward(0)
-        if decision.preempt or not all_decode(decision.tokens, running):
+        if queues.turn_may_end or decision.preempt or not all_decode(decision.tokens, running):
             return FastForward(0)
         if decision.ask_again is not None and decision.ask_again <= now:
             return FastForward(0)
@@ -222,6 +219,7 @@ class Scheduler:
             free_blocks=self.pool.free,
             cached_blocks=self.pool.cached,
             preemptions=self._queues.preemptions,
+            gave_way=self._queues.gave_way,
         )
 
     def idle_stats(self) -> IdleStats:
@@ -244,7 +242,7 @@ class Scheduler:
             decision = self._policy.decide(self._view(now, candidates))
             if candidates.refused is not None:
                 self._refused = (candidates.refused, self._queues.capacity_epoch)
-            if not decision.preempt:
+            if not decision.preempt and not decision.give_way:
                 return decision, candidates
             preempt(decision, candidates=candidates, queues=self._queues)
 
@@ -280,18 +278,19 @@ class Scheduler:
         if self._refused is None:
             return False
         seq, epoch = self._refused
-        return seq is self._queues.waiting.sequences[0] and epoch == self._queues.capacity_epoch
+        return seq is self._queues.waiting[0] and epoch == self._queues.capacity_epoch
 
     def _view(self, now: float, candidates: Iterable[Sequence]) -> View:
         running = self._queues.running.sequences
         return View(
             now=now,
             running=running,
-            waiting=self._queues.waiting.sequences,
+            waiting=self._queues.waiting,
             candidates=candidates,
             limits=self.limits,
             free_slots=self._width - len(running),
             launch_size=self._queues.launch_size,
+            whose_turn_ends=self._queues.whose_turn_ends,
             predict=self._predict,
         )
 

@@ -17,6 +17,8 @@ from headway.types.objectives import Objective
 
 State = Literal["waiting", "running", "ended"]
 MAX_PREEMPTIONS = 3
+LEAST_TURN = 64
+"""Tokens that a sequence which gave way generates, once it runs again, before it may again."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -45,6 +47,12 @@ class Sequence:
     active_step: int = -1
     """The last step in which it computed anything, or was meant to."""
     preemptions: int = 0
+    gave_way: int = 0
+    """How often it gave its slot to a caller that held fewer; that is no reason to spare it."""
+    hits: int = 0
+    """Tokens whose blocks it was given when it was admitted last."""
+    known: int = 0
+    """Tokens that it had then."""
     untold_preemptions: int = 0
     """Those of which no event has told yet."""
     cached_tokens: int = 0
@@ -86,6 +94,12 @@ class Sequence:
     def preemptible(self) -> bool:
         """Whether it may be preempted: after so many times it must not happen again."""
         return self.preemptions < MAX_PREEMPTIONS
+
+    @property
+    def settled(self) -> bool:
+        """Whether it may give way: since it did so last, it was worth its recompute."""
+        made = len(self.tokens) - self.known
+        return not self.gave_way or made >= max(LEAST_TURN, (self.known - self.hits) // 8)
 
     @property
     def wants_prompt_logprobs(self) -> bool:

@@ -33,6 +33,8 @@ class SchedulerStats:
     idle_slots: int = 0
     """Of the last step."""
     preemptions: int = 0
+    gave_way: int = 0
+    """Part of `preemptions`: those for the fair share of another caller."""
     computed_tokens: int = 0
     draft_tokens: int = 0
     """Part of `computed_tokens`: drafts."""

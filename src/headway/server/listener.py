@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from headway.background import later, watched
 from headway.logs import line
 from headway.server.connections import Connections
 from headway.server.errors import refusal_bytes
@@ -80,7 +81,11 @@ class Listener:
             _loop=self._loop,
             place=place,
         )
-        task = self._loop.create_task(self._open(accepted, protocol))
+        task = watched(
+            self._open(accepted, protocol),
+            name="opening a connection",
+            on_failure=lambda _: self._give_up(accepted, protocol),
+        )
         self._openings.add(task)
         task.add_done_callback(self._openings.discard)
 
@@ -94,12 +99,11 @@ class Listener:
             )
         except (OSError, ssl.SSLError, asyncio.CancelledError):
             # The client left, or spoke no TLS: nobody is left to tell.
-            accepted.close()
-            protocol.place.leave()
-        except Exception as error:
-            accepted.close()
-            protocol.place.leave()
-            log.exception(line("error", reason=f"{type(error).__name__}: {error}"))
+            self._give_up(accepted, protocol)
+
+    def _give_up(self, accepted: socket.socket, protocol: HeadwayProtocol) -> None:
+        accepted.close()
+        protocol.place.leave()
 
     def _refuse(self, accepted: socket.socket) -> None:
         with accepted:
@@ -110,15 +114,18 @@ class Listener:
                 except OSError:
                     return
 
-    def _stop_for_a_while(self, error: OSError) -> None:
+    def _stop_for_a_while(self, error: BaseException) -> None:
         """No descriptor, most likely: a silent connection gives its own, and accepting pauses."""
         if not self._warned:
             self._warned = True
             log.error(line("accept_failed", reason=str(error)))
         self._connections.make_room()
         self._loop.remove_reader(self._socket)
-        self._pause = self._loop.call_later(
-            PAUSE_SECONDS, self._loop.add_reader, self._socket, self._accept
+        self._pause = later(
+            PAUSE_SECONDS,
+            lambda: self._loop.add_reader(self._socket, self._accept),
+            name="accepting again",
+            on_failure=self._stop_for_a_while,
         )
 
 

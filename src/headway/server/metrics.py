@@ -44,6 +44,7 @@ COUNTERS = {
     "vllm:prompt_tokens_cached": "Prompt tokens whose keys and values came from the prefix cache.",
     "vllm:generation_tokens": "Generated tokens.",
     "vllm:num_preemptions": "Preemptions of running sequences.",
+    "headway:num_gave_way": "Preemptions, of those, for the fair share of another caller.",
     "vllm:prefix_cache_queries": "Prompt tokens looked up in the prefix cache.",
     "vllm:prefix_cache_hits": "Prompt tokens found in the prefix cache.",
     "headway:engine_busy_seconds": "Time that the engine spent on steps.",
@@ -96,6 +97,7 @@ RECENT_STEPS = 64
 """Over so many steps the percent of limit is taken."""
 TOTALS = {
     "vllm:num_preemptions": "preemptions",
+    "headway:num_gave_way": "gave_way",
     "vllm:prefix_cache_queries": "prefix_queries",
     "vllm:prefix_cache_hits": "prefix_hits",
     "headway:engine_busy_seconds": "busy_seconds",

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headway.server.callers import TENANT, tenant_name
 from headway.server.errors import plain_error
 
 REQUEST_ID = "headway.request_id"
@@ -61,11 +62,7 @@ class ApiKeyMiddleware:
         self._digests = [_digest(key.encode()) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (
-            scope["type"] != "http"
-            or not is_protected(scope["path"])
-            or self._authorized(scope["headers"])
-        ):
+        if scope["type"] != "http" or not is_protected(scope["path"]) or self._authorized(scope):
             await self._app(scope, receive, send)
             return
         refusal = plain_error(
@@ -75,9 +72,10 @@ class ApiKeyMiddleware:
         )
         await refusal(scope, receive, send)
 
-    def _authorized(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    def _authorized(self, scope: Scope) -> bool:
+        """Whether a key was given; whose it is goes into the scope."""
         known = False
-        for name, value in headers:
+        for name, value in scope["headers"]:
             given = value if name == b"x-api-key" else None
             if name == b"authorization":
                 scheme, _, key = value.partition(b" ")
@@ -85,7 +83,9 @@ class ApiKeyMiddleware:
             if given is not None:
                 digest = _digest(given.strip())
                 matches = [hmac.compare_digest(digest, each) for each in self._digests]
-                known = known or any(matches)
+                if any(matches) and not known:
+                    known = True
+                    scope[TENANT] = tenant_name(matches.index(True))
         return known
 
 

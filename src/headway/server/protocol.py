@@ -64,7 +64,7 @@ class HeadwayProtocol(HttpToolsProtocol):
         self._write_deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(LingeringTransport(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(LingeringTransport(transport))  # type: ignore[arg-type]
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -90,7 +90,12 @@ class HeadwayProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._write_deadline is None:
-            self._write_deadline = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+            self._write_deadline = later(
+                WRITE_SECONDS,
+                self.transport.abort,
+                name="write deadline",
+                on_failure=lambda _: self.transport.abort(),
+            )
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from headway.background import later
+
 LINGER_SECONDS = 5.0
 LINGER_BYTES = 64 * 2**20
 """For so long, and so much, a request is read on after its answer, and thrown away."""
@@ -21,7 +23,7 @@ FLUSH_SECONDS = 10.0
 class LingeringTransport:
     """What uvicorn's protocol uses of a transport."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport) -> None:
         self.lingering = False
         self.unread = False
         """A request has begun of which more is to come."""
@@ -30,7 +32,6 @@ class LingeringTransport:
         self.resume_reading = transport.resume_reading
         self.get_extra_info = transport.get_extra_info
         self._transport = transport
-        self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._discarded = 0
 
@@ -75,4 +76,6 @@ class LingeringTransport:
 
     def _arm(self, seconds: float, what: Callable[[], None]) -> None:
         self.lost()
-        self._timer = self._loop.call_later(seconds, what)
+        self._timer = later(
+            seconds, what, name="end of a connection", on_failure=lambda _: self.abort()
+        )

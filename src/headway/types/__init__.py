@@ -4,7 +4,7 @@ Frozen, keyword-only, slotted dataclasses of plain data, from the standard libra
 the plan tower, the tensor tower, the simulator and the wire can share them.
 """
 
-from headway.types.request import FinishReason, Request, TokenEvent
+from headway.types.request import NOBODY, FinishReason, Owner, Request, TokenEvent
 from headway.types.sampling import ResolvedSampling, SamplingParams
 from headway.types.step import (
     HiddenStates,
@@ -19,10 +19,12 @@ from headway.types.step import (
 )
 
 __all__ = [
+    "NOBODY",
     "FinishReason",
     "HiddenStates",
     "Limits",
     "NewSequence",
+    "Owner",
     "PromptLogprobs",
     "Request",
     "ResolvedSampling",

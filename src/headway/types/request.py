@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from headway.types.objectives import Objective
 from headway.types.sampling import ResolvedSampling
 from headway.types.step import TokenLogprobs
 
 FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+class Owner(NamedTuple):
+    """Whom a request is served for; the slots of a batch are shared fairly between them."""
+
+    tenant: str = ""
+    """Such as an API key."""
+    caller: str = ""
+    """Within a tenant: who queues as one, such as all continuations of an HTTP request."""
+
+
+NOBODY = Owner()
+"""One owner for all requests that name none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +47,8 @@ class Request:
     """Only requests with the same salt share cached prefixes."""
     generated: tuple[int, ...] = ()
     tenant: str = ""
-    """Whom the request is served for, where a policy shares the engine between several."""
+    caller: str = ""
+    """See `Owner`, for both."""
     objectives: tuple[Objective, ...] = ()
     """How soon and how steadily its tokens are wanted; a policy may keep to them."""
 

@@ -226,13 +226,12 @@ def test_every_parameter_reaches_the_engine(server: Running) -> None:
         "include_stop_str_in_output": True,
         "ignore_eos": True,
         "skip_special_tokens": False,
-        "priority": -3,
         "cache_salt": "mine",
     }
     with server.http() as http:
         assert http.post("/v1/completions", json=body).status_code == 200
     _, params, priority, salt = server.llm.asked[0]
-    assert (priority, salt) == (-3, "mine")
+    assert (priority, salt) == (0, "mine")
     expected = {k: v for k, v in body.items() if hasattr(params, k)}
     expected["logit_bias"] = {5: 1.0, 6: -1.5}
     found = {k: getattr(params, k) for k in expected}

@@ -74,6 +74,8 @@ class _RecordedRequest:
             arrival=line.arrival,
             priority=line.priority,
             group=line.group,
+            tenant=line.tenant,
+            caller=line.caller,
         )
 
     def sampled(self, piece: Slice, given: int) -> Sampled:

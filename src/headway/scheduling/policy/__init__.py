@@ -1,8 +1,8 @@
 """Batching policies, one a file: each turns a `View` into a `Decision` and does nothing else.
 
-A policy is a frozen dataclass whose fields are its parameters, each with a help text (see
-`headway.config.setting`). Flags, environment variables and scenario files call them by the policy's
-name and theirs: field `wait` of `dynamic` is `dynamic_wait`.
+A policy is a frozen dataclass whose fields are its parameters, each with a help text and bounds
+(see `headway.settings.setting`). Flags, environment variables and scenario files call them by the
+policy's name and theirs: field `wait` of `dynamic` is `dynamic_wait`.
 """
 
 from __future__ import annotations

@@ -89,6 +89,10 @@ class View:
     """How many more sequences may be admitted."""
     launch_size: int
     """How many have been admitted since nobody was running: the size of a static batch."""
+    whose_turn_ends: Callable[[], SequenceView | None]
+    """The running sequence whose caller takes more than its fair share of the slots, so that its
+    place is due to the first of `waiting`; None where it is nobody's. For when that one cannot be
+    admitted; cheap where callers hold about as many."""
     predict: Callable[[Tokens], float | None]
     """Seconds that a step with these tokens would take; None where no step-time model is known.
     Only of sequences that run or have been looked at as candidates."""
@@ -104,6 +108,8 @@ class Decision:
     preempt: Seq[int] = ()
     """Running sequences that give their blocks and slots back and wait again. That is done at
     once, and the policy is asked again: the rest of this decision does not count."""
+    give_way: Seq[int] = ()
+    """As `preempt`, of sequences that `View.whose_turn_ends` named."""
     ask_again: float | None = None
     """Until when this answer holds, if nothing happens but that time passes and every sequence
     decodes what it was given; None: as long as that may be. With no `tokens`, the engine sleeps
@@ -119,6 +125,9 @@ class Policy(Protocol):
     reorder: bool = False
     """Whether `order` may change while a sequence is queued; both queues are then sorted before
     every decision."""
+    fair: bool = True
+    """Whether callers of one priority take turns in the waiting queue, and `order` says only which
+    of a caller's sequences is first. A policy with an order of its own sets it False."""
 
     def order(self, seq: SequenceView) -> tuple[float, ...]:
         """The place in both queues, smallest first; equals go by submission.

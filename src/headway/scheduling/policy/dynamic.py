@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headway.config import at_least, setting
+from headway.config import MONTH
 from headway.scheduling.policy.base import Decision, Policy, View, continue_batch, launch_batch
+from headway.settings import check_settings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,11 +14,14 @@ class Dynamic(Policy):
     """Holds a batch back for at most `wait` seconds after the arrival of its oldest request."""
 
     wait: float = setting(
-        0.05, "longest time (s) that the policy 'dynamic' holds a request to fill its batch"
+        0.05,
+        "longest time (s) that the policy 'dynamic' holds a request to fill its batch",
+        least=0,
+        most=MONTH,
     )
 
     def __post_init__(self) -> None:
-        at_least("dynamic_wait", self.wait, 0)
+        check_settings(self, prefix="dynamic_")
 
     def decide(self, view: View) -> Decision:
         if view.running:

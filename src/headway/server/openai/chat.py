@@ -14,6 +14,7 @@ from starlette.types import Send
 from headway.llm import ChoiceCollector, Delta, GenerationRequest, message_text
 from headway.server.admission import ServerState
 from headway.server.body import read_body
+from headway.server.callers import priority_of, tenant_of
 from headway.server.formatter import UsageCounter
 from headway.server.generate import client_watched, respond
 from headway.server.openai.fit import (
@@ -37,6 +38,7 @@ from headway.server.openai.sampling import (
 from headway.server.openai.schema import ChatBody, plain_messages
 from headway.server.openai.sse import EventEncoder, Usage, usage_of
 from headway.text import Tokenizer
+from headway.types import Owner
 
 
 class ChatMessage(msgspec.Struct, kw_only=True):
@@ -86,6 +88,7 @@ async def chat_completions(request: Request, send: Send) -> None:
     state.check_model(body.model)
     check_streaming(body)
     params = chat_params(body)
+    priority = priority_of(request.scope, state.config, body.priority)
     with state.admit(f"chatcmpl-{uuid.uuid4().hex}", params.n) as handle:
         llm = state.llm
         check_messages(body.messages, llm)
@@ -105,7 +108,8 @@ async def chat_completions(request: Request, send: Send) -> None:
                 prompt,
                 params=params,
                 request_id=handle.id,
-                priority=body.priority or 0,
+                priority=priority,
+                owner=Owner(tenant_of(request.scope), handle.id),
                 cache_salt=body.cache_salt or "",
             )
         check_length(generation, llm, asked=length_field(body))

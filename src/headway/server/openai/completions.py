@@ -17,6 +17,7 @@ from headway.errors import InvalidRequest
 from headway.llm import ChoiceCollector, Delta, GenerationRequest
 from headway.server.admission import ServerState
 from headway.server.body import read_body
+from headway.server.callers import priority_of, tenant_of
 from headway.server.formatter import UsageCounter
 from headway.server.generate import client_watched, respond
 from headway.server.openai.fit import check_length, check_scores, room_for_answer
@@ -30,7 +31,7 @@ from headway.server.openai.sampling import check_streaming, completion_params
 from headway.server.openai.schema import CompletionBody
 from headway.server.openai.sse import EventEncoder, Usage, usage_of
 from headway.text import Tokenizer
-from headway.types import TokenLogprobs
+from headway.types import Owner, TokenLogprobs
 
 
 class CompletionChoice(msgspec.Struct, kw_only=True):
@@ -62,6 +63,7 @@ async def completions(request: Request, send: Send) -> None:
     if body.stream and body.echo and body.logprobs is not None:
         raise InvalidRequest("echo with logprobs is not available while streaming", field="echo")
     params = completion_params(body)
+    priority = priority_of(request.scope, state.config, body.priority)
     given = split_prompts(body.prompt)
     if body.add_special_tokens and not isinstance(given[0], str):
         raise InvalidRequest(
@@ -83,7 +85,8 @@ async def completions(request: Request, send: Send) -> None:
             *prompts,
             params=params,
             request_id=handle.id,
-            priority=body.priority or 0,
+            priority=priority,
+            owner=Owner(tenant_of(request.scope), handle.id),
             cache_salt=body.cache_salt or "",
         )
         check_length(generation, llm, asked="max_tokens" if body.max_tokens else None)

@@ -119,7 +119,10 @@ class SamplingBody(StrictBody, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=-1, le=INT32, extra_json_schema={"not": {"const": 0}})] | None,
         Meta(description="Keep only so many of the prompt's last tokens; -1: all fit."),
     ] = None
-    priority: Annotated[Small | None, Meta(description="Smaller runs earlier.")] = None
+    priority: Annotated[
+        Small | None,
+        Meta(description="-10 to 10, smaller runs earlier; needs `--scheduling-policy priority`."),
+    ] = None
     cache_salt: Annotated[
         ShortText | None, Meta(description="Only requests of equal salt share cached prefixes.")
     ] = None

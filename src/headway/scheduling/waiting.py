@@ -1,0 +1,365 @@
+"""The waiting queue: who is next, so that callers share the slots of the batch fairly.
+
+A *caller* is whoever queues as one, such as all continuations of an HTTP request; callers belong
+to *tenants*, such as API keys. Among the waiting of one priority the tenant with the fewest running
+sequences is next, of those the one that was served the fewest tokens; within a tenant the same
+holds between its callers; a caller's own sequences wait in the policy's order. With one caller that
+order is all there is.
+
+A rank changes only when something of its own caller moves, so each move costs a binary search.
+Served tokens are counted as in "Fairness in Serving Large Language Models" (Sheng et al., OSDI
+2024): whoever begins to wait starts no lower than a virtual time, which grows with what is served
+over the number that share it. So nobody saves up, and nobody is passed by newcomers for ever.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from collections.abc import Sequence as Seq
+from heapq import heappop, heappush
+from operator import attrgetter, itemgetter
+from typing import Any, Generic, TypeVar, overload
+
+from headway.scheduling.sequence import Sequence
+
+Rank = tuple[float, ...]
+
+_order = attrgetter("order")
+_rank = itemgetter(0)
+
+
+class _Counts:
+    """How many members have how many running; knows the greatest number as they change by one."""
+
+    __slots__ = ("_members", "most")
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._members = [0]
+
+    def more(self, before: int) -> None:
+        members = self._members
+        if before + 1 == len(members):
+            members.append(0)
+        members[before] -= 1
+        members[before + 1] += 1
+        self.most = max(self.most, before + 1)
+
+    def fewer(self, before: int) -> None:
+        members = self._members
+        members[before] -= 1
+        members[before - 1] += 1
+        while self.most and not members[self.most]:
+            self.most -= 1
+
+
+class _Caller:
+    """Who queues as one."""
+
+    __slots__ = ("name", "rank", "running", "sequences", "served", "tenant")
+
+    def __init__(self, name: str, tenant: _Tenant) -> None:
+        self.name = name
+        self.tenant = tenant
+        self.rank: Rank | None = None
+        self.running = 0
+        self.served = tenant.members.virtual
+        self.sequences: list[Sequence] = []
+
+    def first(self) -> Sequence | None:
+        return self.sequences[0] if self.sequences else None
+
+
+class _Tenant:
+    """Callers that share what one tenant gets."""
+
+    __slots__ = ("members", "name", "rank", "running", "served")
+
+    def __init__(self, name: str, served: float) -> None:
+        self.name = name
+        self.rank: Rank | None = None
+        self.running = 0
+        self.served = served
+        self.members: _Members[_Caller] = _Members()
+
+    def first(self) -> Sequence | None:
+        ranked = self.members.ranked
+        return ranked[0][1].first() if ranked else None
+
+
+Member = TypeVar("Member", _Caller, _Tenant)
+
+
+class _Members(Generic[Member]):
+    """Those who share something, by name, and those of them who wait, by rank."""
+
+    __slots__ = ("by_name", "counts", "ranked", "virtual")
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Member] = {}
+        self.ranked: list[tuple[Rank, Member]] = []
+        self.counts = _Counts()
+        self.virtual = 0.0
+        """Tokens that each would have been served if all had been served alike."""
+
+    def place(self, member: Member) -> None:
+        """Give the member its rank anew, or none if nobody of it waits."""
+        if member.rank is not None:
+            del self.ranked[bisect_left(self.ranked, member.rank, key=_rank)]
+        first = member.first()
+        member.rank = None if first is None else rank_of(first, member.running, member.served)
+        if member.rank is not None:
+            insort(self.ranked, (member.rank, member), key=_rank)
+
+    def serve(self, member: Member, tokens: int) -> None:
+        member.served += tokens
+        self.virtual += tokens / len(self.by_name)
+
+
+def rank_of(first: Sequence, running: int, served: float) -> Rank:
+    """The rank of a caller or tenant whose first waiting sequence this is."""
+    return (first.priority, running, served, *first.order)
+
+
+class WaitingQueue(Seq[Sequence]):
+    """All waiting sequences in the order in which they are next, and who holds how many slots.
+
+    Iterating supposes that each one that was given is admitted. With `fair` False there is one
+    caller only.
+    """
+
+    def __init__(self, *, fair: bool = True) -> None:
+        self._fair = fair
+        self._tenants: _Members[_Tenant] = _Members()
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Sequence]:
+        tenants = self._tenants.by_name
+        if len(tenants) == 1:
+            (tenant,) = tenants.values()
+            if len(tenant.members.by_name) == 1:
+                (caller,) = tenant.members.by_name.values()
+                return iter(caller.sequences)
+        return _in_turn(self._tenants)
+
+    @overload
+    def __getitem__(self, index: int) -> Sequence: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sequence]: ...
+    def __getitem__(self, index: int | slice) -> Sequence | list[Sequence]:
+        if index == 0 and self._length:
+            first = self._tenants.ranked[0][1].first()
+            assert first is not None, "whoever is ranked has somebody who waits"
+            return first
+        return list(self)[index]
+
+    def add(self, seq: Sequence) -> None:
+        """It arrives."""
+        caller = self._caller_of(seq) or self._new_caller(seq)
+        self._enqueue(caller, seq)
+
+    def remove(self, seq: Sequence) -> None:
+        """It ends without having run, or without running again."""
+        caller = self._known(seq)
+        self._dequeue(caller, seq)
+        self._forget(caller)
+
+    def admit(self, seq: Sequence) -> None:
+        """It runs from now on."""
+        caller = self._known(seq)
+        tenant = caller.tenant
+        tenant.members.counts.more(caller.running)
+        self._tenants.counts.more(tenant.running)
+        caller.running += 1
+        tenant.running += 1
+        self._dequeue(caller, seq)
+
+    def leave(self, seq: Sequence, served: int, *, again: bool) -> None:
+        """It runs no more, after so many computed tokens; `again` says that it waits instead."""
+        caller = self._known(seq)
+        tenant = caller.tenant
+        tenant.members.counts.fewer(caller.running)
+        self._tenants.counts.fewer(tenant.running)
+        caller.running -= 1
+        tenant.running -= 1
+        tenant.members.serve(caller, served)
+        self._tenants.serve(tenant, served)
+        if again:
+            self._enqueue(caller, seq)
+        else:
+            self._place(caller)
+            self._forget(caller)
+
+    def sort(self) -> None:
+        """The sequences' order has changed."""
+        for tenant in self._tenants.by_name.values():
+            for caller in tenant.members.by_name.values():
+                caller.sequences.sort(key=_order)
+                self._place(caller)
+
+    def claim(self, seq: Sequence) -> tuple[int, ...]:
+        """Its priority and how many run of its tenant and of its caller: the more, the less it may
+        take from others. All claims are equal where there is one caller only."""
+        caller = self._known(seq)
+        return (seq.priority, caller.tenant.running, caller.running) if self._fair else ()
+
+    def owes(self, other: Sequence, first: Sequence) -> bool:
+        """Whether `other`, which runs, takes more than its share while `first` waits.
+
+        So it is if its tenant holds two slots more than the other's, or, of one tenant, its caller:
+        then it has no fewer than the other one once a slot has changed hands.
+        """
+        holder, waiter = self._known(other), self._known(first)
+        if holder.tenant is not waiter.tenant:
+            return holder.tenant.running >= waiter.tenant.running + 2
+        return holder.running >= waiter.running + 2
+
+    def anyone_owes(self, first: Sequence) -> bool:
+        """Whether some tenant or caller takes more than its share while `first` waits; cheap."""
+        waiter = self._known(first)
+        most_of_tenant = waiter.tenant.members.counts.most
+        return (
+            self._tenants.counts.most >= waiter.tenant.running + 2
+            or most_of_tenant >= waiter.running + 2
+        )
+
+    def check(self) -> None:
+        """Raise `AssertionError` if ranks are out of date or a queue is unsorted."""
+        waiting = 0
+        levels: list[_Members[Any]] = [self._tenants]
+        levels += [tenant.members for tenant in self._tenants.by_name.values()]
+        for members in levels:
+            ranks = [rank for rank, _ in members.ranked]
+            _assert(ranks == sorted(ranks), "a queue is unsorted")
+            for member in members.by_name.values():
+                first = member.first()
+                rank = None if first is None else rank_of(first, member.running, member.served)
+                _assert(member.rank == rank, "a rank is out of date")
+            most = max((member.running for member in members.by_name.values()), default=0)
+            _assert(members.counts.most == most, "the greatest number held is wrong")
+        for tenant in self._tenants.by_name.values():
+            for caller in tenant.members.by_name.values():
+                waiting += len(caller.sequences)
+                ordered = sorted(caller.sequences, key=_order)
+                _assert(caller.sequences == ordered, "the waiting queue is unsorted")
+                _assert(bool(caller.sequences or caller.running), "a caller is kept for nothing")
+        _assert(waiting == self._length, "a waiting sequence is lost")
+
+    def _enqueue(self, caller: _Caller, seq: Sequence) -> None:
+        if not caller.sequences:
+            caller.served = max(caller.served, caller.tenant.members.virtual)
+            if not caller.tenant.members.ranked:
+                caller.tenant.served = max(caller.tenant.served, self._tenants.virtual)
+        insort(caller.sequences, seq, key=_order)
+        self._length += 1
+        self._place(caller)
+
+    def _dequeue(self, caller: _Caller, seq: Sequence) -> None:
+        del caller.sequences[bisect_left(caller.sequences, seq.order, key=_order)]
+        self._length -= 1
+        self._place(caller)
+
+    def _place(self, caller: _Caller) -> None:
+        caller.tenant.members.place(caller)
+        self._tenants.place(caller.tenant)
+
+    def _caller_of(self, seq: Sequence) -> _Caller | None:
+        names = (seq.tenant, seq.request.caller) if self._fair else ("", "")
+        tenant = self._tenants.by_name.get(names[0])
+        return None if tenant is None else tenant.members.by_name.get(names[1])
+
+    def _known(self, seq: Sequence) -> _Caller:
+        caller = self._caller_of(seq)
+        assert caller is not None, "a live sequence has a caller"
+        return caller
+
+    def _new_caller(self, seq: Sequence) -> _Caller:
+        names = (seq.tenant, seq.request.caller) if self._fair else ("", "")
+        tenants = self._tenants
+        tenant = tenants.by_name.get(names[0])
+        if tenant is None:
+            tenant = tenants.by_name[names[0]] = _Tenant(names[0], tenants.virtual)
+        caller = tenant.members.by_name[names[1]] = _Caller(names[1], tenant)
+        return caller
+
+    def _forget(self, caller: _Caller) -> None:
+        """Forget who has nothing here any more."""
+        tenant = caller.tenant
+        if not caller.sequences and not caller.running:
+            del tenant.members.by_name[caller.name]
+            if not tenant.members.by_name:
+                del self._tenants.by_name[tenant.name]
+
+
+class _Turn(Generic[Member]):
+    """An iteration over members who wait, each time giving the first sequence of the next one."""
+
+    def __init__(self, members: _Members[Member]) -> None:
+        self._ranked: list[tuple[Rank, Member]] = members.ranked
+        self._fresh = 0
+        """Of the ranked, those before have been asked and are in `_asked`, if they have more."""
+        self._asked: list[tuple[Rank, _Asked]] = []
+
+    def first(self) -> Sequence | None:
+        asked = self._asked[0] if self._asked else None
+        fresh = self._ranked[self._fresh] if self._fresh < len(self._ranked) else None
+        if asked is not None and (fresh is None or asked[0] < fresh[0]):
+            return asked[1].first()
+        return None if fresh is None else fresh[1].first()
+
+    def take(self) -> None:
+        asked = self._asked[0] if self._asked else None
+        fresh = self._ranked[self._fresh] if self._fresh < len(self._ranked) else None
+        if asked is not None and (fresh is None or asked[0] < fresh[0]):
+            heappop(self._asked)
+            turn = asked[1]
+        else:
+            assert fresh is not None, "there is a first"
+            self._fresh += 1
+            turn = _Asked(fresh[1])
+        turn.take()
+        first = turn.first()
+        if first is not None:
+            member = turn.member
+            heappush(
+                self._asked, (rank_of(first, member.running + turn.taken, member.served), turn)
+            )
+
+
+class _Asked:
+    """A member of whom so many were given already in an iteration."""
+
+    __slots__ = ("_turn", "member", "taken")
+
+    def __init__(self, member: _Caller | _Tenant) -> None:
+        self.member = member
+        self.taken = 0
+        self._turn = _Turn(member.members) if isinstance(member, _Tenant) else None
+
+    def first(self) -> Sequence | None:
+        if self._turn is not None:
+            return self._turn.first()
+        assert isinstance(self.member, _Caller)
+        queue = self.member.sequences
+        return queue[self.taken] if self.taken < len(queue) else None
+
+    def take(self) -> None:
+        self.taken += 1
+        if self._turn is not None:
+            self._turn.take()
+
+
+def _in_turn(tenants: _Members[_Tenant]) -> Iterator[Sequence]:
+    turn = _Turn(tenants)
+    while (first := turn.first()) is not None:
+        yield first
+        turn.take()
+
+
+def _assert(true: bool, broken: str) -> None:
+    if not true:
+        raise AssertionError(broken)
