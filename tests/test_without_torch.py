@@ -98,7 +98,6 @@ def test_without_torch_the_answers_are_those_of_torch(
     ("words", "says"),
     [
         ("generate hello --backend reference", f"headway: backend reference {FIX}"),
-        ("serve --port 0 --device cuda", f"headway: device cuda {FIX}"),
         ("chat --dtype float16 --backend reference", f"headway: backend reference {FIX}"),
         ("models prepare --device cuda", f"headway: device cuda {FIX}"),
         ("profile --backend reference", f"headway: backend reference {FIX}"),
@@ -112,11 +111,19 @@ def test_without_torch_the_answers_are_those_of_torch(
 def test_what_needs_torch_says_so_in_a_line(words: str, says: str, bare: Environment) -> None:
     done = python(*HEADWAY, *words.split(), env=bare)
     assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("headway: ")
-    assert last.endswith(says)
+    told = [each for each in done.stderr.splitlines() if FIX in each]
+    assert told[-1].endswith(says)
     assert "Traceback" not in done.stderr
-    assert not Path(bare["HEADWAY_HOME"]).exists(), "something was downloaded in vain"
+    downloads = Path(bare["HEADWAY_HOME"]) / "downloads"
+    assert not downloads.exists(), "something was downloaded in vain"
+
+
+def test_a_server_that_needs_torch_says_so_in_its_log(bare: Environment) -> None:
+    done = python(*HEADWAY, "serve", "--port", "0", "--device", "cuda", env=bare)
+    assert done.returncode == 1
+    (line,) = [each for each in done.stderr.splitlines() if FIX in each]
+    assert "event=failed field=device" in line
+    assert done.stderr.splitlines()[-1].endswith("event=stopped code=1")
 
 
 def test_transformers_are_left_out_of_a_comparison(bare: Environment) -> None:

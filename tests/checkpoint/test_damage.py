@@ -16,7 +16,7 @@ from headway.checkpoint.cache import content_hash
 from headway.checkpoint.manifest import MANIFEST
 from headway.checkpoint.verify import verify_models
 from headway.cli.main import main
-from headway.errors import ModelError
+from headway.errors import InvalidRequest, ModelError
 from headway.text import Tokenizer
 from tests.checkpoint.conftest import save_tokenizer
 from tests.checkpoint.damage import (
@@ -111,7 +111,7 @@ def test_a_file_in_place_of_the_folder_is_replaced(gguf: str) -> None:
 
 def test_a_file_in_place_of_all_prepared_models_is_one_error(gguf: str) -> None:
     a_file(prepared(gguf).folder.parent)
-    with pytest.raises(ModelError, match=r"prepared: cannot be written: .*HEADWAY_HOME"):
+    with pytest.raises(InvalidRequest, match=r"cannot write .*prepared: .*HEADWAY_HOME"):
         prepared(gguf)
 
 
@@ -193,7 +193,7 @@ def test_verify_tells_and_mends(gguf: str, capsys: pytest.CaptureFixture[str]) -
     assert main(["models", "verify", folder.name]) == 1
     assert capsys.readouterr().out.startswith("damaged ")
     a_folder(folder / MANIFEST)
-    assert main(["models", "verify", "no-such-model"]) == 1
+    assert main(["models", "verify", "no-such-model"]) == 2
     assert "nothing of this name" in capsys.readouterr().err
 
 

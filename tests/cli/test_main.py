@@ -145,7 +145,6 @@ def test_a_variable_with_a_typo_is_refused(
         ["generate", "x"],
         ["doctor"],
         ["profile"],
-        ["serve", "--port", "0"],
     ],
 )
 @pytest.mark.parametrize("place", ["file", "below"])
@@ -163,6 +162,17 @@ def test_a_models_folder_that_cannot_be_is_one_line(
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("headway: HEADWAY_HOME")
     assert "not a folder" in last
+
+
+def test_a_models_folder_that_cannot_be_is_one_line_of_a_servers_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setenv("HEADWAY_HOME", str(file))
+    assert main(["serve", "--port", "0"]) == 1
+    (line,) = [each for each in caplog.messages if "not a folder" in each]
+    assert line.startswith("event=failed field=HEADWAY_HOME")
 
 
 def test_a_bad_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import torch
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
+from headway.checkpoint.manifest import MANIFEST
 from headway.checkpoint.packing import PackedShape, dequantize, unpack
 from headway.checkpoint.prepared import WEIGHTS
 from headway.checkpoint.safetensors import read_header
@@ -21,7 +22,7 @@ Array = npt.NDArray[Any]
 
 def unpack_model(folder: Path, plain: Path) -> Path:
     """Write the plain folder; biases lose their padding with the help of their matrices."""
-    shutil.copytree(folder, plain)
+    shutil.copytree(folder, plain, ignore=shutil.ignore_patterns(MANIFEST))
     described, _ = read_header(folder / WEIGHTS)
     stored: dict[str, Array] = load_file(folder / WEIGHTS)
     found: dict[str, torch.Tensor] = {}

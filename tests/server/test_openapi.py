@@ -65,6 +65,19 @@ def test_the_served_description_is_that_of_the_model(server: Running, http: http
     assert given(body["properties"]["max_tokens"])["maximum"] == server.llm.max_model_len - 1
 
 
+@pytest.mark.parametrize(("policy", "most"), [("fcfs", 0), ("priority", 10)])
+def test_priorities_are_described_as_they_are_taken(policy: Any, most: int) -> None:
+    config = ServerConfig(port=0, scheduling_policy=policy)
+    with serving(config=config) as server, server.http() as http:
+        body = http.get("/openapi.json").json()["components"]["schemas"]["CompletionBody"]
+        described = given(body["properties"]["priority"])
+        assert (described["minimum"], described["maximum"]) == (-most, most)
+        for asked in (-most, most, most + 1):
+            sent = {"prompt": "x", "max_tokens": 1, "priority": asked}
+            answer = http.post("/v1/completions", json=sent)
+            assert answer.status_code == (200 if asked <= most else 400)
+
+
 def test_keys_are_described_where_they_are_needed() -> None:
     config = ServerConfig(port=0, api_key=("secret",))
     with serving(config=config) as server, server.http() as http:

@@ -19,6 +19,7 @@ from headway.llm import AsyncLLM
 from headway.llm.rendering import RESERVED
 from headway.logs import line
 from headway.server.admission import ServerState
+from headway.server.callers import MOST_PRIORITY
 from headway.server.endpoints import ENDPOINTS
 from headway.server.errors import error_response, on_http_error, status_of
 from headway.server.logs import log, logs_requests
@@ -63,12 +64,12 @@ def attach_engine(app: Starlette, llm: AsyncLLM) -> None:
     """The engine is up: accept requests, and let the metrics listen to it."""
     state: ServerState = app.state.server
     keys = bool(state.config.api_key)
-    app.state.openapi = describe(ENDPOINTS, keys=keys, bounds=_bounds_of(llm))
+    app.state.openapi = describe(ENDPOINTS, keys=keys, bounds=_bounds_of(llm, state.config))
     app.state.metrics.attach(llm.client)
     app.state.server.open(llm)
 
 
-def _bounds_of(llm: AsyncLLM) -> ModelBounds:
+def _bounds_of(llm: AsyncLLM, config: ServerConfig) -> ModelBounds:
     template = llm.chat_template
     variables, unread = None, frozenset[str]()
     if template is not None:
@@ -79,6 +80,7 @@ def _bounds_of(llm: AsyncLLM) -> ModelBounds:
         max_model_len=llm.max_model_len,
         template_variables=variables,
         unread_fields=unread,
+        most_priority=MOST_PRIORITY if config.scheduling_policy == "priority" else 0,
     )
 
 

@@ -65,7 +65,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelBounds:
-    """What the model that is served, and its chat template, bound in bodies."""
+    """What the model, its chat template and the server's settings bound in bodies."""
 
     vocab_size: int
     max_model_len: int
@@ -73,6 +73,8 @@ class ModelBounds:
     """Those that `chat_template_kwargs` may set; None: any."""
     unread_fields: frozenset[str] = frozenset()
     """Fields of messages that the chat template does not look at, and which are refused."""
+    most_priority: int = 0
+    """Priorities that the server takes are from minus this to this."""
 
 
 def describe(
@@ -162,7 +164,11 @@ def _set_bounds(schema: Any, bounds: ModelBounds | None) -> None:
     for each in schema.values():
         _set_bounds(each, bounds)
     kind = schema.get("format")
-    if kind in ("token-id", "token-id-names", "length"):
+    if kind == "priority":
+        del schema["format"]
+        if bounds is not None:
+            schema |= {"minimum": -bounds.most_priority, "maximum": bounds.most_priority}
+    elif kind in ("token-id", "token-id-names", "length"):
         del schema["format"]
         if kind == "token-id-names":
             last = INT32 if bounds is None else bounds.vocab_size - 1

@@ -14,7 +14,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from headway.background import later
+from headway.background import later, soon
 from headway.server.connections import PROBES, Connections, Place
 from headway.server.errors import RETRY_AFTER, plain_error, refusal_bytes
 from headway.server.transport import LINGER_BYTES, LINGER_SECONDS, LingeringTransport
@@ -176,7 +176,11 @@ class HeadwayProtocol(HttpToolsProtocol):
         elif self._answering is None:
             self._expect_head()
         if self._held:
-            self.loop.call_soon(self._parse_held)
+            soon(
+                self._parse_held,
+                name="pipelined request",
+                on_failure=lambda _: self.transport.abort(),
+            )
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle

@@ -159,6 +159,7 @@ def observe(
         replace(
             each,
             id="",
+            caller="",
             group="",
             arrival=0.0,
             sampling=replace(each.sampling, seed=each.sampling.seed if "seed" in body else 0),

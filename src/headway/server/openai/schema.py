@@ -4,8 +4,8 @@ Names and defaults are OpenAI's, and vLLM's where OpenAI has none. Types are str
 a string, no NaN, no unknown field) and every integer is bounded, so nothing odd travels further.
 A field whose type is `None` alone is one that callers may spell out as null but not use. The same
 types give `/openapi.json` and `/docs`, where `headway.server.openapi` puts the model's own bounds
-for what has the format "token-id", "token-id-names" or "length". This module
-knows neither the engine nor HTTP.
+for what has the format "token-id", "token-id-names" or "length", and the server's for "priority".
+This module knows neither the engine nor HTTP.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PositiveLength = Annotated[Positive, Meta(extra_json_schema={"format": "length"}
 Logprobs = Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Text = Annotated[str, Meta(min_length=1)]
-Small = Annotated[int, Meta(ge=-(2**31), le=INT32)]
+Priority = Annotated[int, Meta(ge=-(2**31), le=INT32, extra_json_schema={"format": "priority"})]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 ShortText = Annotated[str, Meta(max_length=512)]
 StopText = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARACTERS)]
@@ -120,7 +120,7 @@ class SamplingBody(StrictBody, frozen=True, kw_only=True):
         Meta(description="Keep only so many of the prompt's last tokens; -1: all fit."),
     ] = None
     priority: Annotated[
-        Small | None,
+        Priority | None,
         Meta(description="-10 to 10, smaller runs earlier; needs `--scheduling-policy priority`."),
     ] = None
     cache_salt: Annotated[
