@@ -4,7 +4,15 @@ Frozen, keyword-only, slotted dataclasses of plain data, from the standard libra
 the plan tower, the tensor tower, the simulator and the wire can share them.
 """
 
-from headway.types.request import NOBODY, FinishReason, Owner, Request, TokenEvent
+from headway.types.request import (
+    NOBODY,
+    SERVICE_CLASSES,
+    FinishReason,
+    Owner,
+    Request,
+    ServiceClass,
+    TokenEvent,
+)
 from headway.types.sampling import ResolvedSampling, SamplingParams
 from headway.types.step import (
     HiddenStates,
@@ -20,6 +28,7 @@ from headway.types.step import (
 
 __all__ = [
     "NOBODY",
+    "SERVICE_CLASSES",
     "FinishReason",
     "HiddenStates",
     "Limits",
@@ -30,6 +39,7 @@ __all__ = [
     "ResolvedSampling",
     "Sampled",
     "SamplingParams",
+    "ServiceClass",
     "Slice",
     "StepPlan",
     "StepResult",

@@ -40,6 +40,34 @@ class Objective:
         return f"{self.metric}{share}={_time(self.seconds)}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """What objectives ask of one answer, in seconds; infinite where they ask nothing."""
+
+    ttft: float = math.inf
+    tpot: float = math.inf
+    itl: float = math.inf
+    e2el: float = math.inf
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is asked."""
+        return min(self.ttft, self.tpot, self.itl, self.e2el) < math.inf
+
+
+NO_PACE = Pace()
+
+
+def pace_of(objectives: Iterable[Objective]) -> Pace:
+    """The tightest bound on each time, whatever share of requests must keep it."""
+    bounds: dict[str, float] = {}
+    for objective in objectives:
+        bounds[objective.metric] = min(
+            objective.seconds, bounds.get(objective.metric, objective.seconds)
+        )
+    return Pace(**bounds) if bounds else NO_PACE
+
+
 def parse_objectives(text: str, *, field: str = "--slo") -> tuple[Objective, ...]:
     """Objectives from text such as `ttft_p99=1s,tpot_p99=50ms`; units are ms, s and min.
 

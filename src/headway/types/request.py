@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from headway.types.objectives import Objective
 from headway.types.sampling import ResolvedSampling
 from headway.types.step import TokenLogprobs
 
 FinishReason = Literal["stop", "length", "abort", "error"]
+ServiceClass = Literal["interactive", "standard", "batch"]
+"""Under overload the later ones are late first; a batch request has no objectives of its own."""
+SERVICE_CLASSES: tuple[ServiceClass, ...] = get_args(ServiceClass)
 
 
 class Owner(NamedTuple):
@@ -51,6 +54,7 @@ class Request:
     """See `Owner`, for both."""
     objectives: tuple[Objective, ...] = ()
     """How soon and how steadily its tokens are wanted; a policy may keep to them."""
+    service_class: ServiceClass = "standard"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +65,8 @@ class TokenEvent:
     request was first admitted, and `scheduled_at` (clock seconds) says when that was; both are set
     on the first event. `preemptions` counts those since the last event. `stop_reason` is the stop
     token id where one ended the request early; that token is the last of `tokens`. `error` says why
-    where `finish` is "error".
+    where `finish` is "error"; with `retry_after`, in seconds, it was shed: refused for overload
+    before it ran, and there may be room again after that time.
     """
 
     id: str
@@ -74,3 +79,4 @@ class TokenEvent:
     cached_tokens: int = 0
     scheduled_at: float | None = None
     preemptions: int = 0
+    retry_after: float | None = None
