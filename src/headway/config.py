@@ -18,7 +18,7 @@ from headway.settings import check_settings, setting
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
-PolicyName = Literal["sequential", "static", "dynamic", "continuous"]
+PolicyName = Literal["sequential", "static", "dynamic", "continuous", "paced"]
 PolicyOption = bool | int | float | str
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"]
 KVCacheDtype = Literal["auto", "float32", "bfloat16", "int8"]

@@ -108,6 +108,10 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     preemptions: int = 0
     gave_way: int = 0
     """Part of `preemptions`: those for the fair share of another caller."""
+    relegated: int = 0
+    """Requests that could not be on time, and waited for what others left."""
+    shed: int = 0
+    """Requests that were refused for the same reason."""
     computed_tokens: int = 0
     prefix_queries: int = 0
     prefix_hits: int = 0

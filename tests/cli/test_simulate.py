@@ -10,6 +10,7 @@ import pytest
 from headway.cli.main import main
 from headway.perf.report.run import read_report
 from headway.perf.sim.roofline import known_device, known_model, roofline_profile
+from headway.scheduling.policy import POLICIES
 from headway.steptime.profiles import keep_profile
 from tests.perf.sim.setups import profile_of
 from tests.perf.sim.test_replay import a_recording
@@ -45,10 +46,10 @@ def test_reports_and_records_are_written(home: Path) -> None:
     flags = ["--json", str(files["json"]), "--html", str(files["html"])]
     assert main([*H200, *FEW, *flags, "--records", str(files["jsonl"]), "--compare-policies"]) == 0
     report = read_report(files["json"])
-    assert [run.system for run in report.runs] == ["sequential", "static", "dynamic", "continuous"]
+    assert [run.system for run in report.runs] == list(POLICIES)
     assert all(run.kind == "simulated" and run.bars for run in report.runs)
     assert "<svg" in files["html"].read_text()
-    assert len(files["jsonl"].read_text().splitlines()) == 4 * 20
+    assert len(files["jsonl"].read_text().splitlines()) == len(POLICIES) * 20
 
 
 def test_settings_of_the_engine_and_the_fleet_count(home: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from headway.engine.loop import Engine
@@ -12,7 +12,9 @@ from headway.scheduling.drafts import Proposer
 from headway.scheduling.policy import Policy
 from headway.scheduling.scheduler import Scheduler
 from headway.scheduling.stats import Idle
-from headway.types import Limits, NewSequence, Request, ResolvedSampling, Slice, TokenEvent
+from headway.steptime.online import StepTimes
+from headway.steptime.shape import StepShape
+from headway.types import Limits, NewSequence, Request, ResolvedSampling, TokenEvent
 from headway.types.objectives import Objective
 from tests.scheduling.fake_runner import FakeRunner
 from tests.scheduling.toy_policies import policy_of
@@ -88,9 +90,18 @@ class EngineHarness:
         assert self.scheduler.pool.free == self.scheduler.pool.num_blocks
 
 
-def token_seconds(slices: Iterable[Slice]) -> float:
-    """A step-time model: a second for each new token."""
-    return float(sum(len(part.tokens) for part in slices))
+class TokenSeconds:
+    """Step times: a second for each new token."""
+
+    window = None
+
+    def predict(self, shape: StepShape) -> float:
+        return float(shape.tokens)
+
+    bound = predict
+
+    def learn(self, shape: StepShape, seconds: float) -> None:
+        pass
 
 
 def limits_of(*, seqs: int = 8, tokens: int = 64, partial: int = 4, model_len: int = 256) -> Limits:
@@ -115,6 +126,7 @@ def make_harness(
     spoiled: Callable[[NewSequence], bool] = lambda entry: False,
     reserve_all: bool = False,
     proposer: Proposer | None = None,
+    step_times: StepTimes | None = TokenSeconds(),  # noqa: B008 - it has no state
 ) -> EngineHarness:
     limits = limits or limits_of()
     clock = StepClock()
@@ -125,7 +137,7 @@ def make_harness(
         prefix_caching=prefix_caching,
         lengths=lengths or LengthEstimate(first_guess=first_guess),
         reserve_all=reserve_all,
-        step_time=token_seconds,
+        step_times=step_times,
         proposer=proposer,
     )
     runner = FakeRunner(block_size=block_size, limits=limits, spoiled=spoiled)

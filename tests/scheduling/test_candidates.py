@@ -22,7 +22,9 @@ def queues_with(*lengths: int, blocks: int = 64) -> Queues:
 
 
 def candidates_of(queues: Queues, *, free_slots: int = 9, guess: bool = True) -> Candidates:
-    estimate = KVEstimate(queues.pool, LengthEstimate(), queues.running)
+    def estimate() -> KVEstimate:
+        return KVEstimate(queues.pool, LengthEstimate(), queues.running)
+
     return Candidates(
         waiting=queues.waiting,
         estimate=estimate if guess else None,

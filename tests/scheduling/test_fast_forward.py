@@ -24,7 +24,7 @@ from headway.scheduling.sequence import new_sequence
 from headway.scheduling.stats import Idle
 from headway.types import Request, Sampled, StepPlan, StepResult
 from tests.scheduling.fake_runner import frozen
-from tests.scheduling.harness import limits_of, request_of, token_seconds
+from tests.scheduling.harness import TokenSeconds, limits_of, request_of
 from tests.scheduling.test_every_policy import Scene, every_policy, modest, scenes
 from tests.scheduling.toy_policies import policy_of
 
@@ -108,7 +108,7 @@ def stepped_scheduler(scene: Scene, policy: str, *, skipping: bool) -> SteppedSc
             limits=scene.limits,
             prefix_caching=scene.prefix_caching,
             lengths=LengthEstimate(first_guess=scene.first_guess),
-            step_time=token_seconds,
+            step_times=TokenSeconds(),
         ),
         skipping=skipping,
     )

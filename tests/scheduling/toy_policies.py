@@ -5,7 +5,6 @@ They are held to everything that the shipped ones are held to.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import cast, get_args
 
@@ -19,16 +18,16 @@ from headway.scheduling.policy import (
     policy_config,
 )
 from headway.scheduling.policy.base import fill
+from headway.steptime.shape import StepShape
 
 SHIPPED: tuple[PolicyName, ...] = get_args(PolicyName)
 
 
 def deadline(seq: SequenceView) -> float:
     """When the next thing that was promised is due: its first token, then each further one."""
-    bounds = {each.metric: each.seconds for each in seq.objectives}
     if seq.first_token_at is None:
-        return seq.arrival + bounds.get("ttft", math.inf)
-    return seq.first_token_at + seq.generated * bounds.get("tpot", math.inf)
+        return seq.arrival + seq.pace.ttft
+    return seq.first_token_at + seq.generated * seq.pace.tpot
 
 
 class EarliestDeadline(Policy):
@@ -58,8 +57,7 @@ class Urgent(Policy):
     fair = False
 
     def order(self, seq: SequenceView) -> tuple[float, ...]:
-        bounds = {each.metric: each.seconds for each in seq.objectives}
-        return (seq.arrival + bounds.get("ttft", math.inf), seq.arrival)
+        return (seq.arrival + seq.pace.ttft, seq.arrival)
 
     def decide(self, view: View) -> Decision:
         fits = next(iter(view.candidates), None) is not None
@@ -80,8 +78,9 @@ class Careful(Policy):
         tokens = fill(view)
         for seq in view.candidates:
             more = fill(view, self._up_to(view, seq))
-            seconds = view.predict(more)
-            if tokens and (seconds is None or seconds > 6.0):
+            assert view.step_times is not None
+            seconds = view.step_times.predict(StepShape(tokens=sum(count for _, count in more)))
+            if tokens and seconds > 6.0:
                 break
             tokens = more
         return Decision(tokens=tokens, ask_again=view.now if tokens else None)

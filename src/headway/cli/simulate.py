@@ -129,6 +129,7 @@ def _simulated(
         seed=arguments.seed,
         residuals=not arguments.no_residuals,
         keep_bars=bool(drawn),
+        objectives=objectives,
     )
     system = setup.scheduler.policy.name
     if setup.replicas > 1:

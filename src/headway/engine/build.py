@@ -25,10 +25,9 @@ from headway.runner import LoadedRunner, build_runner
 from headway.runner.peak_rates import keep_exceeded_rates, peak_rates_here
 from headway.scheduling.build import build_scheduler
 from headway.scheduling.policy import policy_config
-from headway.scheduling.scheduler import StepTime
 from headway.steptime.architecture import Architecture, model_sizes
 from headway.steptime.limits import StepLimit
-from headway.steptime.shape import ModelSizes, PeakRates, roofline_time
+from headway.steptime.shape import ModelSizes, PeakRates, StepTime, roofline_time
 from headway.types.engine import SchedulerConfig
 from headway.wire import EngineInfo, Start
 
@@ -98,7 +97,7 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     file = _record_file(start)
     loaded = build_runner(config, Path(start.prepared))
     info = describe(config, loaded)
-    scheduler = build_scheduler(info.scheduler, step_time=ideal_of(info))
+    scheduler = build_scheduler(info.scheduler)
     limit = limit_of(info)
     hardware = info.hardware
     logger.info(

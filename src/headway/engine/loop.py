@@ -15,8 +15,9 @@ from typing import Protocol
 
 from headway.clock import Clock
 from headway.errors import InvalidRequest
-from headway.scheduling.scheduler import Scheduler, StepTime
+from headway.scheduling.scheduler import Scheduler
 from headway.scheduling.stats import Idle
+from headway.steptime.shape import StepTime
 from headway.types import Request, StepPlan, StepResult, TokenEvent
 from headway.types.step import Runner
 from headway.wire import EngineStats
@@ -68,6 +69,10 @@ class EngineObserver(Protocol):
 
     def on_abort(self, request_id: str, now: float) -> None:
         """A live request was ended."""
+        ...
+
+    def on_shed(self, event: TokenEvent, now: float) -> None:
+        """A waiting request was refused for overload; `event` is its end."""
         ...
 
     def on_step(
@@ -145,10 +150,11 @@ class Engine:
         """
         began = self._clock.now()
         plan = self._scheduler.plan(began)
+        shed = self._take_shed(began)
         self._held = isinstance(plan, Idle)
         if isinstance(plan, Idle):
             self._on_idle(began)
-            return plan
+            return shed or plan
         self._cycles.begin(plan, began)
         result = self._runner.compute(plan)
         self._step_seconds = result.seconds
@@ -157,7 +163,7 @@ class Engine:
         if self._observer is not None:
             self._observer.on_step(plan, result, events, began, now)
         self._idle_without_work(now)
-        return events
+        return shed + events
 
     def stats(self) -> EngineStats:
         """The state after the last step, and counters since the start."""
@@ -174,12 +180,21 @@ class Engine:
             idle_slots=stats.idle_slots,
             preemptions=stats.preemptions,
             gave_way=stats.gave_way,
+            relegated=stats.relegated,
+            shed=stats.shed,
             computed_tokens=stats.computed_tokens,
             prefix_queries=stats.prefix_queries,
             prefix_hits=stats.prefix_hits,
             busy_seconds=self._cycles.busy,
             ideal_seconds=self._cycles.ideal,
         )
+
+    def _take_shed(self, now: float) -> list[TokenEvent]:
+        shed = self._scheduler.take_shed()
+        if self._observer is not None:
+            for event in shed:
+                self._observer.on_shed(event, now)
+        return shed
 
     def _idle_without_work(self, now: float) -> None:
         if not self._scheduler.has_work:

@@ -21,7 +21,7 @@ from headway import codec
 from headway.codec import Format, decode_document, encode, read_bytes, single, versioned
 from headway.errors import InvalidRequest
 from headway.steptime.shape import ModelSizes, PeakRates, StepShape, shape_of
-from headway.types import FinishReason, Slice
+from headway.types import FinishReason, ServiceClass, Slice
 from headway.types.engine import Hardware, SchedulerConfig
 
 
@@ -108,6 +108,9 @@ class RequestLine:
     group: str = ""
     tenant: str = ""
     caller: str = ""
+    objectives: str = ""
+    """As `parse_objectives` reads them; empty where it had none."""
+    service_class: ServiceClass = "standard"
     hashes: tuple[str, ...] = ()
     """Digests (hexadecimal, 16 characters) of its full blocks, prompt and generated: equal ones are
     equal blocks after equal beginnings. Empty where no prefixes are shared."""

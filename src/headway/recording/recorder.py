@@ -198,6 +198,12 @@ class Recorder:
         if life is not None:
             self._end(life, "abort", end_step=self._step)
 
+    def on_shed(self, event: TokenEvent, now: float) -> None:  # noqa: ARG002
+        self._write_seen()
+        life = self._lives.pop(event.id, None)
+        if life is not None:
+            self._end(life, "error", end_step=self._step)
+
     def on_step(
         self,
         plan: StepPlan,
@@ -265,6 +271,8 @@ class Recorder:
                 group=request.group,
                 tenant=request.tenant,
                 caller=request.caller,
+                objectives=",".join(map(str, request.objectives)),
+                service_class=request.service_class,
                 hashes=self._hashes(life) if life.seq else (),
             )
         )

@@ -19,7 +19,7 @@ overtakes for being small, so a large request waits only until enough running on
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import ceil
 
 from headway.errors import InvalidRequest, RequestTooLarge
@@ -173,13 +173,14 @@ class Candidates:
         self,
         *,
         waiting: WaitingQueue,
-        estimate: KVEstimate | None,
+        estimate: Callable[[], KVEstimate] | None,
         prefixes: PrefixCache,
         free_slots: int,
         step: int,
     ) -> None:
         self._waiting = waiting
-        self._estimate = estimate
+        self._make_estimate = estimate
+        self._estimate: KVEstimate | None = None
         self._prefixes = prefixes
         self._free_slots = free_slots
         self._step = step
@@ -189,19 +190,31 @@ class Candidates:
 
     def __iter__(self) -> Iterator[Sequence]:
         """Offer sequences; a second iteration starts with those that were offered before."""
-        if self._estimate is None:
+        if self._make_estimate is None:
             return
         for index, seq in enumerate(self._waiting):
-            if index >= self._free_slots or self.refused is seq:
+            if index >= len(self.offered) and not self.offer(seq):
                 return
-            if index == len(self.offered):
-                self._prefixes.attach(seq, self._step)
-                if not self._estimate.fits(seq):
-                    self._prefixes.free(seq)
-                    self.refused = seq
-                    return
-                self.offered.append(seq)
             yield seq
+
+    def offer(self, seq: Sequence) -> bool:
+        """Whether this waiting sequence, which was not offered yet, fits beside the offered ones;
+        if so it is the next of them."""
+        if (
+            self._make_estimate is None
+            or self.refused is not None
+            or len(self.offered) >= self._free_slots
+        ):
+            return False
+        if self._estimate is None:
+            self._estimate = self._make_estimate()
+        self._prefixes.attach(seq, self._step)
+        if not self._estimate.fits(seq):
+            self._prefixes.free(seq)
+            self.refused = seq
+            return False
+        self.offered.append(seq)
+        return True
 
     def withdraw(self) -> None:
         """Nobody is admitted: the offered ones give their hits back."""

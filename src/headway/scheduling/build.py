@@ -9,7 +9,8 @@ from headway.scheduling.admission import LengthEstimate
 from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.drafts import Proposer
 from headway.scheduling.policy import make_policy
-from headway.scheduling.scheduler import Scheduler, StepTime
+from headway.scheduling.scheduler import Scheduler
+from headway.steptime.online import StepTimes
 from headway.types.engine import SchedulerConfig
 
 
@@ -17,13 +18,14 @@ def build_scheduler(
     config: SchedulerConfig,
     *,
     lengths: LengthEstimate | None = None,
-    step_time: StepTime | None = None,
+    step_times: StepTimes | None = None,
     proposer: Proposer | None = None,
 ) -> Scheduler:
     """A scheduler with no requests and an empty pool of blocks.
 
     `lengths` is what it expects of requests that end by themselves (None: it learns from zero).
-    Policies predict with `step_time`; with a `proposer`, decodes compute its drafts too.
+    Policies plan with `step_times`, which learn from its steps; with a `proposer`, decodes compute
+    its drafts too.
     Raises `InvalidRequest` for a policy or a parameter that there is none of.
     """
     return Scheduler(
@@ -33,6 +35,6 @@ def build_scheduler(
         prefix_caching=config.prefix_caching,
         lengths=lengths,
         reserve_all=config.reservation == "full",
-        step_time=step_time,
+        step_times=step_times,
         proposer=proposer,
     )

@@ -39,6 +39,10 @@ class NoCandidates:
         self.looked = True
         yield from ()
 
+    def offer(self, _: Sequence) -> bool:
+        self.looked = True
+        return False
+
 
 def all_decode(tokens: Seq[tuple[int, int]], running: Seq[Sequence]) -> bool:
     """Whether the decision is one token for each running sequence, and each is under way."""

@@ -46,7 +46,7 @@ class Queues:
         self.pool = pool
         self._policy = policy
         self.prefixes = PrefixCache(pool)
-        self.waiting = WaitingQueue(fair=policy.fair)
+        self.waiting = WaitingQueue(fair=policy.fair, by_order=policy.by_deadline)
         self.running = RequestQueue()
         self.live: dict[int, Sequence] = {}
         self.by_request: dict[str, Sequence] = {}
@@ -57,6 +57,8 @@ class Queues:
         self.preemptions = 0
         self.gave_way = 0
         """Of the preemptions, those for a fair share."""
+        self.paced = 0
+        """Live sequences with objectives."""
         self._deferred: list[Sequence] = []
         self._left: list[int] = []
 
@@ -65,6 +67,7 @@ class Queues:
         self._place(seq)
         self.live[seq.id] = seq
         self.by_request[seq.request.id] = seq
+        self.paced += seq.pace.any
         self.waiting.add(seq)
 
     def admit(self, seq: Sequence) -> None:
@@ -91,6 +94,12 @@ class Queues:
         seq.gave_way += 1
         self._wait_again(seq)
 
+    def relegate(self, seq: Sequence) -> None:
+        """A waiting sequence cannot be on time any more: it goes behind those that can."""
+        with self.waiting.moved(seq):
+            seq.late = True
+            self._place(seq)
+
     @property
     def turn_may_end(self) -> bool:
         """Whether some caller takes more than its share while another waits; cheap."""
@@ -111,7 +120,7 @@ class Queues:
             if place
             and seq.settled
             and seq.preemptible
-            and seq.priority >= first.priority
+            and seq.standing >= first.standing
             and waiting.owes(seq, first)
         ]
         return self.running.sequences[max(due)[1]] if due else None
@@ -124,6 +133,7 @@ class Queues:
         else:
             self.waiting.remove(seq)
         seq.state = "ended"
+        self.paced -= seq.pace.any
         del self.live[seq.id]
         del self.by_request[seq.request.id]
 
@@ -183,7 +193,8 @@ class Queues:
         self.waiting.leave(seq, served, again=True)
 
     def _place(self, seq: Sequence) -> None:
-        seq.order = (*self._policy.order(seq), seq.id)
+        seq.standing = standing = self._policy.standing(seq)
+        seq.order = (*standing, *self._policy.order(seq), seq.id)
 
     def _leave(self, seq: Sequence) -> None:
         """Out of the running queue, without blocks, and the runner is to be told."""

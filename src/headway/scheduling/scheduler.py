@@ -7,7 +7,7 @@ is deterministic. It knows neither tensors nor who will compute its plans.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import replace
 
@@ -15,6 +15,7 @@ from headway.errors import InvalidRequest
 from headway.scheduling.admission import Candidates, KVEstimate, LengthEstimate, check_request
 from headway.scheduling.allocation import ScheduledTokens, allocate, preempt
 from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.cycle import Cycle
 from headway.scheduling.drafts import Drafts, Proposer, propose_drafts
 from headway.scheduling.fast_forward import (
     FastForward,
@@ -26,6 +27,7 @@ from headway.scheduling.fast_forward import (
 )
 from headway.scheduling.policy import Decision, Policy, View
 from headway.scheduling.queues import Queues
+from headway.scheduling.refusals import Refusals
 from headway.scheduling.sequence import (
     Sequence,
     end_event,
@@ -36,6 +38,7 @@ from headway.scheduling.sequence import (
     until_end,
 )
 from headway.scheduling.stats import Idle, IdleStats, SchedulerStats
+from headway.steptime.online import StepTimes
 from headway.types import (
     FinishReason,
     Limits,
@@ -47,9 +50,6 @@ from headway.types import (
     StepResult,
     TokenEvent,
 )
-
-StepTime = Callable[[Iterable[Slice]], float]
-"""Seconds that a step of these slices takes; it reads their starts, outputs and token counts."""
 
 
 class Scheduler:
@@ -64,7 +64,7 @@ class Scheduler:
         prefix_caching: bool = True,
         lengths: LengthEstimate | None = None,
         reserve_all: bool = False,
-        step_time: StepTime | None = None,
+        step_times: StepTimes | None = None,
         proposer: Proposer | None = None,
     ) -> None:
         self.limits = limits
@@ -72,9 +72,10 @@ class Scheduler:
         self._policy = policy
         self._prefix_caching = prefix_caching
         self._reserve_all = reserve_all
-        self._step_time = step_time
+        self._cycle = Cycle(step_times)
         self._proposer = proposer
         self._queues = Queues(pool, policy)
+        self._refusals = Refusals(self._queues)
         self._lengths = lengths or LengthEstimate()
         # The first that waits, for which there was no memory, and the capacity epoch at that time.
         self._refused: tuple[Sequence, int] | None = None
@@ -117,11 +118,13 @@ class Scheduler:
 
     def plan(self, now: float) -> StepPlan | Idle:
         """The next step, which must be computed and committed before another is planned."""
+        self._cycle.end(now)
         step = self._stats.step + 1
         self._queues.attach_deferred(step)
         if self._policy.reorder:
             self._queues.sort()
         decision, candidates = self._decide(now, step)
+        self._refusals.apply(decision)
         scheduled = allocate(
             decision, candidates=candidates, queues=self._queues, limits=self.limits, step=step
         )
@@ -132,7 +135,13 @@ class Scheduler:
             drafts = propose_drafts(self._proposer, scheduled, self._queues, self.limits)
         self._stats.step = step
         self._stats.idle_slots = decision.idle_slots
-        return self._write_plan(scheduled, drafts, now)
+        plan = self._write_plan(scheduled, drafts, now)
+        self._cycle.begin(plan.slices, now)
+        return plan
+
+    def take_shed(self) -> list[TokenEvent]:
+        """The ends of requests that plans have shed since the last call."""
+        return self._refusals.take()
 
     def commit(self, plan: StepPlan, result: StepResult, now: float) -> list[TokenEvent]:
         """Take a step's result in, which was there `now`; what each of its requests is told.
@@ -162,6 +171,8 @@ class Scheduler:
                     events.append(event)
         self._stats.step_tokens = tokens
         self._stats.computed_tokens += tokens
+        if not live:
+            self._cycle.end(now)
         return events
 
     def fast_forward_steps(self, now: float, most: int) -> FastForward:
@@ -174,6 +185,8 @@ class Scheduler:
         running = queues.running.sequences
         if not running or most < 1 or self._policy.reorder or self._proposer is not None:
             return FastForward(0)
+        if queues.paced and self._policy.by_deadline:
+            return FastForward(0)  # what is planned depends on how long every step took
         candidates = NoCandidates()
         decision = self._policy.decide(self._view(now, candidates))
         if candidates.looked and self._may_admit():
@@ -220,6 +233,8 @@ class Scheduler:
             cached_blocks=self.pool.cached,
             preemptions=self._queues.preemptions,
             gave_way=self._queues.gave_way,
+            relegated=self._refusals.relegated,
+            shed=self._refusals.shed,
         )
 
     def idle_stats(self) -> IdleStats:
@@ -248,21 +263,21 @@ class Scheduler:
 
     def _make_candidates(self, step: int) -> Candidates:
         queues = self._queues
-        estimate = None
-        if self._may_admit():
-            estimate = KVEstimate(
-                self.pool,
-                self._lengths,
-                queues.running,
-                reserve_all=self._reserve_all,
-                lockstep=self._proposer is None,
-            )
         return Candidates(
             waiting=queues.waiting,
-            estimate=estimate,
+            estimate=self._estimate if self._may_admit() else None,
             prefixes=queues.prefixes,
             free_slots=self._width - len(queues.running),
             step=step,
+        )
+
+    def _estimate(self) -> KVEstimate:
+        return KVEstimate(
+            self.pool,
+            self._lengths,
+            self._queues.running,
+            reserve_all=self._reserve_all,
+            lockstep=self._proposer is None,
         )
 
     def _may_admit(self) -> bool:
@@ -280,8 +295,8 @@ class Scheduler:
         seq, epoch = self._refused
         return seq is self._queues.waiting[0] and epoch == self._queues.capacity_epoch
 
-    def _view(self, now: float, candidates: Iterable[Sequence]) -> View:
-        running = self._queues.running.sequences
+    def _view(self, now: float, candidates: Candidates | NoCandidates) -> View:
+        running, live = self._queues.running.sequences, self._queues.live
         return View(
             now=now,
             running=running,
@@ -291,23 +306,9 @@ class Scheduler:
             free_slots=self._width - len(running),
             launch_size=self._queues.launch_size,
             whose_turn_ends=self._queues.whose_turn_ends,
-            predict=self._predict,
-        )
-
-    def _predict(self, tokens: Seq[tuple[int, int]]) -> float | None:
-        if self._step_time is None:
-            return None
-        live = self._queues.live
-        return self._step_time(
-            Slice(
-                seq=number,
-                start=live[number].computed,
-                tokens=range(count),
-                blocks=(),
-                outputs=int(count == live[number].todo),
-            )
-            for number, count in tokens
-            if count
+            offer=lambda number: candidates.offer(live[number]),
+            paced=self._queues.paced > 0,
+            step_times=self._cycle.step_times,
         )
 
     def _write_plan(self, scheduled: ScheduledTokens, drafts: Drafts, now: float) -> StepPlan:

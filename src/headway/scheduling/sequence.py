@@ -12,8 +12,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from headway.types import FinishReason, PromptLogprobs, Request, TokenEvent, TokenLogprobs
-from headway.types.objectives import Objective
+from headway.types import (
+    FinishReason,
+    PromptLogprobs,
+    Request,
+    ServiceClass,
+    TokenEvent,
+    TokenLogprobs,
+)
+from headway.types.objectives import NO_PACE, Pace, pace_of
 
 State = Literal["waiting", "running", "ended"]
 MAX_PREEMPTIONS = 3
@@ -35,7 +42,13 @@ class Sequence:
     stop_ids: frozenset[int]
     salt: bytes | None
     """Whom it shares prefixes with; None where it shares with nobody and nothing is hashed."""
+    pace: Pace = NO_PACE
+    """What its objectives ask."""
+    late: bool = False
+    """It could not be on time, and waits for what others leave."""
     state: State = "waiting"
+    standing: tuple[float, ...] = ()
+    """See `Policy.standing`."""
     order: tuple[float, ...] = ()
     """Its place in both queues; see `Policy.order`."""
     computed: int = 0
@@ -78,12 +91,17 @@ class Sequence:
         return self.request.tenant
 
     @property
-    def objectives(self) -> tuple[Objective, ...]:
-        return self.request.objectives
-
-    @property
     def generated(self) -> int:
         return len(self.tokens) - len(self.request.prompt)
+
+    @property
+    def resumed(self) -> int:
+        """Of the tokens generated, those of an earlier engine."""
+        return len(self.request.generated)
+
+    @property
+    def service_class(self) -> ServiceClass:
+        return self.request.service_class
 
     @property
     def left(self) -> int:
@@ -123,6 +141,7 @@ def new_sequence(id: int, request: Request, *, prefix_caching: bool) -> Sequence
         full_length=len(request.prompt) + request.sampling.max_tokens,
         stop_ids=frozenset(request.sampling.stop_token_ids),
         salt=salt_of(request, prefix_caching=prefix_caching),
+        pace=pace_of(request.objectives),
     )
 
 
@@ -183,6 +202,7 @@ def end_event(
     *,
     error: str | None = None,
     stop_reason: int | None = None,
+    retry_after: float | None = None,
 ) -> TokenEvent:
     """The end of a request without a further token."""
     first = seq.first_token_at is None
@@ -194,6 +214,7 @@ def end_event(
         cached_tokens=seq.cached_tokens if first else 0,
         scheduled_at=seq.scheduled_at if first else None,
         preemptions=seq.untold_preemptions,
+        retry_after=retry_after,
     )
 
 

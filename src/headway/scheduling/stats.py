@@ -35,6 +35,10 @@ class SchedulerStats:
     preemptions: int = 0
     gave_way: int = 0
     """Part of `preemptions`: those for the fair share of another caller."""
+    relegated: int = 0
+    """Requests that could not be on time, and waited for what others left."""
+    shed: int = 0
+    """Requests that were refused for the same reason."""
     computed_tokens: int = 0
     draft_tokens: int = 0
     """Part of `computed_tokens`: drafts."""

@@ -1,9 +1,10 @@
 """The waiting queue: who is next, so that callers share the slots of the batch fairly.
 
 A *caller* is whoever queues as one, such as all continuations of an HTTP request; callers belong
-to *tenants*, such as API keys. Among the waiting of one priority the tenant with the fewest running
+to *tenants*, such as API keys. Among the waiting of one standing the tenant with the fewest running
 sequences is next, of those the one that was served the fewest tokens; within a tenant the same
-holds between its callers; a caller's own sequences wait in the policy's order. With one caller that
+holds between its callers, but where the policy orders them instead; a caller's own sequences wait
+in the policy's order. With one caller that
 order is all there is.
 
 A rank changes only when something of its own caller moves, so each move costs a binary search.
@@ -17,6 +18,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
+from contextlib import contextmanager
 from heapq import heappop, heappush
 from operator import attrgetter, itemgetter
 from typing import Any, Generic, TypeVar, overload
@@ -119,18 +121,20 @@ class _Members(Generic[Member]):
 
 def rank_of(first: Sequence, running: int, served: float) -> Rank:
     """The rank of a caller or tenant whose first waiting sequence this is."""
-    return (first.priority, running, served, *first.order)
+    return (*first.standing, running, served, *first.order)
 
 
 class WaitingQueue(Seq[Sequence]):
     """All waiting sequences in the order in which they are next, and who holds how many slots.
 
     Iterating supposes that each one that was given is admitted. With `fair` False there is one
-    caller only.
+    caller only. With `by_order`, callers of one tenant with equally many running come in the
+    policy's order, however much they were served.
     """
 
-    def __init__(self, *, fair: bool = True) -> None:
+    def __init__(self, *, fair: bool = True, by_order: bool = False) -> None:
         self._fair = fair
+        self._by_order = by_order
         self._tenants: _Members[_Tenant] = _Members()
         self._length = 0
 
@@ -186,13 +190,23 @@ class WaitingQueue(Seq[Sequence]):
         self._tenants.counts.fewer(tenant.running)
         caller.running -= 1
         tenant.running -= 1
-        tenant.members.serve(caller, served)
+        if not self._by_order:
+            tenant.members.serve(caller, served)
         self._tenants.serve(tenant, served)
         if again:
             self._enqueue(caller, seq)
         else:
             self._place(caller)
             self._forget(caller)
+
+    @contextmanager
+    def moved(self, seq: Sequence) -> Iterator[None]:
+        """The order of a waiting sequence changes within the block."""
+        caller = self._known(seq)
+        del caller.sequences[bisect_left(caller.sequences, seq.order, key=_order)]
+        yield
+        insort(caller.sequences, seq, key=_order)
+        self._place(caller)
 
     def sort(self) -> None:
         """The sequences' order has changed."""
@@ -201,11 +215,11 @@ class WaitingQueue(Seq[Sequence]):
                 caller.sequences.sort(key=_order)
                 self._place(caller)
 
-    def claim(self, seq: Sequence) -> tuple[int, ...]:
-        """Its priority and how many run of its tenant and of its caller: the more, the less it may
+    def claim(self, seq: Sequence) -> tuple[float, ...]:
+        """Its standing and how many run of its tenant and of its caller: the more, the less it may
         take from others. All claims are equal where there is one caller only."""
         caller = self._known(seq)
-        return (seq.priority, caller.tenant.running, caller.running) if self._fair else ()
+        return (*seq.standing, caller.tenant.running, caller.running) if self._fair else ()
 
     def owes(self, other: Sequence, first: Sequence) -> bool:
         """Whether `other`, which runs, takes more than its share while `first` waits.

@@ -45,6 +45,8 @@ COUNTERS = {
     "vllm:generation_tokens": "Generated tokens.",
     "vllm:num_preemptions": "Preemptions of running sequences.",
     "headway:num_gave_way": "Preemptions, of those, for the fair share of another caller.",
+    "headway:num_relegated": "Requests that could not be on time, and waited for what others left.",
+    "headway:num_shed": "Requests that were refused since they could not be on time.",
     "vllm:prefix_cache_queries": "Prompt tokens looked up in the prefix cache.",
     "vllm:prefix_cache_hits": "Prompt tokens found in the prefix cache.",
     "headway:engine_busy_seconds": "Time that the engine spent on steps.",
@@ -98,6 +100,8 @@ RECENT_STEPS = 64
 TOTALS = {
     "vllm:num_preemptions": "preemptions",
     "headway:num_gave_way": "gave_way",
+    "headway:num_relegated": "relegated",
+    "headway:num_shed": "shed",
     "vllm:prefix_cache_queries": "prefix_queries",
     "vllm:prefix_cache_hits": "prefix_hits",
     "headway:engine_busy_seconds": "busy_seconds",

@@ -65,7 +65,7 @@ def shape_of(slices: Iterable[Slice], window: int | None = None) -> StepShape:
         pairs += count * start + count * (count + 1) // 2
         context += start + count
         if window is not None:
-            pairs_near += _pairs_within(start, count, window)
+            pairs_near += pairs_within(start, count, window)
             context_near += min(start + count, window + count - 1)
     return StepShape(
         tokens=tokens,
@@ -81,7 +81,7 @@ def shape_of(slices: Iterable[Slice], window: int | None = None) -> StepShape:
     )
 
 
-def _pairs_within(start: int, count: int, window: int) -> int:
+def pairs_within(start: int, count: int, window: int) -> int:
     """Contexts of tokens start .. start + count - 1, none counted beyond the window, summed."""
     growing = max(0, min(count, window - start))
     return growing * start + growing * (growing + 1) // 2 + (count - growing) * window
@@ -245,6 +245,10 @@ def roofline_seconds(shape: StepShape, sizes: ModelSizes, machine: PeakRates) ->
     return max(flops / machine.flops_per_second, read / machine.bandwidth)
 
 
-def roofline_time(sizes: ModelSizes, machine: PeakRates) -> Callable[[Iterable[Slice]], float]:
+StepTime = Callable[[Iterable[Slice]], float]
+"""Seconds that a step of these slices takes; it reads their starts, outputs and token counts."""
+
+
+def roofline_time(sizes: ModelSizes, machine: PeakRates) -> StepTime:
     """`roofline_seconds` of a step's slices."""
     return lambda slices: roofline_seconds(shape_of(slices, sizes.window), sizes, machine)

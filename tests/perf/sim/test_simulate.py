@@ -33,7 +33,7 @@ from tests.perf.sim.setups import (
     workload_of,
     workloads,
 )
-from tests.scheduling.harness import token_seconds
+from tests.scheduling.harness import TokenSeconds
 from tests.scheduling.test_every_policy import every_shipped_policy
 from tests.scheduling.toy_policies import TOYS, policy_of
 
@@ -272,7 +272,7 @@ def test_policies_that_look_at_the_time_are_skipped_exactly(
     policy: str, workload: Workload, seats: int, blocks: int
 ) -> None:
     setup = setup_of(profile=profile_of(UNEVEN), limits=limits_of(seqs=seats), num_blocks=blocks)
-    assert_same(*changed(workload, setup, policy=policy_of(policy), step_time=token_seconds))
+    assert_same(*changed(workload, setup, policy=policy_of(policy), step_times=TokenSeconds()))
 
 
 class Procrastinating(Policy):

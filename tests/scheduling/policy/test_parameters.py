@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Literal, get_args, get_origin
 
 import pytest
 
@@ -24,11 +25,14 @@ workloads: [{name: w, requests: 1}]
 
 
 def test_every_parameter_has_a_help_text_and_a_default() -> None:
-    assert PARAMETERS.keys() == {"dynamic_wait"}
+    assert PARAMETERS.keys() == {"dynamic_wait", "paced_overload", "paced_patience"}
     for name, parameter in PARAMETERS.items():
         assert name.startswith(parameter.policy)
         assert parameter.field.metadata["help"]
-        assert isinstance(parameter.field.default, parameter.kind)
+        if get_origin(parameter.kind) is Literal:
+            assert parameter.field.default in get_args(parameter.kind)
+        else:
+            assert isinstance(parameter.field.default, parameter.kind)
 
 
 def test_flags_environment_and_files_set_them() -> None:

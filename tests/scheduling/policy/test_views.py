@@ -11,7 +11,8 @@ from headway.scheduling.policy import Decision, Policy, SequenceView, View
 from headway.scheduling.policy.base import fill
 from headway.scheduling.scheduler import Scheduler
 from headway.scheduling.stats import Idle
-from headway.types.objectives import Objective, parse_objectives
+from headway.steptime.shape import StepShape
+from headway.types.objectives import Pace, parse_objectives
 from headway.wire import HEADER, Submit, pack, read_to_engine
 from tests.scheduling.harness import limits_of, make_harness, request_of
 
@@ -23,15 +24,17 @@ class Spy(Policy):
     """Continuous batching that notes what it sees of every sequence that runs."""
 
     seen: list[tuple[int, int, int, float | None]] = field(default_factory=list)
-    promises: set[tuple[str, tuple[Objective, ...]]] = field(default_factory=set)
+    promises: set[tuple[str, Pace]] = field(default_factory=set)
     predicted: list[float | None] = field(default_factory=list)
 
     def decide(self, view: View) -> Decision:
         for seq in view.running:
             self.seen.append((seq.todo, seq.computed, seq.generated, seq.first_token_at))
-        self.promises |= {(seq.tenant, seq.objectives) for seq in view.waiting}
+        self.promises |= {(seq.tenant, seq.pace) for seq in view.waiting}
         tokens = fill(view, view.candidates)
-        self.predicted.append(view.predict(tokens))
+        times = view.step_times
+        shape = StepShape(tokens=sum(count for _, count in tokens))
+        self.predicted.append(None if times is None else times.predict(shape))
         return Decision(tokens=tokens)
 
 
@@ -65,7 +68,7 @@ def test_tenant_and_objectives_arrive_at_the_policy_over_the_wire() -> None:
     harness = make_harness(spy)
     harness.add(arrived)
     harness.step()
-    assert spy.promises == {("b", PROMISE)}
+    assert spy.promises == {("b", Pace(ttft=2.0, tpot=0.5))}
 
 
 class LastFirst(Spy):

@@ -162,6 +162,7 @@ class CapacitySearch:
                 setup,
                 seed=self._seed,
                 residuals=self._residuals,
+                objectives=self._objectives,
             )
             self._known[key] = CapacityCandidate(
                 setup=setup,

@@ -18,7 +18,7 @@ from headway.perf.sim.runner import SimulatedRunner
 from headway.perf.workload.workload import WorkloadRequest
 from headway.routing import EngineView, RequestShape, Router
 from headway.scheduling.scheduler import Scheduler
-from headway.scheduling.stats import Idle
+from headway.types import TokenEvent
 from headway.types.block_hash import DIGEST_BYTES
 
 
@@ -50,7 +50,9 @@ class Replica:
             if self._use_fast_forward and self._fast_forward(until):
                 continue
             outcome = self._engine.step()
-            if isinstance(outcome, Idle):
+            if isinstance(outcome, list):
+                self._note_shed(outcome)
+            else:
                 if outcome.until is None:
                     break
                 before = clock.seconds
@@ -61,6 +63,11 @@ class Replica:
             clock.seconds = max(clock.seconds, until)
         elif self._engine.has_work:
             raise RuntimeError("the engine is idle for good with requests left")
+
+    def _note_shed(self, events: list[TokenEvent]) -> None:
+        for event in events:
+            if event.retry_after is not None:
+                self.runner.refuse(int(event.id), event.error or "shed")
 
     def _fast_forward(self, until: float) -> bool:
         most = self.runner.steps_until_an_end()

@@ -25,8 +25,8 @@ from headway.scheduling.build import build_scheduler
 from headway.scheduling.scheduler import Scheduler
 from headway.scheduling.stats import Idle
 from headway.steptime.profiles import Profile
-from headway.steptime.shape import roofline_time
 from headway.types import Request, ResolvedSampling, Sampled, Slice, StepPlan, StepResult
+from headway.types.objectives import parse_objectives
 
 _NEVER = -1
 """A stop token that nobody generates."""
@@ -76,6 +76,8 @@ class _RecordedRequest:
             group=line.group,
             tenant=line.tenant,
             caller=line.caller,
+            objectives=parse_objectives(line.objectives) if line.objectives else (),
+            service_class=line.service_class,
         )
 
     def sampled(self, piece: Slice, given: int) -> Sampled:
@@ -107,7 +109,7 @@ def replay(recording: Recording) -> Replayed:
     drafts = _RecordedDrafts() if any(step.given for step in recording.steps) else None
     scheduler = build_scheduler(
         engine.scheduler,
-        step_time=None if engine.machine is None else roofline_time(engine.sizes, engine.machine),
+        step_times=None,
         proposer=drafts,
     )
     requests = {

@@ -12,6 +12,7 @@ from headway.perf.records.record import RequestRecord
 from headway.perf.report.run import Bar
 from headway.perf.workload.workload import WorkloadRequest, distinct_tokens
 from headway.types import Request, ResolvedSampling
+from headway.types.objectives import Objective
 
 STOP = -1
 """The token that ends an answer before its cap."""
@@ -43,6 +44,7 @@ class SimulatedRequest:
     """When its first token in this slot came."""
     error: str = ""
     """Why it was refused."""
+    objectives: tuple[Objective, ...] = ()
 
     @property
     def token(self) -> int:
@@ -95,6 +97,7 @@ def request_of(request: SimulatedRequest) -> Request:
             stop_token_ids=(STOP,) if spec.cap > spec.output else (),
         ),
         arrival=request.arrival,
+        objectives=request.objectives,
     )
 
 

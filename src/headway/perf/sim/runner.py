@@ -144,6 +144,12 @@ class SimulatedRunner:
         self._note(1, seconds, self._step_times.model.ideal(shape))
         return StepResult(step=plan.step, sampled=sampled, seconds=seconds)
 
+    def refuse(self, index: int, error: str) -> None:
+        """The request of that index was shed."""
+        request = self._requests[index]
+        request.error = error
+        self.ended.append(request)
+
     def steps_until_an_end(self) -> int:
         """Decode steps of all running sequences after which the first of them is complete."""
         lefts = [request.spec.output - request.generated for request in self._live.values()]

@@ -21,6 +21,7 @@ from headway.perf.records.record import RequestRecord
 from headway.perf.records.summary import summarize
 from headway.perf.report.run import Bar, Run
 from headway.perf.sim.fleet import Replica, run_fleet
+from headway.perf.sim.known import KnownStepTimes
 from headway.perf.sim.requests import SimulatedRequest, Slots, record_of
 from headway.perf.sim.runner import Preempted, SimulatedRunner, StepTimeSampler
 from headway.perf.workload.synthetic import length_cv
@@ -28,7 +29,6 @@ from headway.perf.workload.workload import Workload
 from headway.routing import RouterName, make_router
 from headway.scheduling.build import build_scheduler
 from headway.steptime.profiles import Profile
-from headway.steptime.shape import roofline_time
 from headway.types.engine import SchedulerConfig
 from headway.types.objectives import Objective
 
@@ -99,8 +99,11 @@ def simulate(
     residuals: bool = True,
     keep_bars: bool = False,
     fast_forward: bool = True,
+    objectives: Seq[Objective] = (),
 ) -> Simulated:
     """Run the workload. Without `residuals` every step takes exactly its predicted time.
+
+    Every request asks for `objectives`, which only some policies keep.
 
     `fast_forward` False makes every step one by one, which is much slower and gives the same.
     """
@@ -111,6 +114,7 @@ def simulate(
         residuals=residuals,
         keep_bars=keep_bars,
         fast_forward=fast_forward,
+        objectives=tuple(objectives),
     )
     if setup.scheduler.prefix_caching and not shares_prefixes(workload):
         # Only a preempted sequence could hit anything, mostly there is none, and hashing all blocks
@@ -137,9 +141,16 @@ def _simulate(
     keep_bars: bool,
     fast_forward: bool,
     preemption: bool,
+    objectives: tuple[Objective, ...],
 ) -> Simulated:
     requests = [
-        SimulatedRequest(index=index, spec=spec, arrival=spec.at, prompt_tokens=spec.prompt_tokens)
+        SimulatedRequest(
+            index=index,
+            spec=spec,
+            arrival=spec.at,
+            prompt_tokens=spec.prompt_tokens,
+            objectives=objectives,
+        )
         for index, spec in enumerate(workload.requests)
     ]
     gaps: Counter[int] = Counter()
@@ -147,7 +158,7 @@ def _simulate(
         Replica(
             scheduler=build_scheduler(
                 setup.scheduler,
-                step_time=roofline_time(setup.profile.sizes, setup.profile.machine),
+                step_times=KnownStepTimes(setup.profile) if objectives else None,
             ),
             runner=_make_runner(
                 setup,

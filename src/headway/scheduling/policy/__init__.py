@@ -17,12 +17,19 @@ from headway.errors import InvalidRequest
 from headway.scheduling.policy.base import Decision, Policy, SequenceView, View
 from headway.scheduling.policy.continuous import Continuous
 from headway.scheduling.policy.dynamic import Dynamic
+from headway.scheduling.policy.paced import Paced
 from headway.scheduling.policy.sequential import Sequential
 from headway.scheduling.policy.static import Static
 from headway.types.engine import PolicyConfig
 
 POLICIES: Mapping[PolicyName, Callable[..., Policy]] = MappingProxyType(
-    {"sequential": Sequential, "static": Static, "dynamic": Dynamic, "continuous": Continuous}
+    {
+        "sequential": Sequential,
+        "static": Static,
+        "dynamic": Dynamic,
+        "continuous": Continuous,
+        "paced": Paced,
+    }
 )
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
 
-from headway.types import Limits
-from headway.types.objectives import Objective
+from headway.steptime.online import StepTimes
+from headway.types import Limits, ServiceClass
+from headway.types.objectives import Pace
 
 
 class SequenceView(Protocol):
@@ -64,7 +65,22 @@ class SequenceView(Protocol):
     def tenant(self) -> str: ...
 
     @property
-    def objectives(self) -> tuple[Objective, ...]: ...
+    def service_class(self) -> ServiceClass: ...
+
+    @property
+    def pace(self) -> Pace:
+        """What its objectives ask."""
+        ...
+
+    @property
+    def resumed(self) -> int:
+        """Of the tokens generated, those of an earlier engine, before `first_token_at`."""
+        ...
+
+    @property
+    def late(self) -> bool:
+        """A policy has relegated it."""
+        ...
 
 
 Tokens = Seq[tuple[int, int]]
@@ -93,9 +109,13 @@ class View:
     """The running sequence whose caller takes more than its fair share of the slots, so that its
     place is due to the first of `waiting`; None where it is nobody's. For when that one cannot be
     admitted; cheap where callers hold about as many."""
-    predict: Callable[[Tokens], float | None]
-    """Seconds that a step with these tokens would take; None where no step-time model is known.
-    Only of sequences that run or have been looked at as candidates."""
+    offer: Callable[[int], bool]
+    """Whether the one of `waiting` with this id may be admitted now, beside all that were offered
+    before; it is then one of the candidates. For a policy with an order of its own."""
+    paced: bool
+    """Whether any live sequence has objectives."""
+    step_times: StepTimes | None
+    """What predicts the seconds of steps; None where nothing is known of the machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +130,12 @@ class Decision:
     once, and the policy is asked again: the rest of this decision does not count."""
     give_way: Seq[int] = ()
     """As `preempt`, of sequences that `View.whose_turn_ends` named."""
+    relegate: Seq[int] = ()
+    """Waiting sequences that cannot be on time: they are `late` from now on."""
+    shed: Seq[int] = ()
+    """Waiting sequences that have computed nothing and are refused."""
+    retry_after: float = 1.0
+    """Seconds until those may find room."""
     ask_again: float | None = None
     """Until when this answer holds, if nothing happens but that time passes and every sequence
     decodes what it was given; None: as long as that may be. With no `tokens`, the engine sleeps
@@ -129,12 +155,21 @@ class Policy(Protocol):
     """Whether callers of one priority take turns in the waiting queue, and `order` says only which
     of a caller's sequences is first. A policy with an order of its own sets it False."""
 
+    by_deadline: bool = False
+    """Whether callers of one tenant that run equally much come in the policy's order, and not by
+    what they were served."""
+
+    def standing(self, seq: SequenceView) -> tuple[float, ...]:
+        """What counts before any fairness between callers, smallest first."""
+        return (seq.priority,)
+
     def order(self, seq: SequenceView) -> tuple[float, ...]:
-        """The place in both queues, smallest first; equals go by submission.
+        """The place in both queues among those of one standing, smallest first; equals go by
+        submission.
 
         Running sequences that find no memory take it from the last ones.
         """
-        return (seq.priority, seq.arrival)
+        return (seq.arrival,)
 
     def decide(self, view: View) -> Decision:
         """The next step's batch."""

@@ -1,0 +1,34 @@
+"""Cycles: how long each step took in truth, told to whatever predicts steps.
+
+A cycle lasts from one plan to the next, or to the end of work, so it holds all that a sequence
+waits for between two tokens: computing, and the engine's own share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from headway.steptime.online import StepTimes
+from headway.steptime.shape import StepShape, shape_of
+from headway.types import Slice
+
+
+class Cycle:
+    """The step under way. Without `step_times` nobody is told."""
+
+    def __init__(self, step_times: StepTimes | None) -> None:
+        self.step_times = step_times
+        self._shape: StepShape | None = None
+        self._began = 0.0
+
+    def begin(self, slices: Iterable[Slice], now: float) -> None:
+        """A step was planned `now`."""
+        if self.step_times is not None:
+            self._shape = shape_of(slices, self.step_times.window)
+            self._began = now
+
+    def end(self, now: float) -> None:
+        """The next plan begins, or there is no more work; harmless where that is known."""
+        if self.step_times is not None and self._shape is not None:
+            self.step_times.learn(self._shape, now - self._began)
+            self._shape = None

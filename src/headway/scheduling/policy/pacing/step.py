@@ -1,0 +1,228 @@
+"""The decision of the policy `paced` for one step, put together part by part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from itertools import islice
+
+from headway.scheduling.policy.base import Decision, SequenceView, View
+from headway.scheduling.policy.pacing.deadlines import (
+    best_effort,
+    first_token_due,
+    slack,
+    token_seconds,
+)
+from headway.scheduling.policy.pacing.overload import Job, left_out
+from headway.scheduling.policy.pacing.step_load import StepLoad
+from headway.steptime.online import StepTimes
+
+LOOKED_AT = 256
+"""Most waiting sequences of which is asked whether they can be on time."""
+LEAST_CHUNK = 16
+"""Tokens; a smaller part of a prompt is not worth a step's while."""
+RESERVE = 0.05
+"""Share of the time between tokens that is left for the contexts to grow into."""
+SHARE_BEYOND_PATIENCE = 16
+"""One in so many running sequences may be one whose patience has ended."""
+HOPELESS = 10
+"""A sequence that is so many tokens behind holds nobody up any more."""
+
+
+def len_of(seq: SequenceView) -> int:
+    """Tokens that its context will have."""
+    return seq.computed + seq.todo
+
+
+class PacedStep:
+    """Use: `decide`, once."""
+
+    def __init__(self, view: View, times: StepTimes, *, patience: float, shedding: bool) -> None:
+        self._view = view
+        self._patience = patience
+        self._shedding = shedding
+        self._load = StepLoad(times)
+        """What this step computes."""
+        self._batch = StepLoad(times)
+        """A later step in which all that were admitted decode."""
+        self._tokens: list[tuple[int, int]] = []
+        self._dues: list[tuple[float, float]] = []
+        """Of those that decode: seconds until a token is due, and between two of them."""
+        self._partial_left = view.limits.max_num_partial_prefills
+        self._tightest = math.inf
+        """Seconds between tokens that the most demanding sequence allows."""
+        self._budget = math.inf
+        self._refused = False
+        self._spare_running = 0
+        self._relegate: list[int] = []
+        self._shed: list[int] = []
+        self._retry_after = 1.0
+
+    def decide(self) -> Decision:
+        prefills, spare = self._decodes()
+        self._budget = self._time_budget()
+        on_time, others = self._in_line(prefills)
+        self._promote(others)
+        if self._fill_with(prefills, on_time):
+            # Whatever the others get would be taken from these later.
+            others = spare = []
+        for seq in spare:
+            self._compute(seq)
+        for seq in others:
+            if not self._admit(seq):
+                break
+        if not self._tokens:
+            self._anything((*prefills, *spare, *on_time, *others))
+        return Decision(
+            tokens=self._tokens,
+            relegate=self._relegate,
+            shed=self._shed,
+            retry_after=self._retry_after,
+            ask_again=self._view.now if self._tokens else None,
+        )
+
+    def _decodes(self) -> tuple[list[SequenceView], list[SequenceView]]:
+        """Decode whoever decodes: a stream that has begun is not held up. The prefills under way
+        of those that have deadlines or waited long, and of the others."""
+        now = self._view.now
+        prefills: list[SequenceView] = []
+        spare: list[SequenceView] = []
+        for seq in self._view.running:
+            if best_effort(seq):
+                self._spare_running += 1
+            else:
+                self._tightest = min(self._tightest, token_seconds(seq))
+            if seq.todo == 1:
+                self._batch.decode(seq)
+                self._load.decode(seq)
+                self._tokens.append((seq.id, 1))
+                if not best_effort(seq):
+                    self._dues.append((slack(seq, now), token_seconds(seq)))
+                continue
+            self._batch.prefill(len_of(seq), 1, ends=True)
+            if not seq.deferred:
+                patient = best_effort(seq) and now < seq.arrival + self._patience
+                (spare if patient else prefills).append(seq)
+        return prefills, spare
+
+    def _time_budget(self) -> float:
+        """Seconds that this step may take."""
+        base, budget = self._load.bound, math.inf
+        for left, pace in self._dues:
+            if left >= base:
+                budget = min(budget, left)
+            elif left > -HOPELESS * pace:
+                # It is behind, and catches up with half of what the others leave.
+                budget = min(budget, base + max(0.0, pace - base) / 2)
+        if budget == math.inf:
+            budget = max(self._tightest, self._shortest_ttft() / 4)
+        return budget
+
+    def _shortest_ttft(self) -> float:
+        waiting = islice(self._view.waiting, 1)
+        ttfts = [seq.pace.ttft for seq in (*self._view.running, *waiting)]
+        return min(ttfts, default=math.inf)
+
+    def _in_line(
+        self, prefills: list[SequenceView]
+    ) -> tuple[list[SequenceView], list[SequenceView]]:
+        """Of those that wait, the ones that can be on time, and (the first of) the others."""
+        line: list[SequenceView] = []
+        others: list[SequenceView] = []
+        for seq in self._view.waiting:
+            if best_effort(seq):
+                others.append(seq)
+                if len(others) >= SHARE_BEYOND_PATIENCE:
+                    break
+            elif len(line) < LOOKED_AT:
+                line.append(seq)
+        if not line:
+            return line, others
+        now = self._view.now
+        rate, cycle = self._prefill_rate()
+        ahead = sum(seq.todo for seq in prefills) / rate
+        jobs = []
+        for seq in line:
+            due = first_token_due(seq, self._patience) - now - cycle
+            seconds = seq.todo / rate
+            if due >= seconds:
+                jobs.append(Job(seq=seq, seconds=seconds, due=due - ahead))
+            elif not self._shedding:
+                self._relegate.append(seq.id)
+        self._retry_after = ahead + sum(job.seconds for job in jobs)
+        out = {job.seq.id for job in left_out(jobs)}
+        on_time = [job.seq for job in jobs if job.seq.id not in out]
+        kept = {seq.id for seq in on_time}
+        late = [seq for seq in line if seq.id not in kept]
+        if self._shedding:
+            self._shed += [seq.id for seq in late]
+            return on_time, others
+        return on_time, late + others
+
+    def _prefill_rate(self) -> tuple[float, float]:
+        """Prompt tokens a second beside the present decodes, and the seconds of such a step."""
+        pace = self._tightest if self._tightest < math.inf else self._budget
+        most = self._view.limits.max_num_batched_tokens - self._load.tokens
+        chunk = max(LEAST_CHUNK, self._load.largest_chunk(0, most, most, pace))
+        cycle = self._load.with_prefill(0, chunk).seconds
+        return chunk / cycle, cycle
+
+    def _promote(self, others: list[SequenceView]) -> None:
+        """Admit who has waited beyond its patience, as far as its kind's share goes."""
+        share = max(1, len(self._view.running) // SHARE_BEYOND_PATIENCE)
+        while (
+            others
+            and self._spare_running < share
+            and self._view.now >= others[0].arrival + self._patience
+        ):
+            if not self._admit(others.pop(0)):
+                return
+            self._spare_running += 1
+
+    def _fill_with(self, prefills: list[SequenceView], on_time: list[SequenceView]) -> bool:
+        """Prefills of those with deadlines; whether some found no room in this step."""
+        for seq in prefills:
+            if not self._compute(seq):
+                return True
+        return any(not self._admit(seq) for seq in on_time)
+
+    def _admit(self, seq: SequenceView) -> bool:
+        """Admit a waiting sequence; False where it, or part of its prompt, must wait."""
+        if self._refused or self._load.tokens >= self._view.limits.max_num_batched_tokens:
+            return False
+        pace = min(self._tightest, token_seconds(seq))
+        later = self._batch.with_prefill(len_of(seq), 1)
+        if self._batch.tokens and later.bound > pace * (1 - RESERVE):
+            return False
+        if not self._view.offer(seq.id):
+            self._refused = True
+            return False
+        if seq.deferred:
+            self._tokens.append((seq.id, 0))
+            return True
+        self._batch = later
+        self._tightest = pace
+        return self._compute(seq)
+
+    def _compute(self, seq: SequenceView) -> bool:
+        """A chunk of the sequence's prompt; whether that was all of it."""
+        start, todo = seq.computed, seq.todo
+        most = self._view.limits.max_num_batched_tokens - self._load.tokens
+        count = self._load.largest_chunk(start, todo, most, self._budget)
+        if count < todo:
+            if count < min(LEAST_CHUNK, most) or not self._partial_left:
+                return False
+            self._partial_left -= 1
+        self._load.prefill(start, count, ends=count == todo)
+        self._tokens.append((seq.id, count))
+        return count == todo
+
+    def _anything(self, line: Iterable[SequenceView]) -> None:
+        """Nobody decodes and nothing fits: the first that can, goes on all the same."""
+        self._budget = math.inf
+        running = {seq.id for seq in self._view.running}
+        for seq in line:
+            if seq.id in running or self._view.offer(seq.id):
+                self._compute(seq)
+                if self._tokens:
+                    return
