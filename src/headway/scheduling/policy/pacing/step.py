@@ -16,6 +16,7 @@ from headway.scheduling.policy.pacing.deadlines import (
 from headway.scheduling.policy.pacing.overload import Job, left_out
 from headway.scheduling.policy.pacing.step_load import StepLoad
 from headway.steptime.online import StepTimes
+from headway.steptime.shape import StepShape
 
 LOOKED_AT = 256
 """Most waiting sequences of which is asked whether they can be on time."""
@@ -25,8 +26,12 @@ RESERVE = 0.05
 """Share of the time between tokens that is left for the contexts to grow into."""
 SHARE_BEYOND_PATIENCE = 16
 """One in so many running sequences may be one whose patience has ended."""
+WORTH_A_STEP = 10
+"""Times the smallest step: so long is one of which the fixed part matters little."""
 HOPELESS = 10
 """A sequence that is so many tokens behind holds nobody up any more."""
+ONE_DECODE = StepShape(tokens=1, sequences=1, rows=1, decodes=1, decode_context=1)
+"""The smallest step."""
 
 
 def len_of(seq: SequenceView) -> int:
@@ -51,7 +56,9 @@ class PacedStep:
         self._partial_left = view.limits.max_num_partial_prefills
         self._tightest = math.inf
         """Seconds between tokens that the most demanding sequence allows."""
+        self._least = times.bound(ONE_DECODE)
         self._budget = math.inf
+        self._offered: set[int] = set()
         self._refused = False
         self._spare_running = 0
         self._relegate: list[int] = []
@@ -61,8 +68,9 @@ class PacedStep:
     def decide(self) -> Decision:
         prefills, spare = self._decodes()
         self._budget = self._time_budget()
-        on_time, others = self._in_line(prefills)
-        self._promote(others)
+        on_time, late, parked = self._in_line(prefills)
+        self._promote(parked)
+        others = late + parked
         if self._fill_with(prefills, on_time):
             # Whatever the others get would be taken from these later.
             others = spare = []
@@ -71,14 +79,13 @@ class PacedStep:
         for seq in others:
             if not self._admit(seq):
                 break
-        if not self._tokens:
+        if not self._load.tokens:
             self._anything((*prefills, *spare, *on_time, *others))
         return Decision(
             tokens=self._tokens,
             relegate=self._relegate,
             shed=self._shed,
             retry_after=self._retry_after,
-            ask_again=self._view.now if self._tokens else None,
         )
 
     def _decodes(self) -> tuple[list[SequenceView], list[SequenceView]]:
@@ -91,13 +98,13 @@ class PacedStep:
             if best_effort(seq):
                 self._spare_running += 1
             else:
-                self._tightest = min(self._tightest, token_seconds(seq))
+                self._tightest = min(self._tightest, self._pace(seq))
             if seq.todo == 1:
                 self._batch.decode(seq)
                 self._load.decode(seq)
                 self._tokens.append((seq.id, 1))
                 if not best_effort(seq):
-                    self._dues.append((slack(seq, now), token_seconds(seq)))
+                    self._dues.append((slack(seq, now), self._pace(seq)))
                 continue
             self._batch.prefill(len_of(seq), 1, ends=True)
             if not seq.deferred:
@@ -105,45 +112,55 @@ class PacedStep:
                 (spare if patient else prefills).append(seq)
         return prefills, spare
 
+    def _pace(self, seq: SequenceView) -> float:
+        """Seconds between tokens that the sequence allows; infinite where no batch could keep them,
+        since then it is no reason to make the batch small."""
+        pace = token_seconds(seq)
+        return pace if pace > self._least else math.inf
+
     def _time_budget(self) -> float:
         """Seconds that this step may take."""
         base, budget = self._load.bound, math.inf
         for left, pace in self._dues:
             if left >= base:
                 budget = min(budget, left)
-            elif left > -HOPELESS * pace:
+            elif -HOPELESS * pace < left and pace < math.inf:
                 # It is behind, and catches up with half of what the others leave.
                 budget = min(budget, base + max(0.0, pace - base) / 2)
         if budget == math.inf:
-            budget = max(self._tightest, self._shortest_ttft() / 4)
+            budget = self._without_decodes()
         return budget
 
-    def _shortest_ttft(self) -> float:
-        waiting = islice(self._view.waiting, 1)
-        ttfts = [seq.pace.ttft for seq in (*self._view.running, *waiting)]
-        return min(ttfts, default=math.inf)
+    def _without_decodes(self) -> float:
+        """Seconds of a step in which nobody waits for a next token: several fit into a TTFT, so
+        that prompts end one after the other, and its fixed part is a small part of it."""
+        candidates = (*self._view.running, *islice(self._view.waiting, 1))
+        ttft = min((seq.pace.ttft for seq in candidates if not seq.late), default=math.inf)
+        short = WORTH_A_STEP * self._least
+        return max(min(max(ttft / 8, short), ttft / 2, 2 * short), 2 * self._least)
 
     def _in_line(
         self, prefills: list[SequenceView]
-    ) -> tuple[list[SequenceView], list[SequenceView]]:
-        """Of those that wait, the ones that can be on time, and (the first of) the others."""
+    ) -> tuple[list[SequenceView], list[SequenceView], list[SequenceView]]:
+        """Of those that wait: who can be on time, who cannot, and the first of best effort."""
         line: list[SequenceView] = []
-        others: list[SequenceView] = []
+        parked: list[SequenceView] = []
         for seq in self._view.waiting:
             if best_effort(seq):
-                others.append(seq)
-                if len(others) >= SHARE_BEYOND_PATIENCE:
+                parked.append(seq)
+                if len(parked) >= SHARE_BEYOND_PATIENCE:
                     break
             elif len(line) < LOOKED_AT:
                 line.append(seq)
         if not line:
-            return line, others
+            return [], [], parked
         now = self._view.now
         rate, cycle = self._prefill_rate()
         ahead = sum(seq.todo for seq in prefills) / rate
         jobs = []
         for seq in line:
-            due = first_token_due(seq, self._patience) - now - cycle
+            # A first token comes at the end of a step.
+            due = (first_token_due(seq, self._patience) - now) // cycle * cycle
             seconds = seq.todo / rate
             if due >= seconds:
                 jobs.append(Job(seq=seq, seconds=seconds, due=due - ahead))
@@ -156,8 +173,8 @@ class PacedStep:
         late = [seq for seq in line if seq.id not in kept]
         if self._shedding:
             self._shed += [seq.id for seq in late]
-            return on_time, others
-        return on_time, late + others
+            late = []
+        return on_time, late, parked
 
     def _prefill_rate(self) -> tuple[float, float]:
         """Prompt tokens a second beside the present decodes, and the seconds of such a step."""
@@ -167,15 +184,15 @@ class PacedStep:
         cycle = self._load.with_prefill(0, chunk).seconds
         return chunk / cycle, cycle
 
-    def _promote(self, others: list[SequenceView]) -> None:
+    def _promote(self, parked: list[SequenceView]) -> None:
         """Admit who has waited beyond its patience, as far as its kind's share goes."""
         share = max(1, len(self._view.running) // SHARE_BEYOND_PATIENCE)
         while (
-            others
+            parked
             and self._spare_running < share
-            and self._view.now >= others[0].arrival + self._patience
+            and self._view.now >= parked[0].arrival + self._patience
         ):
-            if not self._admit(others.pop(0)):
+            if not self._admit(parked.pop(0)):
                 return
             self._spare_running += 1
 
@@ -190,13 +207,14 @@ class PacedStep:
         """Admit a waiting sequence; False where it, or part of its prompt, must wait."""
         if self._refused or self._load.tokens >= self._view.limits.max_num_batched_tokens:
             return False
-        pace = min(self._tightest, token_seconds(seq))
+        pace = min(self._tightest, self._pace(seq))
         later = self._batch.with_prefill(len_of(seq), 1)
         if self._batch.tokens and later.bound > pace * (1 - RESERVE):
             return False
         if not self._view.offer(seq.id):
             self._refused = True
             return False
+        self._offered.add(seq.id)
         if seq.deferred:
             self._tokens.append((seq.id, 0))
             return True
@@ -220,9 +238,9 @@ class PacedStep:
     def _anything(self, line: Iterable[SequenceView]) -> None:
         """Nobody decodes and nothing fits: the first that can, goes on all the same."""
         self._budget = math.inf
-        running = {seq.id for seq in self._view.running}
+        known = self._offered.union(seq.id for seq in self._view.running)
         for seq in line:
-            if seq.id in running or self._view.offer(seq.id):
+            if seq.id in known or self._view.offer(seq.id):
                 self._compute(seq)
-                if self._tokens:
+                if self._load.tokens:
                     return

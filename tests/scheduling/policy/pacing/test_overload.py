@@ -1,0 +1,60 @@
+"""Who is left out: as few as possible, and whom the classes and tenants say."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headway.scheduling.policy.pacing.overload import Job, left_out
+from headway.types import ServiceClass
+from tests.scheduling.policy.pacing.views import Seen
+
+jobs = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 25)), max_size=7).map(
+    lambda pairs: sorted(pairs, key=lambda pair: pair[1])
+)
+
+
+def job(number: int, seconds: float, due: float, service_class: ServiceClass = "standard") -> Job:
+    return Job(seq=Seen(id=number, service_class=service_class), seconds=seconds, due=due)
+
+
+def all_in_time(line: list[Job]) -> bool:
+    total = 0.0
+    for each in line:
+        total += each.seconds
+        if total > each.due:
+            return False
+    return True
+
+
+@given(jobs)
+def test_no_choice_leaves_fewer_late(pairs: list[tuple[int, int]]) -> None:
+    line = [job(number, *pair) for number, pair in enumerate(pairs)]
+    out = {each.seq.id for each in left_out(line)}
+    kept = [each for each in line if each.seq.id not in out]
+    assert all_in_time(kept)
+    best = max(
+        size
+        for size in range(len(line) + 1)
+        for chosen in combinations(line, size)
+        if all_in_time(list(chosen))
+    )
+    assert len(kept) == best
+
+
+def test_the_one_that_costs_most_is_left_out() -> None:
+    line = [job(1, 5, 10), job(2, 2, 10), job(3, 4, 10)]
+    assert [each.seq.id for each in left_out(line)] == [1]
+
+
+def test_a_lower_class_is_left_out_before_a_longer_prompt() -> None:
+    line = [job(1, 5, 10, "interactive"), job(2, 2, 10, "batch"), job(3, 4, 10)]
+    assert [each.seq.id for each in left_out(line)] == [2]
+    line = [job(1, 5, 10, "interactive"), job(2, 2, 10), job(3, 4, 10, "interactive")]
+    assert [each.seq.id for each in left_out(line)] == [2]
+
+
+def test_nobody_is_left_out_where_all_fit() -> None:
+    assert left_out([job(1, 5, 5), job(2, 2, 7)]) == []

@@ -1,0 +1,244 @@
+"""Paced batching keeps what it promises, where it can, and says whom it cannot serve in time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headway.errors import InvalidRequest
+from headway.scheduling.policy.continuous import Continuous
+from headway.scheduling.policy.paced import Paced
+from headway.types import Limits, Request, ServiceClass
+from headway.types.objectives import Objective, parse_objectives
+from tests.scheduling.harness import limits_of, request_of
+from tests.scheduling.policy.pacing.timed import Ran, run
+from tests.scheduling.policy.pacing.views import LinearTimes
+
+LIMITS = limits_of(seqs=256, tokens=8192, partial=1, model_len=8192)
+TIMES = LinearTimes()
+"""A step of n tokens takes 10 ms and n / 10 ms more."""
+SLO = parse_objectives("ttft=1s,tpot=30ms")
+
+
+def asked(
+    number: int,
+    *,
+    prompt: int = 100,
+    output: int = 20,
+    arrival: float = 0.0,
+    objectives: tuple[Objective, ...] = SLO,
+    tenant: str = "",
+    service_class: ServiceClass = "standard",
+) -> Request:
+    request = request_of(
+        str(number),
+        prompt=(number % 5000,) * prompt,
+        max_tokens=output,
+        arrival=arrival,
+        objectives=objectives,
+        tenant=tenant,
+    )
+    return replace(request, service_class=service_class, caller=f"caller {number}")
+
+
+def paced(requests: list[Request], *, limits: Limits = LIMITS, **options: object) -> Ran:
+    return run(requests, Paced(**options), TIMES, limits=limits)  # type: ignore[arg-type]
+
+
+@st.composite
+def workloads(draw: st.DrawFn, *, most: int = 25) -> list[Request]:
+    promises = st.sampled_from(
+        [
+            SLO,
+            SLO,
+            parse_objectives("tpot=15ms"),
+            parse_objectives("ttft=200ms"),
+            parse_objectives("e2el=20s"),
+            parse_objectives("itl=100ms"),
+            (),
+        ]
+    )
+    return [
+        asked(
+            number,
+            prompt=draw(st.integers(1, 3000)),
+            output=draw(st.integers(1, 60)),
+            arrival=draw(st.floats(0, 3)),
+            objectives=draw(promises),
+            tenant=draw(st.sampled_from(["", "b"])),
+            service_class=draw(st.sampled_from(["interactive", "standard", "batch"])),
+        )
+        for number in range(draw(st.integers(1, most)))
+    ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(workload=workloads())
+def test_everybody_is_served_whole_and_every_token_computed_once(workload: list[Request]) -> None:
+    ran = paced(workload)
+    assert ran.preemptions == 0, "there is memory for all, and lengths are known"
+    assert not ran.shed
+    for request in workload:
+        assert len(ran.tokens[request.id]) == request.sampling.max_tokens
+    needed = sum(len(each.prompt) + each.sampling.max_tokens - 1 for each in workload)
+    assert ran.computed == needed
+
+
+@settings(max_examples=40, deadline=None)
+@given(workload=workloads(), tokens=st.integers(40, 600), seqs=st.integers(1, 30))
+def test_pinned_limits_are_kept(workload: list[Request], tokens: int, seqs: int) -> None:
+    limits = limits_of(seqs=seqs, tokens=tokens, partial=1, model_len=8192)
+    ran = paced(workload, limits=limits)
+    for _, shape, _ in ran.steps:
+        assert shape.tokens <= tokens
+        assert shape.sequences <= seqs
+
+
+@settings(max_examples=40, deadline=None)
+@given(workload=workloads(), tokens=st.integers(40, 600), partial=st.integers(1, 3))
+def test_without_objectives_it_plans_as_continuous_does(
+    workload: list[Request], tokens: int, partial: int
+) -> None:
+    limits = limits_of(seqs=20, tokens=tokens, partial=partial, model_len=8192)
+    workload = [replace(request, objectives=()) for request in workload]
+    ours = run(workload, Paced(), TIMES, limits=limits)
+    theirs = run(
+        [replace(request, caller="") for request in workload], Continuous(), TIMES, limits=limits
+    )
+    alone = run([replace(each, caller="") for each in workload], Paced(), TIMES, limits=limits)
+    assert alone.steps == theirs.steps
+    assert ours.computed == theirs.computed
+
+
+@settings(max_examples=40, deadline=None)
+@given(workload=workloads())
+def test_the_same_requests_get_the_same_plans(workload: list[Request]) -> None:
+    assert paced(workload).steps == paced(workload).steps
+
+
+def overdue(ran: Ran, request: Request, pace: float) -> list[float]:
+    """By how much each token after the first came too late."""
+    made = ran.tokens[request.id]
+    return [at - (made[0] + number * pace) for number, at in enumerate(made)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(
+        st.tuples(st.integers(1, 6000), st.integers(1, 200), st.floats(0, 2)),
+        min_size=1,
+        max_size=60,
+    )
+)
+def test_who_is_admitted_on_time_is_on_time(lengths: list[tuple[int, int, float]]) -> None:
+    """Exact step times, and a reserve for the contexts that grow: nobody's pace is missed."""
+    workload = [
+        asked(number, prompt=prompt, output=output, arrival=arrival)
+        for number, (prompt, output, arrival) in enumerate(lengths)
+    ]
+    ran = paced(workload, overload="shed")
+    for request in workload:
+        if request.id in ran.shed:
+            assert not ran.tokens[request.id]
+            continue
+        assert len(ran.tokens[request.id]) == request.sampling.max_tokens
+        assert max(overdue(ran, request, 0.030)) <= 1e-9
+
+
+def test_a_step_is_as_long_as_the_tightest_pace_allows() -> None:
+    """Beside one decode a prompt is computed in chunks that take 30 ms, not in one of 400 ms."""
+    ran = paced([asked(1, output=100), asked(2, prompt=4000, arrival=0.5)])
+    mixed = [seconds for _, shape, seconds in ran.steps if shape.decodes and shape.tokens > 1]
+    assert 0.2 * 10 > max(mixed) > 0.028
+    assert max(overdue(ran, asked(1), 0.030)) <= 1e-9
+    loose = paced(
+        [
+            asked(1, output=100, objectives=parse_objectives("ttft=1s,tpot=500ms")),
+            asked(2, prompt=4000, arrival=0.5),
+        ]
+    )
+    assert max(shape.tokens for _, shape, _ in loose.steps) >= 4000, "one step holds it all"
+
+
+def test_under_overload_the_costly_ones_are_late_and_the_others_are_not() -> None:
+    """In 1 s there is time for about 9,000 prompt tokens; 12 times 1,500 are asked for at once."""
+    small = [asked(number, prompt=500) for number in range(10)]
+    large = [asked(10 + number, prompt=4000) for number in range(4)]
+    ran = paced([*large, *small])
+    assert ran.relegated >= 3
+    assert all(ran.ttft(each) <= 1.0 for each in small)
+    assert sum(ran.ttft(each) > 1.0 for each in large) == ran.relegated
+
+
+def test_shed_requests_are_told_when_to_come_back() -> None:
+    ran = paced([asked(number, prompt=4000) for number in range(10)], overload="shed")
+    assert 6 <= len(ran.shed) <= 9
+    assert all(0.5 < seconds < 10 for seconds in ran.shed.values())
+
+
+def test_what_can_never_be_on_time_is_served_all_the_same() -> None:
+    impossible = parse_objectives("ttft=1ms,tpot=1ms")
+    workload = [asked(number, objectives=impossible) for number in range(30)]
+    ran = paced(workload)
+    assert all(len(ran.tokens[each.id]) == 20 for each in workload)
+    assert ran.steps[-1][0] < 1.5, "a pace that no batch can keep does not make the batch small"
+
+
+def flooded(*, beside: float, tenant: str = "") -> tuple[Ran, list[Request]]:
+    """2 s of twice what can be served, from one tenant, and one request of another each 0.2 s."""
+    flood = [
+        asked(1000 + number, prompt=1500, output=2, arrival=number * 0.05, tenant="flood")
+        for number in range(int(beside / 0.05))
+    ]
+    few = [
+        asked(number, prompt=300, arrival=0.5 + number * 0.2, tenant=tenant) for number in range(8)
+    ]
+    return paced([*flood, *few]), few
+
+
+def test_a_tenant_that_floods_delays_no_other() -> None:
+    alone, few = flooded(beside=0.0, tenant="few")
+    among, _ = flooded(beside=3.0, tenant="few")
+    waits = sorted(among.ttft(each) for each in few)
+    # The step under way must end, and a prompt that has begun is not set aside.
+    assert waits[-1] < max(alone.ttft(each) for each in few) + 0.3
+
+
+def test_who_was_relegated_gets_a_share_after_its_patience() -> None:
+    """Twice what can be served for 30 s, and a long prompt that cannot be on time among it."""
+    flood = [
+        asked(1 + number, prompt=1500, output=2, arrival=number * 0.1) for number in range(300)
+    ]
+    long = asked(0, prompt=8000, output=5, arrival=0.3)
+    ran = paced([long, *flood], patience=3.0)
+    assert ran.ttft(long) > 1.0
+    assert ran.ttft(long) < 3.0 + 4.0
+    impatient = paced([long, *flood], patience=100.0)
+    assert impatient.ttft(long) > ran.ttft(long)
+
+
+def test_a_stream_that_has_begun_is_not_held_up_even_without_objectives() -> None:
+    free = asked(0, output=200, objectives=())
+    busy = [asked(1 + number, prompt=800, arrival=0.3 + number * 0.08) for number in range(40)]
+    ran = paced([free, *busy])
+    made = ran.tokens["0"]
+    gaps = [after - before for before, after in pairwise(made)]
+    assert max(gaps) < 0.3
+
+
+def test_tighter_objectives_go_first() -> None:
+    tight = asked(1, prompt=2000, objectives=parse_objectives("ttft=300ms"))
+    loose = asked(0, prompt=4000, objectives=parse_objectives("ttft=5s"))
+    ran = paced([loose, tight])
+    assert ran.tokens["1"][0] < ran.tokens["0"][0]
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(InvalidRequest, match="patience"):
+        Paced(patience=-1)
+    with pytest.raises(InvalidRequest, match="overload"):
+        Paced(overload="ignore")  # type: ignore[arg-type]
