@@ -53,7 +53,15 @@ def test_an_engine_that_fails_does_not_end_the_comparison(tmp_path: Path) -> Non
 
 
 def test_benchmarks_say_how_they_are_used() -> None:
-    names = ("agreement", "headline", "invariance", "peers", "recording_cost", "simulation")
+    names = (
+        "agreement",
+        "headline",
+        "invariance",
+        "online_model",
+        "peers",
+        "recording_cost",
+        "simulation",
+    )
     for name in names:
         command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--help"]
         environment = dict(os.environ) | {"PYTHONPATH": str(ROOT / "src")}

@@ -9,6 +9,7 @@ from headway.engine.loop import Engine
 from headway.recording.format import EngineLine, Line, Recording, RequestLine, StepLine
 from headway.recording.recorder import Recorder
 from headway.scheduling.policy import policy_config
+from headway.steptime.online import step_times_of
 from headway.types import StepPlan, StepResult
 from headway.types.engine import SchedulerConfig
 from headway.types.step import Runner
@@ -65,7 +66,8 @@ def recorded_harness(
     *, step_seconds: float = STEP_SECONDS, **options: Any
 ) -> tuple[EngineHarness, Memory]:
     """As `make_harness`, with a recorder that writes to memory."""
-    harness, memory = make_harness(**options), Memory()
+    step_times = step_times_of(ENGINE.sizes, ENGINE.machine)
+    harness, memory = make_harness(**options, step_times=step_times), Memory()
     config = SchedulerConfig(
         policy=policy_config(options.get("policy", "continuous"), {"dynamic_wait": 3.0}),
         limits=harness.scheduler.limits,

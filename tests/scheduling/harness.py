@@ -93,7 +93,7 @@ class EngineHarness:
 class TokenSeconds:
     """Step times: a second for each new token."""
 
-    window = None
+    window: int | None = None
 
     def predict(self, shape: StepShape) -> float:
         return float(shape.tokens)

@@ -27,6 +27,7 @@ from headway.scheduling.build import build_scheduler
 from headway.scheduling.policy import policy_config
 from headway.steptime.architecture import Architecture, model_sizes
 from headway.steptime.limits import StepLimit
+from headway.steptime.online import step_times_of
 from headway.steptime.shape import ModelSizes, PeakRates, StepTime, roofline_time
 from headway.types.engine import SchedulerConfig
 from headway.wire import EngineInfo, Start
@@ -97,7 +98,8 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     file = _record_file(start)
     loaded = build_runner(config, Path(start.prepared))
     info = describe(config, loaded)
-    scheduler = build_scheduler(info.scheduler)
+    step_times = None if info.sizes is None else step_times_of(info.sizes, info.machine)
+    scheduler = build_scheduler(info.scheduler, step_times=step_times)
     limit = limit_of(info)
     hardware = info.hardware
     logger.info(

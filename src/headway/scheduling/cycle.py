@@ -1,7 +1,8 @@
 """Cycles: how long each step took in truth, told to whatever predicts steps.
 
-A cycle lasts from one plan to the next, or to the end of work, so it holds all that a sequence
-waits for between two tokens: computing, and the engine's own share.
+A cycle lasts from one plan to the next, so it holds all that a sequence waits for between two
+tokens: computing, and the engine's own share. The last one before the end of work has no end that
+says anything, and is not told.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ class Cycle:
             self._began = now
 
     def end(self, now: float) -> None:
-        """The next plan begins, or there is no more work; harmless where that is known."""
+        """The next plan begins."""
         if self.step_times is not None and self._shape is not None:
             self.step_times.learn(self._shape, now - self._began)
             self._shape = None
+
+    def forget(self) -> None:
+        """There is no more work: until the next plan, time passes that no step took."""
+        self._shape = None

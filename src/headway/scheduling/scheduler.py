@@ -114,6 +114,8 @@ class Scheduler:
             return None
         event = end_event(seq, "abort")
         self._queues.end(seq)
+        if not self._queues.live:
+            self._cycle.forget()
         return event
 
     def plan(self, now: float) -> StepPlan | Idle:
@@ -172,7 +174,7 @@ class Scheduler:
         self._stats.step_tokens = tokens
         self._stats.computed_tokens += tokens
         if not live:
-            self._cycle.end(now)
+            self._cycle.forget()
         return events
 
     def fast_forward_steps(self, now: float, most: int) -> FastForward:

@@ -24,6 +24,7 @@ from headway.recording.format import Recording, RequestLine, SliceLine, StepLine
 from headway.scheduling.build import build_scheduler
 from headway.scheduling.scheduler import Scheduler
 from headway.scheduling.stats import Idle
+from headway.steptime.online import step_times_of
 from headway.steptime.profiles import Profile
 from headway.types import Request, ResolvedSampling, Sampled, Slice, StepPlan, StepResult
 from headway.types.objectives import parse_objectives
@@ -109,7 +110,7 @@ def replay(recording: Recording) -> Replayed:
     drafts = _RecordedDrafts() if any(step.given for step in recording.steps) else None
     scheduler = build_scheduler(
         engine.scheduler,
-        step_times=None,
+        step_times=step_times_of(engine.sizes, engine.machine),
         proposer=drafts,
     )
     requests = {

@@ -21,13 +21,13 @@ from headway.perf.records.record import RequestRecord
 from headway.perf.records.summary import summarize
 from headway.perf.report.run import Bar, Run
 from headway.perf.sim.fleet import Replica, run_fleet
-from headway.perf.sim.known import KnownStepTimes
 from headway.perf.sim.requests import SimulatedRequest, Slots, record_of
 from headway.perf.sim.runner import Preempted, SimulatedRunner, StepTimeSampler
 from headway.perf.workload.synthetic import length_cv
 from headway.perf.workload.workload import Workload
 from headway.routing import RouterName, make_router
 from headway.scheduling.build import build_scheduler
+from headway.steptime.online import step_times_of
 from headway.steptime.profiles import Profile
 from headway.types.engine import SchedulerConfig
 from headway.types.objectives import Objective
@@ -158,7 +158,11 @@ def _simulate(
         Replica(
             scheduler=build_scheduler(
                 setup.scheduler,
-                step_times=KnownStepTimes(setup.profile) if objectives else None,
+                step_times=(
+                    step_times_of(setup.profile.sizes, setup.profile.machine)
+                    if objectives
+                    else None
+                ),
             ),
             runner=_make_runner(
                 setup,

@@ -18,7 +18,7 @@ def test_it_counts_what_the_shape_of_the_plan_counts(
     prefills: list[tuple[int, int, bool]], decodes: list[int], window: int | None
 ) -> None:
     times = LinearTimes()
-    times.window = window  # type: ignore[assignment]
+    times.window = window
     load = StepLoad(times)
     slices = []
     for start in decodes:

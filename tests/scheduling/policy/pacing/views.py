@@ -32,7 +32,7 @@ class Seen:
 class LinearTimes:
     """Step times that are easy to reckon with: so much a step, a token, and a position read."""
 
-    window = None
+    window: int | None = None
 
     def __init__(
         self,
