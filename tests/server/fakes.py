@@ -12,7 +12,8 @@ import asyncio
 import string
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+from msgspec import structs
 
 from headway.checkpoint import ModelConfig
 from headway.client import EngineListener, EngineState, Stream
@@ -152,7 +153,7 @@ class FakeStream(Stream):
     def _event(self, request: Request, count: int) -> TokenEvent:
         fault = self._engine.fault
         if fault is not None and count >= fault[0]:
-            return replace(fault[1], id=request.id)
+            return structs.replace(fault[1], id=request.id)
         sampling = request.sampling
         token = ord(LETTERS[count % len(LETTERS)])
         stops = token in sampling.stop_token_ids

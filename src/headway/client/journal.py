@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from headway.errors import InvalidRequest
 from headway.types import Request, TokenEvent
 
@@ -131,7 +133,7 @@ class RequestJournal:
             if event.finish == "length" and len(entry.tokens) < entry.request.sampling.max_tokens:
                 entry.submitted = False
                 self._queued[event.id] = entry
-                return replace(event, finish=None)
+                return structs.replace(event, finish=None)
         del self._live[event.id]
         return event
 
@@ -218,7 +220,7 @@ def _without_repeats(event: TokenEvent, entry: JournalEntry) -> TokenEvent:
     """A resumed request's event without what an earlier engine had reported already."""
     dropped = min(entry.repeated_logprobs, len(event.prompt_logprobs))
     entry.repeated_logprobs -= dropped
-    return replace(
+    return structs.replace(
         event,
         prompt_logprobs=event.prompt_logprobs[dropped:],
         cached_tokens=0,

@@ -241,11 +241,15 @@ def accept(
     if errors[first] is not None:
         return Sampled(seq=part.seq, error=errors[first])
     end = first + 1
-    if part.outputs > 1:
-        for draft in part.tokens[1 - part.outputs :]:
-            if draft != tokens[end - 1] or errors[end] is not None:
-                break
-            end += 1
+    if part.outputs == 1:  # nearly always, and then not worth a generator
+        alone = logprobs(first)
+        return Sampled(
+            seq=part.seq, tokens=(tokens[first],), logprobs=() if alone is None else (alone,)
+        )
+    for draft in part.tokens[1 - part.outputs :]:
+        if draft != tokens[end - 1] or errors[end] is not None:
+            break
+        end += 1
     found = (logprobs(n) for n in range(first, end))
     return Sampled(
         seq=part.seq,

@@ -15,6 +15,7 @@ from headway.errors import InvalidRequest
 from headway.scheduling.admission import Candidates, KVEstimate, LengthEstimate, check_request
 from headway.scheduling.allocation import ScheduledTokens, allocate, preempt
 from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.commit import Committer
 from headway.scheduling.cycle import Cycle
 from headway.scheduling.drafts import Drafts, Proposer, propose_drafts
 from headway.scheduling.fast_forward import (
@@ -32,19 +33,15 @@ from headway.scheduling.sequence import (
     Sequence,
     end_event,
     ending,
-    keep_prompt_logprobs,
     new_sequence,
     token_event,
-    until_end,
 )
 from headway.scheduling.stats import Idle, IdleStats, SchedulerStats
 from headway.steptime.online import StepTimes
 from headway.types import (
-    FinishReason,
     Limits,
     NewSequence,
     Request,
-    Sampled,
     Slice,
     StepPlan,
     StepResult,
@@ -81,6 +78,7 @@ class Scheduler:
         self._refused: tuple[Sequence, int] | None = None
         self._added = 0
         self._stats = SchedulerStats()
+        self._committer = Committer(self._queues, self._lengths, self._stats)
         # Beyond so many decodes a step could not give each of them its token.
         self._width = min(limits.max_num_seqs, limits.max_num_batched_tokens)
 
@@ -154,26 +152,8 @@ class Scheduler:
             raise ValueError(
                 f"step {self._stats.step} planned, {plan.step} of result {result.step} committed"
             )
-        live = self._queues.live
-        for news in result.prompt_logprobs:
-            if news.seq in live:
-                keep_prompt_logprobs(live[news.seq], news)
-        events = []
-        results = iter(result.sampled)
-        tokens = 0
-        for part in plan.slices:
-            tokens += len(part.tokens)
-            sampled = next(results) if part.outputs else None
-            if sampled is not None and sampled.seq != part.seq:
-                raise ValueError(f"sequence {part.seq} sampled, {sampled.seq} came back")
-            seq = live.get(part.seq)
-            if seq is not None:
-                event = self._commit_slice(seq, part, sampled, now)
-                if event is not None:
-                    events.append(event)
-        self._stats.step_tokens = tokens
-        self._stats.computed_tokens += tokens
-        if not live:
+        events = self._committer.commit(plan, result, now)
+        if not self._queues.live:
             self._cycle.forget()
         return events
 
@@ -222,7 +202,7 @@ class Scheduler:
         for seq, finish in [(seq, ending(seq)) for seq in running]:
             if finish is not None:
                 events.append(token_event(seq, (seq.tokens[-1],), (), finish, now))
-                self._finish(seq, finish)
+                self._committer.end(seq, finish)
         return events
 
     def stats(self) -> SchedulerStats:
@@ -320,10 +300,10 @@ class Scheduler:
                 new.append(self._enter(seq, now))
             start = seq.computed
             known = seq.tokens
-            tokens = known[start : start + count]
+            tokens: Seq[int] = (known[start],) if count == 1 else known[start : start + count]
             outputs = 1 if start + count == len(known) else 0
             if drafts and seq in drafts:
-                tokens += drafts[seq]
+                tokens = [*tokens, *drafts[seq]]
                 outputs += len(drafts[seq])
             slices.append(
                 Slice(seq=seq.id, start=start, tokens=tokens, blocks=seq.blocks, outputs=outputs)
@@ -351,52 +331,3 @@ class Scheduler:
             prompt_len=prompt_len,
             sampling=seq.request.sampling,
         )
-
-    def _commit_slice(
-        self, seq: Sequence, part: Slice, sampled: Sampled | None, now: float
-    ) -> TokenEvent | None:
-        """One slice is computed: store what it gave, and end the sequence if it was the last."""
-        count = len(part.tokens)
-        if sampled is None:
-            self._queues.prefixes.advance(seq, part.start + count)
-            return None
-        if sampled.error is not None:
-            self._queues.prefixes.invalidate(seq)
-            event = end_event(seq, "error", error=sampled.error)
-            self._queues.end(seq)
-            return event
-        tokens, logprobs = sampled.tokens, sampled.logprobs
-        if count == 1 and (part.start + 1) % self.pool.block_size:
-            seq.computed = part.start + 1  # nearly always: a decode that fills no block
-        elif part.outputs > 1:
-            tokens = self._accept(seq, part, sampled)
-            logprobs = logprobs[: len(tokens)]
-        else:
-            self._queues.prefixes.advance(seq, part.start + count)
-            # One that has computed its prompt decodes from now on, so the estimate is better.
-            self._queues.capacity_epoch += count > 1
-        seq.tokens.append(tokens[-1])
-        finish = ending(seq)
-        event = token_event(seq, tokens, logprobs, finish, now)
-        if finish is not None:
-            self._finish(seq, finish)
-        return event
-
-    def _accept(self, seq: Sequence, part: Slice, sampled: Sampled) -> tuple[int, ...]:
-        """Take in drafts that were right, and all before them: what is computed ends there.
-
-        Gives the accepted tokens and the one sampled after them, which is not taken in yet.
-        """
-        if not 1 <= len(sampled.tokens) <= part.outputs:
-            raise ValueError(f"{len(sampled.tokens)} tokens of {part.outputs} outputs")
-        tokens = until_end(seq, sampled.tokens)
-        seq.tokens += tokens[:-1]
-        self._queues.prefixes.advance(seq, len(seq.tokens))
-        self._stats.draft_tokens += part.outputs - 1
-        self._stats.accepted_tokens += len(tokens) - 1
-        return tokens
-
-    def _finish(self, seq: Sequence, finish: FinishReason) -> None:
-        if finish == "stop":
-            self._lengths.learn(seq.generated)
-        self._queues.end(seq)

@@ -49,33 +49,35 @@ class StepShape:
 
 def shape_of(slices: Iterable[Slice], window: int | None = None) -> StepShape:
     """The shape of a step; `window` is the sliding window of the model, None if it has none."""
-    tokens = sequences = rows = decodes = decode = pairs = context = 0
-    decode_near = pairs_near = context_near = 0
+    sequences = rows = prefilled = pairs = context = pairs_near = context_near = 0
+    contexts: list[int] = []
     for part in slices:
-        count, start = len(part.tokens), part.start
-        tokens += count
+        count = len(part.tokens)
         sequences += 1
         rows += part.outputs
         if count == 1:
-            decodes += 1
-            decode += start + 1
-            if window is not None:
-                decode_near += min(start + 1, window)
+            contexts.append(part.start + 1)
             continue
+        start = part.start
+        prefilled += count
         pairs += count * start + count * (count + 1) // 2
         context += start + count
         if window is not None:
             pairs_near += pairs_within(start, count, window)
             context_near += min(start + count, window + count - 1)
+    near = 0
+    if window is not None:
+        # `min` would take five times as long.
+        near = sum([each if each < window else window for each in contexts])  # noqa: FURB136
     return StepShape(
-        tokens=tokens,
+        tokens=prefilled + len(contexts),
         sequences=sequences,
         rows=rows,
-        decodes=decodes,
-        decode_context=decode,
+        decodes=len(contexts),
+        decode_context=sum(contexts),
         prefill_pairs=pairs,
         prefill_context=context,
-        decode_context_window=decode_near,
+        decode_context_window=near,
         prefill_pairs_window=pairs_near,
         prefill_context_window=context_near,
     )

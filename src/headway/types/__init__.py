@@ -1,7 +1,9 @@
 """The core types: all that passes between the towers, and between the processes.
 
-Frozen, keyword-only, slotted dataclasses of plain data, from the standard library alone, so that
-the plan tower, the tensor tower, the simulator and the wire can share them.
+Frozen, keyword-only, slotted dataclasses of plain data, so that the plan tower, the tensor tower,
+the simulator and the wire can share them. What every sequence has one of in every step (`Slice`,
+`Sampled`, `TokenEvent`) is a frozen msgspec struct instead, which is made in a tenth of the time.
+Nothing else comes from outside of the standard library.
 """
 
 from headway.types.request import (

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
+import msgspec
+
 from headway.types.objectives import Objective
 from headway.types.sampling import ResolvedSampling
 from headway.types.step import TokenLogprobs
@@ -57,8 +59,7 @@ class Request:
     service_class: ServiceClass = "standard"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenEvent:
+class TokenEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """News of one request: new tokens since its last event, or its end, or both.
 
     `cached_tokens` counts prompt tokens whose keys and values came from the prefix cache when the

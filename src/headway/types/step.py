@@ -3,6 +3,9 @@
 A plan is complete: a runner needs nothing else to compute a step, so a plan can be recorded,
 replayed, simulated or sent to another machine. There is no notion of prefill or decode here; a
 slice is some consecutive tokens of one sequence whose keys and values are not stored yet.
+
+What every sequence of every step has one of is a msgspec struct: it is made in a tenth of the time
+of a frozen dataclass, and `gc=False` spares the garbage collector what can be in no cycle.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from headway.types.sampling import ResolvedSampling
 
@@ -28,8 +33,7 @@ class Limits:
     """Most tokens, prompt and generated, of one sequence."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
+class Slice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One sequence's share of a step: `tokens` sit at positions `start, start+1, ...`.
 
     `blocks` is the sequence's whole block table so far; position p lives in block
@@ -95,8 +99,7 @@ class TokenLogprobs:
     top: tuple[tuple[int, float], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampled:
+class Sampled(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The tokens that one slice gave, at least one: those of its drafts that were right, and the
     one that was sampled after them. `logprobs` has an entry for each of them, or is empty where
     none were asked for. `error` says why there are no tokens instead, for example because the

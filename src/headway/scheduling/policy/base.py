@@ -185,13 +185,10 @@ def fill(
     prompt passes a long one; what is left goes to the earliest. With `admit_all` all candidates are
     admitted, even with no token yet; otherwise admission stops where no tokens are left.
     """
-    decodes: list[tuple[int, int]] = []
+    decodes = [(seq.id, 1) for seq in view.running if seq.todo == 1]
     prefills: list[SequenceView] = []
-    for seq in view.running:
-        if seq.todo == 1:
-            decodes.append((seq.id, 1))
-        elif not seq.deferred:
-            prefills.append(seq)
+    if len(decodes) < len(view.running):
+        prefills = [seq for seq in view.running if seq.todo > 1 and not seq.deferred]
     budget = view.limits.max_num_batched_tokens - len(decodes)
     if not budget and not admit_all:
         return decodes
