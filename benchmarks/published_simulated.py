@@ -15,7 +15,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from headway.config import KVReservation, PolicyName
+from headway.config import PolicyName
 from headway.perf.records.summary import summarize
 from headway.perf.sim.roofline import known_device, known_model, roofline_profile
 from headway.perf.sim.simulate import Setup, simulate
@@ -23,7 +23,7 @@ from headway.perf.workload.lengths import parse_lengths
 from headway.perf.workload.synthetic import at_once, synthesize
 from headway.perf.workload.workload import Workload
 from headway.types import Limits
-from headway.types.engine import PolicyConfig, SchedulerConfig
+from headway.types.engine import KVReservation, PolicyConfig, SchedulerConfig
 from served import about_this_machine
 
 PROMPT, MEAN = 512, 128

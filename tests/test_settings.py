@@ -22,7 +22,7 @@ from headway.errors import InvalidRequest, did_you_mean
 from headway.llm.machine_bounds import check_machine
 from headway.scheduling.policy import PARAMETERS, POLICIES
 from headway.settings import check_settings, setting, without_none
-from headway.types import SamplingParams
+from headway.types import SERVICE_CLASSES, SamplingParams
 
 Case = tuple[Any, str, Field[Any], type]
 
@@ -69,6 +69,11 @@ def test_every_number_has_bounds_that_hold(
         (EngineConfig, {"model": 3}, "model"),
         (EngineConfig, {"block_size": None}, "block_size"),
         (EngineConfig, {"gpu_memory_utilization": 0.0}, "gpu_memory_utilization"),
+        (EngineConfig, {"slo": "soon"}, "slo"),
+        (EngineConfig, {"slo": ""}, "slo"),
+        (EngineConfig, {"slo": 1.0}, "slo"),
+        (EngineConfig, {"slo_interactive": "ttft=0s"}, "slo_interactive"),
+        (EngineConfig, {"slo_batch": "e2el=31000000s"}, "slo_batch"),
         (ServerConfig, {"api_key": "secret"}, "api_key"),
         (ServerConfig, {"api_key": (1,)}, "api_key"),
     ],
@@ -164,6 +169,22 @@ def test_a_models_folder_that_cannot_be_written(tmp_path: Path) -> None:
         pytest.fail("nothing is locked")
     # What is only remembered there is found out again.
     assert content_hash([blocked], blocked / "home") == content_hash([blocked], tmp_path)
+
+
+def test_objectives_of_a_class_that_names_none_are_those_of_all_but_for_batch() -> None:
+    def objectives(**given: str) -> list[str]:
+        config = EngineConfig(**given)  # type: ignore[arg-type]
+        return [",".join(map(str, config.objectives_of(each))) for each in SERVICE_CLASSES]
+
+    assert SERVICE_CLASSES == ("interactive", "standard", "batch")
+    assert objectives() == ["", "", ""]
+    assert objectives(slo="ttft=1s") == ["ttft=1s", "ttft=1s", ""]
+    assert objectives(slo_interactive="ttft=1s") == ["ttft=1s", "", ""]
+    assert objectives(slo="ttft=1s", slo_interactive="tpot=50ms", slo_batch="e2el=9s") == [
+        "tpot=50ms",
+        "ttft=1s",
+        "e2el=9s",
+    ]
 
 
 def test_suggestions() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from headway import wire
 from headway.types import Request, ResolvedSampling
+from headway.types.objectives import parse_objectives
 from headway.wire import HEADER, Submit, SubmitGroup, pack_requests, read_to_engine
 
 SAMPLING = ResolvedSampling(
@@ -54,6 +55,20 @@ def test_a_group_arrives_as_it_was_sent() -> None:
     frames, refused = pack_requests(sent)
     assert refused == []
     assert received(frames) == sent
+
+
+def test_what_came_together_on_other_terms_is_sent_as_it_is() -> None:
+    objectives = parse_objectives("ttft_p99=1s,tpot=50ms")
+    hurried = replace(FIRST, objectives=objectives, service_class="interactive")
+    for sent in (
+        [replace(each, objectives=objectives) for each in group_of(3)],
+        [FIRST, replace(hurried, id="r-1", service_class="standard")],
+        [hurried, replace(FIRST, id="r-1", service_class="interactive")],
+        [hurried, replace(hurried, id="r-1", service_class="batch")],
+    ):
+        frames, refused = pack_requests(sent)
+        assert refused == []
+        assert received(frames) == sent
 
 
 def test_the_size_of_a_group_hardly_grows_with_its_continuations() -> None:

@@ -15,6 +15,9 @@ from typing import Literal
 
 from headway.errors import InvalidRequest, did_you_mean
 from headway.settings import check_settings, setting
+from headway.types import SERVICE_CLASSES, ServiceClass
+from headway.types.engine import KVReservation
+from headway.types.objectives import Objective, parse_objectives
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
@@ -24,7 +27,6 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"]
 KVCacheDtype = Literal["auto", "float32", "bfloat16", "int8"]
 Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["auto", "native", "reference"]
-KVReservation = Literal["on-demand", "full"]
 SchedulingPolicy = Literal["fcfs", "priority"]
 LogFormat = Literal["text", "json"]
 
@@ -69,6 +71,13 @@ class EngineConfig:
     policy_options: Mapping[str, PolicyOption] = field(default_factory=dict)
     """What is given of the policies' own settings, by the name of their flags ("dynamic_wait"); see
     `headway.scheduling.policy.PARAMETERS`."""
+    slo: str | None = setting(
+        None, "objectives of requests that bring none, such as ttft_p99=1s,tpot_p99=50ms"
+    )
+    slo_interactive: str | None = setting(
+        None, "the same for the class interactive; those of slo by default"
+    )
+    slo_batch: str | None = setting(None, "the same for the class batch; none by default")
     max_model_len: int | None = setting(
         None,
         "most tokens of one sequence, prompt and generated; the model's own limit by default",
@@ -124,7 +133,17 @@ class EngineConfig:
             raise InvalidRequest(
                 "gpu_memory_utilization must be above 0", field="gpu_memory_utilization"
             )
+        for service_class in SERVICE_CLASSES:
+            self.objectives_of(service_class)
         self._check_backend()
+
+    def objectives_of(self, service_class: ServiceClass) -> tuple[Objective, ...]:
+        """What requests of a class are held to where they bring no objectives of their own."""
+        name = "slo" if service_class == "standard" else f"slo_{service_class}"
+        if service_class == "interactive" and self.slo_interactive is None:
+            name = "slo"
+        text = getattr(self, name)
+        return () if text is None else parse_objectives(text, field=name)
 
     def needs_native(self, name: str) -> bool:
         """Whether this setting has a value that only the native backend knows."""
@@ -168,6 +187,11 @@ class ServerConfig:
     )
     priority_api_key: tuple[str, ...] = setting(
         (), "of the keys, those whose requests may have a priority; all by default"
+    )
+    interactive_api_key: tuple[str, ...] = setting(
+        (),
+        "of the keys, those whose requests may be interactive, or ask for more than their class "
+        "does; all by default",
     )
     allowed_origins: tuple[str, ...] = setting((), "origins that browsers may call from")
     ssl_keyfile: str | None = setting(None, "private key for HTTPS")
@@ -239,10 +263,9 @@ class ServerConfig:
                 "priority_api_key would have no effect without scheduling_policy priority",
                 field="priority_api_key",
             )
-        if not set(self.priority_api_key) <= set(self.api_key):
-            raise InvalidRequest(
-                "a priority_api_key is none of the keys in api_key", field="priority_api_key"
-            )
+        for name in ("priority_api_key", "interactive_api_key"):
+            if not set(getattr(self, name)) <= set(self.api_key):
+                raise InvalidRequest(f"a key in {name} is none of those in api_key", field=name)
         if bool(self.ssl_keyfile) != bool(self.ssl_certfile):
             raise InvalidRequest(
                 "ssl_keyfile and ssl_certfile are given together or not at all",

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from headway.cli.bench_serve import allow_files
 from headway.cli.main import main
 from headway.config import ServerConfig
 from headway.perf.records.record import read_records
+from headway.types import Request
 from tests.client.fake_engine import COMMAND
 from tests.llm.support import serve_fake, write_prepared
 from tests.server.conftest import Running, serving
@@ -167,6 +169,48 @@ def test_throughput(engine: None, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (result["num_requests"], result["total_num_tokens"]) == (6, 54)
     assert result["requests_per_second"] == result["request_throughput"] > 0
     assert (result["policy"], result["backend"], result["preemptions"]) == ("static", "fake", 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "objectives"),
+    [
+        (["--slo", "ttft_p99=1min"], None, ["ttft_p99=1min"]),
+        (["--goodput", "ttft:60000", "tpot:0.0001"], None, ["ttft=1min", "tpot=0.0001ms"]),
+        ([], "ttft=1min", ["ttft=1min"]),
+        (["--slo", "e2el=1min"], "ttft=1min", ["e2el=1min"]),
+        ([], None, []),
+    ],
+)
+def test_an_engine_in_process_is_asked_for_what_is_reported(
+    words: list[str],
+    variable: str | None,
+    objectives: list[str],
+    engine: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = tmp_path / "requests.log"
+    (tmp_path / "model" / "script.json").write_text(json.dumps({"requests_log": str(log)}))
+    if variable is not None:
+        monkeypatch.setenv("HEADWAY_SLO", variable)
+    save = ["--save-result", "--result-dir", str(tmp_path), "--result-filename", "r.json"]
+    assert main(["bench", "throughput", *SMALL, *save, *words]) == 0
+    asked = [msgspec.json.decode(line, type=Request) for line in log.read_bytes().splitlines()]
+    assert [[str(o) for o in each.objectives] for each in asked] == [objectives] * len(asked)
+    assert {each.service_class for each in asked} == {"standard"}
+    attained = {"ttft=1min": 1.0, "tpot=0.0001ms": 0.0} if objectives else {}
+    assert only_result(tmp_path).get("attainment") == (
+        min(attained.get(each, 1.0) for each in objectives) if objectives else None
+    )
+
+
+@pytest.mark.parametrize("command", ["throughput", "latency"])
+def test_objectives_of_classes_that_no_request_has_are_no_flags(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", command, "--slo-batch", "ttft=1s"])
+    assert "--slo-batch" in capsys.readouterr().err
 
 
 def test_latency(engine: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

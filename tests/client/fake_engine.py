@@ -12,6 +12,7 @@ real engine's is. Prompts may hold these tokens:
     STOPPER     the request ends with finish "stop" after 3 tokens
     HANGING     the step does not end
     HUNGRY      the step finds no memory
+    SHED        the request is shed as it comes, for 2.5 seconds
 
 The folder given as `prepared` may hold `script.json` with the fields of `Script`. The log of
 process starts goes to `starts.log` there.
@@ -29,6 +30,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
+import msgspec
+
 from headway import wire
 from headway.engine import heartbeat
 from headway.engine.loop import Engine
@@ -38,7 +41,7 @@ from headway.types import Limits, Request, TokenEvent, TokenLogprobs
 from headway.types.engine import Hardware, PolicyConfig, SchedulerConfig
 from headway.wire import EngineInfo, EngineStats, Start
 
-POISON, SLOW_POISON, BROKEN, GARBAGE, STOPPER, HANGING, HUNGRY = range(1001, 1008)
+POISON, SLOW_POISON, BROKEN, GARBAGE, STOPPER, HANGING, HUNGRY, SHED = range(1001, 1009)
 HEARTBEAT_SECONDS = 0.05
 NUM_BLOCKS = 4096
 BLOCK_SIZE = 8
@@ -73,6 +76,8 @@ class Script:
     """So many steps give no token, as those of a long prefill."""
     max_message: int | None = None
     """Bytes that the engine may send at once."""
+    requests_log: str | None = None
+    """A file to which every request is appended as it came, a line of JSON each."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,6 +106,11 @@ class FakeEngine:
     def add(self, request: Request) -> list[TokenEvent]:
         if request.id in self.running:
             return [TokenEvent(id=request.id, finish="error", error="sent twice")]
+        if self.script.requests_log is not None:
+            with Path(self.script.requests_log).open("ab") as file:
+                file.write(msgspec.json.encode(request) + b"\n")
+        if SHED in request.prompt:
+            return [TokenEvent(id=request.id, finish="error", error="too much", retry_after=2.5)]
         history = [*request.prompt, *request.generated]
         total = len(request.prompt) + request.sampling.max_tokens
         self.running[request.id] = Running(

@@ -9,17 +9,21 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from headway.client import EngineClient, EngineHandle
 from headway.config import EngineConfig
 from headway.errors import EngineError, HeadwayError, InvalidRequest, Unavailable
+from headway.types import Request, ServiceClass
+from headway.types.objectives import parse_objectives
 from tests.client.fake_engine import (
     BROKEN,
     GARBAGE,
     HUNGRY,
     NUM_BLOCKS,
     POISON,
+    SHED,
     SLOW_POISON,
     STOPPER,
     expected_tokens,
@@ -96,6 +100,49 @@ def test_killing_the_engine_under_32_streams_loses_and_repeats_nothing(tmp_path:
                 assert [event.finish for event in events if event.finish] == ["length"]
                 assert sum(event.scheduled_at is not None for event in events) == 1
             assert tokens(await collect(late_stream)) == expected_tokens(late)
+
+    asyncio.run(main())
+
+
+def test_the_terms_of_a_request_outlive_engines(tmp_path: Path) -> None:
+    """Two continuations, which travel as a group, and one request by itself."""
+    kinds: list[tuple[str, float, ServiceClass]] = [
+        ("r-0", 4.25, "batch"),
+        ("r-1", 4.25, "batch"),
+        ("s", 5.5, "interactive"),
+    ]
+    asked = [
+        replace(
+            request(name, max_tokens=300, arrival=arrival),
+            objectives=parse_objectives("ttft_p99=1s,e2el=9s"),
+            service_class=service_class,
+            tenant="key-1",
+            caller="c",
+        )
+        for name, arrival, service_class in kinds
+    ]
+    log = tmp_path / "requests.log"
+
+    async def main() -> None:
+        async with running_client(tmp_path, step_seconds=0.002, requests_log=str(log)) as client:
+            stream = client.submit(*asked)
+            await until(lambda: client.stats.computed_tokens >= 30)
+            os.kill(client.pid or 0, signal.SIGKILL)
+            await collect(stream)
+
+    asyncio.run(main())
+    sent = [msgspec.json.decode(line, type=Request) for line in log.read_bytes().splitlines()]
+    assert sent[:3] == asked
+    assert all(each.generated for each in sent[3:])
+    assert [replace(each, generated=()) for each in sent[3:]] == asked
+
+
+def test_a_shed_request_is_told_how_long_to_wait(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path) as client:
+            (event,) = await collect(client.submit(request("a", (5, SHED))))
+            assert (event.finish, event.retry_after) == ("error", 2.5)
+            assert client.live == 0
 
     asyncio.run(main())
 

@@ -28,8 +28,10 @@ def test_unread_events_of_a_request_are_joined_in_order() -> None:
             preemptions=3,
         )
         assert (await anext(stream)).tokens == (9,)
-        stream.push(TokenEvent(id="b", finish="length"))
-        assert (await anext(stream)).finish == "length"
+        stream.push(TokenEvent(id="b"))
+        stream.push(TokenEvent(id="b", finish="error", error="later", retry_after=3.5))
+        last = await anext(stream)
+        assert (last.finish, last.error, last.retry_after) == ("error", "later", 3.5)
         with pytest.raises(StopAsyncIteration):
             await anext(stream)
 

@@ -41,6 +41,8 @@ def mend(body: dict[str, Any]) -> None:
     if body.get("allowed_token_ids"):
         # Something must be left to choose: tokens that end the answer are not, before `min_tokens`.
         body["min_tokens"] = body["bad_words"] = None
+    if body.get("slo"):
+        body["service_tier"] = None
     # Greedy continuations are all the same.
     if body.get("n"):
         body["n"] = 1 if body.get("temperature") == 0 else min(body["n"], 4)

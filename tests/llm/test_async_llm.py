@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from headway.checkpoint import Prepared
+from headway.client import Stream
 from headway.config import EngineConfig
-from headway.errors import HeadwayError, InvalidRequest
+from headway.errors import HeadwayError, InvalidRequest, Overloaded
 from headway.llm import AsyncLLM
-from headway.types import SamplingParams
-from tests.client.fake_engine import COMMAND, NUM_BLOCKS, POISON, expected_tokens
+from headway.types import Request, SamplingParams
+from tests.client.fake_engine import COMMAND, NUM_BLOCKS, POISON, SHED, expected_tokens
 from tests.client.support import alive, started, until
 from tests.llm.support import engine_client, serve_fake, write_prepared
 
@@ -195,5 +196,59 @@ def test_long_texts_are_encoded_like_short_ones(
             assert prompt.text == text
             with pytest.raises(InvalidRequest, match="at most 2047 fit"):
                 await anext(llm.generate(text, SamplingParams()))
+
+    asyncio.run(main())
+
+
+def test_a_shed_request_is_overload_that_says_when_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with running_llm(tmp_path, monkeypatch) as llm:
+            with pytest.raises(Overloaded, match="too much") as caught:
+                await anext(llm.generate([5, SHED], SamplingParams()))
+            assert caught.value.retry_after == 2.5
+            # Of several continuations or prompts none goes on without the others.
+            long = llm.resolve([5, 6], [5, SHED], params=SamplingParams(max_tokens=2000))
+            stream = llm.run(long)
+            with pytest.raises(Overloaded):
+                async for _ in stream:
+                    pass
+            assert engine_client(llm).live == 0
+            await until(lambda: llm.client.stats.free_blocks == NUM_BLOCKS)
+
+    asyncio.run(main())
+
+
+def test_objectives_reach_the_engine_and_those_of_the_settings_are_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        config = EngineConfig(slo="ttft_p99=1s,tpot_p99=50ms")
+        async with running_llm(tmp_path, monkeypatch, config) as llm:
+            sent: list[Request] = []
+            submit = llm.client.submit
+
+            def spied(*requests: Request) -> Stream:
+                sent.extend(requests)
+                return submit(*requests)
+
+            monkeypatch.setattr(llm.client, "submit", spied)
+            params = SamplingParams(max_tokens=1)
+            async for _ in llm.generate("Hi", params):
+                pass
+            async for _ in llm.generate(
+                "Hi", params, objectives="ttft=2s", service_class="interactive"
+            ):
+                pass
+            async for _ in llm.stream("Hi", params, service_class="batch"):
+                pass
+            assert [(each.service_class, ",".join(map(str, each.objectives))) for each in sent] == [
+                ("standard", "ttft_p99=1s,tpot_p99=50ms"),
+                ("interactive", "ttft=2s,tpot_p99=50ms"),
+                ("batch", ""),
+            ]
+            with pytest.raises(InvalidRequest, match="objectives: 'soon' is no objective"):
+                llm.stream("Hi", params, objectives="soon")
 
     asyncio.run(main())

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from headway.errors import InvalidRequest, RequestTooLarge
-from headway.llm.resolve import GenerationRequest, Resolver, child_seed
+from headway.llm.resolve import GenerationRequest, Resolver, Terms, child_seed
 from headway.text import Tokenizer
 from headway.types import SamplingParams
+from headway.types.objectives import parse_objectives
 from tests.llm.support import EOS, VOCABULARY, write_prepared
 
 
@@ -28,8 +29,7 @@ def resolve(tokenizer: Tokenizer, prompt: Any, **params: Any) -> GenerationReque
         request_id="r",
         arrival=2.0,
         seeds=[5],
-        priority=3,
-        cache_salt="salt",
+        terms=Terms(priority=3, cache_salt="salt"),
     )
 
 
@@ -155,3 +155,40 @@ def test_a_prompt_must_leave_room_for_a_token(tokenizer: Tokenizer) -> None:
     with pytest.raises(RequestTooLarge, match="64 tokens; at most 63 fit") as caught:
         resolve(tokenizer, [1] * 64)
     assert caught.value.field == "prompt"
+
+
+def test_a_request_has_its_own_objectives_and_the_other_ones_of_its_class(
+    tokenizer: Tokenizer,
+) -> None:
+    defaults = parse_objectives("ttft_p99=1s,tpot_p99=50ms")
+    resolver = Resolver(
+        tokenizer,
+        vocab_size=VOCABULARY,
+        max_model_len=64,
+        objectives={"standard": defaults, "interactive": defaults[:1]},
+    )
+
+    def resolved(**terms: Any) -> list[str]:
+        found = resolver.resolve(
+            [[1], [2]],
+            SamplingParams(n=2),
+            request_id="r",
+            arrival=0.0,
+            seeds=[1, 2],
+            terms=Terms(**terms),
+        )
+        assert {each.service_class for each in found.requests} == {
+            terms.get("service_class", "standard")
+        }
+        (objectives,) = {each.objectives for each in found.requests}
+        return [str(each) for each in objectives]
+
+    assert resolved() == ["ttft_p99=1s", "tpot_p99=50ms"]
+    own = parse_objectives("tpot=1s,e2el=9s")
+    assert resolved(objectives=own) == ["tpot=1s", "e2el=9s", "ttft_p99=1s"]
+    assert resolved(service_class="interactive") == ["ttft_p99=1s"]
+    assert resolved(service_class="batch") == []
+    assert resolved(service_class="batch", objectives=own) == ["tpot=1s", "e2el=9s"]
+    with pytest.raises(InvalidRequest, match="none of interactive, standard, batch") as caught:
+        resolved(service_class="premium")
+    assert caught.value.field == "service_class"

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from headway.errors import InvalidRequest
+from headway.errors import InvalidRequest, Overloaded
 from headway.llm import LLM
 from headway.llm.prompt import Prompt
 from headway.types import SamplingParams
-from tests.client.fake_engine import COMMAND
+from tests.client.fake_engine import COMMAND, SHED
 from tests.client.support import PATIENCE, alive, started
 from tests.llm.support import serve_fake, write_prepared
 
@@ -113,3 +113,16 @@ def test_ctrl_c_aborts_what_runs_and_the_llm_goes_on(tmp_path: Path) -> None:
     while any(alive(pid) for pid in started(tmp_path)):
         assert time.monotonic() < give_up
         time.sleep(0.01)
+
+
+def test_a_shed_prompt_is_overload_and_the_others_end(llm: LLM) -> None:
+    prompts: list[Prompt] = [[5], [SHED], [6]]
+    with pytest.raises(Overloaded, match="too much") as caught:
+        llm.generate(prompts, SamplingParams(max_tokens=2000))
+    assert caught.value.retry_after == 2.5
+    params = SamplingParams(max_tokens=2)
+    (output,) = llm.generate([[5]], params, objectives="ttft=1s", service_class="interactive")
+    assert len(output.outputs[0].token_ids) == 2
+    with pytest.raises(InvalidRequest) as refused:
+        llm.chat([{"role": "user", "content": "Hi"}], params, service_class="soon")  # type: ignore[arg-type]
+    assert refused.value.field == "service_class"

@@ -36,6 +36,7 @@ def running(harness: EngineHarness) -> list[str]:
 
 def queued(number: int, request: Request, order: tuple[float, ...] = ()) -> Sequence:
     seq = new_sequence(number, request, prefix_caching=False)
+    seq.standing = (request.priority,)
     seq.order = (*(order or (request.priority, request.arrival)), number)
     return seq
 
@@ -160,6 +161,33 @@ def test_one_caller_waits_in_the_policys_order(arrivals: list[tuple[int, int]]) 
         if number % 3 == 2:  # some run, and count
             queue.admit(waits.pop(0))
     assert list(queue) == sorted(waits, key=lambda seq: seq.order)
+
+
+def test_by_order_a_tenants_callers_are_next_whatever_they_were_served() -> None:
+    queue = WaitingQueue(by_order=True)
+    first, second = queued(0, owned("a-0", caller="a")), queued(1, owned("a-1", caller="a"))
+    other = queued(2, owned("b", caller="b", arrival=9.0))
+    for seq in (first, second, other):
+        queue.add(seq)
+    queue.admit(first)
+    assert next(iter(queue)) is other, "turns of those that hold fewer come first all the same"
+    queue.leave(first, 100, again=False)
+    assert next(iter(queue)) is second
+
+
+def test_a_waiting_sequence_moves_when_its_order_changes() -> None:
+    queue = WaitingQueue()
+    seqs = [queued(number, request) for number, request in enumerate(many(3, "a"))]
+    for seq in seqs:
+        queue.add(seq)
+    with queue.moved(seqs[0]):
+        seqs[0].standing, seqs[0].order = (1,), (1, 0.0, 0)
+    queue.check()
+    assert list(queue) == [seqs[1], seqs[2], seqs[0]]
+    with queue.moved(seqs[1]):
+        seqs[1].standing, seqs[1].order = (2,), (2, 0.0, 1)
+    assert queue[0] is seqs[2]
+    queue.check()
 
 
 # --- Who gives a slot back ---

@@ -15,7 +15,7 @@ import openai
 import pytest
 import uvloop
 
-from headway.config import ServerConfig
+from headway.config import EngineConfig, ServerConfig
 from headway.server.admission import ServerState
 from headway.server.app import attach_engine, build_app, build_state
 from headway.server.listener import HttpServer
@@ -118,8 +118,9 @@ def serving(
     max_model_len: int = 1000,
     ready: bool = True,
     config: ServerConfig | None = None,
+    engine: EngineConfig | None = None,
 ) -> Iterator[Running]:
-    llm = FakeLLM(template=template, max_model_len=max_model_len)
+    llm = FakeLLM(template=template, max_model_len=max_model_len, config=engine)
     thread = _Thread(config or ServerConfig(port=0), llm, ready)
     thread.start()
     running = thread.up.result(30)

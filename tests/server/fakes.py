@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import string
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -17,9 +18,18 @@ from msgspec import structs
 
 from headway.checkpoint import ModelConfig
 from headway.client import EngineListener, EngineState, Stream
+from headway.config import EngineConfig
 from headway.llm import AsyncLLM, ChatRenderer, GenerationRequest, RequestStream, TokensPrompt
 from headway.text import ChatTemplate, TextConfig, Tokenizer
-from headway.types import Limits, Owner, Request, SamplingParams, TokenEvent, TokenLogprobs
+from headway.types import (
+    SERVICE_CLASSES,
+    Limits,
+    Owner,
+    Request,
+    SamplingParams,
+    TokenEvent,
+    TokenLogprobs,
+)
 from headway.types.engine import Hardware, SchedulerConfig
 from headway.wire import EngineInfo, EngineStats
 
@@ -77,6 +87,8 @@ class FakeEngine:
         self.gate.set()
         self.fault: tuple[int, TokenEvent] | None = None
         """After so many tokens of a continuation it ends with this event."""
+        self.faulty = ""
+        """Only of requests whose ids end so."""
         self.running: set[str] = set()
         self.submitted: list[Request] = []
         self.closed = False
@@ -121,7 +133,8 @@ class FakeEngine:
             prefix_hits=self.stats.prefix_hits + 5,
         )
         for listener in self._listeners:
-            listener([event], self.stats, asyncio.get_running_loop().time())
+            # As a client's: the loop's own clock stands still within a turn.
+            listener([event], self.stats, time.monotonic())
 
 
 class FakeStream(Stream):
@@ -152,7 +165,7 @@ class FakeStream(Stream):
 
     def _event(self, request: Request, count: int) -> TokenEvent:
         fault = self._engine.fault
-        if fault is not None and count >= fault[0]:
+        if fault is not None and count >= fault[0] and request.id.endswith(self._engine.faulty):
             return structs.replace(fault[1], id=request.id)
         sampling = request.sampling
         token = ord(LETTERS[count % len(LETTERS)])
@@ -184,8 +197,16 @@ def _logprobs(token: int, top: int) -> TokenLogprobs:
 class FakeLLM(AsyncLLM):
     """`AsyncLLM` over `FakeEngine`, which remembers what it was asked."""
 
-    def __init__(self, *, template: bool = True, max_model_len: int = 1000) -> None:
+    def __init__(
+        self,
+        *,
+        template: bool = True,
+        max_model_len: int = 1000,
+        config: EngineConfig | None = None,
+    ) -> None:
+        """Of `config` only the objectives count."""
         self.engine = FakeEngine(max_model_len)
+        config = config or EngineConfig()
         super().__init__(
             self.engine,
             model_config=ModelConfig(
@@ -204,6 +225,7 @@ class FakeLLM(AsyncLLM):
             chat_template=ChatRenderer.trusted(ChatTemplate(TEMPLATE, TextConfig(eos_token_ids=())))
             if template
             else None,
+            objectives={each: config.objectives_of(each) for each in SERVICE_CLASSES},
         )
         self.asked: list[tuple[tuple[int, ...], SamplingParams, int, str]] = []
         """Prompt, parameters, priority and cache salt of everything that was run."""

@@ -80,10 +80,35 @@ def test_keys_for_priorities_that_would_have_no_effect(given: dict[str, Any]) ->
 
 
 @every_path
+def test_a_user_is_a_caller_of_the_keys_tenant_and_of_no_other(path: str) -> None:
+    with serving(config=ServerConfig(port=0, api_key=KEYS)) as server, server.http() as http:
+        for key, user in (("first", "Ann"), ("first", "Ann"), ("first", "Bob"), ("second", "Ann")):
+            assert post(http, path, key, n=2, temperature=1.0, user=user).status_code == 200
+        assert post(http, path, "first", user="").status_code == 200
+        ann, again, bob, other, nobody = server.llm.owners
+        assert ann == again
+        assert (bob.tenant, other.tenant) == (ann.tenant, "key-1")
+        assert other.caller == ann.caller != bob.caller
+        assert nobody.caller not in ("", ann.caller, bob.caller)
+        # Recordings keep callers, and no names.
+        assert "Ann" not in ann.caller
+
+
+def test_who_makes_up_users_is_no_more_callers_than_who_names_none() -> None:
+    """Each of these requests is a caller, and all are of one tenant: no user buys a share."""
+    with serving() as server, server.http() as http:
+        for number in range(3):
+            assert post(http, "/v1/completions", user=f"user {number}").status_code == 200
+            assert post(http, "/v1/completions").status_code == 200
+        assert {owner.tenant for owner in server.llm.owners} == {Owner().tenant}
+        assert len({owner.caller for owner in server.llm.owners}) == 6
+
+
+@every_path
 def test_a_key_is_a_tenant_and_a_request_a_caller(path: str) -> None:
     with serving(config=ServerConfig(port=0, api_key=KEYS)) as server, server.http() as http:
         for key in ("second", "first", "first"):
-            assert post(http, path, key, n=2, temperature=1.0, user="me").status_code == 200
+            assert post(http, path, key, n=2, temperature=1.0).status_code == 200
         owners = server.llm.owners
         assert [owner.tenant for owner in owners] == ["key-1", "key-0", "key-0"]
         assert len({owner.caller for owner in owners}) == 3

@@ -9,7 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from headway.llm import GenerationRequest, TokensPrompt
 from headway.server.metrics import RECENT_STEPS, Metrics
-from headway.types import Request, ResolvedSampling, SamplingParams, TokenEvent
+from headway.types import Request, ResolvedSampling, SamplingParams, ServiceClass, TokenEvent
+from headway.types.objectives import parse_objectives
 from headway.wire import EngineStats
 from tests.server.conftest import serving
 from tests.server.fakes import NUM_BLOCKS, FakeEngine
@@ -23,13 +24,29 @@ class HandClock:
         return self.time
 
 
-def asked(ids: list[str], prompt_tokens: int, max_tokens: int) -> GenerationRequest:
+def asked(
+    ids: list[str],
+    prompt_tokens: int,
+    max_tokens: int,
+    *,
+    objectives: str | None = None,
+    service_class: ServiceClass = "standard",
+) -> GenerationRequest:
     """A request with one prompt and so many continuations as ids."""
+    wanted = () if objectives is None else parse_objectives(objectives)
     prompt = TokensPrompt(token_ids=(1,) * prompt_tokens)
     params = SamplingParams(n=len(ids), max_tokens=max_tokens)
     sampling = ResolvedSampling(max_tokens=max_tokens, seed=0)
     requests = tuple(
-        Request(id=name, prompt=prompt.token_ids, sampling=sampling, arrival=0.0) for name in ids
+        Request(
+            id=name,
+            prompt=prompt.token_ids,
+            sampling=sampling,
+            arrival=0.0,
+            objectives=wanted,
+            service_class=service_class,
+        )
+        for name in ids
     )
     return GenerationRequest(id="r", prompts=(prompt,), params=params, requests=requests)
 

@@ -72,6 +72,27 @@ def test_the_figures_of_an_interval() -> None:
     )
 
 
+def test_attainment_is_that_of_the_interval_and_is_not_said_without_objectives() -> None:
+    scene = Scene()
+
+    def served(seconds: float, objectives: str | None) -> None:
+        request = asked(["r"], 4, 9, objectives=objectives)
+        scene.metrics.started(request)
+        scene.clock.time += seconds
+        scene.step(TokenEvent(id="r", tokens=(1,)), running=1)
+        scene.metrics.finished(request, ["stop"])
+
+    served(3.0, None)
+    assert "attainment" not in (scene.after(10.0) or "none")
+    for seconds in (1.0, 3.0, 1.0):
+        served(seconds, "ttft=2s")
+    assert (scene.after(10.0) or "").endswith(" attainment=0.667")
+    served(3.0, "ttft=2s")
+    assert (scene.after(10.0) or "").endswith(" attainment=0.000")
+    scene.step(running=1)
+    assert "attainment" not in (scene.after(10.0) or "none")
+
+
 def test_nothing_is_said_while_nothing_happens() -> None:
     scene = Scene()
     assert scene.after(10.0) is None

@@ -7,6 +7,7 @@ it. The other runs one batch of equal requests again and again, and shows how lo
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,20 @@ from headway.cli.bench import (
 )
 from headway.cli.flags import add_flags, collect
 from headway.cli.main import run_async
-from headway.cli.workload_flags import add_objective_flags, add_workload_flags, workload_from
+from headway.cli.workload_flags import (
+    add_objective_flags,
+    add_workload_flags,
+    objectives_from,
+    workload_from,
+)
 from headway.config import DEFAULT_MODEL, EngineConfig
 from headway.perf.bench.engine_client import batches, run_workloads
 from headway.perf.bench.result import details, document, figures, problems, table
 from headway.perf.records.record import write_records
 from headway.perf.records.summary import percentile
 
+OF_OTHER_CLASSES = ("slo_interactive", "slo_batch")
+"""Objectives of classes that no request here has."""
 PERCENTILES = (10, 25, 50, 75, 90, 99)
 
 
@@ -49,14 +57,16 @@ def configure_throughput(parser: argparse.ArgumentParser) -> None:
     add_workload_flags(workload)
     add_objective_flags(workload)
     add_result_flags(parser)
-    # `--seed` is the workload's here; greedy answers need none.
-    add_flags(parser.add_argument_group("engine"), EngineConfig, leave_out=("model", "seed"))
+    # `--seed` is the workload's here; greedy answers need none. `--slo` is there already.
+    leave_out = ("model", "seed", "slo", *OF_OTHER_CLASSES)
+    add_flags(parser.add_argument_group("engine"), EngineConfig, leave_out=leave_out)
 
 
 def run_throughput(arguments: argparse.Namespace) -> int:
-    options, result = result_options(arguments), kept_result(arguments, "headway-throughput")
+    config = throughput_config(arguments)
+    options = replace(result_options(arguments), objectives=config.objectives_of("standard"))
+    result = kept_result(arguments, "headway-throughput")
     workload = workload_from(arguments)
-    config = collect(EngineConfig, argparse.Namespace(**vars(arguments) | {"seed": None}))
     ran = run_async(
         run_workloads(
             config,
@@ -97,6 +107,13 @@ def run_throughput(arguments: argparse.Namespace) -> int:
     return 1 if found["failed"] else 0
 
 
+def throughput_config(arguments: argparse.Namespace) -> EngineConfig:
+    """The engine's settings; its requests have the objectives that are reported."""
+    objectives = objectives_from(arguments)
+    own = {"seed": None, "slo": ",".join(map(str, objectives)) or None}
+    return collect(EngineConfig, argparse.Namespace(**vars(arguments) | own))
+
+
 def configure_latency(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run_latency)
     parser.add_argument(
@@ -116,7 +133,8 @@ def configure_latency(parser: argparse.ArgumentParser) -> None:
         )
     parser.add_argument("--output-json", metavar="FILE", help="write all latencies there")
     parser.add_argument("--disable-tqdm", action="store_true", help="show no progress")
-    add_flags(parser.add_argument_group("engine"), EngineConfig, leave_out=("model",))
+    engine = parser.add_argument_group("engine")
+    add_flags(engine, EngineConfig, leave_out=("model", *OF_OTHER_CLASSES))
 
 
 def run_latency(arguments: argparse.Namespace) -> int:

@@ -37,9 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per prompt")
     _add_model_flag(parser)
     _add_sampling_flags(parser, _GENERATE_DEFAULTS)
-    # `--seed` is the request's here: with it, a run can be repeated exactly.
-    engine = parser.add_argument_group("engine")
-    add_flags(engine, EngineConfig, leave_out=("model", "seed"))
+    _add_engine_flags(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -108,6 +106,13 @@ def _add_sampling_flags(parser: argparse.ArgumentParser, defaults: dict[str, Any
     add_flags(group, SamplingParams, leave_out=NO_FLAGS, defaults=defaults)
 
 
+def _add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    # `--seed` is the request's here: with it, a run can be repeated exactly. No request is of
+    # another class than standard.
+    leave_out = ("model", "seed", "slo_interactive", "slo_batch")
+    add_flags(parser.add_argument_group("engine"), EngineConfig, leave_out=leave_out)
+
+
 def _apply(defaults: dict[str, Any], arguments: argparse.Namespace) -> None:
     """Set what no flag gave to the command's own defaults."""
     for name, value in defaults.items():
@@ -120,8 +125,7 @@ def configure_chat(parser: argparse.ArgumentParser) -> None:
     _add_model_flag(parser)
     parser.add_argument("--system", default=None, help="system message")
     _add_sampling_flags(parser, _CHAT_DEFAULTS)
-    engine = parser.add_argument_group("engine")
-    add_flags(engine, EngineConfig, leave_out=("model", "seed"))
+    _add_engine_flags(parser)
 
 
 def run_chat(arguments: argparse.Namespace) -> int:

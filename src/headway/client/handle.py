@@ -34,6 +34,7 @@ def join(events: Sequence[TokenEvent]) -> TokenEvent:
         cached_tokens=first.cached_tokens,
         scheduled_at=first.scheduled_at,
         preemptions=sum(event.preemptions for event in events),
+        retry_after=last.retry_after,
     )
 
 

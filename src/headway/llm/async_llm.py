@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -29,11 +29,12 @@ from headway.llm.model_check import check_prepared, stoppable
 from headway.llm.outputs import OutputCollector, RequestOutput
 from headway.llm.prompt import Prompt, PromptEncoder, TokensPrompt
 from headway.llm.rendering import ChatRenderer
-from headway.llm.resolve import GenerationRequest, Resolver
+from headway.llm.resolve import GenerationRequest, Resolver, Terms
 from headway.llm.stream import RequestStream
 from headway.llm.weight_format import ready_model
 from headway.text import Tokenizer
-from headway.types import NOBODY, Owner, SamplingParams
+from headway.types import NOBODY, SERVICE_CLASSES, Owner, SamplingParams, ServiceClass
+from headway.types.objectives import Objective, checked_objectives
 
 logger = logging.getLogger(__name__)
 
@@ -49,16 +50,22 @@ class AsyncLLM:
         tokenizer: Tokenizer,
         chat_template: ChatRenderer | None,
         seed: int | None = None,
+        objectives: Mapping[ServiceClass, tuple[Objective, ...]] | None = None,
     ) -> None:
         self.client = client
         self.model_config = model_config
         self.tokenizer = tokenizer
         self.chat_template = chat_template
         """Renders messages as a prompt; None for a model that has none."""
+        self.objectives = objectives or {}
+        """Of requests that bring none, by class; a class that is missing has none."""
         self.max_model_len = client.info.scheduler.limits.max_model_len
         self._encoder = PromptEncoder(tokenizer, max_model_len=self.max_model_len)
         self._resolver = Resolver(
-            tokenizer, vocab_size=model_config.vocab_size, max_model_len=self.max_model_len
+            tokenizer,
+            vocab_size=model_config.vocab_size,
+            max_model_len=self.max_model_len,
+            objectives=self.objectives,
         )
         self._random = Random(os.urandom(16) if seed is None else seed)  # noqa: S311
         self._prefix = os.urandom(4).hex()
@@ -134,6 +141,7 @@ class AsyncLLM:
             tokenizer=tokenizer,
             chat_template=template,
             seed=config.seed,
+            objectives={each: config.objectives_of(each) for each in SERVICE_CLASSES},
         )
 
     def check_model(self, prepared: Prepared, mend: Callable[[threading.Event], object]) -> None:
@@ -196,10 +204,14 @@ class AsyncLLM:
         priority: int = 0,
         cache_salt: str = "",
         owner: Owner = NOBODY,
+        objectives: str | Iterable[Objective] = (),
+        service_class: ServiceClass = "standard",
     ) -> GenerationRequest:
         """What `run` takes: these prompts, each continued `params.n` times, in one request.
 
-        Owners share the engine's slots fairly.
+        Owners share the engine's slots fairly. `objectives` say how soon and how steadily tokens
+        are wanted, as text (`ttft=1s,tpot=50ms`) or data; where they say nothing of a metric, the
+        settings' objectives for the class hold.
         Raises `InvalidRequest`, naming the field, for what cannot be served.
         """
         return self._resolver.resolve(
@@ -208,9 +220,13 @@ class AsyncLLM:
             request_id=request_id or f"req-{self._prefix}-{next(self._count)}",
             arrival=time.monotonic(),
             seeds=[self._random.getrandbits(63) for _ in prompts],
-            priority=priority,
-            cache_salt=cache_salt,
-            owner=owner,
+            terms=Terms(
+                priority=priority,
+                cache_salt=cache_salt,
+                owner=owner,
+                objectives=checked_objectives(objectives),
+                service_class=service_class,
+            ),
         )
 
     def run(self, request: GenerationRequest) -> RequestStream:
@@ -231,6 +247,8 @@ class AsyncLLM:
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str = "",
+        objectives: str | Iterable[Objective] = (),
+        service_class: ServiceClass = "standard",
     ) -> RequestStream:
         """Start a request now and return its deltas; errors in the request raise here at once.
 
@@ -245,6 +263,8 @@ class AsyncLLM:
                 request_id=request_id,
                 priority=priority,
                 cache_salt=cache_salt,
+                objectives=objectives,
+                service_class=service_class,
             )
         )
 
@@ -255,13 +275,23 @@ class AsyncLLM:
         request_id: str | None = None,
         *,
         priority: int = 0,
+        objectives: str | Iterable[Objective] = (),
+        service_class: ServiceClass = "standard",
     ) -> AsyncIterator[RequestOutput]:
-        """Everything generated so far, again and again until `finished`.
+        """Everything generated so far, again and again until `finished`; see `resolve`.
 
-        An iterator that is left early aborts its request once it is closed or collected.
+        Raises `Overloaded` where the engine sheds the request: refuses it before it runs. An
+        iterator that is left early aborts its request once it is closed or collected.
         """
         encoded = await self.encode(prompt)
-        request = self.resolve(encoded, params=params, request_id=request_id, priority=priority)
+        request = self.resolve(
+            encoded,
+            params=params,
+            request_id=request_id,
+            priority=priority,
+            objectives=objectives,
+            service_class=service_class,
+        )
         stream = self.run(request)
         collector = OutputCollector(request, self.tokenizer)
         try:

@@ -1,21 +1,30 @@
 """From what a caller asks, in text, to what the engine runs, in token ids with nothing left open.
 
 Seeds are drawn, limits are clamped to the context, end of sequence becomes an ordinary stop token,
-and every token id is checked against the vocabulary: the engine may trust what it gets. This module
-only computes; it sends nothing.
+every token id is checked against the vocabulary, and a request that brings no objectives gets those
+of its class: the engine may trust what it gets. This module only computes; it sends nothing.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from headway.errors import InvalidRequest, RequestTooLarge
 from headway.llm.prompt import Prompt, TokensPrompt, encode_now
 from headway.text import Tokenizer
-from headway.types import NOBODY, Owner, Request, ResolvedSampling, SamplingParams
+from headway.types import (
+    NOBODY,
+    SERVICE_CLASSES,
+    Owner,
+    Request,
+    ResolvedSampling,
+    SamplingParams,
+    ServiceClass,
+)
+from headway.types.objectives import Objective, with_defaults
 
 _SEED = struct.Struct("<q")
 _CHILD = struct.Struct("<qq")
@@ -45,14 +54,42 @@ class GenerationRequest:
         return self.prompts[choice // self.params.n]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """On what terms prompts are served: for whom, how urgently, and who may share their prefixes.
+
+    `objectives` take the place of those that the class has for the same metrics.
+    """
+
+    priority: int = 0
+    cache_salt: str = ""
+    owner: Owner = NOBODY
+    objectives: tuple[Objective, ...] = ()
+    service_class: ServiceClass = "standard"
+
+
+DEFAULT_TERMS = Terms()
+
+
 class Resolver:
     """Turns prompts into engine requests for one model; holds no state but the model's facts."""
 
-    def __init__(self, tokenizer: Tokenizer, *, vocab_size: int, max_model_len: int) -> None:
-        """`vocab_size` is the model's own, which may differ from its tokenizer's."""
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        vocab_size: int,
+        max_model_len: int,
+        objectives: Mapping[ServiceClass, tuple[Objective, ...]] | None = None,
+    ) -> None:
+        """`vocab_size` is the model's own, which may differ from its tokenizer's.
+
+        `objectives` are those of requests that bring none, by class.
+        """
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._max_model_len = max_model_len
+        self._objectives = objectives or {}
 
     def resolve(
         self,
@@ -62,15 +99,14 @@ class Resolver:
         request_id: str,
         arrival: float,
         seeds: Sequence[int],
-        priority: int = 0,
-        cache_salt: str = "",
-        owner: Owner = NOBODY,
+        terms: Terms = DEFAULT_TERMS,
     ) -> GenerationRequest:
         """One engine request per continuation of each prompt.
 
         `arrival` is in monotonic seconds; `seeds` has one for each prompt, used where the
         parameters name none. Raises `InvalidRequest` naming the field to mend.
         """
+        objectives = self._objectives_of(terms)
         encoded = tuple(
             encode_now(self._tokenizer, prompt, max_model_len=self._max_model_len)
             for prompt in prompts
@@ -88,17 +124,28 @@ class Resolver:
                     prompt=prompt.token_ids,
                     sampling=_for_child(sampling, index),
                     arrival=arrival,
-                    priority=priority,
+                    priority=terms.priority,
                     group=name if params.n > 1 else "",
-                    cache_salt=cache_salt,
-                    tenant=owner.tenant,
-                    caller=owner.caller,
+                    cache_salt=terms.cache_salt,
+                    tenant=terms.owner.tenant,
+                    caller=terms.owner.caller,
+                    objectives=objectives,
+                    service_class=terms.service_class,
                 )
                 for index in range(params.n)
             )
         return GenerationRequest(
             id=request_id, prompts=encoded, params=params, requests=tuple(requests)
         )
+
+    def _objectives_of(self, terms: Terms) -> tuple[Objective, ...]:
+        asked = terms.service_class
+        if asked not in SERVICE_CLASSES:
+            raise InvalidRequest(
+                f"service_class: {asked!r:.60} is none of {', '.join(SERVICE_CLASSES)}",
+                field="service_class",
+            )
+        return with_defaults(terms.objectives, self._objectives.get(asked, ()))
 
     def _check_prompt(self, prompt: TokensPrompt) -> None:
         tokens = prompt.token_ids

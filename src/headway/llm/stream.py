@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headway.client import Stream
+from headway.errors import Overloaded
 from headway.llm.outputs import Delta
 from headway.llm.resolve import GenerationRequest
 from headway.text import Detokenizer, StopPatterns, StopStrings, Tokenizer
@@ -102,7 +103,9 @@ class DeltaDecoder:
 class RequestStream:
     """An asynchronous iterator of `Delta`, until every continuation has finished.
 
-    Whoever stops reading early calls `cancel()`; it is harmless at any other time.
+    Whoever stops reading early calls `cancel()`; it is harmless at any other time. Reading raises
+    `Overloaded` where the engine sheds a continuation; the others are cancelled, since what was
+    asked can no longer be had.
     """
 
     def __init__(self, request: GenerationRequest, events: Stream, tokenizer: Tokenizer) -> None:
@@ -123,6 +126,12 @@ class RequestStream:
 
     async def __anext__(self) -> Delta:
         event = await anext(self._events)
+        if event.retry_after is not None:
+            self._events.cancel()
+            raise Overloaded(
+                event.error or "the engine has too much to do; try again later",
+                retry_after=event.retry_after,
+            )
         delta = self._decoders[event.id].decode(event)
         if delta.finish_reason is not None and event.finish is None:
             self._events.cancel(event.id)

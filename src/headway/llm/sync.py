@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import fields
@@ -19,14 +19,15 @@ from typing import Any, TypeVar, cast
 from tqdm import tqdm
 
 from headway.config import DEFAULT_MODEL, EngineConfig
-from headway.errors import InvalidRequest
+from headway.errors import HeadwayError, InvalidRequest
 from headway.llm.async_llm import AsyncLLM
 from headway.llm.outputs import OutputCollector, RequestOutput
 from headway.llm.prompt import Prompt, TokensPrompt
 from headway.llm.resolve import GenerationRequest
 from headway.scheduling.policy import PARAMETERS, split_options
 from headway.text import Tokenizer
-from headway.types import SamplingParams
+from headway.types import SamplingParams, ServiceClass
+from headway.types.objectives import Objective, checked_objectives
 
 T = TypeVar("T")
 
@@ -116,17 +117,24 @@ class LLM:
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         use_tqdm: bool = True,
+        objectives: str | Iterable[Objective] = (),
+        service_class: ServiceClass = "standard",
     ) -> list[RequestOutput]:
         """Continue prompts (texts or token ids), all at once; results come in their order.
 
-        One set of parameters serves all prompts, a list has one for each. Raises `InvalidRequest`
-        before anything runs where any of them cannot be served. A progress bar is shown on a
-        terminal unless `use_tqdm` is false.
+        One set of parameters serves all prompts, a list has one for each; `objectives`, such as
+        "ttft=1s,tpot=50ms", and the class are those of each prompt (`AsyncLLM.resolve`). Raises
+        `InvalidRequest` before anything runs where any of them cannot be served, and `Overloaded`
+        where the engine sheds any: the others end as well. A progress bar is shown on a terminal
+        unless `use_tqdm` is false.
         """
+        objectives = checked_objectives(objectives)
         listed = _listed(prompts)
         chosen = _each(sampling_params, len(listed))
         requests = [
-            self._llm.resolve(prompt, params=each)
+            self._llm.resolve(
+                prompt, params=each, objectives=objectives, service_class=service_class
+            )
             for prompt, each in zip(listed, chosen, strict=True)
         ]
         return self._run(requests, use_tqdm=use_tqdm)
@@ -140,8 +148,11 @@ class LLM:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        objectives: str | Iterable[Objective] = (),
+        service_class: ServiceClass = "standard",
     ) -> list[RequestOutput]:
         """Answer a conversation, or several at once; see `generate`."""
+        objectives = checked_objectives(objectives)
         several = cast(
             Sequence[Sequence[Message]],
             [messages] if messages and isinstance(messages[0], Mapping) else messages,
@@ -161,7 +172,9 @@ class LLM:
             return prompts
 
         requests = [
-            self._llm.resolve(prompt, params=params)
+            self._llm.resolve(
+                prompt, params=params, objectives=objectives, service_class=service_class
+            )
             for prompt, params in zip(self._loop.run(encoded()), chosen, strict=True)
         ]
         return self._run(requests, use_tqdm=use_tqdm)
@@ -195,8 +208,14 @@ async def _run_all(
     llm: AsyncLLM, requests: Sequence[GenerationRequest], bar: tqdm[Any]
 ) -> list[RequestOutput]:
     progress = _Progress(bar)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_run_one(llm, each, progress)) for each in requests]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_run_one(llm, each, progress)) for each in requests]
+    except ExceptionGroup as errors:
+        # One tells enough, and callers look for the error itself.
+        if isinstance(first := errors.exceptions[0], HeadwayError):
+            raise first from None
+        raise
     return [task.result() for task in tasks]
 
 

@@ -19,6 +19,7 @@ from headway.config import ServerConfig
 from headway.errors import InvalidRequest, ModelNotFound, Overloaded, Unavailable
 from headway.llm import AsyncLLM, GenerationRequest
 from headway.server.receiving import BodyBudget
+from headway.types import FinishReason
 
 Phase = Literal["starting", "open", "draining"]
 """Of the server's life: no engine yet; accepting requests; only finishing those in flight."""
@@ -39,7 +40,7 @@ class AdmissionObserver(Protocol):
         """A request goes to the engine."""
         ...
 
-    def finished(self, request: GenerationRequest, reasons: Sequence[str]) -> None:
+    def finished(self, request: GenerationRequest, reasons: Sequence[FinishReason]) -> None:
         """It has ended; how each of `request.requests` did."""
         ...
 
@@ -51,12 +52,14 @@ class RequestHandle:
     """One generating request in flight. Times are monotonic seconds."""
 
     id: str
-    finish_reasons: list[str]
+    finish_reasons: list[FinishReason]
     """How each continuation ended; "abort" until something better is known."""
     task: asyncio.Task[object] | None
     admitted_at: float = field(default_factory=time.monotonic)
     first_token_at: float | None = None
     cancel_reason: CancelReason | None = None
+    shed: bool = False
+    """The engine had no room for it, at least not in time."""
     done: bool = False
     generation: GenerationRequest | None = None
     """What the engine was given; None while the prompt is rendered and encoded."""
@@ -227,8 +230,9 @@ class ServerState:
         self._in_flight.discard(handle)
         self.continuations -= len(handle.finish_reasons)
         if handle.generation is not None:
-            seconds = min(time.monotonic() - handle.admitted_at, MAX_RETRY_AFTER)
-            self._mean_seconds += 0.1 * (seconds - self._mean_seconds)
+            if not handle.shed:  # That takes no time, which says nothing of those that are served.
+                seconds = min(time.monotonic() - handle.admitted_at, MAX_RETRY_AFTER)
+                self._mean_seconds += 0.1 * (seconds - self._mean_seconds)
             for observer in self.observers:
                 observer.finished(handle.generation, handle.finish_reasons)
         if not self._in_flight:

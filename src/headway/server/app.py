@@ -65,7 +65,7 @@ def attach_engine(app: Starlette, llm: AsyncLLM) -> None:
     state: ServerState = app.state.server
     keys = bool(state.config.api_key)
     app.state.openapi = describe(ENDPOINTS, keys=keys, bounds=_bounds_of(llm, state.config))
-    app.state.metrics.attach(llm.client)
+    app.state.metrics.attach(llm.client, llm.objectives)
     app.state.server.open(llm)
 
 

@@ -1,17 +1,19 @@
-"""Who asks: the tenant that an API key stands for, and what priority it may give its requests.
+"""Who asks: the tenant that an API key stands for, and how urgent its requests may be.
 
 A tenant is known by its key's place among the server's, so that the key itself goes no further.
 Without keys there is one tenant. The engine shares its slots fairly between tenants, and between
-the requests of one.
+the callers of one: the users that requests name, and every request that names none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from typing import Any
 
 from headway.config import ServerConfig
 from headway.errors import InvalidRequest
+from headway.types import Owner
 
 TENANT = "headway.tenant"
 """Key in the ASGI scope: the tenant of a request that bore a key."""
@@ -32,6 +34,22 @@ def tenant_of(scope: Mapping[str, Any]) -> str:
     return tenant
 
 
+def owner_of(scope: Mapping[str, Any], request_id: str, user: str | None) -> Owner:
+    """For whom the request is served. A user is a caller of the tenant, whatever they name.
+
+    Of a user's name only a digest goes further: recordings keep callers.
+    """
+    if not user:
+        return Owner(tenant_of(scope), request_id)
+    digest = blake2b(user.encode(), digest_size=12).hexdigest()
+    return Owner(tenant_of(scope), f"user-{digest}")
+
+
+def may_hurry(scope: Mapping[str, Any], config: ServerConfig) -> bool:
+    """Whether a request may be interactive, or ask for more than its class does."""
+    return _is_one_of(config.interactive_api_key, scope, config)
+
+
 def priority_of(scope: Mapping[str, Any], config: ServerConfig, given: int | None) -> int:
     """The priority of a request; raises `InvalidRequest` where it may not have that."""
     if not given:
@@ -47,7 +65,12 @@ def priority_of(scope: Mapping[str, Any], config: ServerConfig, given: int | Non
             f"priority must be from -{MOST_PRIORITY} to {MOST_PRIORITY}, got {given}",
             field="priority",
         )
-    allowed = {tenant_name(config.api_key.index(key)) for key in config.priority_api_key}
-    if allowed and tenant_of(scope) not in allowed:
+    if not _is_one_of(config.priority_api_key, scope, config):
         raise InvalidRequest("priority is not taken from this API key", field="priority")
     return given
+
+
+def _is_one_of(keys: Iterable[str], scope: Mapping[str, Any], config: ServerConfig) -> bool:
+    """Whether the request bore one of these keys of the server's; true where there are none."""
+    allowed = {tenant_name(config.api_key.index(key)) for key in keys}
+    return not allowed or tenant_of(scope) in allowed

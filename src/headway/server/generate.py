@@ -18,7 +18,7 @@ from starlette.types import Receive, Send
 
 from headway.background import later, watched
 from headway.client import EngineHandle
-from headway.errors import EngineError, HeadwayError, InvalidRequest, Unavailable
+from headway.errors import EngineError, HeadwayError, InvalidRequest, Overloaded, Unavailable
 from headway.llm import ChoiceCollector, Delta, GenerationRequest, RequestStream
 from headway.logs import line
 from headway.server.admission import RequestHandle, ServerState
@@ -99,6 +99,11 @@ async def respond(
         log_end("aborted", request, handle, usage, reason=handle.cancel_reason)
         if handle.cancel_reason == "shutdown":
             error = Unavailable("the server stopped")
+    except Overloaded as shed:
+        error = shed
+        handle.shed = True
+        handle.fail()
+        log_end("shed", request, handle, usage, retry_after=shed.retry_after)
     except Exception as caught:
         error = caught
         handle.fail()
@@ -123,7 +128,8 @@ async def _generate(
 ) -> None:
     """Hand every delta to the formatter, and send what it makes of them: events, or the whole.
 
-    However this ends, what still runs in the engine is aborted.
+    However this ends, what still runs in the engine is aborted. Raises `Overloaded` where the
+    engine sheds any continuation.
     """
     client = state.llm.client
     restarts = client.restarts

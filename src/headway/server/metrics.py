@@ -8,8 +8,7 @@ Continuations are counted one by one, as the engine serves them: n = 2 is two re
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
@@ -17,7 +16,9 @@ from prometheus_client.process_collector import ProcessCollector
 from headway.client import EngineHandle
 from headway.clock import Clock, MonotonicClock
 from headway.llm import GenerationRequest
-from headway.types import TokenEvent
+from headway.server.attainment import Attainment, RequestTimes
+from headway.types import FinishReason, ServiceClass, TokenEvent
+from headway.types.objectives import Objective
 from headway.wire import EngineInfo, EngineStats
 
 STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75)
@@ -110,19 +111,6 @@ TOTALS = {
 """Counters that the engine keeps itself, with their field in its stats."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _RequestTimes:
-    """Times (monotonic seconds) and counts of one continuation in flight."""
-
-    arrival: float
-    prompt_tokens: int
-    scheduled: float | None = None
-    first: float | None = None
-    last: float | None = None
-    tokens: int = 0
-    preemptions: int = 0
-
-
 class Metrics:
     """One registry with one label value, the model's name."""
 
@@ -167,14 +155,20 @@ class Metrics:
             (*NAMES, "reason"),
             registry=self.registry,
         )
-        self._times: dict[str, _RequestTimes] = {}
+        self.attainment = Attainment(self.registry, model_name)
+        self._times: dict[str, RequestTimes] = {}
         self._stats = EngineStats()
         self._recent: deque[EngineStats] = deque(maxlen=RECENT_STEPS + 1)
         self._client: EngineHandle | None = None
         self._restarts = 0
 
-    def attach(self, client: EngineHandle) -> None:
-        """Listen to an engine from now on."""
+    def attach(
+        self,
+        client: EngineHandle,
+        objectives: Mapping[ServiceClass, tuple[Objective, ...]] | None = None,
+    ) -> None:
+        """Listen to an engine from now on; `objectives` are the defaults of each class."""
+        self.attainment.describe(objectives or {})
         self._client = client
         self._describe_cache(client.info)
         self._stats = client.stats
@@ -185,7 +179,7 @@ class Metrics:
         now = self._clock.now()
         for each in request.requests:
             tokens = len(each.prompt)
-            self._times[each.id] = _RequestTimes(arrival=now, prompt_tokens=tokens)
+            self._times[each.id] = RequestTimes(arrival=now, prompt_tokens=tokens)
             self._histograms["vllm:request_prompt_tokens"].observe(tokens)
             self._histograms["vllm:request_params_max_tokens"].observe(request.max_tokens)
         self._histograms["vllm:request_params_n"].observe(request.params.n)
@@ -193,7 +187,7 @@ class Metrics:
     def refused(self, reason: str) -> None:
         self._rejections.labels(self._model, reason).inc()
 
-    def finished(self, request: GenerationRequest, reasons: Sequence[str]) -> None:
+    def finished(self, request: GenerationRequest, reasons: Sequence[FinishReason]) -> None:
         """The request is over; `reasons` say how each continuation ended."""
         now = self._clock.now()
         n = request.params.n
@@ -201,11 +195,15 @@ class Metrics:
         for start in range(0, len(tokens), n):
             longest = max(tokens[start : start + n])
             self._histograms["vllm:request_max_num_generation_tokens"].observe(longest)
+        shed = any(self._times[each.id].shed for each in request.requests)
         for each, reason in zip(request.requests, reasons, strict=True):
             times = self._times.pop(each.id)
+            # One that could not have all of its continuations was refused as a whole.
+            times.shed = shed and reason == "error"
             self._histograms["vllm:request_num_preemptions"].observe(times.preemptions)
             self._success.labels(self._model, reason).inc()
             self._histograms["vllm:e2e_request_latency_seconds"].observe(now - times.arrival)
+            self.attainment.judge(times, each.objectives, each.service_class, reason, now)
             self._observe_end(times)
 
     def on_engine(self, events: Sequence[TokenEvent], stats: EngineStats, now: float) -> None:
@@ -243,9 +241,10 @@ class Metrics:
         self._cache_config.clear()
         self._cache_config.labels(self._model, *map(str, cache_labels(info))).set(1)
 
-    def _observe_tokens(self, times: _RequestTimes, event: TokenEvent, now: float) -> int:
+    def _observe_tokens(self, times: RequestTimes, event: TokenEvent, now: float) -> int:
         """Gives the tokens that the event adds to its step, as vLLM counts them."""
         times.preemptions += event.preemptions
+        times.shed = times.shed or event.retry_after is not None
         if times.scheduled is None and event.scheduled_at is not None:
             times.scheduled = event.scheduled_at
             waited = max(0.0, event.scheduled_at - times.arrival)
@@ -255,27 +254,24 @@ class Metrics:
         if not count:
             return 0
         self._counters["vllm:generation_tokens"].inc(count)
-        times.tokens += count
-        if times.last is None:
+        before = times.last
+        times.hear(count, now)
+        if before is None:
             self._counters["vllm:prompt_tokens"].inc(times.prompt_tokens)
             self._histograms["vllm:time_to_first_token_seconds"].observe(now - times.arrival)
-            times.first = now
             count += times.prompt_tokens - event.cached_tokens
         else:
-            self._histograms["vllm:inter_token_latency_seconds"].observe(now - times.last)
-        times.last = now
+            self._histograms["vllm:inter_token_latency_seconds"].observe(now - before)
         return count
 
-    def _observe_end(self, times: _RequestTimes) -> None:
+    def _observe_end(self, times: RequestTimes) -> None:
         self._histograms["vllm:request_generation_tokens"].observe(times.tokens)
         if times.first is None or times.last is None:
             return
         decode = times.last - times.first
         self._histograms["vllm:request_decode_time_seconds"].observe(decode)
-        if times.tokens > 1:
-            self._histograms["vllm:request_time_per_output_token_seconds"].observe(
-                decode / (times.tokens - 1)
-            )
+        if times.tpot is not None:
+            self._histograms["vllm:request_time_per_output_token_seconds"].observe(times.tpot)
         if times.scheduled is not None:
             self._histograms["vllm:request_prefill_time_seconds"].observe(
                 max(0.0, times.first - times.scheduled)

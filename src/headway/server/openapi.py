@@ -32,7 +32,8 @@ STATUSES = {
     408: "The body took too long to come.",
     413: "The body is too large.",
     415: "The body is not JSON.",
-    429: "The queue is full, or large bodies are; `Retry-After` says when to try again.",
+    429: "The queue is full, or large bodies are, or the answer would be too late; `Retry-After` "
+    "says when to try again.",
     431: "The headers are too large.",
     503: "The server starts, drains or has too many connections, or no token came within the queue "
     "timeout; `Retry-After` says when to try again.",

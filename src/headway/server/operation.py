@@ -51,12 +51,14 @@ class Statistics:
         self._client = client
         self._clock = clock or MonotonicClock()
         self._before = self._read()
+        self._judged = metrics.attainment.attained, metrics.attainment.judged
 
     def line(self) -> Event | None:
         """The next line; None where nothing runs or waits and nothing was computed."""
         before, self._before = self._before, self._read()
         now, prompt, generated, stats = self._before
         was, old_prompt, old_generated, old = before
+        attained, judged = self._attained_since()
         busy = stats.running or stats.waiting or stats.step != old.step
         if not busy or now <= was:
             return None
@@ -72,7 +74,14 @@ class Statistics:
             kv_cache_percent=round(100 * (1 - stats.free_blocks / blocks), 1) if blocks else None,
             prefix_hit_percent=round(100 * hits / queries, 1) if queries > 0 else None,
             preemptions=stats.preemptions - old.preemptions,
+            attainment=round(attained / judged, 3) if judged else None,
         )
+
+    def _attained_since(self) -> tuple[int, int]:
+        """Since the last call: requests that kept their objectives, of those that had any."""
+        before = self._judged
+        self._judged = self._metrics.attainment.attained, self._metrics.attainment.judged
+        return self._judged[0] - before[0], self._judged[1] - before[1]
 
     def _read(self) -> tuple[float, float, float, EngineStats]:
         prompt, generated = self._metrics.tokens()

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
-from headway.config import KVReservation, PolicyOption
 from headway.types.step import Limits
+
+KVReservation = Literal["on-demand", "full"]
+"""When KV blocks are taken: as tokens come, or at admission for all that a request may need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +21,7 @@ class PolicyConfig:
     """A batching policy by its name, and what its parameters are set to."""
 
     name: str = "continuous"
-    options: Mapping[str, PolicyOption] = field(default_factory=dict)
+    options: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     """By the name of a field of the policy's class; a field that is missing has its default."""
 
 
@@ -34,7 +37,6 @@ class SchedulerConfig:
     """Tokens in one of them."""
     prefix_caching: bool = True
     reservation: KVReservation = "on-demand"
-    """When KV blocks are taken: as tokens come, or at admission for all that a request may need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,9 @@ Metric = Literal["ttft", "tpot", "itl", "e2el"]
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
+MOST_SECONDS = 30 * 24 * 3600.0
+"""The longest time that an objective may name."""
+
 _UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0}
 _NAME = re.compile(r"(?P<metric>[a-z0-9]+?)(?:_p(?P<percentile>[0-9.]+))?")
 _TIME = re.compile(r"(?P<number>[0-9.]+(?:e[+-]?[0-9]+)?)\s*(?P<unit>[a-z]+)")
@@ -68,6 +71,42 @@ def pace_of(objectives: Iterable[Objective]) -> Pace:
     return Pace(**bounds) if bounds else NO_PACE
 
 
+def bounds_of(objectives: Iterable[Objective]) -> dict[Metric, float]:
+    """What a single request is held to: seconds by metric.
+
+    Of several objectives for one metric the longest time counts: a median target is not one that a
+    single request can miss.
+    """
+    longest: dict[Metric, float] = {}
+    for objective in objectives:
+        longest[objective.metric] = max(objective.seconds, longest.get(objective.metric, 0.0))
+    return longest
+
+
+def with_defaults(
+    own: tuple[Objective, ...], defaults: tuple[Objective, ...]
+) -> tuple[Objective, ...]:
+    """`own`, and of the defaults those for other metrics."""
+    if not own:
+        return defaults
+    named = {objective.metric for objective in own}
+    return (*own, *(each for each in defaults if each.metric not in named))
+
+
+def checked_objectives(
+    given: str | Iterable[Objective], *, field: str = "objectives"
+) -> tuple[Objective, ...]:
+    """Objectives that Python code gives, as text or as data, where they can be ones.
+
+    Raises `InvalidRequest`, with `field`, as `parse_objectives` does.
+    """
+    if isinstance(given, str):
+        return parse_objectives(given, field=field)
+    return _distinct(
+        (_checked(o.metric, o.percentile, o.seconds, str(o), field) for o in given), field
+    )
+
+
 def parse_objectives(text: str, *, field: str = "--slo") -> tuple[Objective, ...]:
     """Objectives from text such as `ttft_p99=1s,tpot_p99=50ms`; units are ms, s and min.
 
@@ -95,8 +134,6 @@ def _objective(text: str, field: str) -> Objective:
             field=field,
         )
     percentile = None if named["percentile"] is None else _number(named["percentile"], field)
-    if percentile is not None and not 0 < percentile <= 100:
-        raise InvalidRequest(f"{field}: {text!r}: percentiles are above 0, up to 100", field=field)
     seconds = _seconds(_number(timed["number"], field), timed["unit"])
     return _checked(named["metric"], percentile, seconds, text, field)
 
@@ -118,8 +155,13 @@ def _checked(
         raise InvalidRequest(
             f"{field}: {metric!r} is not measured; there are {', '.join(METRICS)}", field=field
         )
-    if not 0 < seconds < math.inf:
-        raise InvalidRequest(f"{field}: {text!r}: the time must be above 0", field=field)
+    if percentile is not None and not 0 < percentile <= 100:
+        raise InvalidRequest(f"{field}: {text!r}: percentiles are above 0, up to 100", field=field)
+    if not 0 < seconds <= MOST_SECONDS:
+        raise InvalidRequest(
+            f"{field}: {text!r}: the time must be above 0 and at most {MOST_SECONDS:.0f} s",
+            field=field,
+        )
     return Objective(metric=metric, percentile=percentile, seconds=seconds)
 
 

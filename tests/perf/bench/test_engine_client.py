@@ -14,7 +14,7 @@ from headway.llm import AsyncLLM
 from headway.perf.bench.engine_client import EngineLoadClient
 from headway.perf.bench.run_load import run_load
 from headway.perf.workload.workload import WorkloadRequest
-from tests.client.fake_engine import COMMAND, POISON, STOPPER
+from tests.client.fake_engine import COMMAND, POISON, SHED, STOPPER
 from tests.client.support import until
 from tests.llm.support import engine_client, serve_fake, write_prepared
 from tests.perf.bench.fakes import request, workload
@@ -76,6 +76,15 @@ def test_an_early_end_is_an_answer_like_any_other(
         async with running(tmp_path, monkeypatch) as (_, client):
             response = await client.send(request(1, 3, cap=20), [STOPPER], request_id="a")
             assert (response.outcome, sum(response.counts)) == ("ok", 3)
+
+    asyncio.run(main())
+
+
+def test_a_shed_request_was_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with running(tmp_path, monkeypatch) as (_, client):
+            response = await client.send(request(output=5), [SHED], request_id="a")
+            assert (response.outcome, response.error) == ("refused", "too much")
 
     asyncio.run(main())
 

@@ -75,6 +75,15 @@ def scenario(**changes: Any) -> Scenario:
     return Scenario(**(given | changes))
 
 
+def test_the_engine_is_asked_for_the_objectives_of_the_group() -> None:
+    load = ScenarioLoad(name="w", requests=1, slo="ttft_p99=1s, tpot_p99=50ms")
+    [asked] = make_groups(load, seed=0, reached={})
+    config = config_for(scenario(), AUTO, asked, block_bytes=1000, record=None)
+    assert config.objectives_of("standard") == asked.objectives != ()
+    config = config_for(scenario(), AUTO, group(384), block_bytes=1000, record=None)
+    assert config.objectives_of("standard") == ()
+
+
 def test_settings_follow_the_system_and_the_group() -> None:
     config = config_for(scenario(), AUTO, group(384), block_bytes=1000, record="steps.jsonl")
     assert (config.model, config.policy, config.threads) == ("somebody's", "static", 1)

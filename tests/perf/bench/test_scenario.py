@@ -67,6 +67,7 @@ def test_keys_of_earlier_versions_are_read() -> None:
         ("policy: continuous", "policy: cleverest", "systems[1].policy", "cleverest"),
         ("block_size: 16", "block_size: 15", "block_size", "16"),
         ("block_size: 16", "policy: static", "policy", "cannot be set here"),
+        ("block_size: 16", "slo: ttft=1s", "slo", "cannot be set here"),
         ("kv_tokens: 1792", "kv_tokens: 0", "kv_tokens", "at least 1"),
         ("kv_tokens: 1792", "repeats: 3", "workloads", "need kv_tokens"),
         ("kv_tokens: 1792", "kv_tokens: 9\nprice_per_hour: -1", "price_per_hour", "negative"),

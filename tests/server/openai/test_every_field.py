@@ -20,6 +20,7 @@ from headway.server.openai.schema import (
     DetokenizeBody,
     Message,
     SamplingBody,
+    SloBody,
     StreamOptions,
     TokenizeBody,
 )
@@ -60,6 +61,7 @@ SAMPLING: dict[str, Row] = {
     "priority": ({}, 3),
     "cache_salt": ({}, "mine"),
     "user": ({}, "somebody"),
+    "slo": ({}, {"ttft_ms": 500}),
     "response_format": ({}, {"type": "json_object"}),
     "store": ({}, True),
     "service_tier": ({}, "flex"),
@@ -114,6 +116,13 @@ OPTIONS: dict[str, Row] = {
     "include_usage": ({}, True),
     "continuous_usage_stats": ({}, True),
 }
+SLOS: dict[str, Row] = {
+    "ttft_ms": ({}, 500),
+    "tpot_ms": ({}, 50.5),
+    "itl_ms": ({}, 50),
+    "deadline_ms": ({}, 5000),
+    "class": ({}, "interactive"),
+}
 TABLES: tuple[tuple[type[msgspec.Struct], str, dict[str, Any], dict[str, Row]], ...] = (
     (CompletionBody, "/v1/completions", COMPLETION, COMPLETIONS),
     (ChatBody, "/v1/chat/completions", CHAT, CHATS),
@@ -142,6 +151,10 @@ CASES += [
         COMPLETION | {"stream": True, "stream_options": {name: value}},
     )
     for name, (_, value) in OPTIONS.items()
+]
+CASES += [
+    ("/v1/completions", COMPLETION | {"slo": {}}, COMPLETION | {"slo": {name: value}})
+    for name, (_, value) in SLOS.items()
 ]
 
 
@@ -190,4 +203,5 @@ def test_no_field_is_left_out() -> None:
         assert set(table) == set(kind.__struct_fields__)
     assert set(MESSAGES) == set(Message.__struct_fields__)
     assert set(OPTIONS) == set(StreamOptions.__struct_fields__)
+    assert set(SLOS) == {field.encode_name for field in msgspec.structs.fields(SloBody)}
     assert set(SAMPLING) == set(SamplingBody.__struct_fields__)

@@ -18,9 +18,11 @@ from headway.config import EngineConfig
 from headway.errors import HeadwayError, InvalidRequest
 from headway.llm import AsyncLLM
 from headway.perf.bench.run_load import ClientResponse, LoadResult, OutputLength, Progress, run_load
+from headway.perf.records.record import Outcome
 from headway.perf.workload.synthetic import warm_up
 from headway.perf.workload.workload import Segment, Workload, WorkloadRequest, vocabulary_tokens
 from headway.types import Request, ResolvedSampling, TokenEvent
+from headway.types.objectives import Objective
 from headway.wire import EngineInfo, EngineStats
 
 
@@ -31,6 +33,7 @@ class EngineLoadClient:
         self.tokens_received = 0
         """Tokens that came so far, of all requests."""
         self._client = llm.client
+        self._objectives = llm.objectives.get("standard", ())
         self._waiting: dict[str, _PendingResponse] = {}
         self._unsubscribe = llm.client.subscribe(self._listen)
 
@@ -51,7 +54,7 @@ class EngineLoadClient:
         pending = _PendingResponse()
         self._waiting[request_id] = pending
         try:
-            stream = self._client.submit(_request(request, tokens, request_id))
+            stream = self._client.submit(_request(request, tokens, request_id, self._objectives))
         except HeadwayError as error:
             del self._waiting[request_id]
             return ClientResponse(outcome="error", error=error.message)
@@ -98,16 +101,22 @@ class _PendingResponse:
         last = self._last
         assert last is not None, "asked for after the end"
         good = last.finish in ("stop", "length")
+        failure: Outcome = "error" if last.retry_after is None else "refused"
         return ClientResponse(
             times=self._times,
             counts=self._counts,
-            outcome="ok" if good else "error",
+            outcome="ok" if good else failure,
             error="" if good else last.error or f"the request ended with {last.finish}",
             cached_tokens=self._cached,
         )
 
 
-def _request(request: WorkloadRequest, tokens: Sequence[int], name: str) -> Request:
+def _request(
+    request: WorkloadRequest,
+    tokens: Sequence[int],
+    name: str,
+    objectives: tuple[Objective, ...],
+) -> Request:
     ending = OutputLength.of(request)
     stops = () if ending.stop is None else (ending.stop,)
     return Request(
@@ -122,6 +131,7 @@ def _request(request: WorkloadRequest, tokens: Sequence[int], name: str) -> Requ
             stop_token_ids=stops,
         ),
         arrival=time.monotonic(),
+        objectives=objectives,
     )
 
 

@@ -91,6 +91,7 @@ def config_for(
         # Prompts differ: a cache would find only those of the run before.
         enable_prefix_caching=False,
         record=record,
+        slo=",".join(map(str, group.objectives)) or None,
     )
 
 

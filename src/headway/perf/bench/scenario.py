@@ -16,9 +16,10 @@ from typing import Literal
 import yaml
 
 from headway.codec import convert
-from headway.config import DEFAULT_MODEL, EngineConfig, KVReservation, PolicyName, PolicyOption
+from headway.config import DEFAULT_MODEL, EngineConfig, PolicyName, PolicyOption
 from headway.errors import InvalidRequest
 from headway.scheduling.policy import PARAMETERS, split_options
+from headway.types.engine import KVReservation
 
 ExternalKind = Literal["transformers", "url"]
 SlotCount = int | Literal["auto"]
@@ -117,7 +118,8 @@ class ScenarioLoad:
     length_scale: float = 1.0
     rate_scale: float = 1.0
     slo: str | None = None
-    """Objectives, such as "ttft_p99=1s,tpot_p99=50ms"."""
+    """Objectives, such as "ttft_p99=1s,tpot_p99=50ms": what this engine is asked for, and what all
+    systems are held to."""
     slots: int | None = None
     """What "auto" is here instead of what follows from the budget."""
     systems: tuple[str, ...] | None = None
@@ -223,6 +225,9 @@ OURS = (
     "kv_reservation",
     "enable_prefix_caching",
     "record",
+    "slo",
+    "slo_interactive",
+    "slo_batch",
 )
 """Settings of the engine that a scenario has its own keys for, or that must be what they are."""
 _RENAMED = {"seats": "slots", "outside": "external"}

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from headway.perf.records.record import RequestRecord
-from headway.types.objectives import Metric, Objective
+from headway.types.objectives import Metric, Objective, bounds_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +95,13 @@ class ObjectiveResult:
 def meets(record: RequestRecord, objectives: Iterable[Objective]) -> bool:
     """Whether a whole answer came, and within every objective's time.
 
-    Of several objectives for one metric the longest time counts: a median target is not one that a
-    single request can miss. An answer of one token has neither a TPOT nor an ITL to miss; an ITL is
-    met by an answer whose largest gap meets it.
+    Of several objectives for one metric the longest time counts (`bounds_of`). An answer of one
+    token has neither a TPOT nor an ITL to miss; an ITL is met by an answer whose largest gap meets
+    it.
     """
     return record.outcome == "ok" and all(
-        time_of(record, metric) <= seconds for metric, seconds in bounds(objectives).items()
+        time_of(record, metric) <= seconds for metric, seconds in bounds_of(objectives).items()
     )
-
-
-def bounds(objectives: Iterable[Objective]) -> dict[Metric, float]:
-    """What a single request is held to: seconds by metric."""
-    longest: dict[Metric, float] = {}
-    for objective in objectives:
-        longest[objective.metric] = max(objective.seconds, longest.get(objective.metric, 0.0))
-    return longest
 
 
 def time_of(record: RequestRecord, metric: Metric) -> float:

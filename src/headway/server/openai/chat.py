@@ -14,7 +14,7 @@ from starlette.types import Send
 from headway.llm import ChoiceCollector, Delta, GenerationRequest, message_text
 from headway.server.admission import ServerState
 from headway.server.body import read_body
-from headway.server.callers import priority_of, tenant_of
+from headway.server.callers import owner_of, priority_of
 from headway.server.formatter import UsageCounter
 from headway.server.generate import client_watched, respond
 from headway.server.openai.fit import (
@@ -36,9 +36,9 @@ from headway.server.openai.sampling import (
     length_field,
 )
 from headway.server.openai.schema import ChatBody, plain_messages
+from headway.server.openai.service import answered_tier, service_of
 from headway.server.openai.sse import EventEncoder, Usage, usage_of
 from headway.text import Tokenizer
-from headway.types import Owner
 
 
 class ChatMessage(msgspec.Struct, kw_only=True):
@@ -63,6 +63,7 @@ class ChatCompletion(msgspec.Struct, kw_only=True):
     model: str
     choices: list[ChatChoice]
     usage: Usage
+    service_tier: str | UnsetType = UNSET
     prompt_token_ids: Sequence[int] | UnsetType = UNSET
     prompt_logprobs: list[dict[str, PromptLogprob] | None] | UnsetType = UNSET
 
@@ -91,6 +92,7 @@ async def chat_completions(request: Request, send: Send) -> None:
     priority = priority_of(request.scope, state.config, body.priority)
     with state.admit(f"chatcmpl-{uuid.uuid4().hex}", params.n) as handle:
         llm = state.llm
+        service = service_of(request.scope, state, body)
         check_messages(body.messages, llm)
         with field_aliases({"prompt": "messages"}), client_watched(request, handle):
             text = await llm.render(
@@ -109,8 +111,10 @@ async def chat_completions(request: Request, send: Send) -> None:
                 params=params,
                 request_id=handle.id,
                 priority=priority,
-                owner=Owner(tenant_of(request.scope), handle.id),
+                owner=owner_of(request.scope, handle.id, body.user),
                 cache_salt=body.cache_salt or "",
+                objectives=service.objectives,
+                service_class=service.service_class,
             )
         check_length(generation, llm, asked=length_field(body))
         check_scores(generation, asked="prompt_logprobs")
@@ -144,6 +148,7 @@ class ChatFormatter:
         self._top = (body.top_logprobs or 0) if body.logprobs else None
         self._prompt_top = body.prompt_logprobs
         self._prompt_ids = generation.prompts[0].token_ids if body.return_token_ids else None
+        self._tier = answered_tier(body, generation)
         self._begun: set[int] = set()
         self._events = EventEncoder(
             self.usage,
@@ -152,6 +157,7 @@ class ChatFormatter:
             kind="chat.completion.chunk",
             created=self._created,
             model=model,
+            tier=self._tier,
         )
 
     def events(self, delta: Delta) -> bytes:
@@ -190,6 +196,8 @@ class ChatFormatter:
             choices=[self._choice(index, choice) for index, choice in enumerate(choices)],
             usage=usage_of(self.usage),
         )
+        if self._tier is not None:
+            completion.service_tier = self._tier
         if self._prompt_ids is not None:
             completion.prompt_token_ids = self._prompt_ids
         if self._prompt_top is not None:

@@ -17,7 +17,7 @@ from headway.errors import InvalidRequest
 from headway.llm import ChoiceCollector, Delta, GenerationRequest
 from headway.server.admission import ServerState
 from headway.server.body import read_body
-from headway.server.callers import priority_of, tenant_of
+from headway.server.callers import owner_of, priority_of
 from headway.server.formatter import UsageCounter
 from headway.server.generate import client_watched, respond
 from headway.server.openai.fit import check_length, check_scores, room_for_answer
@@ -29,9 +29,10 @@ from headway.server.openai.logprobs import (
 )
 from headway.server.openai.sampling import check_streaming, completion_params
 from headway.server.openai.schema import CompletionBody
+from headway.server.openai.service import answered_tier, service_of
 from headway.server.openai.sse import EventEncoder, Usage, usage_of
 from headway.text import Tokenizer
-from headway.types import Owner, TokenLogprobs
+from headway.types import TokenLogprobs
 
 
 class CompletionChoice(msgspec.Struct, kw_only=True):
@@ -52,6 +53,7 @@ class Completion(msgspec.Struct, kw_only=True):
     model: str
     choices: list[CompletionChoice]
     usage: Usage
+    service_tier: str | UnsetType = UNSET
 
 
 async def completions(request: Request, send: Send) -> None:
@@ -60,18 +62,13 @@ async def completions(request: Request, send: Send) -> None:
     body = await read_body(request, CompletionBody, max_bytes=state.config.max_body_bytes)
     state.check_model(body.model)
     check_streaming(body)
-    if body.stream and body.echo and body.logprobs is not None:
-        raise InvalidRequest("echo with logprobs is not available while streaming", field="echo")
     params = completion_params(body)
     priority = priority_of(request.scope, state.config, body.priority)
     given = split_prompts(body.prompt)
-    if body.add_special_tokens and not isinstance(given[0], str):
-        raise InvalidRequest(
-            "add_special_tokens needs a prompt of text: token ids are taken as they are",
-            field="add_special_tokens",
-        )
+    check_prompts(body, given)
     with state.admit(f"cmpl-{uuid.uuid4().hex}", len(given) * params.n) as handle:
         llm = state.llm
+        service = service_of(request.scope, state, body)
         with client_watched(request, handle):
             prompts = [
                 await llm.encode(
@@ -86,8 +83,10 @@ async def completions(request: Request, send: Send) -> None:
             params=params,
             request_id=handle.id,
             priority=priority,
-            owner=Owner(tenant_of(request.scope), handle.id),
+            owner=owner_of(request.scope, handle.id, body.user),
             cache_salt=body.cache_salt or "",
+            objectives=service.objectives,
+            service_class=service.service_class,
         )
         check_length(generation, llm, asked="max_tokens" if body.max_tokens else None)
         scoring = "logprobs" if body.prompt_logprobs is None else "prompt_logprobs"
@@ -101,6 +100,17 @@ async def completions(request: Request, send: Send) -> None:
             formatter,
             stream=bool(body.stream),
             user=body.user,
+        )
+
+
+def check_prompts(body: CompletionBody, prompts: Sequence[str | list[int]]) -> None:
+    """Raises `InvalidRequest` for fields that these prompts, or a stream, cannot have."""
+    if body.stream and body.echo and body.logprobs is not None:
+        raise InvalidRequest("echo with logprobs is not available while streaming", field="echo")
+    if body.add_special_tokens and not isinstance(prompts[0], str):
+        raise InvalidRequest(
+            "add_special_tokens needs a prompt of text: token ids are taken as they are",
+            field="add_special_tokens",
         )
 
 
@@ -153,6 +163,7 @@ class CompletionFormatter:
         self._echoes: dict[int, str] = {}
         """By the number of the prompt, as far as they were needed."""
         self._streamed = [_StreamedChoice() for _ in generation.requests]
+        self._tier = answered_tier(body, generation)
         self._events = EventEncoder(
             self.usage,
             body.stream_options,
@@ -160,6 +171,7 @@ class CompletionFormatter:
             kind="text_completion",
             created=self._created,
             model=model,
+            tier=self._tier,
         )
 
     def events(self, delta: Delta) -> bytes:
@@ -209,6 +221,7 @@ class CompletionFormatter:
                 model=self._model,
                 choices=[self._choice(index, choices) for index in range(len(choices))],
                 usage=usage_of(self.usage),
+                service_tier=UNSET if self._tier is None else self._tier,
             )
         )
 

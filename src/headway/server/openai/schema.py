@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from headway.types import ServiceClass
+from headway.types.objectives import MOST_SECONDS
 from headway.types.sampling import (
     MAX_LIST,
     MAX_LOGPROBS,
@@ -35,6 +37,7 @@ Logprobs = Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Text = Annotated[str, Meta(min_length=1)]
 Priority = Annotated[int, Meta(ge=-(2**31), le=INT32, extra_json_schema={"format": "priority"})]
+Milliseconds = Annotated[float, Meta(ge=0.001, le=MOST_SECONDS * 1000)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 ShortText = Annotated[str, Meta(max_length=512)]
 StopText = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARACTERS)]
@@ -55,6 +58,23 @@ class StreamOptions(StrictBody, frozen=True, kw_only=True):
 
 class TextFormat(StrictBody, frozen=True, kw_only=True):
     type: Literal["text"]
+
+
+class SloBody(StrictBody, frozen=True, kw_only=True):
+    """How soon and how steadily the answer is wanted; its class's objectives for what is absent."""
+
+    ttft_ms: Annotated[Milliseconds | None, Meta(description="To the first token.")] = None
+    tpot_ms: Annotated[Milliseconds | None, Meta(description="Per token after it, on average.")] = (
+        None
+    )
+    itl_ms: Annotated[Milliseconds | None, Meta(description="Between any two tokens.")] = None
+    deadline_ms: Annotated[Milliseconds | None, Meta(description="To the end of the answer.")] = (
+        None
+    )
+    class_: Annotated[
+        ServiceClass | None,
+        Meta(description="Under overload, later ones are late first; standard if absent."),
+    ] = msgspec.field(name="class", default=None)
 
 
 class SamplingBody(StrictBody, frozen=True, kw_only=True):
@@ -126,11 +146,22 @@ class SamplingBody(StrictBody, frozen=True, kw_only=True):
     cache_salt: Annotated[
         ShortText | None, Meta(description="Only requests of equal salt share cached prefixes.")
     ] = None
-    user: Annotated[ShortText | None, Meta(description="Written to the log.")] = None
+    user: Annotated[
+        ShortText | None,
+        Meta(description="Written to the log; requests of one user take turns as one caller."),
+    ] = None
+    slo: Annotated[
+        SloBody | None,
+        Meta(description="Objectives in milliseconds, and the class; a key may be bound to less."),
+    ] = None
     response_format: TextFormat | None = None
     store: Annotated[Literal[False] | None, Meta(description="Nothing is stored.")] = None
     service_tier: Annotated[
-        Literal["auto", "default"] | None, Meta(description="There is one tier.")
+        Literal["auto", "default", "flex", "priority"] | None,
+        Meta(
+            description="OpenAI's words for the classes standard (default), batch (flex) and "
+            "interactive (priority); must not contradict `slo.class`."
+        ),
     ] = None
 
 

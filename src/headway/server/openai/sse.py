@@ -53,9 +53,11 @@ class EventEncoder:
         kind: str,
         created: int,
         model: str,
+        tier: str | None = None,
     ) -> None:
-        """`kind` is the `object` field of every event."""
-        head = _encoder.encode({"id": id, "object": kind, "created": created, "model": model})
+        """`kind` is the `object` field of every event, `tier` the `service_tier` if any."""
+        same = {"id": id, "object": kind, "created": created, "model": model}
+        head = _encoder.encode(same if tier is None else same | {"service_tier": tier})
         self._head = b"data: " + head[:-1]
         self._usage = usage
         self._last = bool(options and options.include_usage)
