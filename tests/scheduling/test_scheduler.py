@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from headway.errors import InvalidRequest, RequestTooLarge
 from headway.scheduling.admission import LengthEstimate, peak_blocks
+from headway.scheduling.sequence import new_sequence, token_event
+from headway.types.objectives import parse_objectives
 from tests.scheduling.fake_runner import reference
 from tests.scheduling.harness import limits_of, make_harness, request_of
 
@@ -161,3 +165,25 @@ def test_lengths_are_learnt_from_enough_endings() -> None:
         lengths.learn(length)
     assert lengths.remaining(0) == 8
     assert lengths.remaining(20) == 10
+
+
+def due_after(
+    *, first: float, tokens: int, ttft: float = 10.0, generated: tuple[int, ...] = ()
+) -> float:
+    """When the token after `tokens` is due; it arrived at 0 and had its first at `first`."""
+    objectives = parse_objectives(f"ttft={ttft}s,tpot=1s")
+    request = request_of(max_tokens=99, objectives=objectives, generated=generated)
+    seq = new_sequence(1, request, prefix_caching=False)
+    assert seq.due == math.inf
+    for number in range(tokens):
+        seq.tokens.append(5)
+        token_event(seq, (5,), (), None, first + 0.5 * number)
+    return seq.due
+
+
+def test_tokens_are_due_by_tpot_from_the_first_on() -> None:
+    assert due_after(first=2.0, tokens=1) == 3.0, "an early first token banks no time"
+    assert due_after(first=12.0, tokens=1) == 11.0, "a late one moves nothing"
+    assert due_after(first=2.0, tokens=5) == 7.0, "fast tokens do"
+    assert due_after(first=2.0, tokens=1, generated=(1, 2, 3)) == 3.0
+    assert new_sequence(1, request_of(), prefix_caching=False).due == math.inf

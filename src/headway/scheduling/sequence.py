@@ -9,6 +9,7 @@ What a step means for one sequence: whether it has ended, and the event its requ
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -70,6 +71,8 @@ class Sequence:
     """Those of which no event has told yet."""
     cached_tokens: int = 0
     scheduled_at: float | None = None
+    due_base: float = math.inf
+    """What `due` is reckoned from."""
     first_token_at: float | None = None
     """When its first token, or the first that this engine generated, was there."""
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
@@ -95,9 +98,11 @@ class Sequence:
         return len(self.tokens) - len(self.request.prompt)
 
     @property
-    def resumed(self) -> int:
-        """Of the tokens generated, those of an earlier engine."""
-        return len(self.request.generated)
+    def due(self) -> float:
+        """When its next token is due by its TPOT (clock seconds): infinite without one, and before
+        the first token. It counts from the first one, unless that was late; time that was left
+        until then is no reason to be slow later."""
+        return self.due_base + self.pace.tpot * len(self.tokens)
 
     @property
     def service_class(self) -> ServiceClass:
@@ -183,6 +188,9 @@ def token_event(
             preemptions=preemptions,
         )
     seq.first_token_at = now
+    if seq.pace.tpot < math.inf:
+        anchor = min(now, seq.arrival + seq.pace.ttft)
+        seq.due_base = anchor - (len(seq.tokens) - 1) * seq.pace.tpot
     return TokenEvent(
         id=seq.request.id,
         tokens=tokens,

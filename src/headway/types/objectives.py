@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from headway.errors import InvalidRequest
@@ -51,11 +51,16 @@ class Pace:
     tpot: float = math.inf
     itl: float = math.inf
     e2el: float = math.inf
+    any: bool = field(init=False)
+    """Whether anything is asked."""
+    only_pace: bool = field(init=False)
+    """Whether TTFT and TPOT are all that may be asked."""
 
-    @property
-    def any(self) -> bool:
-        """Whether anything is asked."""
-        return min(self.ttft, self.tpot, self.itl, self.e2el) < math.inf
+    def __post_init__(self) -> None:
+        # Kept rather than computed: a policy asks them of every sequence in every step.
+        asked = min(self.ttft, self.tpot, self.itl, self.e2el) < math.inf
+        object.__setattr__(self, "any", asked)
+        object.__setattr__(self, "only_pace", self.itl == math.inf == self.e2el)
 
 
 NO_PACE = Pace()

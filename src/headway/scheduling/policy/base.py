@@ -73,8 +73,8 @@ class SequenceView(Protocol):
         ...
 
     @property
-    def resumed(self) -> int:
-        """Of the tokens generated, those of an earlier engine, before `first_token_at`."""
+    def due(self) -> float:
+        """When its next token is due by its TPOT; infinite without one, and before its first."""
         ...
 
     @property

@@ -24,26 +24,14 @@ def test_the_first_token_is_due_by_its_objective_or_by_patience() -> None:
     assert first_token_due(Seen(arrival=5, pace=Pace(e2el=1000)), 60) == 65
 
 
-def test_an_early_first_token_banks_no_time() -> None:
-    pace = Pace(ttft=10, tpot=1)
-    early = Seen(arrival=0, first_token_at=2, generated=1, pace=pace)
-    assert slack(early, now=2.0) == 1.0
-    late = Seen(arrival=0, first_token_at=12, generated=1, pace=pace)
-    assert slack(late, now=12.0) == -1.0, "a late first token does not move what comes after"
-
-
-def test_fast_tokens_bank_time() -> None:
-    seq = Seen(first_token_at=0, generated=11, pace=Pace(tpot=1))
+def test_the_next_token_is_due_by_the_pace() -> None:
+    seq = Seen(due=11.0, pace=Pace(tpot=1))
     assert slack(seq, now=5.0) == 6.0
-
-
-def test_tokens_of_an_earlier_engine_were_not_made_since_the_first_one_here() -> None:
-    seq = Seen(first_token_at=0, generated=11, resumed=10, pace=Pace(tpot=1))
-    assert slack(seq, now=0.0) == 1.0
+    assert slack(seq, now=12.0) == -1.0
 
 
 def test_a_gap_is_bounded_whatever_was_banked() -> None:
-    seq = Seen(first_token_at=0, generated=100, pace=Pace(tpot=1, itl=2))
+    seq = Seen(due=100.0, pace=Pace(tpot=1, itl=2))
     assert slack(seq, now=1.0) == 2.0
 
 

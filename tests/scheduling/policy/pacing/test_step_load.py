@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from headway.scheduling.policy.pacing.step_load import StepLoad
 from headway.steptime.shape import shape_of
 from headway.types import Slice
-from tests.scheduling.policy.pacing.views import LinearTimes, Seen
+from tests.scheduling.policy.pacing.views import LinearTimes
 
 pieces = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 200), st.booleans()), max_size=6)
 
@@ -20,10 +20,9 @@ def test_it_counts_what_the_shape_of_the_plan_counts(
     times = LinearTimes()
     times.window = window
     load = StepLoad(times)
-    slices = []
-    for start in decodes:
-        load.decode(Seen(computed=start))
-        slices.append(Slice(seq=0, start=start, tokens=(0,), blocks=(), outputs=1))
+    near = sum(min(start + 1, window) for start in decodes) if window else 0
+    load.decode(sum(decodes) + len(decodes), len(decodes), near)
+    slices = [Slice(seq=0, start=start, tokens=(0,), blocks=(), outputs=1) for start in decodes]
     for start, count, ends in prefills:
         load.prefill(start, count, ends=ends)
         slices.append(Slice(seq=0, start=start, tokens=(0,) * count, blocks=(), outputs=int(ends)))
@@ -41,8 +40,7 @@ def test_a_chunk_keeps_the_budget_and_is_nearly_the_largest(
     start: int, todo: int, most: int, budget: float, decodes: int
 ) -> None:
     load = StepLoad(LinearTimes())
-    for _ in range(decodes):
-        load.decode(Seen(computed=50))
+    load.decode(50 * decodes, decodes, 0)
     count = load.largest_chunk(start, todo, most, budget)
     assert 0 <= count <= min(todo, most)
     if count:
@@ -63,7 +61,7 @@ def test_a_tighter_budget_never_enlarges_a_chunk(todo: int, tight: float, more: 
 
 def test_trying_changes_nothing() -> None:
     load = StepLoad(LinearTimes())
-    load.decode(Seen(computed=50))
+    load.decode(51, 1, 0)
     before = load.shape
     load.largest_chunk(0, 100, 50, 0.02)
     load.with_prefill(0, 100)

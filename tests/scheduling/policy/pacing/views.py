@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from headway.steptime.shape import StepShape
@@ -17,7 +18,7 @@ class Seen:
     todo: int = 1
     computed: int = 0
     generated: int = 0
-    resumed: int = 0
+    due: float = math.inf
     deferred: bool = False
     preemptible: bool = True
     arrival: float = 0.0

@@ -1,8 +1,6 @@
 """Deadlines of tokens: when the next one of a sequence is due, and how long a step may take.
 
-The first token is due `ttft` after the arrival, each further one `tpot` after the one before it,
-counted from when the first token really came, if that was in time: a TTFT that was not used up is
-no reason to be slow later, since TPOT is measured from the first token on.
+The first token is due `ttft` after the arrival, each further one `tpot` after the one before it.
 """
 
 from __future__ import annotations
@@ -29,25 +27,22 @@ def first_token_due(seq: SequenceView, patience: float) -> float:
 def token_seconds(seq: SequenceView) -> float:
     """The seconds that the sequence allows for a token after its first, on average."""
     pace = seq.pace
+    if pace.only_pace:
+        return pace.tpot
     return min(pace.tpot, pace.itl, pace.e2el / 2 / EXPECTED_OUTPUT)
 
 
 def slack(seq: SequenceView, now: float) -> float:
     """Seconds until the next token of a decoding sequence is due; negative where it is overdue."""
     pace = seq.pace
-    found = pace.itl
-    first = seq.first_token_at
-    if first is None:
+    found = seq.due - now
+    if pace.only_pace:
         return found
-    made = seq.generated - seq.resumed
-    if pace.tpot < math.inf:
-        anchor = min(first, seq.arrival + pace.ttft)
-        found = min(found, anchor + made * pace.tpot - now)
     if pace.e2el < math.inf:
         # What is left of the time, shared by as many tokens as there were, or as are expected.
-        left = max(EXPECTED_OUTPUT - made, made / 2, 1.0)
+        left = max(EXPECTED_OUTPUT - seq.generated, seq.generated / 2, 1.0)
         found = min(found, (seq.arrival + pace.e2el - now) / left)
-    return found
+    return min(found, pace.itl)
 
 
 def best_effort(seq: SequenceView) -> bool:

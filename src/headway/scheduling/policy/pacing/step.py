@@ -44,11 +44,12 @@ class PacedStep:
 
     def __init__(self, view: View, times: StepTimes, *, patience: float, shedding: bool) -> None:
         self._view = view
+        self._window = times.window
         self._patience = patience
         self._shedding = shedding
         self._load = StepLoad(times)
         """What this step computes."""
-        self._batch = StepLoad(times)
+        self._batch = self._load
         """A later step in which all that were admitted decode."""
         self._tokens: list[tuple[int, int]] = []
         self._dues: list[tuple[float, float]] = []
@@ -91,24 +92,44 @@ class PacedStep:
     def _decodes(self) -> tuple[list[SequenceView], list[SequenceView]]:
         """Decode whoever decodes: a stream that has begun is not held up. The prefills under way
         of those that have deadlines or waited long, and of the others."""
+        now, window = self._view.now, self._window
+        prefilling: list[SequenceView] = []
+        contexts = near = 0
+        for seq in self._view.running:
+            if seq.todo > 1:
+                prefilling.append(seq)
+                continue
+            context = seq.computed + 1
+            contexts += context
+            if window is not None:
+                near += min(context, window)
+            self._tokens.append((seq.id, 1))
+            if seq.late or not seq.pace.any:
+                self._spare_running += 1
+                continue
+            pace = token_seconds(seq)
+            if pace > self._least:
+                self._tightest = min(self._tightest, pace)
+                self._dues.append((slack(seq, now), pace))
+        self._load.decode(contexts, len(self._tokens), near)
+        self._batch = self._load.copy()
+        return self._sort_out(prefilling)
+
+    def _sort_out(
+        self, prefilling: list[SequenceView]
+    ) -> tuple[list[SequenceView], list[SequenceView]]:
         now = self._view.now
         prefills: list[SequenceView] = []
         spare: list[SequenceView] = []
-        for seq in self._view.running:
-            if best_effort(seq):
+        for seq in prefilling:
+            free = best_effort(seq)
+            if free:
                 self._spare_running += 1
             else:
                 self._tightest = min(self._tightest, self._pace(seq))
-            if seq.todo == 1:
-                self._batch.decode(seq)
-                self._load.decode(seq)
-                self._tokens.append((seq.id, 1))
-                if not best_effort(seq):
-                    self._dues.append((slack(seq, now), self._pace(seq)))
-                continue
             self._batch.prefill(len_of(seq), 1, ends=True)
             if not seq.deferred:
-                patient = best_effort(seq) and now < seq.arrival + self._patience
+                patient = free and now < seq.arrival + self._patience
                 (spare if patient else prefills).append(seq)
         return prefills, spare
 
@@ -124,7 +145,7 @@ class PacedStep:
         for left, pace in self._dues:
             if left >= base:
                 budget = min(budget, left)
-            elif -HOPELESS * pace < left and pace < math.inf:
+            elif left > -HOPELESS * pace:
                 # It is behind, and catches up with half of what the others leave.
                 budget = min(budget, base + max(0.0, pace - base) / 2)
         if budget == math.inf:
@@ -145,6 +166,8 @@ class PacedStep:
         """Of those that wait: who can be on time, who cannot, and the first of best effort."""
         line: list[SequenceView] = []
         parked: list[SequenceView] = []
+        if not self._view.free_slots and not self._shedding:
+            return line, [], parked  # nobody can be admitted, so nothing depends on it
         for seq in self._view.waiting:
             if best_effort(seq):
                 parked.append(seq)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from headway.scheduling.policy.base import SequenceView
 from headway.steptime.online import StepTimes
 from headway.steptime.shape import StepShape, pairs_within
 
@@ -32,15 +31,14 @@ class StepLoad:
         self._rows = self._pairs = self._context = 0
         self._decode_near = self._pairs_near = self._context_near = 0
 
-    def decode(self, seq: SequenceView) -> None:
-        """The sequence decodes one token."""
-        context = seq.computed + 1
-        self.tokens += 1
-        self.decodes += 1
-        self._rows += 1
-        self.decode_context += context
-        if self._window is not None:
-            self._decode_near += min(context, self._window)
+    def decode(self, contexts: int, decodes: int, contexts_near: int) -> None:
+        """So many sequences decode a token each, with so many positions of context in sum, of which
+        so many are within the model's sliding window (0 where it has none)."""
+        self.tokens += decodes
+        self.decodes += decodes
+        self._rows += decodes
+        self.decode_context += contexts
+        self._decode_near += contexts_near
 
     def prefill(self, start: int, count: int, *, ends: bool) -> None:
         """Some sequence computes `count` tokens from position `start`; `ends`: its last known."""
