@@ -58,6 +58,7 @@ def test_benchmarks_say_how_they_are_used() -> None:
         "headline",
         "invariance",
         "online_model",
+        "paced",
         "peers",
         "recording_cost",
         "simulation",
@@ -67,3 +68,33 @@ def test_benchmarks_say_how_they_are_used() -> None:
         environment = dict(os.environ) | {"PYTHONPATH": str(ROOT / "src")}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert "usage:" in done.stdout
+
+
+def test_paced_is_compared_with_fixed_settings_and_nobody_passes_the_bound(tmp_path: Path) -> None:
+    rows = [
+        f"2023-11-16 18:15:{s:02d}.{n}00000,{900 + 50 * n},60" for s in range(4) for n in range(9)
+    ]
+    lines = ["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]
+    (tmp_path / "AzureLLMInferenceTrace_conv.csv").write_text("\n".join(lines))
+    command = [sys.executable, str(ROOT / "benchmarks" / "paced.py"), "h100"]
+    command += ["--traces", str(tmp_path), "--out", str(tmp_path / "out.json")]
+    command += ["--loads", "azure conversation", "--rates", "8", "--requests", "36"]
+    command += ["--slo", "ttft_p99=100ms,tpot_p99=30ms"]
+    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True, timeout=300
+    )
+    record = json.loads((tmp_path / "out.json").read_text())
+    (bound,) = record["bounds"].values()
+    systems = {row["system"]: row for row in record["rows"]}
+    fixed = [row for row in systems.values() if row["policy"] == "continuous"]
+    assert len([row for row in fixed if not row["refused"]]) >= 20
+    assert all(row["attainment"] <= bound["attainment at most"] for row in systems.values())
+    assert all(
+        abs(row["attainment"] + row["late_share"] + row["shed_share"] - 1) < 1e-9
+        for row in systems.values()
+    )
+    refused = [row for name, row in systems.items() if "10% refused at random" in name]
+    assert {row["refused"] for row in refused} == {4}
+    assert all(row["shed_share"] == 4 / 36 for row in refused)
+    assert "256 x 2048 (vLLM's defaults)" in done.stdout

@@ -160,3 +160,11 @@ def test_a_small_scenario_on_the_real_engine(tmp_path: Path) -> None:
 
 def _fastest(*runs: Run) -> float:
     return max(run.summary["request_throughput"] for run in runs)
+
+
+def test_objectives_are_put_on_all_workloads() -> None:
+    changed = scenario_of("policies", "--slo", "ttft_p99=1s")
+    assert {load.slo for load in changed.workloads} == {"ttft_p99=1s"}
+    with pytest.raises(InvalidRequest, match="is no objective") as raised:
+        scenario_of("policies", "--slo", "soon")
+    assert raised.value.field == "--slo"

@@ -161,3 +161,55 @@ def test_objectives_come_from_either_flag() -> None:
     with pytest.raises(InvalidRequest) as caught:
         objectives_from(parsed("--slo", "ttft=1s", "--goodput", "ttft:5"))
     assert caught.value.field == "--goodput"
+
+
+MIX = ("--class-mix", "interactive:0.3,standard:0.5,batch:0.2")
+
+
+def test_classes_objectives_and_tenants_are_made_by_flags() -> None:
+    made = workload(
+        *MIX, "--class-slo", "interactive:ttft_p99=500ms,tpot=30ms", "batch:e2el=5min",
+        "--tenants", "a:0.9,b:0.1",
+    )  # fmt: skip
+    assert {(each.service_class, each.objectives) for each in made.requests} == {
+        ("interactive", parse_objectives("ttft_p99=500ms,tpot=30ms")),
+        ("standard", ()),
+        ("batch", parse_objectives("e2el=5min")),
+    }
+    assert {each.tenant for each in made.requests} == {"a", "b"}
+    assert made != workload(*MIX, "--seed", "1")
+
+
+def test_objectives_of_the_usual_class_need_no_mix() -> None:
+    made = workload("--class-slo", "standard:ttft=1s")
+    assert {each.objectives for each in made.requests} == {parse_objectives("ttft=1s")}
+
+
+def test_a_saved_workload_keeps_its_classes_and_may_get_objectives(tmp_path: Path) -> None:
+    path = str(tmp_path / "kept")
+    first = workload(*MIX, "--tenants", "a:1,b:1", "--save-workload", path)
+    again = workload("--dataset-path", path, "--class-slo", "batch:e2el=1min")
+    assert [(each.service_class, each.tenant) for each in again.requests] == [
+        (each.service_class, each.tenant) for each in first.requests
+    ]
+    assert {each.objectives for each in again.requests if each.service_class == "batch"} == {
+        parse_objectives("e2el=1min")
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "said"),
+    [
+        (("--class-mix", "urgent:1"), "--class-mix", "'urgent' is no service class; there are"),
+        (("--class-mix", "batch"), "--class-mix", "no pair"),
+        (("--class-slo", "batch:ttft=1s"), "--class-slo", "no effect: no request is batch"),
+        (("--class-slo", "urgent:ttft=1s"), "--class-slo", "no service class"),
+        (("--class-slo", "standard"), "--class-slo", "is no objective"),
+        (("--class-slo", "standard:ttft=1s", "standard:tpot=1s"), "--class-slo", "twice"),
+        (("--tenants", "a:0"), "--tenants", "above 0"),
+    ],
+)
+def test_bad_service_flags_are_named(words: tuple[str, ...], field: str, said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said) as raised:
+        workload(*words)
+    assert raised.value.field == field

@@ -22,6 +22,7 @@ from headway.perf.bench.scenario import DEFAULT, Scenario, System, load_scenario
 from headway.perf.report.figures import tables
 from headway.perf.report.page import write_page
 from headway.perf.report.run import Report, write_report
+from headway.types.objectives import parse_objectives
 
 _GIVEN = (
     "dtype",
@@ -61,6 +62,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="servers, of whatever kind, to set beside the scenario's systems",
     )
     parser.add_argument("--repeats", type=int, metavar="N", help="for every system")
+    parser.add_argument(
+        "--slo",
+        metavar="LIST",
+        help="objectives of all workloads instead of the scenario's, such as "
+        "ttft_p99=1s,tpot_p99=50ms: the report says what each system attained",
+    )
     parser.add_argument("--price-per-hour", type=float, metavar="X", help="of this machine")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", metavar="FILE", help="write the report as one HTML page")
@@ -95,6 +102,12 @@ def adapted(scenario: Scenario, arguments: argparse.Namespace) -> Scenario:
         scenario = replace(scenario, model=arguments.model)
     if arguments.price_per_hour is not None:
         scenario = replace(scenario, price_per_hour=arguments.price_per_hour)
+    if arguments.slo is not None:
+        parse_objectives(arguments.slo)
+        scenario = replace(
+            scenario,
+            workloads=tuple(replace(load, slo=arguments.slo) for load in scenario.workloads),
+        )
     if arguments.repeats is not None:
         scenario = replace(
             scenario,

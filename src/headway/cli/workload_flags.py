@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 
+from headway.cli.service_flags import add_service_flags, with_service
 from headway.errors import InvalidRequest
 from headway.perf.workload.lengths import SYNTAX, parse_lengths
 from headway.perf.workload.synthetic import Arrivals, at_once, gamma, ramp, rearrive, synthesize
@@ -25,7 +26,7 @@ _OF_TRACES = ("length_scale", "rate_scale")
 
 
 def add_workload_flags(parser: argparse._ActionsContainer) -> None:
-    """Flags for lengths, arrivals, shared prefixes and traces; read by `workload_from`."""
+    """Flags for lengths, arrivals, traces, classes and tenants; read by `workload_from`."""
     parser.add_argument(
         "--dataset-name",
         choices=("random", "trace"),
@@ -57,6 +58,7 @@ def add_workload_flags(parser: argparse._ActionsContainer) -> None:
         metavar="X",
         help="send the trace's requests so many times as fast (default: 1)",
     )
+    add_service_flags(parser)
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)"
     )
@@ -80,6 +82,7 @@ def workload_from(arguments: argparse.Namespace) -> Workload:
     _check_count("--num-prompts", arguments.num_prompts, 1, MOST_REQUESTS)
     _check_count("--output-cap", arguments.output_cap, 1, LONGEST)
     workload = _synthetic(arguments) if path is None else _traced(arguments)
+    workload = with_service(arguments, workload)
     if arguments.save_workload is not None:
         write_workload(arguments.save_workload, workload)
     return workload

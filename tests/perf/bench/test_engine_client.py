@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from headway.config import EngineConfig
+from headway.errors import InvalidRequest, Overloaded
 from headway.llm import AsyncLLM
 from headway.perf.bench.engine_client import EngineLoadClient
 from headway.perf.bench.run_load import run_load
 from headway.perf.workload.workload import WorkloadRequest
+from headway.types import Request, TokenEvent
+from headway.types.objectives import parse_objectives
+from headway.wire import EngineStats
 from tests.client.fake_engine import COMMAND, POISON, SHED, STOPPER
 from tests.client.support import until
 from tests.llm.support import engine_client, serve_fake, write_prepared
@@ -154,3 +161,72 @@ def test_real_answers_end_where_they_should_though_the_engine_is_not_told() -> N
                 assert "exceed the context" in records[-1].error
 
     asyncio.run(main())
+
+
+@dataclass
+class ScriptedEngine:
+    """An engine client that answers every request with one event, or an error."""
+
+    event: TokenEvent | Exception
+    asked: list[Request] = field(default_factory=list)
+    listener: Any = None
+    objectives: dict[str, object] = field(default_factory=dict)
+
+    def subscribe(self, listener: Any) -> Any:
+        self.listener = listener
+        return lambda: None
+
+    def submit(self, request: Request) -> ScriptedEngine:
+        if isinstance(self.event, Exception):
+            raise self.event
+        self.asked.append(request)
+        event = structs.replace(self.event, id=request.id)
+        asyncio.get_running_loop().call_soon(self.listener, [event], EngineStats(), 0.0)
+        return self
+
+    def cancel(self) -> None:
+        pass
+
+    @property
+    def client(self) -> ScriptedEngine:
+        return self
+
+
+SHED_EVENT = TokenEvent(id="", finish="error", error="overloaded", retry_after=2.5)
+
+
+@pytest.mark.parametrize(
+    ("event", "outcome"),
+    [
+        (SHED_EVENT, "refused"),
+        (structs.replace(SHED_EVENT, retry_after=0.0), "refused"),
+        (structs.replace(SHED_EVENT, retry_after=None), "error"),
+        (TokenEvent(id="", tokens=(1,), finish="length"), "ok"),
+        (Overloaded("full", retry_after=1.0), "refused"),
+        (InvalidRequest("too long"), "error"),
+    ],
+)
+def test_what_was_shed_is_refused_and_no_fault(event: TokenEvent | Exception, outcome: str) -> None:
+    async def main() -> None:
+        with EngineLoadClient(cast(AsyncLLM, ScriptedEngine(event))) as client:
+            response = await client.send(request(), prompt(request()), request_id="a")
+            assert response.outcome == outcome
+            assert bool(response.error) is (outcome != "ok")
+
+    asyncio.run(main())
+
+
+def test_the_engine_is_told_whom_a_request_is_for() -> None:
+    engine = ScriptedEngine(TokenEvent(id="", tokens=(1,), finish="length"))
+    wanted = parse_objectives("ttft_p99=1s")
+    asking = replace(request(), tenant="a", service_class="interactive", objectives=wanted)
+
+    async def main() -> None:
+        with EngineLoadClient(cast(AsyncLLM, engine)) as client:
+            (record,) = (await run_load(client, workload(asking), tokens=prompt)).records
+        assert (record.tenant, record.service_class) == ("a", "interactive")
+        assert record.objectives == wanted
+
+    asyncio.run(main())
+    (asked,) = engine.asked
+    assert (asked.tenant, asked.service_class, asked.objectives) == ("a", "interactive", wanted)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from headway.perf.bench.http_client import CHAT, HttpLoadClient, RequestBuilder
 from headway.perf.bench.http_connection import Address
 from headway.perf.bench.run_load import STOP_TOKEN, ClientResponse, run_load
 from headway.perf.workload.workload import WorkloadRequest
+from headway.types.objectives import parse_objectives
 from tests.perf.bench.fakes import request, workload
 from tests.perf.bench.hostile import END, HEAD, Script, chunk, event, hostile, whole
 from tests.server.conftest import Running, serving
@@ -273,3 +275,25 @@ def test_addresses(url: str, at: str, prefix: str, host: str) -> None:
 def test_bad_addresses_name_the_flag(url: str) -> None:
     with pytest.raises(InvalidRequest, match="--base-url"):
         Address.parse(url)
+
+
+def test_a_request_says_whom_it_is_for_only_where_it_is_known() -> None:
+    builder = RequestBuilder(model="m")
+    plain = json.loads(builder.body(request(), [1]))
+    assert not {"slo", "user"} & set(plain)
+    wanted = parse_objectives("ttft_p50=2s,ttft_p99=1100ms,tpot=30ms,itl=500ms,e2el=1min")
+    asked = replace(request(), tenant="a", service_class="batch", objectives=wanted)
+    body = json.loads(builder.body(asked, [1]))
+    assert body["user"] == "a"
+    assert body["slo"] == {
+        "ttft_ms": 1100,
+        "tpot_ms": 30,
+        "itl_ms": 500,
+        "deadline_ms": 60_000,
+        "class": "batch",
+    }
+    without = RequestBuilder(model="m", extra={"slo": None})
+    assert "slo" not in json.loads(without.body(asked, [1]))
+    assert json.loads(builder.body(replace(request(), service_class="interactive"), [1]))[
+        "slo"
+    ] == {"class": "interactive"}

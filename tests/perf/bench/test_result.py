@@ -127,3 +127,17 @@ def test_few_kinds_of_errors_are_listed(kinds: int, last: str) -> None:
     lines = grouped_errors(errors)
     assert lines[0] == "4 x often"
     assert lines[-1] == last
+
+
+def test_what_classes_and_tenants_attained_is_shown() -> None:
+    wanted = parse_objectives("ttft=150ms")
+    result = load_result(
+        record(1, service_class="interactive", tenant="a b", objectives=wanted),
+        record(2, service_class="interactive", objectives=wanted),
+        record(3, service_class="batch", tenant="a b"),
+    )
+    shown = table("t", result, figures(result, ResultOptions()), ResultOptions())
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "Attainment over offered requests: 66.67%" in lines
+    assert "of interactive: 50.00%" in lines
+    assert "of tenant a b: 100.00%" in lines

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headway.errors import InvalidRequest
 from headway.perf.records.record import RequestRecord
 from headway.perf.report.run import Bar, Report, Run, dumps, loads, read_report, write_report
+from headway.types.objectives import parse_objectives
 from tests.perf.report.fabricated import report
 
 RECORD = RequestRecord(
@@ -129,3 +130,15 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
         read_report(tmp_path / "bytes.json")
     with pytest.raises(InvalidRequest, match="cannot write"):
         write_report(tmp_path / "no" / "folder.json", SMALL)
+
+
+def test_whom_requests_were_for_comes_back_and_is_written_only_where_somebody_said() -> None:
+    columns = json.loads(dumps(SMALL))["runs"][0]["records"]
+    assert not {"tenant", "service_class", "objectives"} & set(columns)
+    told = replace(RUN.records[1], objectives=parse_objectives("ttft_p99=1s,tpot=50ms"))
+    records = (replace(RECORD, itls=()), replace(told, service_class="batch"))
+    one = replace(SMALL, runs=(replace(RUN, records=records),))
+    assert loads(dumps(one)) == one
+    columns = json.loads(dumps(one))["runs"][0]["records"]
+    assert "objectives" in columns
+    assert "tenant" not in columns

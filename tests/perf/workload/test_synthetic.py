@@ -8,7 +8,16 @@ import pytest
 
 from headway.errors import InvalidRequest
 from headway.perf.workload.lengths import parse_lengths
-from headway.perf.workload.synthetic import at_once, gamma, length_cv, rearrive, synthesize, warm_up
+from headway.perf.workload.synthetic import (
+    at_once,
+    beside,
+    gamma,
+    length_cv,
+    rearrive,
+    synthesize,
+    then,
+    warm_up,
+)
 from headway.perf.workload.workload import Workload, distinct_tokens
 from tests.perf.bench.fakes import request, workload
 
@@ -130,3 +139,28 @@ def test_a_warm_up_with_shorter_answers_tells_their_length() -> None:
         (8, 8, 0.0),
     ]
     assert warm_up(workload(request()), 0).requests == ()
+
+
+def test_one_workload_follows_another_after_an_average_gap() -> None:
+    first = workload(request(at=0.0), request(at=1.0), request(at=4.0))
+    second = workload(request(9, at=0.0), request(9, at=0.5))
+    both = then(first, second)
+    assert [each.at for each in both.requests] == [0.0, 1.0, 4.0, 6.0, 6.5]
+    assert [each.prompt_tokens for each in both.requests] == [4, 4, 4, 9, 9]
+
+
+def test_after_nothing_or_a_single_request_there_is_no_gap() -> None:
+    second = workload(request(at=0.0), request(at=0.5))
+    assert then(workload(), second).requests == second.requests
+    both = then(workload(request(at=2.0)), second)
+    assert [each.at for each in both.requests] == [2.0, 2.0, 2.5]
+
+
+def test_two_workloads_at_once_are_in_the_order_of_time() -> None:
+    first, second = workload(request(1, at=0.0), request(1, at=2.0)), made(num_requests=20)
+    both = beside(first, second)
+    assert sorted(both.requests, key=lambda each: each.at) == list(both.requests)
+    assert {id(each) for each in both.requests} == {
+        id(each) for each in first.requests + second.requests
+    }
+    assert both.requests[0].prompt_tokens == 1

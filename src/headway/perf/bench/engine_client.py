@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from headway.config import EngineConfig
-from headway.errors import HeadwayError, InvalidRequest
+from headway.errors import HeadwayError, InvalidRequest, Overloaded
 from headway.llm import AsyncLLM
 from headway.perf.bench.run_load import ClientResponse, LoadResult, OutputLength, Progress, run_load
 from headway.perf.records.record import Outcome
@@ -33,7 +33,7 @@ class EngineLoadClient:
         self.tokens_received = 0
         """Tokens that came so far, of all requests."""
         self._client = llm.client
-        self._objectives = llm.objectives.get("standard", ())
+        self._objectives = llm.objectives
         self._waiting: dict[str, _PendingResponse] = {}
         self._unsubscribe = llm.client.subscribe(self._listen)
 
@@ -54,10 +54,12 @@ class EngineLoadClient:
         pending = _PendingResponse()
         self._waiting[request_id] = pending
         try:
-            stream = self._client.submit(_request(request, tokens, request_id, self._objectives))
+            wanted = request.objectives or self._objectives.get(request.service_class, ())
+            stream = self._client.submit(_request(request, tokens, request_id, wanted))
         except HeadwayError as error:
             del self._waiting[request_id]
-            return ClientResponse(outcome="error", error=error.message)
+            outcome: Outcome = "refused" if isinstance(error, Overloaded) else "error"
+            return ClientResponse(outcome=outcome, error=error.message)
         try:
             await pending.done
         finally:
@@ -131,6 +133,8 @@ def _request(
             stop_token_ids=stops,
         ),
         arrival=time.monotonic(),
+        tenant=request.tenant,
+        service_class=request.service_class,
         objectives=objectives,
     )
 

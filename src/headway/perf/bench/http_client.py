@@ -13,6 +13,7 @@ are equal words, so shared prefixes stay shared. The server says how many tokens
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from headway.perf.bench.http_connection import Address, ConnectionBroken, HttpCo
 from headway.perf.bench.run_load import ClientResponse, OutputLength
 from headway.perf.records.record import Outcome
 from headway.perf.workload.workload import WorkloadRequest
+from headway.types.objectives import METRICS, pace_of
 
 MAX_LINE = 16 * 2**20
 """Bytes; an event that is longer is none."""
@@ -273,8 +275,29 @@ class RequestBuilder:
             fields["logit_bias"] = {str(ending.stop): ending.bias}
         if self.token_ids:
             fields["return_token_ids"] = True
+        if request.tenant:
+            fields["user"] = request.tenant
+        fields["slo"] = slo_of(request)
         fields |= self.extra
         return _encode({name: value for name, value in fields.items() if value is not None})
+
+
+_SLO_FIELDS = {"ttft": "ttft_ms", "tpot": "tpot_ms", "itl": "itl_ms", "e2el": "deadline_ms"}
+
+
+def slo_of(request: WorkloadRequest) -> dict[str, float | str] | None:
+    """Its class and the tightest of its objectives as our servers read them; None for neither.
+
+    A request keeps its objectives or misses them, so their percentiles are left behind.
+    """
+    slo: dict[str, float | str] = {
+        _SLO_FIELDS[metric]: round(seconds * 1e3, 6)
+        for metric in METRICS
+        if (seconds := getattr(pace_of(request.objectives), metric)) < math.inf
+    }
+    if request.service_class != "standard":
+        slo["class"] = request.service_class
+    return slo or None
 
 
 class HttpLoadClient:

@@ -102,6 +102,9 @@ def _records(
             output_tokens=0 if error else request.output,
             outcome="error" if error else "ok",
             error=error,
+            tenant=request.tenant,
+            service_class=request.service_class,
+            objectives=request.objectives,
         ).with_times(() if error else (end,), sent=request.at)
         for request, name in zip(batch, names, strict=True)
     ]

@@ -77,6 +77,7 @@ def table(
         if name in found and (found[name] or name not in ("cached_input_tokens", "shed_share")):
             value = round(found[name]) if spec == "d" else found[name]
             lines.append(_row(label, format(value, spec)))
+    lines += _parts(found)
     for metric in options.metrics:
         lines += _latency(metric, found, options.percentiles)
     lines += _objectives(result, options)
@@ -143,6 +144,16 @@ def details(result: LoadResult) -> dict[str, Any]:
         "start_times": [record.sent for record in records],
         "errors": [record.error for record in records],
     }
+
+
+def _parts(found: Mapping[str, float]) -> list[str]:
+    """What each class, or tenant, attained, where there are several."""
+    begin = "attainment_"
+    return [
+        _row(f"  of {name.removeprefix(begin).replace('_', ' ', 1)}:", f"{value:.2%}")
+        for name, value in found.items()
+        if name.startswith(begin)
+    ]
 
 
 def _latency(metric: str, found: Mapping[str, float], percentiles: Sequence[float]) -> list[str]:

@@ -275,6 +275,9 @@ def record_of(
         cached_tokens=response.cached_tokens,
         outcome=response.outcome,
         error=response.error,
+        tenant=request.tenant,
+        service_class=request.service_class,
+        objectives=request.objectives,
     )
     return record.with_times(response.times, sent=clock)
 

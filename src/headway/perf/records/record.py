@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from headway.codec import Count, decode, encode, read_bytes, replacing
+from headway.types import ServiceClass
+from headway.types.objectives import Objective
 
 Outcome = Literal["ok", "refused", "error"]
 """A complete answer; refused before its first token (429, 503); anything else."""
@@ -43,6 +45,10 @@ class RequestRecord:
     """Prompt tokens that the server found in its prefix cache, where it says so."""
     outcome: Outcome = "ok"
     error: str = ""
+    tenant: str = ""
+    service_class: ServiceClass = "standard"
+    objectives: tuple[Objective, ...] = ()
+    """Its own; empty: those of the run."""
 
     @property
     def tpot(self) -> float | None:

@@ -17,8 +17,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from headway.perf.records.attainment import SHORTEST_RUN, held_to, on_time_figures, time_of
 from headway.perf.records.record import RequestRecord
-from headway.types.objectives import Metric, Objective, bounds_of
+from headway.types.objectives import Metric, Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,41 +93,35 @@ class ObjectiveResult:
     met: bool
 
 
-def meets(record: RequestRecord, objectives: Iterable[Objective]) -> bool:
-    """Whether a whole answer came, and within every objective's time.
-
-    Of several objectives for one metric the longest time counts (`bounds_of`). An answer of one
-    token has neither a TPOT nor an ITL to miss; an ITL is met by an answer whose largest gap meets
-    it.
-    """
-    return record.outcome == "ok" and all(
-        time_of(record, metric) <= seconds for metric, seconds in bounds_of(objectives).items()
-    )
-
-
-def time_of(record: RequestRecord, metric: Metric) -> float:
-    """A request's seconds for a metric: infinite without a whole answer, 0 where none applies."""
-    if record.outcome != "ok" or record.ttft is None or record.latency is None:
-        return math.inf
-    if metric == "tpot":
-        return record.tpot or 0.0
-    if metric == "itl":
-        return record.largest_gap
-    return record.ttft if metric == "ttft" else record.latency
-
-
 def objectives_met(
     records: Sequence[RequestRecord],
-    objectives: Iterable[Objective],
+    objectives: Sequence[Objective],
     *,
     gaps: Mapping[int, int] | None = None,
 ) -> tuple[ObjectiveResult, ...]:
-    """Each objective's time at its percentile, over the offered requests, and whether it is met.
+    """Each objective's time at its percentile, and whether it is met: those of the run, and those
+    that requests brought with them, each over the offered requests that are held to it.
 
     An ITL with a percentile is over all gaps of whole answers instead (`gaps`, in microseconds and
-    how many, where they were counted elsewhere); without one it is every request's largest gap.
+    how many, where they were counted elsewhere, of all requests together); without one it is every
+    request's largest gap. An objective that no request is held to is left out.
     """
-    return tuple(_result(objective, records, gaps) for objective in objectives)
+    return tuple(
+        _result(objective, held, gaps)
+        for objective, held in _held(records, objectives).items()
+        if held or not records
+    )
+
+
+def _held(
+    records: Sequence[RequestRecord], objectives: Sequence[Objective]
+) -> dict[Objective, list[RequestRecord]]:
+    """Every objective, and the requests that are held to it."""
+    found: dict[Objective, list[RequestRecord]] = {each: [] for each in objectives}
+    for record in records:
+        for objective in held_to(record, objectives):
+            found.setdefault(objective, []).append(record)
+    return found
 
 
 def gap_distribution(
@@ -166,8 +161,6 @@ def _inapplicable(record: RequestRecord, metric: Metric) -> bool:
 
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
-SHORTEST_RUN = 1e-9
-"""Seconds: the clocks tick in nanoseconds, and a run that took less has no rate."""
 
 
 def summarize(
@@ -182,13 +175,13 @@ def summarize(
 
     `gaps` are inter-token times in whole microseconds and how many of each there were, for runs
     whose records do not keep them. Names that end in `_ms` are milliseconds, rates are per second,
-    shares are of 1. `request_goodput`, `attainment` and `on_time_output_throughput` need
-    `objectives`.
+    shares are of 1. Attainment and what goes with it need `objectives`, or such that requests
+    brought with them.
     """
     completed = [record for record in records if record.outcome == "ok"]
     return {
         **_volume(records, completed, duration),
-        **(_on_time(records, objectives, duration) if objectives else {}),
+        **on_time_figures(records, objectives, duration),
         **dict(_latencies(completed, gaps, percentiles)),
         **_offered(records),
     }
@@ -211,20 +204,6 @@ def _volume(
         figures["request_throughput"] = len(completed) / duration
         figures["output_throughput"] = written / duration
         figures["total_token_throughput"] = (read + written) / duration
-    return figures
-
-
-def _on_time(
-    records: Sequence[RequestRecord], objectives: Sequence[Objective], duration: float
-) -> dict[str, float]:
-    good = [record for record in records if meets(record, objectives)]
-    figures: dict[str, float] = {}
-    if records:
-        figures["attainment"] = len(good) / len(records)
-    if duration >= SHORTEST_RUN:
-        figures["request_goodput"] = len(good) / duration
-        tokens = sum(record.output_tokens for record in good)
-        figures["on_time_output_throughput"] = tokens / duration
     return figures
 
 

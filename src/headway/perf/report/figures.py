@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from headway.perf.report.run import Report, Run
+from headway.types import SERVICE_CLASSES
 
 Unit = Literal["tokens/s", "requests/s", "ms", "share", "percent", "price", "count", "s"]
 
@@ -108,6 +109,24 @@ FIGURES: tuple[Figure, ...] = (
         of=_summary("attainment"),
         more_is_better=True,
         means="share of all offered requests that met every objective",
+    ),
+    *(
+        Figure(
+            label=f"{name} attained",
+            unit="share",
+            of=_summary(f"attainment_{name}"),
+            brief=False,
+            more_is_better=True,
+            means=f"the same of {name} requests alone",
+        )
+        for name in SERVICE_CLASSES
+    ),
+    Figure(
+        label="late",
+        unit="share",
+        of=_summary("late_share"),
+        brief=False,
+        means="share of all offered requests that were answered, but not on time",
     ),
     Figure(label="refused", unit="share", of=_summary("shed_share"), brief=False),
     IDLE,

@@ -145,6 +145,12 @@ FORMAT = Format(
     remedy="write it again with this version",
 )
 _RECORD_FIELDS = tuple(field.name for field in fields(RequestRecord) if field.name != "itls")
+_SERVICE: Mapping[str, Any] = {
+    each.name: each.default
+    for each in fields(RequestRecord)
+    if each.name in ("tenant", "service_class", "objectives")
+}
+"""Columns that are there only where some request has another value than this."""
 
 
 def write_report(path: str | Path, report: Report) -> None:
@@ -176,18 +182,29 @@ def loads(text: str | bytes, *, name: str = "report") -> Report:
             where = f"{name}: runs[{number}]"
             if run.get("kind") == "outside":  # as earlier versions wrote it
                 run["kind"] = "external"
+            names = _record_fields(run.get("records"))
             run["records"] = [
-                dict(zip(_RECORD_FIELDS, row, strict=True))
-                for row in _rows(run, "records", _RECORD_FIELDS, where)
+                dict(zip(names, row, strict=True)) for row in _rows(run, "records", names, where)
             ]
             run["bars"] = list(_rows(run, "bars", Bar._fields, where))
     return convert(Report, content, name)
 
 
+def _record_fields(columns: object) -> tuple[str, ...]:
+    """Columns that these records must have: of `_SERVICE` those that are there."""
+    found = columns if isinstance(columns, dict) else {}
+    return tuple(name for name in _RECORD_FIELDS if name in found or name not in _SERVICE)
+
+
 def _run_out(run: Run) -> dict[str, Any]:
     content = {each.metadata.get(KEY, each.name): getattr(run, each.name) for each in fields(Run)}
+    names = [
+        name
+        for name in _RECORD_FIELDS
+        if name not in _SERVICE or any(getattr(r, name) != _SERVICE[name] for r in run.records)
+    ]
     return content | {
-        "records": _columns(_RECORD_FIELDS, run.records),
+        "records": _columns(names, run.records),
         "bars": _columns(Bar._fields, run.bars),
     }
 

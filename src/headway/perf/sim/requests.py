@@ -45,6 +45,7 @@ class SimulatedRequest:
     error: str = ""
     """Why it was refused."""
     objectives: tuple[Objective, ...] = ()
+    """What is asked of it: its own objectives, or those of the simulation."""
 
     @property
     def token(self) -> int:
@@ -97,6 +98,8 @@ def request_of(request: SimulatedRequest) -> Request:
             stop_token_ids=(STOP,) if spec.cap > spec.output else (),
         ),
         arrival=request.arrival,
+        tenant=spec.tenant,
+        service_class=spec.service_class,
         objectives=request.objectives,
     )
 
@@ -116,4 +119,7 @@ def record_of(request: SimulatedRequest) -> RequestRecord:
         cached_tokens=request.cached_tokens,
         outcome="refused" if refused else "ok",
         error=request.error,
+        tenant=request.spec.tenant,
+        service_class=request.spec.service_class,
+        objectives=request.spec.objectives,
     )

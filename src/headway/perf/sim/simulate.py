@@ -17,6 +17,7 @@ from operator import attrgetter
 from random import Random
 
 from headway.clock import VirtualClock
+from headway.perf.records.attainment import held_to
 from headway.perf.records.record import RequestRecord
 from headway.perf.records.summary import summarize
 from headway.perf.report.run import Bar, Run
@@ -103,7 +104,8 @@ def simulate(
 ) -> Simulated:
     """Run the workload. Without `residuals` every step takes exactly its predicted time.
 
-    Every request asks for `objectives`, which only some policies keep.
+    Requests without objectives of their own ask for `objectives`, but for batch requests, which ask
+    for none. Only some policies keep them.
 
     `fast_forward` False makes every step one by one, which is much slower and gives the same.
     """
@@ -143,25 +145,15 @@ def _simulate(
     preemption: bool,
     objectives: tuple[Objective, ...],
 ) -> Simulated:
-    requests = [
-        SimulatedRequest(
-            index=index,
-            spec=spec,
-            arrival=spec.at,
-            prompt_tokens=spec.prompt_tokens,
-            objectives=objectives,
-        )
-        for index, spec in enumerate(workload.requests)
-    ]
+    requests = _requests(workload, objectives)
+    asking = any(request.objectives for request in requests)
     gaps: Counter[int] = Counter()
     replicas = [
         Replica(
             scheduler=build_scheduler(
                 setup.scheduler,
                 step_times=(
-                    step_times_of(setup.profile.sizes, setup.profile.machine)
-                    if objectives
-                    else None
+                    step_times_of(setup.profile.sizes, setup.profile.machine) if asking else None
                 ),
             ),
             runner=_make_runner(
@@ -185,6 +177,19 @@ def _simulate(
         gaps=gaps,
         replicas=tuple(_figures(replica) for replica in replicas),
     )
+
+
+def _requests(workload: Workload, objectives: tuple[Objective, ...]) -> list[SimulatedRequest]:
+    return [
+        SimulatedRequest(
+            index=index,
+            spec=spec,
+            arrival=spec.at,
+            prompt_tokens=spec.prompt_tokens,
+            objectives=held_to(spec, objectives),
+        )
+        for index, spec in enumerate(workload.requests)
+    ]
 
 
 def _make_runner(

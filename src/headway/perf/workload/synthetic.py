@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count, cycle, islice, repeat
+from operator import attrgetter
 from random import Random
 from statistics import fmean, pstdev
 from typing import Literal
@@ -162,6 +163,24 @@ def at_rate(workload: Workload, scale: float) -> Workload:
     return Workload(name=f"{workload.name}, {scale:.3g} times as fast", requests=requests)
 
 
+def then(first: Workload, second: Workload) -> Workload:
+    """One workload after the other: the second begins an average gap of the first after its end.
+
+    So that they share no prompts, give them different seeds.
+    """
+    times = [request.at for request in first.requests]
+    gap = times[-1] / (len(times) - 1) if len(times) > 1 else 0.0
+    begin = times[-1] + gap if times else 0.0
+    later = tuple(replace(request, at=begin + request.at) for request in second.requests)
+    return Workload(name=f"{first.name}, then {second.name}", requests=first.requests + later)
+
+
+def beside(first: Workload, second: Workload) -> Workload:
+    """Both workloads at the same time; of requests at the same moment the first's come first."""
+    both = sorted(first.requests + second.requests, key=attrgetter("at"))
+    return Workload(name=f"{first.name}, beside {second.name}", requests=tuple(both))
+
+
 def with_other_prompts(workload: Workload, nonce: int) -> Workload:
     """The same workload with other tokens: a server may remember the prompts of an earlier run."""
     requests = tuple(
@@ -179,6 +198,7 @@ def with_other_prompts(workload: Workload, nonce: int) -> Workload:
 def warm_up(workload: Workload, count: int, *, max_output: int | None = None) -> Workload:
     """`count` requests like the first ones of a workload, all at once, with prompts of their own.
 
+    They have no objectives, so that none is refused for the haste of the others.
     With `max_output` answers are cut to so many tokens, which the engine knows ahead.
     """
     return Workload(
@@ -191,7 +211,7 @@ def warm_up(workload: Workload, count: int, *, max_output: int | None = None) ->
 
 def _warm_up(request: WorkloadRequest, max_output: int | None) -> WorkloadRequest:
     segments = tuple(Segment(each.seed + _WARM_UP_SEEDS, each.length) for each in request.segments)
-    request = replace(request, segments=segments, at=0.0)
+    request = replace(request, segments=segments, at=0.0, objectives=())
     if max_output is None:
         return request
     output = min(request.output, max_output)

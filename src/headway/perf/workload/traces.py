@@ -165,7 +165,8 @@ def _scaled(
 ) -> WorkloadRequest:
     output = _length(request.output, scale)
     most = max(output, _length(request.cap, scale)) if cap is None else cap
-    return WorkloadRequest(
+    return replace(
+        request,
         segments=tuple(Segment(first + s.seed, _length(s.length, scale)) for s in request.segments),
         output=min(output, most),
         cap=most,

@@ -11,6 +11,7 @@ again exactly as it was.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,11 +21,15 @@ from random import Random
 from typing import NamedTuple
 
 from headway.codec import Format, decode_document, encode, parse, replacing, versioned
+from headway.types import ServiceClass
+from headway.types.objectives import Objective
 
 LONGEST = 1 << 20
 """Most tokens of a prompt or an answer: far beyond any model, and a bound on mistakes."""
 MOST_REQUESTS = 5_000_000
 """Most requests of a workload."""
+LONGEST_NAME = 128
+"""Most characters of a tenant's name."""
 
 
 class Segment(NamedTuple):
@@ -49,6 +54,11 @@ class WorkloadRequest:
     """
     at: float = 0.0
     """When it is to be sent: seconds after the workload's start."""
+    tenant: str = ""
+    """Whose it is; empty where nobody is told apart."""
+    service_class: ServiceClass = "standard"
+    objectives: tuple[Objective, ...] = ()
+    """Its own; empty: those of whoever serves and measures it."""
 
     @property
     def prompt_tokens(self) -> int:
@@ -78,7 +88,10 @@ FORMAT = Format(
     version=1,
     remedy="write it again with this version",
 )
-"""Of the first line, which has the name; each other line is a `WorkloadRequest`."""
+"""Of the first line, which has the name; each other line is a `WorkloadRequest`.
+
+Fields at their defaults are left out, so a file without objectives reads as it always did.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +103,7 @@ def write_workload(path: str | Path, workload: Workload) -> None:
     """Writes a file anew; raises `InvalidRequest` where it cannot be written."""
     with replacing(path) as file:
         file.write(encode(versioned(_Header(name=workload.name), FORMAT)) + b"\n")
-        file.writelines(encode(request) + b"\n" for request in workload.requests)
+        file.writelines(encode(request, terse=True) + b"\n" for request in workload.requests)
 
 
 def read_name(header: str, source: str) -> str:
@@ -118,6 +131,13 @@ def _check(request: WorkloadRequest) -> None:
     for segment in request.segments:
         whole(segment.seed, "a seed", 0, 1 << 62)
         whole(segment.length, "a length", 1)
+    if len(request.tenant) > LONGEST_NAME:
+        raise ValueError(f"a tenant's name has at most {LONGEST_NAME} characters")
+    for objective in request.objectives:
+        if not 0 < objective.seconds < math.inf:
+            raise ValueError(f"an objective's seconds are above 0, not {objective.seconds:g}")
+        if objective.percentile is not None and not 0 < objective.percentile <= 100:
+            raise ValueError(f"percentiles are above 0, up to 100, not {objective.percentile:g}")
 
 
 def whole(value: object, name: str, least: int, most: int = LONGEST) -> int:
