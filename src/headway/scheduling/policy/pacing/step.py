@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from itertools import islice
+from math import floor
 
 from headway.scheduling.policy.base import Decision, SequenceView, View
 from headway.scheduling.policy.pacing.deadlines import (
@@ -24,10 +25,12 @@ LEAST_CHUNK = 16
 """Tokens; a smaller part of a prompt is not worth a step's while."""
 RESERVE = 0.05
 """Share of the time between tokens that is left for the contexts to grow into."""
-SHARE_BEYOND_PATIENCE = 16
+SHARE_BEYOND_PATIENCE = 64
 """One in so many running sequences may be one whose patience has ended."""
 WORTH_A_STEP = 10
 """Times the smallest step: so long is one of which the fixed part matters little."""
+MOST_PARKED = 16
+"""Most of best effort that are looked at in a step."""
 HOPELESS = 10
 """A sequence that is so many tokens behind holds nobody up any more."""
 ONE_DECODE = StepShape(tokens=1, sequences=1, rows=1, decodes=1, decode_context=1)
@@ -59,6 +62,8 @@ class PacedStep:
         """Seconds between tokens that the most demanding sequence allows."""
         self._least = times.bound(ONE_DECODE)
         self._budget = math.inf
+        self._prefilling: set[int] = set()
+        """Those that run and have not computed their prompt."""
         self._offered: set[int] = set()
         self._refused = False
         self._spare_running = 0
@@ -67,21 +72,17 @@ class PacedStep:
         self._retry_after = 1.0
 
     def decide(self) -> Decision:
-        prefills, spare = self._decodes()
+        prefills, overdue, spare = self._decodes()
         self._budget = self._time_budget()
         on_time, late, parked = self._in_line(prefills)
         self._promote(parked)
-        others = late + parked
-        if self._fill_with(prefills, on_time):
-            # Whatever the others get would be taken from these later.
-            others = spare = []
-        for seq in spare:
-            self._compute(seq)
-        for seq in others:
-            if not self._admit(seq):
+        line = [*overdue, *on_time, *late, *spare, *parked]
+        # Nobody passes one that finds no room: what it got would be missing later.
+        for seq in line:
+            if not self._go_on(seq):
                 break
         if not self._load.tokens:
-            self._anything((*prefills, *spare, *on_time, *others))
+            self._anything(line)
         return Decision(
             tokens=self._tokens,
             relegate=self._relegate,
@@ -89,9 +90,9 @@ class PacedStep:
             retry_after=self._retry_after,
         )
 
-    def _decodes(self) -> tuple[list[SequenceView], list[SequenceView]]:
-        """Decode whoever decodes: a stream that has begun is not held up. The prefills under way
-        of those that have deadlines or waited long, and of the others."""
+    def _decodes(self) -> tuple[list[SequenceView], list[SequenceView], list[SequenceView]]:
+        """Decode whoever decodes: a stream that has begun is not held up. Then the prefills under
+        way: of those that have deadlines, of best effort that waited long, and of the others."""
         now, window = self._view.now, self._window
         prefilling: list[SequenceView] = []
         contexts = near = 0
@@ -117,9 +118,10 @@ class PacedStep:
 
     def _sort_out(
         self, prefilling: list[SequenceView]
-    ) -> tuple[list[SequenceView], list[SequenceView]]:
+    ) -> tuple[list[SequenceView], list[SequenceView], list[SequenceView]]:
         now = self._view.now
         prefills: list[SequenceView] = []
+        overdue: list[SequenceView] = []
         spare: list[SequenceView] = []
         for seq in prefilling:
             free = best_effort(seq)
@@ -129,9 +131,10 @@ class PacedStep:
                 self._tightest = min(self._tightest, self._pace(seq))
             self._batch.prefill(len_of(seq), 1, ends=True)
             if not seq.deferred:
-                patient = free and now < seq.arrival + self._patience
-                (spare if patient else prefills).append(seq)
-        return prefills, spare
+                self._prefilling.add(seq.id)
+                patient = now < seq.arrival + self._patience
+                (prefills if not free else spare if patient else overdue).append(seq)
+        return prefills, overdue, spare
 
     def _pace(self, seq: SequenceView) -> float:
         """Seconds between tokens that the sequence allows; infinite where no batch could keep them,
@@ -163,41 +166,45 @@ class PacedStep:
     def _in_line(
         self, prefills: list[SequenceView]
     ) -> tuple[list[SequenceView], list[SequenceView], list[SequenceView]]:
-        """Of those that wait: who can be on time, who cannot, and the first of best effort."""
-        line: list[SequenceView] = []
+        """Of the prefills under way and those that wait: who can be on time, who cannot, and the
+        first of best effort that wait."""
+        line = list(prefills)
         parked: list[SequenceView] = []
         if not self._view.free_slots and not self._shedding:
             return line, [], parked  # nobody can be admitted, so nothing depends on it
         for seq in self._view.waiting:
             if best_effort(seq):
                 parked.append(seq)
-                if len(parked) >= SHARE_BEYOND_PATIENCE:
+                if len(parked) >= MOST_PARKED:
                     break
             elif len(line) < LOOKED_AT:
                 line.append(seq)
-        if not line:
-            return [], [], parked
-        now = self._view.now
+        on_time = self._who_is_on_time(line) if line else []
+        kept = {seq.id for seq in on_time}
+        late = [seq for seq in line if seq.id not in kept and seq.id not in self._shed]
+        return on_time, late, parked
+
+    def _who_is_on_time(self, line: list[SequenceView]) -> list[SequenceView]:
+        """Those of a line that can be, as many as possible; the rest is relegated or shed."""
+        now, shown = self._view.now, []
         rate, cycle = self._prefill_rate()
-        ahead = sum(seq.todo for seq in prefills) / rate
         jobs = []
         for seq in line:
             # A first token comes at the end of a step.
-            due = (first_token_due(seq, self._patience) - now) // cycle * cycle
+            due = cycle * floor((first_token_due(seq, self._patience) - now) / cycle + 1e-6)
             seconds = seq.todo / rate
-            if due >= seconds:
-                jobs.append(Job(seq=seq, seconds=seconds, due=due - ahead))
-            elif not self._shedding:
-                self._relegate.append(seq.id)
-        self._retry_after = ahead + sum(job.seconds for job in jobs)
+            if seq.generated:
+                # It was preempted, or its engine died: it has been answered in part.
+                shown.append(seq)
+            elif due >= seconds:
+                jobs.append(Job(seq=seq, seconds=seconds, due=due))
+            elif seq.id not in self._prefilling:
+                (self._shed if self._shedding else self._relegate).append(seq.id)
+        self._retry_after = sum(job.seconds for job in jobs)
         out = {job.seq.id for job in left_out(jobs)}
-        on_time = [job.seq for job in jobs if job.seq.id not in out]
-        kept = {seq.id for seq in on_time}
-        late = [seq for seq in line if seq.id not in kept]
         if self._shedding:
-            self._shed += [seq.id for seq in late]
-            late = []
-        return on_time, late, parked
+            self._shed += [number for number in sorted(out) if number not in self._prefilling]
+        return shown + [job.seq for job in jobs if job.seq.id not in out]
 
     def _prefill_rate(self) -> tuple[float, float]:
         """Prompt tokens a second beside the present decodes, and the seconds of such a step."""
@@ -219,12 +226,9 @@ class PacedStep:
                 return
             self._spare_running += 1
 
-    def _fill_with(self, prefills: list[SequenceView], on_time: list[SequenceView]) -> bool:
-        """Prefills of those with deadlines; whether some found no room in this step."""
-        for seq in prefills:
-            if not self._compute(seq):
-                return True
-        return any(not self._admit(seq) for seq in on_time)
+    def _go_on(self, seq: SequenceView) -> bool:
+        """Prefill, of one that runs or is admitted now; False where some of it must wait."""
+        return self._compute(seq) if seq.id in self._prefilling else self._admit(seq)
 
     def _admit(self, seq: SequenceView) -> bool:
         """Admit a waiting sequence; False where it, or part of its prompt, must wait."""
@@ -261,7 +265,7 @@ class PacedStep:
     def _anything(self, line: Iterable[SequenceView]) -> None:
         """Nobody decodes and nothing fits: the first that can, goes on all the same."""
         self._budget = math.inf
-        known = self._offered.union(seq.id for seq in self._view.running)
+        known = self._offered | self._prefilling
         for seq in line:
             if seq.id in known or self._view.offer(seq.id):
                 self._compute(seq)
