@@ -227,7 +227,12 @@ def files() -> None:
     foreign = {
         *("checkpoint/huggingface/text.py", "checkpoint/safetensors.py", "server/body.py"),
         "server/json_bounds.py",
-        *("cli/bench_serve.py", "perf/bench/serve.py", "perf/bench/http_client.py"),
+        *(
+            "cli/bench_serve.py",
+            "cli/explain.py",
+            "perf/bench/serve.py",
+            "perf/bench/http_client.py",
+        ),
         *("perf/bench/padded.py", "perf/bench/transformers_baseline.py"),
         *("perf/quality/evaluate.py", "perf/quality/program.py", "perf/workload/traces.py"),
     }

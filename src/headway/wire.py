@@ -13,14 +13,16 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from headway.config import EngineConfig, LogFormat
-from headway.steptime.shape import ModelSizes, PeakRates
+from headway.steptime.margins import NO_MARGINS, Margins
+from headway.steptime.shape import Features, ModelSizes, PeakRates
 from headway.types import Request, TokenEvent
 from headway.types.engine import Hardware, SchedulerConfig
+from headway.types.traffic import Traffic
 
 MAX_MESSAGE = 256 * 2**20
 FRAME_BYTES = 4 * 2**20
@@ -87,6 +89,43 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a step's least time depends on, of the model ..."""
     machine: PeakRates | None = None
     """... and of the machine; None where it could not be measured."""
+    pinned: tuple[str, ...] = ()
+    """Limits that a user has set, by the names of their settings."""
+
+
+ModelStatus = Literal["prior", "learned", "fallback"]
+"""From the machine's peak rates alone, from the engine's steps, or known to be off."""
+
+
+class LearnedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """The step-time model that the engine plans with, so that others can predict as it does."""
+
+    status: ModelStatus
+    coefficients: Features
+    margins: Margins = NO_MARGINS
+    steps: int = 0
+    """That it has learned from."""
+    error: float | None = None
+    """Mean relative error on the last steps."""
+
+
+class PacingStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What the size of the batch follows from, as the engine knows it."""
+
+    at: float
+    """When this was so, in seconds on the machine's monotonic clock."""
+    traffic: Traffic | None = None
+    """None before any request has ended."""
+    model: LearnedModel | None = None
+    """None where the machine's peak rates are not known."""
+    sequences: int = 0
+    """Of the last step that was looked at ..."""
+    tokens: int = 0
+    """... its new tokens ..."""
+    predicted_seconds: float | None = None
+    """... its cycle's predicted time, made before it was computed ..."""
+    bound_seconds: float | None = None
+    """... and the time that few such steps exceed."""
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +159,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """From the planning of each step to that of the next, or to the end of work."""
     ideal_seconds: float = 0.0
     """What these steps take at the machine's limits; 0 where they are not known."""
+    pacing: PacingStats | None = None
+    """Now and then; None where it is as it was told last."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ class Scene:
         self.metrics.attach(self.engine)
         self.statistics = Statistics(self.metrics, self.engine, clock=self.clock)
 
-    def step(self, *events: TokenEvent, **stats: int) -> None:
+    def step(self, *events: TokenEvent, **stats: Any) -> None:
         stats.setdefault("free_blocks", NUM_BLOCKS)
         self.engine.stats = EngineStats(step=self.engine.stats.step + 1, **stats)
         self.metrics.on_engine(events, self.engine.stats, self.clock.time)

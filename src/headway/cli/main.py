@@ -51,6 +51,11 @@ COMMANDS = {
         "headway.cli.doctor:configure",
         "show what was found on this machine and which kernels run",
     ),
+    "explain": Subcommand(
+        "headway.cli.explain:configure",
+        "say how large the batch is and why, here or on a machine that need not be there",
+        log_level="warning",
+    ),
     "simulate": Subcommand(
         "headway.cli.simulate:configure",
         "run a workload on a simulated machine; find batches and fleets that hold objectives",

@@ -59,7 +59,12 @@ class MonotonicStats:
         self._before: EngineStats | None = None
 
     def update(self, stats: EngineStats) -> EngineStats:
-        """Take in what the present engine process reports; returns the new `latest`."""
+        """Take in what the present engine process reports; returns the new `latest`.
+
+        What the engine leaves out, as it has told it before, is filled in.
+        """
+        if stats.pacing is None and self.latest.pacing is not None:
+            stats = replace(stats, pacing=self.latest.pacing)
         if self._before is not None:
             before = self._before
             stats = replace(

@@ -17,6 +17,7 @@ from headway.checkpoint.storage import PANEL_ROWS, WEIGHT_FORMATS, panel_bytes
 from headway.clock import MonotonicClock
 from headway.config import EngineConfig
 from headway.engine.loop import Engine
+from headway.engine.pacing import Pacing
 from headway.errors import InvalidRequest
 from headway.logs import line
 from headway.recording.format import EngineLine
@@ -37,6 +38,8 @@ _CACHE_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0}
 _SCALE_BYTES = 4
 """An int8 cache keeps one for each head's key and for its value, at every position."""
 _LEAST_LENGTH = 64
+PINNABLE = ("max_num_seqs", "max_num_batched_tokens", "kv_cache_memory")
+"""Settings that Headway chooses where nobody does, and that bound the batch."""
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +129,7 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
         observer=observer,
         ideal=limit,
         on_cycle=None if limit is None else limit.took,
+        pacing=Pacing(scheduler.traffic, step_times),
     )
     return engine, info
 
@@ -171,6 +175,7 @@ def describe(config: EngineConfig, loaded: LoadedRunner) -> EngineInfo:
             threads=hardware.threads,
             isa=hardware.isa,
         ),
+        pinned=tuple(name for name in PINNABLE if getattr(config, name) is not None),
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from headway.clock import Clock
+from headway.engine.pacing import Pacing
 from headway.errors import InvalidRequest
 from headway.scheduling.scheduler import Scheduler
 from headway.scheduling.stats import Idle
@@ -95,7 +96,7 @@ class Engine:
     """Single-threaded; `add` and `abort` happen between steps.
 
     `ideal` tells the seconds that a step would take at the machine's limits, where they are known,
-    and `on_cycle` is told how long it took.
+    and `on_cycle` is told how long it took. `pacing` says what its batches follow from.
     """
 
     def __init__(
@@ -107,12 +108,14 @@ class Engine:
         observer: EngineObserver | None = None,
         ideal: StepTime | None = None,
         on_cycle: Callable[[float], None] | None = None,
+        pacing: Pacing | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._runner = runner
         self._clock = clock
         self._observer = observer
         self._cycles = BusyTime(ideal, on_cycle)
+        self._pacing = pacing
         self._step_seconds = 0.0
         self._held = False
         """The policy holds all that wait back, and nothing runs."""
@@ -156,6 +159,8 @@ class Engine:
             self._on_idle(began)
             return shed or plan
         self._cycles.begin(plan, began)
+        if self._pacing is not None:
+            self._pacing.on_plan(plan, began)
         result = self._runner.compute(plan)
         self._step_seconds = result.seconds
         now = self._clock.now()
@@ -187,6 +192,7 @@ class Engine:
             prefix_hits=stats.prefix_hits,
             busy_seconds=self._cycles.busy,
             ideal_seconds=self._cycles.ideal,
+            pacing=None if self._pacing is None else self._pacing.news(),
         )
 
     def _take_shed(self, now: float) -> list[TokenEvent]:

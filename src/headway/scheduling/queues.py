@@ -13,6 +13,7 @@ from operator import attrgetter
 from headway.scheduling.block_pool import BlockPool, PrefixCache
 from headway.scheduling.policy import Policy
 from headway.scheduling.sequence import Sequence
+from headway.scheduling.traffic import TrafficEstimate
 from headway.scheduling.waiting import WaitingQueue
 
 _order = attrgetter("order")
@@ -46,6 +47,7 @@ class Queues:
         self.pool = pool
         self._policy = policy
         self.prefixes = PrefixCache(pool)
+        self.traffic = TrafficEstimate()
         self.waiting = WaitingQueue(fair=policy.fair, by_order=policy.by_deadline)
         self.running = RequestQueue()
         self.live: dict[int, Sequence] = {}
@@ -63,6 +65,7 @@ class Queues:
         self._left: list[int] = []
 
     def arrive(self, seq: Sequence) -> None:
+        self.traffic.arrived(seq.request)
         self.prefixes.name(seq)
         self._place(seq)
         self.live[seq.id] = seq
@@ -127,6 +130,7 @@ class Queues:
 
     def end(self, seq: Sequence) -> None:
         if seq.state == "running":
+            self._count_traffic(seq)
             served = seq.computed - seq.hits
             self._leave(seq)
             self.waiting.leave(seq, served, again=False)
@@ -191,6 +195,15 @@ class Queues:
         self._place(seq)
         seq.state = "waiting"
         self.waiting.leave(seq, served, again=True)
+
+    def _count_traffic(self, seq: Sequence) -> None:
+        if seq.generated:
+            self.traffic.ended(
+                prompt=len(seq.request.prompt),
+                cached=seq.cached_tokens,
+                generated=seq.generated,
+                shared=self.pool.shared(seq.blocks) * self.pool.block_size,
+            )
 
     def _place(self, seq: Sequence) -> None:
         seq.standing = standing = self._policy.standing(seq)

@@ -72,6 +72,7 @@ class Scheduler:
         self._cycle = Cycle(step_times)
         self._proposer = proposer
         self._queues = Queues(pool, policy)
+        self.traffic = self._queues.traffic
         self._refusals = Refusals(self._queues)
         self._lengths = lengths or LengthEstimate()
         # The first that waits, for which there was no memory, and the capacity epoch at that time.
@@ -91,10 +92,7 @@ class Scheduler:
         if request.id in self._queues.by_request:
             raise InvalidRequest(f"a request with id {request.id} is running", field="id")
         check_request(
-            request,
-            self.limits,
-            num_blocks=self.pool.num_blocks,
-            block_size=self.pool.block_size,
+            request, self.limits, num_blocks=self.pool.num_blocks, block_size=self.pool.block_size
         )
         self._added += 1
         seq = new_sequence(self._added, request, prefix_caching=self._prefix_caching)

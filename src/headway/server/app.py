@@ -19,6 +19,7 @@ from headway.llm import AsyncLLM
 from headway.llm.rendering import RESERVED
 from headway.logs import line
 from headway.server.admission import ServerState
+from headway.server.batch_metrics import BatchMetrics
 from headway.server.callers import MOST_PRIORITY
 from headway.server.endpoints import ENDPOINTS
 from headway.server.errors import error_response, on_http_error, status_of
@@ -26,6 +27,7 @@ from headway.server.logs import log, logs_requests
 from headway.server.metrics import Metrics
 from headway.server.middleware import REQUEST_ID, ApiKeyMiddleware, RequestIdMiddleware
 from headway.server.openapi import Endpoint, ModelBounds, SendingHandler, describe
+from headway.server.slo import Explainer
 
 
 def create_app(llm: AsyncLLM, config: ServerConfig, *, model_name: str) -> Starlette:
@@ -56,6 +58,7 @@ def build_app(state: ServerState) -> Starlette:
     app.router.redirect_slashes = False
     app.state.server = state
     app.state.metrics = metrics
+    app.state.explainer = None
     app.state.openapi = describe(ENDPOINTS, keys=bool(state.config.api_key))
     return app
 
@@ -65,7 +68,11 @@ def attach_engine(app: Starlette, llm: AsyncLLM) -> None:
     state: ServerState = app.state.server
     keys = bool(state.config.api_key)
     app.state.openapi = describe(ENDPOINTS, keys=keys, bounds=_bounds_of(llm, state.config))
-    app.state.metrics.attach(llm.client, llm.objectives)
+    metrics: Metrics = app.state.metrics
+    metrics.attach(llm.client, llm.objectives)
+    explainer = Explainer(llm.client, llm.objectives, attainment=metrics.attainment.ratio)
+    metrics.registry.register(BatchMetrics(llm.client, explainer, state.names[0]))
+    app.state.explainer = explainer
     app.state.server.open(llm)
 
 

@@ -143,6 +143,11 @@ class Attainment:
             for metric, seconds in bounds_of(objectives).items():
                 self._target.labels(self._model, service_class, metric).set(seconds)
 
+    def ratio(self, service_class: ServiceClass) -> float | None:
+        """Share of the class's recent requests that kept their objectives; None without any."""
+        recent = self._recent[service_class]
+        return self._kept[service_class] / len(recent) if recent else None
+
     def judge(
         self,
         times: RequestTimes,
@@ -173,4 +178,4 @@ class Attainment:
             self._kept[service_class] -= recent[0]
         recent.append(kept)
         self._kept[service_class] += kept
-        self._ratio.labels(self._model, service_class).set(self._kept[service_class] / len(recent))
+        self._ratio.labels(self._model, service_class).set(self.ratio(service_class) or 0.0)

@@ -26,9 +26,11 @@ from headway.server.system import (
     load,
     metrics,
     ready,
+    slo,
     tokenize,
     version,
 )
+from headway.steptime.slo_report import SloReport
 
 ENDPOINTS = (
     Endpoint(
@@ -111,6 +113,13 @@ ENDPOINTS = (
         handler=metrics,
         summary="Prometheus metrics, under vLLM's names.",
         media_type="text/plain",
+    ),
+    Endpoint(
+        method="GET",
+        path="/slo",
+        handler=slo,
+        summary="The objectives, the batch that they allow, and what limits it.",
+        gives=SloReport,
     ),
     Endpoint(
         method="GET",

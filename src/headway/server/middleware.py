@@ -19,7 +19,7 @@ from headway.server.errors import plain_error
 
 REQUEST_ID = "headway.request_id"
 """Key in the ASGI scope."""
-PROTECTED = ("/v1", "/tokenize", "/detokenize")
+PROTECTED = ("/v1", "/tokenize", "/detokenize", "/slo")
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -51,7 +51,8 @@ class RequestIdMiddleware:
 
 
 class ApiKeyMiddleware:
-    """Asks for one of the keys, on paths that generate or tokenize (`PROTECTED`).
+    """Asks for one of the keys on some paths (`PROTECTED`): those that generate or tokenize, and
+    what tells of others' requests.
 
     It comes as bearer token or as `X-Api-Key`. Every key is compared, in time that does not depend
     on what was given.

@@ -29,6 +29,7 @@ from headway.logs import line
 from headway.server.admission import ServerState
 from headway.server.app import attach_engine, build_app, build_state
 from headway.server.connections import Connections, connection_bound
+from headway.server.limiting import watch_limiting_factor
 from headway.server.listener import HttpServer
 from headway.server.logs import log
 from headway.server.operation import log_statistics, warn_of_exposure, warn_of_threads
@@ -102,7 +103,7 @@ async def serve(state: ServerState, start_engine: StartEngine) -> int:
         url = _url(config, listener)
         log.info(line("starting", url=url))
         warn_of_exposure(config, listener)
-        statistics: asyncio.Task[None] | None = None
+        watches: list[asyncio.Task[None]] = []
         llm: AsyncLLM | None = None
         try:
             began = time.monotonic()
@@ -111,12 +112,14 @@ async def serve(state: ServerState, start_engine: StartEngine) -> int:
                 attach_engine(app, llm)
                 log.info(line("listening", url=url))
                 log.info(line("ready", seconds=time.monotonic() - began))
+                watches.append(watch_limiting_factor(app.state.explainer))
                 statistics = log_statistics(app.state.metrics, llm.client, config)
+                watches += [] if statistics is None else [statistics]
                 await _serve_until_stopped(state, shutdown)
         finally:
             await _close(server, serving, state, shutdown)
-            if statistics is not None:
-                statistics.cancel()
+            for watch in watches:
+                watch.cancel()
             listener.close()  # An HTTP server that failed did not do so.
             if llm is not None:
                 await llm.close()

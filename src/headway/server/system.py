@@ -2,8 +2,9 @@
 
 `/health` says whether there is an engine or one is being restarted, for whoever restarts servers;
 `/ready` whether a request sent now would be served, for whoever routes requests; `/load`,
-`/version` and `/metrics` what goes on; `/v1/models` under which names the one model is served.
-`/tokenize` and `/detokenize` turn text into token ids and back.
+`/version` and `/metrics` what goes on; `/slo` how large the batch is, and why; `/v1/models` under
+which names the one model is served. `/tokenize` and `/detokenize` turn text into token ids and
+back.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from headway.server.metrics import Metrics
 from headway.server.openai.fit import check_messages
 from headway.server.openai.sampling import field_aliases
 from headway.server.openai.schema import DetokenizeBody, TokenizeBody, plain_messages
+from headway.server.slo import Explainer
 
 
 class HealthStatus(msgspec.Struct, frozen=True):
@@ -81,6 +83,13 @@ async def version(_request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     collected: Metrics = request.app.state.metrics
     return Response(collected.render(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+async def slo(request: Request) -> Response:
+    explainer: Explainer | None = request.app.state.explainer
+    if explainer is None:
+        raise Unavailable("the server is starting")
+    return json_response(explainer.report())
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,22 +35,24 @@ class Address:
     """Path before the endpoints', without a slash at its end; mostly empty."""
 
     @classmethod
-    def parse(cls, url: str) -> Address:
+    def parse(cls, url: str, *, field: str = "--base-url") -> Address:
         """From `http://host:port`, with or without the `/v1` that clients of OpenAI's API add.
 
-        Raises `InvalidRequest` naming `--base-url`.
+        Raises `InvalidRequest` naming the field.
         """
         try:
             parts = urlsplit(url if "://" in url else "http://" + url)
             port = parts.port
         except ValueError as error:
-            raise _wrong(url, str(error)) from error
+            raise _wrong(url, str(error), field) from error
         if parts.scheme not in PORTS:
-            raise _wrong(url, f"{parts.scheme} is neither http nor https")
+            raise _wrong(url, f"{parts.scheme} is neither http nor https", field)
         if not parts.hostname or parts.query or parts.fragment or parts.username:
-            raise _wrong(url, "it needs a host and has room for nothing but a port and a path")
+            why = "it needs a host and has room for nothing but a port and a path"
+            raise _wrong(url, why, field)
         if any(not 33 <= ord(letter) <= 126 for letter in url):
-            raise _wrong(url, "it holds blanks, or letters that must be percent-encoded")
+            why = "it holds blanks, or letters that must be percent-encoded"
+            raise _wrong(url, why, field)
         return cls(
             host=parts.hostname,
             port=PORTS[parts.scheme] if port is None else port,
@@ -74,10 +76,10 @@ class Address:
         return f"{'https' if self.secure else 'http'}://{self.at}{self.prefix}"
 
 
-def _wrong(url: str, why: str) -> InvalidRequest:
+def _wrong(url: str, why: str, field: str) -> InvalidRequest:
     return InvalidRequest(
-        f"--base-url {url!r} is no address of a server: {why}; one is http://127.0.0.1:8000",
-        field="--base-url",
+        f"{field} {url!r} is no address of a server: {why}; one is http://127.0.0.1:8000",
+        field=field,
     )
 
 
