@@ -67,7 +67,7 @@ class EngineConfig:
         least=-(2**63),
         most=2**63 - 1,
     )
-    policy: PolicyName = setting("continuous", "how requests are grouped into batches")
+    policy: PolicyName = setting("paced", "how requests are grouped into batches")
     policy_options: Mapping[str, PolicyOption] = field(default_factory=dict)
     """What is given of the policies' own settings, by the name of their flags ("dynamic_wait"); see
     `headway.scheduling.policy.PARAMETERS`."""

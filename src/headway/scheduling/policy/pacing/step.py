@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from itertools import islice
-from math import floor
 
 from headway.scheduling.policy.base import Decision, SequenceView, View
 from headway.scheduling.policy.pacing.deadlines import (
@@ -148,6 +147,8 @@ class PacedStep:
         for left, pace in self._dues:
             if left >= base:
                 budget = min(budget, left)
+            elif left > 0:
+                budget = min(budget, base)  # the least that can be done for it
             elif left > -HOPELESS * pace:
                 # It is behind, and catches up with half of what the others leave.
                 budget = min(budget, base + max(0.0, pace - base) / 2)
@@ -190,14 +191,14 @@ class PacedStep:
         rate, cycle = self._prefill_rate()
         jobs = []
         for seq in line:
-            # A first token comes at the end of a step.
-            due = cycle * floor((first_token_due(seq, self._patience) - now) / cycle + 1e-6)
+            due = first_token_due(seq, self._patience) - now
             seconds = seq.todo / rate
             if seq.generated:
                 # It was preempted, or its engine died: it has been answered in part.
                 shown.append(seq)
             elif due >= seconds:
-                jobs.append(Job(seq=seq, seconds=seconds, due=due))
+                # The first token comes at the end of a step, half a step later on average.
+                jobs.append(Job(seq=seq, seconds=seconds, due=max(seconds, due - cycle / 2)))
             elif seq.id not in self._prefilling:
                 (self._shed if self._shedding else self._relegate).append(seq.id)
         self._retry_after = sum(job.seconds for job in jobs)
