@@ -35,7 +35,7 @@ def test_a_table_and_how_fast_it_was(capsys: pytest.CaptureFixture[str]) -> None
     assert main([*H200, *FEW, "--price-per-hour", "4"]) == 0
     out, err = capsys.readouterr()
     assert "llama-3.1-8b on NVIDIA H200 SXM, simulated" in out
-    assert "continuous" in out
+    assert "paced" in out
     assert "cost" in out
     assert "20 requests" in err
     assert "times as fast" in err
@@ -95,7 +95,7 @@ def test_the_smallest_fleet_for_objectives(capsys: pytest.CaptureFixture[str]) -
     slo = ("--slo", "ttft_p99=100ms,tpot_p99=8ms", "--max-num-batched-tokens", "2048")
     assert main([*H200, *load, *slo, "--find", "replicas", "--price-per-hour", "4"]) == 0
     out, err = capsys.readouterr()
-    assert "Found: policy continuous, max_num_seqs" in out
+    assert "Found: policy paced, max_num_seqs" in out
     assert "replicas" in out.split("Found:")[1]
     tried = [line for line in err.splitlines() if "max_num_seqs" in line]
     assert len(tried) > 3

@@ -58,3 +58,10 @@ def test_a_lower_class_is_left_out_before_a_longer_prompt() -> None:
 
 def test_nobody_is_left_out_where_all_fit() -> None:
     assert left_out([job(1, 5, 5), job(2, 2, 7)]) == []
+
+
+def test_what_has_begun_is_left_out_last() -> None:
+    begun = Job(seq=Seen(id=1), seconds=5, due=10, begun=True)
+    assert [each.seq.id for each in left_out([begun, job(2, 2, 10), job(3, 4, 10)])] == [3]
+    impossible = Job(seq=Seen(id=1), seconds=15, due=10, begun=True)
+    assert [each.seq.id for each in left_out([impossible])] == [1]

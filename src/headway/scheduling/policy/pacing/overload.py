@@ -26,6 +26,8 @@ class Job:
     """What it takes."""
     due: float
     """Seconds from now until it must be done."""
+    begun: bool = False
+    """Part of it is done, so it is left out only where nobody else can be."""
 
 
 def left_out(jobs: Iterable[Job]) -> list[Job]:
@@ -38,7 +40,7 @@ def left_out(jobs: Iterable[Job]) -> list[Job]:
         total += job.seconds
         waiting[job.seq.tenant] += 1
         rank = SERVICE_CLASSES.index(job.seq.service_class)
-        heappush(taken, ((-rank, -job.seconds), number, job))
+        heappush(taken, ((job.begun, -rank, -job.seconds), number, job))
         if total > job.due:
             _, _, worst = heappop(taken)
             total -= worst.seconds

@@ -198,7 +198,9 @@ class PacedStep:
                 shown.append(seq)
             elif due >= seconds:
                 # The first token comes at the end of a step, half a step later on average.
-                jobs.append(Job(seq=seq, seconds=seconds, due=max(seconds, due - cycle / 2)))
+                due = max(seconds, due - cycle / 2)
+                begun = seq.id in self._prefilling
+                jobs.append(Job(seq=seq, seconds=seconds, due=due, begun=begun))
             elif seq.id not in self._prefilling:
                 (self._shed if self._shedding else self._relegate).append(seq.id)
         self._retry_after = sum(job.seconds for job in jobs)
