@@ -65,6 +65,9 @@ class StepLine:
     Every other slice gives one for its output, or none."""
     idle_slots: int = 0
     waiting: int = 0
+    done: float = 0.0
+    """When its result was there, in full: deadlines are reckoned from it. 0 in a recording
+    of an earlier version."""
 
     def outputs(self) -> Iterator[tuple[SliceLine, int]]:
         """Every slice with the number of tokens that it gave; one that failed counts as one."""
@@ -111,6 +114,9 @@ class RequestLine:
     objectives: str = ""
     """As `parse_objectives` reads them; empty where it had none."""
     service_class: ServiceClass = "standard"
+    aborted_after: int | None = None
+    """The last request that was added before this one was aborted; None where it was not, or in a
+    recording of an earlier version."""
     hashes: tuple[str, ...] = ()
     """Digests (hexadecimal, 16 characters) of its full blocks, prompt and generated: equal ones are
     equal blocks after equal beginnings. Empty where no prefixes are shared."""

@@ -154,6 +154,7 @@ class _Seen:
     events: Sequence[TokenEvent]
     idle_stats: IdleStats
     began: float
+    done: float
     ended: float | None = None
     """When its cycle was over; its line waits for that."""
 
@@ -196,7 +197,7 @@ class Recorder:
         self._write_seen()
         life = self._lives.pop(request_id, None)
         if life is not None:
-            self._end(life, "abort", end_step=self._step)
+            self._end(life, "abort", end_step=self._step, aborted_after=self._added)
 
     def on_shed(self, event: TokenEvent, now: float) -> None:  # noqa: ARG002
         self._write_seen()
@@ -210,11 +211,11 @@ class Recorder:
         result: StepResult,
         events: Sequence[TokenEvent],
         began: float,
-        now: float,  # noqa: ARG002
+        now: float,
     ) -> None:
         self._close(began)
         self._step = plan.step
-        self._seen.append(_Seen(plan, result, events, self._idle_stats(), began))
+        self._seen.append(_Seen(plan, result, events, self._idle_stats(), began, now))
         if began - self._flushed > FLUSH_SECONDS:
             self._flush(began)
         elif len(self._seen) > STEPS_WRITTEN_TOGETHER:
@@ -251,7 +252,14 @@ class Recorder:
         self._sink.flush()
         self._flushed = now
 
-    def _end(self, life: _Life, finish: FinishReason, *, end_step: int) -> None:
+    def _end(
+        self,
+        life: _Life,
+        finish: FinishReason,
+        *,
+        end_step: int,
+        aborted_after: int | None = None,
+    ) -> None:
         request, sampling = life.request, life.request.sampling
         self._sink.write(
             RequestLine(
@@ -273,6 +281,7 @@ class Recorder:
                 caller=request.caller,
                 objectives=",".join(map(str, request.objectives)),
                 service_class=request.service_class,
+                aborted_after=aborted_after,
                 hashes=self._hashes(life) if life.seq else (),
             )
         )
@@ -306,6 +315,7 @@ def _line(seen: _Seen, ended: float) -> StepLine:
         given=_given(plan, seen.result),
         idle_slots=seen.idle_stats.idle_slots,
         waiting=seen.idle_stats.waiting,
+        done=seen.done,
     )
 
 

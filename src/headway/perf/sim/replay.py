@@ -101,6 +101,17 @@ class _RecordedDrafts:
         return [0] * min(most, max(0, counts.get(request.id, 0)))
 
 
+def _abort(
+    aborted: list[_RecordedRequest], scheduler: Scheduler, *, before: int | None = None
+) -> None:
+    """Abort those that were aborted before that request was added, or all that are left."""
+    for one in list(aborted):
+        after = one.line.aborted_after
+        if before is None or (after is not None and after < before):
+            aborted.remove(one)
+            scheduler.abort(str(one.line.seq))
+
+
 def replay(recording: Recording) -> Replayed:
     """Plan every recorded step anew; stops at the first difference.
 
@@ -130,9 +141,9 @@ def replay(recording: Recording) -> Replayed:
     known = _known_steps(recording)
     for count, step in enumerate(recording.steps[:known]):
         for one in added[step.step]:
+            _abort(aborted[step.step], scheduler, before=one.line.seq)
             scheduler.add(one.request())
-        for one in aborted[step.step]:
-            scheduler.abort(str(one.line.seq))
+        _abort(aborted[step.step], scheduler)
         if drafts is not None:
             drafts.step = step
         plan = scheduler.plan(step.at)
@@ -144,7 +155,7 @@ def replay(recording: Recording) -> Replayed:
                 if piece.outputs
             ]
             result = StepResult(step=plan.step, sampled=sampled, seconds=step.run)
-            scheduler.commit(plan, result, step.at + step.run)
+            scheduler.commit(plan, result, step.done or step.at + step.run)
             difference = _compare_counts(scheduler, step)
         if difference is not None:
             return Replayed(steps=count, recorded=len(recording.steps), difference=difference)
