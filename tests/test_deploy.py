@@ -185,7 +185,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     text = (DEPLOY / "headway.service").read_text()
     path = tmp_path / "headway.service"
     # It also looks whether the program is there.
-    path.write_text(text.replace("/opt/headway/bin/headway", sys.executable))
+    path.write_text(text.replace("/srv/headway/bin/headway", sys.executable))
     done = subprocess.run(
         ["systemd-analyze", "verify", str(path)], capture_output=True, text=True, check=False
     )

@@ -238,6 +238,30 @@ def test_who_was_relegated_gets_a_share_after_its_patience() -> None:
     assert impatient.ttft(long) > ran.ttft(long)
 
 
+def test_a_prompt_that_has_begun_and_is_late_gets_its_share_too() -> None:
+    """It began when there was time, and shorter ones come without an end."""
+    begun = asked(0, prompt=8000, output=5)
+    flood = [
+        asked(1 + number, prompt=900, output=2, arrival=0.05 + number * 0.05)
+        for number in range(400)
+    ]
+    ran = paced([begun, *flood], patience=3.0)
+    assert ran.ttft(begun) < 3.0 + 2.0
+
+
+def test_a_caller_gives_slots_back_to_another() -> None:
+    """As under `continuous`: many continuations of one caller hold every slot."""
+    limits = limits_of(seqs=4, tokens=8192, partial=1, model_len=8192)
+    many = [
+        replace(asked(number, output=500), caller="many", id=f"many {number}")
+        for number in range(8)
+    ]
+    other = asked(100, arrival=1.0)
+    ran = paced([*many, other], limits=limits)
+    assert ran.ttft(other) < 0.5
+    assert ran.preemptions == 1
+
+
 def test_a_stream_that_has_begun_is_not_held_up_even_without_objectives() -> None:
     free = asked(0, output=200, objectives=())
     busy = [asked(1 + number, prompt=800, arrival=0.3 + number * 0.08) for number in range(40)]

@@ -56,4 +56,10 @@ class Paced(Policy):
         step = PacedStep(
             view, view.step_times, patience=self.patience, shedding=self.overload == "shed"
         )
-        return step.decide()
+        decision = step.decide()
+        first = view.waiting[0] if view.waiting else None
+        if first is not None and (step.refused is first or not view.free_slots):
+            last = view.whose_turn_ends()
+            if last is not None:
+                return Decision(give_way=[last.id])
+        return decision

@@ -64,7 +64,8 @@ class PacedStep:
         self._prefilling: set[int] = set()
         """Those that run and have not computed their prompt."""
         self._offered: set[int] = set()
-        self._refused = False
+        self.refused: SequenceView | None = None
+        """The one for which there was no slot or no memory."""
         self._spare_running = 0
         self._relegate: list[int] = []
         self._shed: list[int] = []
@@ -91,7 +92,7 @@ class PacedStep:
 
     def _decodes(self) -> tuple[list[SequenceView], list[SequenceView], list[SequenceView]]:
         """Decode whoever decodes: a stream that has begun is not held up. Then the prefills under
-        way: of those that have deadlines, of best effort that waited long, and of the others."""
+        way: of those that have deadlines, of those that waited long, and of best effort."""
         now, window = self._view.now, self._window
         prefilling: list[SequenceView] = []
         contexts = near = 0
@@ -132,7 +133,7 @@ class PacedStep:
             if not seq.deferred:
                 self._prefilling.add(seq.id)
                 patient = now < seq.arrival + self._patience
-                (prefills if not free else spare if patient else overdue).append(seq)
+                (overdue if not patient else spare if free else prefills).append(seq)
         return prefills, overdue, spare
 
     def _pace(self, seq: SequenceView) -> float:
@@ -187,15 +188,16 @@ class PacedStep:
 
     def _who_is_on_time(self, line: list[SequenceView]) -> list[SequenceView]:
         """Those of a line that can be, as many as possible; the rest is relegated or shed."""
-        now, shown = self._view.now, []
+        now = self._view.now
         rate, cycle = self._prefill_rate()
         jobs = []
+        kept: set[int] = set()
         for seq in line:
             due = first_token_due(seq, self._patience) - now
             seconds = seq.todo / rate
             if seq.generated:
                 # It was preempted, or its engine died: it has been answered in part.
-                shown.append(seq)
+                kept.add(seq.id)
             elif due >= seconds:
                 # The first token comes at the end of a step, half a step later on average.
                 due = max(seconds, due - cycle / 2)
@@ -207,7 +209,8 @@ class PacedStep:
         out = {job.seq.id for job in left_out(jobs)}
         if self._shedding:
             self._shed += [number for number in sorted(out) if number not in self._prefilling]
-        return shown + [job.seq for job in jobs if job.seq.id not in out]
+        kept |= {job.seq.id for job in jobs} - out
+        return [seq for seq in line if seq.id in kept]
 
     def _prefill_rate(self) -> tuple[float, float]:
         """Prompt tokens a second beside the present decodes, and the seconds of such a step."""
@@ -235,14 +238,17 @@ class PacedStep:
 
     def _admit(self, seq: SequenceView) -> bool:
         """Admit a waiting sequence; False where it, or part of its prompt, must wait."""
-        if self._refused or self._load.tokens >= self._view.limits.max_num_batched_tokens:
+        if (
+            self.refused is not None
+            or self._load.tokens >= self._view.limits.max_num_batched_tokens
+        ):
             return False
         pace = min(self._tightest, self._pace(seq))
         later = self._batch.with_prefill(len_of(seq), 1)
         if self._batch.tokens and later.bound > pace * (1 - RESERVE):
             return False
         if not self._view.offer(seq.id):
-            self._refused = True
+            self.refused = seq
             return False
         self._offered.add(seq.id)
         if seq.deferred:
