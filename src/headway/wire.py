@@ -19,6 +19,7 @@ import msgspec
 
 from headway.config import EngineConfig, LogFormat
 from headway.steptime.margins import NO_MARGINS, Margins
+from headway.steptime.model import Regime
 from headway.steptime.shape import Features, ModelSizes, PeakRates
 from headway.types import Request, TokenEvent
 from headway.types.engine import Hardware, SchedulerConfig
@@ -107,6 +108,8 @@ class LearnedModel(msgspec.Struct, frozen=True, kw_only=True):
     """That it has learned from."""
     error: float | None = None
     """Mean relative error on the last steps."""
+    off: tuple[Regime, ...] = ()
+    """Kinds of steps whose predictions are far off, so that their margins are the largest."""
 
 
 class PacingStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from headway.cli.explain_text import reported
 from headway.cli.main import main
@@ -165,6 +166,17 @@ def test_objectives_of_classes_are_shown() -> None:
     text = reported(explainer_of(None, "tpot=1ms,ttft=1s").report())
     assert "standard  tpot=1ms, ttft=1s; TTFT for prompts of up to" in text
     assert "not held  tpot=1ms; the nearest that can be:" in text
+
+
+def test_kinds_of_steps_that_are_not_known_well_are_named() -> None:
+    pacing = pacing_of()
+    assert pacing.model is not None
+    off = replace(pacing, model=replace(pacing.model, off=("mixed", "prefill")))
+    text = reported(explainer_of(off).report())
+    assert (
+        "learned, 7 steps seen, off by 3 % on average; far off for mixed and prefill steps" in text
+    )
+    assert "far off" not in reported(explainer_of(pacing).report())
 
 
 def test_where_no_server_answers(capsys: pytest.CaptureFixture[str]) -> None:

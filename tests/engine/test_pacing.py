@@ -69,7 +69,20 @@ def test_a_model_that_is_off_is_told_so() -> None:
     for number in range(60):
         times.learn(decodes(50), 0.01 if number % 2 else 0.1)
     assert not times.reliable
-    assert learned_model(times).status == "fallback"
+    told = learned_model(times)
+    assert (told.status, told.off) == ("fallback", ("decode",))
+
+
+def test_of_a_rare_kind_of_step_only_that_is_told() -> None:
+    times, truth = OnlineStepTimes(SIZES, MACHINE), model()
+    for number in range(400):
+        shape = decodes(50 + number)
+        times.learn(shape, truth.predict(shape))
+        if number % 40 == 0:
+            prompt = shape_of([part(0, 9)])
+            times.learn(prompt, truth.predict(prompt) * (2.5 if number % 80 else 0.25))
+    told = learned_model(times)
+    assert (told.status, told.off) == ("learned", ("prefill",))
 
 
 def test_it_is_told_once_and_at_most_once_a_second() -> None:

@@ -208,6 +208,18 @@ def test_while_predictions_are_off_the_margin_is_the_largest() -> None:
     assert times.status.regimes["decode"].error < 0.1
 
 
+@pytest.mark.parametrize(("every", "relied"), [(100, True), (1, False)])
+def test_it_is_relied_on_while_what_is_off_takes_little_time(every: int, relied: bool) -> None:
+    times, random = OnlineStepTimes(SIZES, MACHINE), Random(17)
+    prompt = shape_of([part(0, 64)])
+    for number, step in enumerate(noisy([decodes(*([300] * 8))] * 2000, 0.01, 17)):
+        times.learn(*step)
+        if number % every == 0:
+            times.learn(prompt, model().predict(prompt) * random.choice((0.05, 0.15, 0.4)))
+    assert not times.status.regimes["prefill"].reliable
+    assert times.reliable == relied
+
+
 @settings(max_examples=50)
 @given(
     st.lists(st.tuples(slices(), st.floats(0.0, inf, exclude_min=True)), max_size=30),

@@ -85,7 +85,8 @@ def _now(report: SloReport) -> Iterator[str]:
         )
     if model is not None:
         error = "" if model.error is None else f", off by {_percent(model.error)} on average"
-        yield _row("model", f"{model.status}, {model.steps:,} steps seen{error}")
+        off = f"; far off for {' and '.join(model.off)} steps" if model.off else ""
+        yield _row("model", f"{model.status}, {model.steps:,} steps seen{error}{off}")
 
 
 def _because(explanation: Explanation, limits: LimitsReport) -> str:

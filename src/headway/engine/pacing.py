@@ -61,4 +61,7 @@ def learned_model(times: OnlineStepTimes) -> LearnedModel:
         margins=Margins(**{name: each.margin for name, each in status.regimes.items()}),
         steps=status.steps,
         error=status.mean if status.steps else None,
+        off=tuple(
+            name for name, each in status.regimes.items() if each.steps and not each.reliable
+        ),
     )

@@ -200,4 +200,5 @@ def _model(model: LearnedModel) -> ModelReport:
         margin_decode=margins.decode,
         margin_mixed=margins.mixed,
         margin_prefill=margins.prefill,
+        off=model.off,
     )

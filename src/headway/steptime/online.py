@@ -48,6 +48,9 @@ BELIEVED = 5.0
 """Stalls in a row that are believed."""
 RECENT = 256
 """Steps over which errors are told."""
+TOLERABLE = 0.1
+"""Share of the time of these that steps may take whose predictions are not relied on, before none
+are: kinds of steps that are rare, and that nobody knows therefore, matter little."""
 _FORGIVEN = 0.25
 """Of a stall, by each step of the regime that was none."""
 _FARTHEST = 10.0
@@ -143,7 +146,8 @@ class OnlineStepTimes:
             name: _RegimeErrors(Margin(miss_rate), 0.2 if known else 1.0) for name in REGIMES
         }
         self._stalls = 0
-        self._errors: deque[float] = deque(maxlen=RECENT)
+        self._recent: deque[tuple[Regime, float, float]] = deque(maxlen=RECENT)
+        """Steps: seconds and error."""
         self._usual = _Usual()
 
     def predict(self, shape: StepShape) -> float:
@@ -159,7 +163,8 @@ class OnlineStepTimes:
             return
         seconds = min(seconds, LONGEST)
         predicted = self.predict(shape)
-        known = self._regimes[regime(shape)]
+        name = regime(shape)
+        known = self._regimes[name]
         if known.stalled(seconds > STALL * predicted):
             self._stalls += 1
             if known.suspicion < BELIEVED:
@@ -168,7 +173,7 @@ class OnlineStepTimes:
             self._squares.reopen()
         seconds = min(max(seconds, predicted / _FARTHEST), predicted * _FARTHEST)
         noise = known.learn(seconds / predicted)
-        self._errors.append(abs(predicted / seconds - 1.0))
+        self._recent.append((name, seconds, abs(predicted / seconds - 1.0)))
         row = [each / seconds for each in features(shape, self._sizes, self._rates)]
         self._squares.learn(row, noise, seconds)
         coefficients = self._squares.coefficients
@@ -177,12 +182,17 @@ class OnlineStepTimes:
 
     @property
     def reliable(self) -> bool:
-        """False while predictions of any regime that was seen are off by too much."""
-        return all(each.reliable for each in self._regimes.values() if each.steps)
+        """False while too much of the time goes into steps whose predictions are far off."""
+        off = total = 0.0
+        for name, seconds, _ in self._recent:
+            total += seconds
+            if not self._regimes[name].reliable:
+                off += seconds
+        return off <= TOLERABLE * total
 
     @property
     def status(self) -> OnlineStatus:
-        errors = sorted(self._errors)
+        errors = sorted(error for _, _, error in self._recent)
         return OnlineStatus(
             steps=sum(each.steps for each in self._regimes.values()),
             stalls=self._stalls,

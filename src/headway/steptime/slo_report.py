@@ -61,7 +61,7 @@ class ModelReport:
 
     status: str
     """prior: from the machine's peak rates alone; learned: from its steps; fallback: known to be
-    off, so that plans are cautious."""
+    off for much of the time, so that plans are cautious."""
     steps: int
     error: float | None
     """Mean relative error on the last steps."""
@@ -69,6 +69,8 @@ class ModelReport:
     """Factor on a prediction that few steps exceed; by what a step consists of."""
     margin_mixed: float
     margin_prefill: float
+    off: tuple[str, ...] = ()
+    """Of decode, mixed and prefill, those whose predictions are far off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
