@@ -60,6 +60,16 @@ def test_probes_reach_from_one_stream_to_all_slots_and_from_short_to_long() -> N
     assert workloads == list(probe_workloads(limits(256, 512, 8192), 10**6))
 
 
+def test_streams_alone_take_turns_with_all_else() -> None:
+    """So that neither is known from one moment of a machine whose speed wanders."""
+    workloads = list(probe_workloads(limits(256, 512, 8192), 10**6))[1:]
+    alone = [workload.name.startswith("one stream") for workload in workloads]
+    assert alone[:16] == [False, True] * 8
+    prompts = [w.prompt_tokens for w, one in zip(workloads, alone, strict=True) if one][:8]
+    # Nor are short prompts and long ones.
+    assert [a < b for a, b in pairwise(prompts)] == [False, True, False, True, False, True, False]
+
+
 def run_on_fake(
     folder: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, **script: object
 ) -> list[str]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -28,13 +29,15 @@ from headway.types import Limits
 
 SECONDS = 45.0
 """How long probing takes, about."""
-_LENGTHS = (1, 5, 16, 48, 130, 400, 700, 1500)
+_LENGTHS = (130, 1, 700, 16, 1500, 5, 400, 48)
+"""Of prompts of streams alone. Short and long in turns, so that neither has a moment of its own."""
 _LONG = (3000, 6000)
 _SHORT = (8, 30, 100, 200)
 _LONG_ENOUGH = 32
 """Tokens of an answer: the first dozen steps after a prompt are slower than those that follow."""
+_ALONE = 48
 _NARROW = 200
-"""Steps that one stream would make beyond what a wide batch makes, times two."""
+"""Steps that one stream would make beyond what a wide batch makes, times five."""
 _SPEED = 200.0
 """Tokens/s that are expected before anything was seen."""
 _LARGEST_ID = 30_000
@@ -73,11 +76,12 @@ async def run_probes(llm: AsyncLLM, seconds: float, on_workload: OnWorkload) -> 
     high = max(2, min(llm.model_config.vocab_size, _LARGEST_ID))
     tokens = partial(vocabulary_tokens, low=min(100, high // 2), high=high)
     room = info.scheduler.num_blocks * info.scheduler.block_size
-    end, speed = time.monotonic() + seconds, _SPEED
+    end, speeds = time.monotonic() + seconds, [_SPEED]
     with EngineLoadClient(llm) as client:
         for number, workload in enumerate(probe_workloads(info.scheduler.limits, room)):
             size = workload.prompt_tokens + workload.output_tokens
-            if number and size / speed > end - time.monotonic():
+            # One stream is slow and small: how long many take, the fastest so far tells.
+            if number and size / max(speeds[1:] or speeds) > end - time.monotonic():
                 continue
             on_workload(workload.name)
             result = await run_load(client, workload, tokens=tokens, label=f"probe-{number}")
@@ -85,32 +89,45 @@ async def run_probes(llm: AsyncLLM, seconds: float, on_workload: OnWorkload) -> 
             if failed:
                 raise EngineError(f"a probe of {workload.name} failed: {failed[0]}")
             if number:  # the first one warms up
-                speed = size / max(result.duration, 1e-6)
+                speeds.append(size / max(result.duration, 1e-6))
 
 
 def probe_workloads(limits: Limits, room: int, *, seed: int = 0) -> Iterator[Workload]:
     """The workloads, in an order in which they may be cut short anywhere.
 
+    Streams alone take turns with all else. A machine's speed wanders by a tenth within seconds, and
+    what runs in one go would be known from one moment, as too fast or too slow against the rest.
     No request is longer than the limits allow, and no workload needs more than `room` tokens of KV
     cache.
     """
     make = _WorkloadMaker(limits, room, seed)
     yield make("a first stream", [(50, 20)])
-    widths = _widths(limits.max_num_seqs)
+    alone = _alone(make, _LENGTHS)
+    for workload in _many(make, limits.max_num_seqs):
+        yield workload
+        yield from islice(alone, 1)
+    yield from alone
+    yield from _alone(make, _LONG)
+
+
+def _alone(make: _WorkloadMaker, lengths: Sequence[int]) -> Iterator[Workload]:
+    """One stream, after a prompt of each length."""
+    for length in lengths:
+        yield make(f"one stream after {length} tokens", [(length, _ALONE)])
+
+
+def _many(make: _WorkloadMaker, most: int) -> Iterator[Workload]:
+    """Streams at once, and prompts beside streams."""
+    widths = _widths(most)
     # From far apart to close together, so that little time still spans the range.
     coarse = widths[::3]
     for width in [*coarse, *(width for width in widths if width not in coarse)]:
         # Narrow steps are short and, in service, many: their share of the time is not to be small.
-        steps = 8 + _NARROW // (width + 1)
+        steps = 8 + _NARROW // (width + 4)
         sizes = [(make.pick(_SHORT), make.pick(range(steps, steps + 8))) for _ in range(width)]
         yield make(f"{width} streams", sizes)
-        if width == 1:
-            for length in _LENGTHS:
-                yield make(f"one stream after {length} tokens", [(length, _LONG_ENOUGH)])
         if width == coarse[-1]:
             yield from _concurrent(make)
-    for length in _LONG:
-        yield make(f"one stream after {length} tokens", [(length, _LONG_ENOUGH)])
 
 
 def _concurrent(make: _WorkloadMaker) -> Iterator[Workload]:
