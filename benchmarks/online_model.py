@@ -6,6 +6,9 @@ load (the mean tokens of steps doubled or halved), and how many steps took longe
 Beside the errors stand those of a fit to the very same steps, which knew them all beforehand.
 
     python benchmarks/online_model.py steps.jsonl --out results.json
+
+With `--joined` all recordings are taken for one engine's life, in their order: each new one is a
+change of load.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from pathlib import Path
 from headway.recording.fitting import fit_recordings, measured_steps
 from headway.recording.format import Recording, read_recordings
 from headway.steptime.fit import STALL
-from headway.steptime.model import REGIMES, Regime, interpolated, regime
+from headway.steptime.model import REGIMES, Regime, StepTimeModel, interpolated, regime
 from headway.steptime.online import MISS_RATE, OnlineStepTimes
 from served import about_this_machine
 
@@ -45,11 +48,24 @@ class Predicted:
         return self.seconds > STALL * self.online
 
 
-def replayed(recording: Recording, miss_rate: float) -> tuple[list[Predicted], OnlineStepTimes]:
-    """Every step, predicted before it was learned; and the model in the end."""
-    profile = fit_recordings([recording])
-    offline = profile.step_times()
-    times = OnlineStepTimes(profile.sizes, profile.machine, miss_rate=miss_rate)
+def replayed(
+    recordings: Sequence[Recording], miss_rate: float
+) -> tuple[list[Predicted], OnlineStepTimes]:
+    """Every step, predicted before it was learned; and the model in the end.
+
+    The fit to the same steps is each recording's own.
+    """
+    profiles = [fit_recordings([recording]) for recording in recordings]
+    times = OnlineStepTimes(profiles[0].sizes, profiles[0].machine, miss_rate=miss_rate)
+    found = []
+    for recording, profile in zip(recordings, profiles, strict=True):
+        found += _predicted(recording, profile.step_times(), times)
+    return found, times
+
+
+def _predicted(
+    recording: Recording, offline: StepTimeModel, times: OnlineStepTimes
+) -> list[Predicted]:
     found = []
     for shape, seconds in measured_steps(recording):
         found.append(
@@ -63,7 +79,7 @@ def replayed(recording: Recording, miss_rate: float) -> tuple[list[Predicted], O
             )
         )
         times.learn(shape, seconds)
-    return found, times
+    return found
 
 
 def errors(steps: Sequence[Predicted]) -> dict[str, object]:
@@ -100,12 +116,13 @@ def after_changes(steps: Sequence[Predicted]) -> list[Predicted]:
     return found
 
 
-def evaluate(recording: Recording, miss_rate: float) -> dict[str, object]:
+def evaluate(recordings: Sequence[Recording], miss_rate: float) -> dict[str, object]:
     began = time.perf_counter()
-    steps, times = replayed(recording, miss_rate)
+    steps, times = replayed(recordings, miss_rate)
     status = times.status
     return {
-        "model": recording.engine.model,
+        "model": recordings[0].engine.model,
+        "recordings": len(recordings),
         "replayed in seconds": time.perf_counter() - began,
         "wanted misses": miss_rate,
         "stalls": status.stalls,
@@ -122,11 +139,14 @@ def evaluate(recording: Recording, miss_rate: float) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recording", type=Path)
+    parser.add_argument("recording", type=Path, nargs="+")
+    parser.add_argument("--joined", action="store_true", help="one life, not one for each engine")
     parser.add_argument("--miss-rate", type=float, default=MISS_RATE)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    found = [evaluate(each, given.miss_rate) for each in read_recordings(given.recording)]
+    engines = [each for path in given.recording for each in read_recordings(path)]
+    lives = [engines] if given.joined else [[each] for each in engines]
+    found = [evaluate(each, given.miss_rate) for each in lives]
     print(json.dumps(found, indent=1))
     if given.out:
         record = about_this_machine() | {"engines": found}

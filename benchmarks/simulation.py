@@ -10,6 +10,9 @@ fitted to the very same steps: what no model of this shape could do better, beca
 not the same from one moment to the next.
 
     python benchmarks/simulation.py --trace AzureLLMInferenceTrace_conv.csv --out results.json
+
+What `--keep FOLDER` leaves is judged again by `--evaluate FOLDER`, with the same `--trace` and
+`--scale`: a change of the fit or of the simulator needs no machine to be judged.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -57,6 +61,9 @@ STEP_GATES = {"mean": 0.08, "p95": 0.20}
 RANKED = ("output_throughput", "p50_e2el_ms")
 NARROW = 16
 """Slots for which the policies contend."""
+WARM_UP = 4
+"""Requests before the clock starts."""
+PROBES = "probes.jsonl"
 
 Summary = Mapping[str, float]
 
@@ -133,13 +140,57 @@ async def on_engine(config: EngineConfig, workload: Workload, path: Path) -> Rea
 
     async def work(llm: AsyncLLM) -> None:
         with EngineLoadClient(llm) as client:
-            await run_load(client, replace(workload, requests=workload.requests[:4]), label="warm")
+            warm = replace(workload, requests=workload.requests[:WARM_UP])
+            await run_load(client, warm, label="warm")
             result = await run_load(client, workload)
         summary.update(summarize(result.records, duration=result.duration))
 
     recording = await recorded(config, path, work)
+    _summary_file(path).write_text(json.dumps(summary))
     print(f"{path.stem}: {summary['output_throughput']:.1f} output tokens/s", flush=True)
     return Real(summary=summary, recording=recording)
+
+
+def _summary_file(path: Path) -> Path:
+    return path.with_suffix(".summary.json")
+
+
+def _held_out_file(folder: Path, number: int, policy: PolicyName) -> Path:
+    return folder / f"{number} {policy}.jsonl"
+
+
+def _contest_file(folder: Path, name: str, policy: PolicyName) -> Path:
+    return folder / f"{name} {policy}.jsonl"
+
+
+def kept(path: Path, workload: Workload) -> Real:
+    """What `on_engine` left; ends the program where it is of another workload."""
+    (recording,) = read_recordings(path)
+    asked = [request.prompt_tokens for request in workload.requests]
+    found = sorted(request.prompt_tokens for request in recording.requests)
+    if found != sorted(asked + asked[:WARM_UP]):
+        sys.exit(f"{path} is of another workload: give the same --trace and --scale as then")
+    return Real(summary=json.loads(_summary_file(path).read_text()), recording=recording)
+
+
+def kept_round(folder: Path, held_out: Mapping[str, Workload]) -> Round:
+    """What `measure_round` left."""
+    (probes,) = read_recordings(folder / PROBES)
+    served = EngineConfig().policy
+    return Round(
+        probes=probes,
+        held_out={
+            name: kept(_held_out_file(folder, number, served), workload)
+            for number, (name, workload) in enumerate(held_out.items())
+        },
+        contests={
+            name: {
+                policy: kept(_contest_file(folder, name, policy), workload)
+                for policy in get_args(PolicyName)
+            }
+            for name, workload in contests().items()
+        },
+    )
 
 
 async def measure_round(
@@ -148,16 +199,16 @@ async def measure_round(
     async def probing(llm: AsyncLLM) -> None:
         await run_probes(llm, SECONDS, lambda _: None)
 
-    probes = await recorded(config, folder / "probes.jsonl", probing)
+    probes = await recorded(config, folder / PROBES, probing)
     found = {
-        name: await on_engine(config, workload, folder / f"{number} {config.policy}.jsonl")
+        name: await on_engine(config, workload, _held_out_file(folder, number, config.policy))
         for number, (name, workload) in enumerate(held_out.items())
     }
     narrow = replace(config, max_num_seqs=NARROW)
     contended = {
         name: {
             policy: await on_engine(
-                replace(narrow, policy=policy), workload, folder / f"{name} {policy}.jsonl"
+                replace(narrow, policy=policy), workload, _contest_file(folder, name, policy)
             )
             for policy in get_args(PolicyName)
         }
@@ -269,16 +320,17 @@ def evaluate(rounds: Sequence[Round], held_out: Mapping[str, Workload]) -> dict[
     }
 
 
-async def measure(given: argparse.Namespace, folder: Path) -> dict[str, object]:
+async def measure(
+    given: argparse.Namespace, held_out: Mapping[str, Workload], folder: Path
+) -> list[Round]:
     config = EngineConfig(**({"model": given.model} if given.model else {}))
-    held_out = workloads(given.trace, given.scale)
     rounds = []
     for number in range(1, given.rounds + 1):
         print(f"round {number}", flush=True)
         inside = folder / f"round {number}"
         inside.mkdir(parents=True, exist_ok=True)
         rounds.append(await measure_round(config, held_out, inside))
-    return evaluate(rounds, held_out)
+    return rounds
 
 
 def main() -> None:
@@ -288,10 +340,19 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="of the rates of arrival")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--keep", type=Path, help="folder for the recordings")
+    parser.add_argument("--evaluate", type=Path, metavar="FOLDER", help="judge what was kept")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        found = asyncio.run(measure(given, given.keep or Path(folder)))
+    held_out = workloads(given.trace, given.scale)
+    if given.evaluate:
+        folders = sorted(given.evaluate.glob("round *"))
+        rounds = [kept_round(folder, held_out) for folder in folders]
+        if not rounds:
+            parser.error(f"--evaluate: {given.evaluate} has no folder 'round 1'")
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            rounds = asyncio.run(measure(given, held_out, given.keep or Path(folder)))
+    found = evaluate(rounds, held_out)
     print(json.dumps(found, indent=1))
     if given.out:
         given.out.write_text(json.dumps(about_this_machine() | found, indent=1) + "\n")
