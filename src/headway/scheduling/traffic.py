@@ -100,7 +100,11 @@ class TrafficEstimate:
         return self._arrivals * math.exp(-max(0.0, now - self._last) / RATE_SECONDS) / weight
 
     def pace(self) -> Pace:
-        """The tightest bound on each time that more than a few requests ask for."""
+        """The tightest bound on each time that more than a few requests ask for.
+
+        It stands for all traffic, however loose the rest is: in a batch everybody gets a token at
+        the pace of the most demanding, and of some dozens one mostly is that.
+        """
         least = FEW * len(self._paces)
         asked = self._asked
 
