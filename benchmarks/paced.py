@@ -2,12 +2,13 @@
 
     python benchmarks/paced.py h100 --traces DIR --held --out h100.json
     python benchmarks/paced.py machine --profile NAME --traces DIR --ablate --out machine.json
-    python benchmarks/paced.py real --settings 32x256 64x512 --runs 5 --out real.json
+    python benchmarks/paced.py real --settings 32x256 64x512 --overload shed --out real.json
 
 `h100` simulates Llama-3.1-8B on one H100 by its published rates under three public traces, with a
 random refusal and one who knows all costs as further baselines, and what no schedule can beat.
 `machine` simulates this machine by its profile, steady and under loads that shift. `real` runs the
-given fixed settings and `paced` on the real engine, in turns.
+given fixed settings and `paced` on the real engine, in turns; `--overload shed` adds `paced` that
+refuses, above capacity.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import asyncio
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -45,12 +46,13 @@ from paced_sim import (
     best,
     capacity,
     costliest,
-    fixed_systems,
     held,
     job_of,
     paced_system,
     run_all,
+    settings_of,
 )
+from paced_tables import progress, shown, spread
 from served import about_this_machine
 
 RANDOM = (0.1, 0.2, 0.3)
@@ -61,37 +63,9 @@ BEST = 2
 """Fixed settings that are tried with refusals before them, and for the load that they hold."""
 BURST, REAL_BURST = 192, 96
 """Requests at once by which capacity is found, in the simulator and on the real engine."""
-COLUMNS = (
-    ("attained", "attainment", 100),
-    ("late", "late_share", 100),
-    ("shed", "shed_share", 100),
-    ("of answered", "on_time_of_answered", 100),
-    ("good req/s", "request_goodput", 1),
-    ("on time tok/s", "on_time_output_throughput", 1),
-    ("TTFT p50 s", "p50_ttft_ms", 1e-3),
-    ("TTFT p99 s", "p99_ttft_ms", 1e-3),
-    ("TPOT p50 ms", "p50_tpot_ms", 1),
-    ("TPOT p99 ms", "p99_tpot_ms", 1),
-    ("gap ms", "largest_gap_ms", 1),
-)
+ABOVE = ("steady 150%",)
+"""Loads at which refusing is told apart."""
 Row = dict[str, Any]
-
-
-def shown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table for each load, the best first. Shares are percent."""
-    lines = []
-    width = max(len(row["system"]) for row in rows)
-    for load in dict.fromkeys(row["load"] for row in rows):
-        heads = "  ".join(f"{head:>13}" for head, _, _ in COLUMNS)
-        lines += ["", load, f"{'':<{width}}  {heads}"]
-        of_load = [row for row in rows if row["load"] == load]
-        for row in sorted(of_load, key=lambda each: -each["attainment"]):
-            cells = "  ".join(
-                f"{row[name] * scale:>13.2f}" if name in row else f"{'-':>13}"
-                for _, name, scale in COLUMNS
-            )
-            lines.append(f"{row['system']:<{width}}  {cells}")
-    return "\n".join(lines)
 
 
 def rows_of(jobs: Sequence[Job], processes: int) -> list[Row]:
@@ -173,7 +147,7 @@ def ratios(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
 def on_h100(given: argparse.Namespace) -> Row:
     profile = roofline_profile(known_device("h100"), known_model("llama-3.1-8b"))
     objectives = parse_objectives(given.slo or "ttft_p99=1s,tpot_p99=30ms")
-    fixed = fixed_systems(LARGE)
+    fixed = settings_of(given.settings, LARGE)
 
     def load_at(trace: str, rate: float) -> Load:
         return traced(given.traces, trace, rate, given.requests or 4000, objectives)
@@ -226,7 +200,7 @@ def on_this_machine(given: argparse.Namespace) -> Row:
         )
     else:
         profile = load_profile(given.profile)
-    fixed = fixed_systems(SMALL)
+    fixed = settings_of(given.settings, SMALL)
 
     @cache
     def served(kind: str) -> float:
@@ -276,11 +250,7 @@ def kinds_in(machine: Machine, names: Sequence[str] | None) -> list[str]:
 
 
 async def really(given: argparse.Namespace) -> Row:
-    wanted = {tuple(map(int, each.split("x"))) for each in given.settings}
-    fixed = [
-        System(name=f"{cap} x {budget}", max_num_seqs=cap, max_num_batched_tokens=budget)
-        for cap, budget in sorted(wanted)
-    ]
+    fixed = settings_of(given.settings, ())
     systems = fixed + [each for each in (paced_system(),) if each is not None]
     machine = Machine(
         capacity=lambda _: 1.0,
@@ -288,19 +258,17 @@ async def really(given: argparse.Namespace) -> Row:
         requests=given.requests or 400,
         traces=given.traces,
     )
-    rates: dict[str, float] = {}
+    rates: dict[str, float] = dict(given.capacity)
     for kind in kinds_in(machine, given.loads):
-        burst = kinds(given.traces)[kind](REAL_BURST, 0)
-        found = [await paced_real.capacity(system, given.model, burst) for system in fixed]
-        rates[kind] = max(found)
+        if kind not in rates:
+            burst = kinds(given.traces)[kind](REAL_BURST, 0)
+            found = [await paced_real.capacity(system, given.model, burst) for system in fixed]
+            rates[kind] = max(found)
         print(f"capacity, {kind}: {rates[kind]:.2f} requests/s", flush=True)
-    machine = replace(machine, capacity=rates.__getitem__)
-
-    def told(load: Load, system: System, figures: Figures) -> None:
-        print(f"{load.name} | {system.name}: {figures['attainment']:.1%}", file=sys.stderr)
-
-    loads = chosen_loads(machine, given.loads)
-    rows = await paced_real.run_all(loads, systems, given.model, given.runs, told)
+    loads = chosen_loads(replace(machine, capacity=rates.__getitem__), given.loads)
+    rows = await paced_real.run_all(
+        loads, lambda load: [*systems, *shedding(load, given)], given.model, given.runs, progress
+    )
     return {
         "model": given.model,
         "capacity": rates,
@@ -313,7 +281,21 @@ async def really(given: argparse.Namespace) -> Row:
     }
 
 
-def main() -> None:
+def shedding(load: Load, given: argparse.Namespace) -> list[System]:
+    """`paced` that refuses, where it was asked for and the load is above capacity."""
+    found = paced_system(overload="shed") if given.overload == "shed" else None
+    return [found] if found is not None and load.name in ABOVE else []
+
+
+def rate_of(text: str) -> tuple[str, float]:
+    """`KIND=REQUESTS_PER_SECOND`."""
+    kind, _, rate = text.partition("=")
+    if kind not in kinds(Path()) or not rate.replace(".", "", 1).isdigit() or not float(rate):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KIND=RATE of {', '.join(kinds(Path()))}")
+    return kind, float(rate)
+
+
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="paced against every fixed setting")
     parser.add_argument("where", choices=("h100", "machine", "real"))
     parser.add_argument("--traces", type=Path, help="folder of the public traces")
@@ -323,15 +305,28 @@ def main() -> None:
     parser.add_argument(
         "--rates", nargs="+", type=float, help="of h100: times the trace's own rate"
     )
+    parser.add_argument(
+        "--settings", nargs="+", default=[], help="the fixed ones, such as 64x512, for the grid"
+    )
     parser.add_argument("--held", action="store_true", help="of h100: the load held at 99 %%")
     parser.add_argument("--no-refusals", dest="refusals", action="store_false")
     parser.add_argument("--ablate", action="store_true", help="each parameter of paced turned off")
     parser.add_argument("--profile", help="of machine: a kept profile, or its file")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="of real")
-    parser.add_argument("--settings", nargs="+", default=[], help="of real: such as 64x512")
     parser.add_argument("--runs", type=int, default=5, help="of real")
+    parser.add_argument(
+        "--overload", choices=("shed",), help="of real: paced that refuses, beside the others"
+    )
+    parser.add_argument(
+        "--capacity", nargs="+", type=rate_of, default=[], help="of real: KIND=RATE, not to find it"
+    )
     parser.add_argument("--processes", type=int, default=1, choices=(1, 2))
     parser.add_argument("--out", type=Path)
+    return parser
+
+
+def main() -> None:
+    parser = arguments()
     given = parser.parse_args()
     if given.where == "h100" and given.traces is None:
         parser.error("h100 needs --traces")
@@ -340,7 +335,7 @@ def main() -> None:
     simulated = {"h100": on_h100, "machine": on_this_machine}
     make = simulated.get(given.where)
     record = asyncio.run(really(given)) if make is None else make(given)
-    print(shown(record["rows"]))
+    print(spread(record["rows"]) if given.where == "real" else shown(record["rows"]))
     for name in ("against the best fixed", "paced over the best fixed"):
         if name in record:
             print(f"\n{name}\n{json.dumps(record[name], indent=1)}")

@@ -16,6 +16,7 @@ from headway.perf.workload.synthetic import at_rate, warm_up
 from headway.perf.workload.workload import Workload
 from paced_loads import Load
 from paced_sim import PACED, Figures, System, kept
+from rounds import rotated
 
 WARM_UP = 8
 """Requests that an engine answers before it is measured."""
@@ -58,19 +59,18 @@ async def run(system: System, model: str, load: Load) -> Figures:
 
 async def run_all(
     loads: Sequence[Load],
-    systems: Sequence[System],
+    systems: Callable[[Load], Sequence[System]],
     model: str,
     runs: int,
     told: Callable[[Load, System, Figures], None],
 ) -> list[dict[str, Any]]:
-    """A row for every load and system: medians, and all runs. Each round begins with another
-    system, so that a machine whose speed drifts favours none."""
+    """A row for every load and each of its systems: medians, and all runs, in turns."""
     rows = []
     for load in loads:
-        found: dict[str, list[Figures]] = {system.name: [] for system in systems}
+        of_load = systems(load)
+        found: dict[str, list[Figures]] = {system.name: [] for system in of_load}
         for number in range(runs):
-            turn = number % len(systems)
-            for system in [*systems[turn:], *systems[:turn]]:
+            for system in rotated(of_load, number):
                 figures = await run(system, model, load)
                 found[system.name].append(figures)
                 told(load, system, figures)

@@ -85,6 +85,26 @@ def fixed_systems(grid: Iterable[tuple[int, int]]) -> list[System]:
     ]
 
 
+def settings_of(texts: Sequence[str], grid: Iterable[tuple[int, int]]) -> list[System]:
+    """The fixed systems that are written as CAPxBUDGET; all of the grid where none are.
+
+    Raises ValueError for what is written in another way.
+    """
+    if not texts:
+        return fixed_systems(grid)
+    points = []
+    for text in texts:
+        cap, _, budget = text.partition("x")
+        if not cap.isdigit() or not budget.isdigit():
+            raise ValueError(f"{text!r} is not CAPxBUDGET, such as 64x512")
+        points.append((int(cap), int(budget)))
+    return [
+        system
+        for system in fixed_systems(points)
+        if (system.max_num_seqs, system.max_num_batched_tokens) in points
+    ]
+
+
 def paced_system(**options: PolicyOption) -> System | None:
     """`paced` with nothing pinned; None where this Headway has no such policy."""
     if PACED not in POLICIES:
@@ -179,7 +199,8 @@ def kept(summary: Mapping[str, float], records: Sequence[RequestRecord]) -> Figu
         for name, value in summary.items()
         if name in KEPT or name.startswith(("attainment_", "shed_share_"))
     }
-    if answered := sum(record.outcome == "ok" for record in records):
+    answered = sum(record.outcome == "ok" for record in records)
+    if answered and "attainment" in summary:
         figures["on_time_of_answered"] = summary["attainment"] * len(records) / answered
     return figures
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import workload
+from rounds import short
 from served import MODEL, Server, Work, about_this_machine, ask
 
 Figures = dict[str, float]
@@ -207,14 +208,10 @@ def table(results: Results) -> str:
 def _cell(values: list[float]) -> str:
     if not values:
         return ""
-    median = _short(statistics.median(values))
+    median = short(statistics.median(values))
     if len(values) == 1:
         return median
-    return f"{median} ({_short(min(values))}-{_short(max(values))}, n={len(values)})"
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{median} ({short(min(values))}-{short(max(values))}, n={len(values)})"
 
 
 def _ratio(results: Results, figure: str) -> str:

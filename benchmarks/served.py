@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -33,6 +34,17 @@ class Work:
     prompt: list[int]
     tokens: int
     salt: str = ""  # requests of different salt share no cached prefix
+    n: int = 1  # continuations; more than one need a temperature
+    fields: Mapping[str, object] = field(default_factory=dict)  # further ones of the body
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a server listens, and as whom it is asked."""
+
+    port: int
+    host: str = "127.0.0.1"
+    key: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,41 +72,62 @@ class Stream:
         return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
-async def ask(port: int, work: Work, model: str = MODEL) -> Stream:
-    """Streams one completion; raises RuntimeError unless as many tokens came as were asked for."""
+async def ask(
+    place: Place | int,
+    work: Work,
+    model: str = MODEL,
+    chunks: list[tuple[float, list[int]]] | None = None,
+) -> Stream:
+    """Streams one completion from a place, or from a port of this machine.
+
+    `chunks` are filled as they come, for who wants to see them before the end; a chunk of a server
+    that sends no ids of tokens has none. Raises RuntimeError unless as many tokens came as were
+    asked for, or of such a server any.
+    """
+    place = Place(port=place) if isinstance(place, int) else place
+    chunks = [] if chunks is None else chunks
+    asked = time.perf_counter()
+    reader, writer = await asyncio.open_connection(place.host, place.port, limit=2**20)
+    seen = b""
+    try:
+        writer.write(_post(place, "/v1/completions", json.dumps(_body(work, model)).encode()))
+        async for line in reader:
+            if line.startswith(b"data: {"):
+                choices = json.loads(line[6:]).get("choices") or ()
+                tokens = [token for each in choices for token in each.get("token_ids") or ()]
+                if tokens or any(each.get("text") for each in choices):
+                    chunks.append((time.perf_counter(), tokens))
+            seen = line if line.strip() else seen
+    finally:
+        writer.close()
+    count = sum(len(tokens) for _, tokens in chunks)
+    if not chunks or (count and count != work.tokens * work.n):
+        raise RuntimeError(f"asked for {work.tokens} tokens, got {len(chunks)} chunks; {seen!r}")
+    return Stream(asked=asked, chunks=chunks)
+
+
+def _body(work: Work, model: str) -> dict[str, object]:
     body: dict[str, object] = {
         "model": model,
         "prompt": work.prompt,
         "max_tokens": work.tokens,
-        "temperature": 0,
+        "temperature": 0 if work.n == 1 else 1,
         "ignore_eos": True,
         "stream": True,
         "return_token_ids": True,
     }
     if work.salt:
         body["cache_salt"] = work.salt
-    asked = time.perf_counter()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
-    writer.write(_post("/v1/completions", json.dumps(body).encode()))
-    chunks: list[tuple[float, list[int]]] = []
-    seen = b""
-    async for line in reader:
-        if line.startswith(b"data: {"):
-            choices = json.loads(line[6:])["choices"]
-            tokens = (choices[0].get("token_ids") or []) if choices else []
-            if tokens:
-                chunks.append((time.perf_counter(), tokens))
-        seen = line if line.strip() else seen
-    writer.close()
-    if sum(len(tokens) for _, tokens in chunks) != work.tokens:
-        raise RuntimeError(f"asked for {work.tokens} tokens, got {len(chunks)} chunks; {seen!r}")
-    return Stream(asked=asked, chunks=chunks)
+    if work.n > 1:
+        body["n"] = work.n
+    return body | dict(work.fields)
 
 
-def _post(path: str, body: bytes) -> bytes:
+def _post(place: Place, path: str, body: bytes) -> bytes:
+    key = f"Authorization: Bearer {place.key}\r\n" if place.key else ""
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: headway\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {place.host}\r\nContent-Type: application/json\r\n"
+        f"{key}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body
 

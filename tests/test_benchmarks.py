@@ -55,11 +55,15 @@ def test_an_engine_that_fails_does_not_end_the_comparison(tmp_path: Path) -> Non
 def test_benchmarks_say_how_they_are_used() -> None:
     names = (
         "agreement",
+        "fairness",
         "headline",
         "invariance",
+        "long_prompt",
         "online_model",
         "paced",
+        "paced_throughput",
         "peers",
+        "plots",
         "recording_cost",
         "simulation",
     )
