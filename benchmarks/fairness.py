@@ -35,7 +35,7 @@ WIDE, WIDEST = 64, 128
 QUIET, FLOOD = "quiet", "flood"
 PROMPT, LONGEST = 48, 64
 """Tokens of the flood's prompts, and at most of its answers."""
-QUIET_PROMPT, QUIET_TOKENS = 32, 8
+QUIET_PROMPT, QUIET_TOKENS = 32, 4
 DRAIN = 60.0
 """Most seconds that answers to the quiet tenant are waited for after the load's end."""
 PAUSE = 0.25
@@ -252,8 +252,8 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", choices=[*SETTINGS], default=[*SETTINGS])
     parser.add_argument("--floods", nargs="+", choices=[flood.name for flood in FLOODS])
     parser.add_argument("--flags", default="", help="of every `headway serve`, in one argument")
-    parser.add_argument("--seconds", type=float, default=20, help="of the quiet tenant's requests")
-    parser.add_argument("--every", type=float, default=1, help="seconds between two of them")
+    parser.add_argument("--seconds", type=float, default=24, help="of the quiet tenant's requests")
+    parser.add_argument("--every", type=float, default=1.5, help="seconds between two of them")
     parser.add_argument("--begins", type=float, default=3, help="seconds that the flood is ahead")
     parser.add_argument("--starve", type=float, default=60, help="seconds of overload; 0: none")
     parser.add_argument("--rate", type=float, default=16, help="interactive requests a second")
@@ -281,7 +281,7 @@ def main() -> None:
 
 def floods_on(name: str, given: argparse.Namespace) -> dict[str, Figures]:
     """All floods, one after the other, on one server with these settings."""
-    slots = 31 if name == "32 slots" else WIDEST  # the quiet tenant has the last one
+    slots = 30 if name == "32 slots" else WIDEST  # the others are left for the quiet tenant
     chosen: Sequence[Flood] = [
         flood for flood in FLOODS if not given.floods or flood.name in given.floods
     ]

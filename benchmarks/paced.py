@@ -265,17 +265,19 @@ async def really(given: argparse.Namespace) -> Row:
             found = [await paced_real.capacity(system, given.model, burst) for system in fixed]
             rates[kind] = max(found)
         print(f"capacity, {kind}: {rates[kind]:.2f} requests/s", flush=True)
-    loads = chosen_loads(replace(machine, capacity=rates.__getitem__), given.loads)
-    rows = await paced_real.run_all(
-        loads, lambda load: [*systems, *shedding(load, given)], given.model, given.runs, progress
-    )
-    return {
+    record: Row = {
         "model": given.model,
         "capacity": rates,
         "objectives": [*map(str, machine.objectives)],
-        "rows": rows,
+        "rows": [],
+    }
+    for load in chosen_loads(replace(machine, capacity=rates.__getitem__), given.loads):
+        of_load = [*systems, *shedding(load, given)]
+        record["rows"] += await paced_real.run_all(load, of_load, given.model, given.runs, progress)
+        write(record, given)  # what is broken off later has not been for nothing
+    return record | {
         "paced over the best fixed": {
-            figure: paced_real.against(rows, PACED, figure)
+            figure: paced_real.against(record["rows"], PACED, figure)
             for figure in ("attainment", "request_goodput", "on_time_output_throughput")
         },
     }
@@ -339,6 +341,10 @@ def main() -> None:
     for name in ("against the best fixed", "paced over the best fixed"):
         if name in record:
             print(f"\n{name}\n{json.dumps(record[name], indent=1)}")
+    write(record, given)
+
+
+def write(record: Row, given: argparse.Namespace) -> None:
     if given.out is not None:
         about = about_this_machine() | {"program": f"benchmarks/paced.py {given.where}"}
         given.out.write_text(json.dumps(about | record, indent=1) + "\n")

@@ -58,27 +58,24 @@ async def run(system: System, model: str, load: Load) -> Figures:
 
 
 async def run_all(
-    loads: Sequence[Load],
-    systems: Callable[[Load], Sequence[System]],
+    load: Load,
+    systems: Sequence[System],
     model: str,
     runs: int,
     told: Callable[[Load, System, Figures], None],
 ) -> list[dict[str, Any]]:
-    """A row for every load and each of its systems: medians, and all runs, in turns."""
-    rows = []
-    for load in loads:
-        of_load = systems(load)
-        found: dict[str, list[Figures]] = {system.name: [] for system in of_load}
-        for number in range(runs):
-            for system in rotated(of_load, number):
-                figures = await run(system, model, load)
-                found[system.name].append(figures)
-                told(load, system, figures)
-        rows += [
-            {"load": load.name, "system": name, **middle(each), "runs": each}
-            for name, each in found.items()
-        ]
-    return rows
+    """A row for each system: medians, and all runs. Each round begins with another system, so that
+    a machine whose speed drifts favours none."""
+    found: dict[str, list[Figures]] = {system.name: [] for system in systems}
+    for number in range(runs):
+        for system in rotated(systems, number):
+            figures = await run(system, model, load)
+            found[system.name].append(figures)
+            told(load, system, figures)
+    return [
+        {"load": load.name, "system": name, **middle(each), "runs": each}
+        for name, each in found.items()
+    ]
 
 
 def middle(runs: Sequence[Figures]) -> Figures:

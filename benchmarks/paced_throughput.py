@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    record = about_this_machine() | {"program": "benchmarks/paced_throughput.py"}
+    record: dict[str, Any] = about_this_machine() | {"program": "benchmarks/paced_throughput.py"}
     record |= asyncio.run(compared(given))
     print(f"| | {PACED} tokens/s | best of {FIXED_POLICY} | its tokens/s | ratio |")
     print("|---|---|---|---|---|")

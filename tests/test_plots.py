@@ -12,12 +12,17 @@ VLLM = "256 x 2048 (vLLM's defaults)"
 # By rate: what one fixed setting, vLLM's defaults and paced attain.
 ATTAINED = {"2": (1.0, 0.9, 1.0), "3": (0.5, 0.7, 1.0), "4": (0.2, 0.1, 0.9)}
 
+Record = dict[str, list[dict[str, object]]]
 
-def simulated() -> dict[str, object]:
+
+def simulated() -> Record:
     rows: list[dict[str, object]] = []
     for rate, shares in ATTAINED.items():
         for system, share in zip(("64 x 512", VLLM, "paced"), shares, strict=True):
-            row = {"load": f"azure conversation x {rate}", "family": "azure conversation"}
+            row: dict[str, object] = {
+                "load": f"azure conversation x {rate}",
+                "family": "azure conversation",
+            }
             policy = "paced" if system == "paced" else "continuous"
             rows.append(row | {"system": system, "policy": policy, "attainment": share})
     rows.append(rows[0] | {"system": "64 x 512, 10% refused at random", "attainment": 0.99})
@@ -26,7 +31,7 @@ def simulated() -> dict[str, object]:
     return {"rows": rows}
 
 
-def draw(folder: Path, what: str, record: dict[str, object]) -> subprocess.CompletedProcess[str]:
+def draw(folder: Path, what: str, record: Record) -> subprocess.CompletedProcess[str]:
     (folder / "record.json").write_text(json.dumps(record))
     command = [sys.executable, str(ROOT / "benchmarks" / "plots.py"), what]
     command += [str(folder / "record.json"), "--out", str(folder / "images" / "drawn.svg")]
@@ -34,7 +39,7 @@ def draw(folder: Path, what: str, record: dict[str, object]) -> subprocess.Compl
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def drawn(folder: Path, what: str, record: dict[str, object]) -> tuple[str, ElementTree.Element]:
+def drawn(folder: Path, what: str, record: Record) -> tuple[str, ElementTree.Element]:
     done = draw(folder, what, record)
     assert done.returncode == 0, done.stderr
     text = (folder / "images" / "drawn.svg").read_text()
@@ -64,7 +69,7 @@ def test_a_line_goes_down_where_less_is_attained(tmp_path: Path) -> None:
 
 
 def test_every_run_on_the_real_engine_has_a_mark(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, object]] = [
         {"load": load, "system": system, "runs": [{"attainment": each} for each in shares]}
         for load in ("steady 80%", "steady 150%")
         for system, shares in (("64 x 512", (0.1, 0.3, 0.2)), ("paced", (0.7, 0.9, 0.8)))
@@ -88,7 +93,7 @@ def test_a_record_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     done = draw(tmp_path, "loads", simulated())
     assert done.returncode == 2
     assert "has no runs" in done.stderr
-    few = {"rows": [row for row in simulated()["rows"] if " x 2" in row["load"]]}  # type: ignore[attr-defined]
+    few = {"rows": [row for row in simulated()["rows"] if " x 2" in str(row["load"])]}
     done = draw(tmp_path, "rate", few)
     assert done.returncode == 2
     assert "a line needs two" in done.stderr
