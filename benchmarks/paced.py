@@ -334,6 +334,10 @@ def main() -> None:
         parser.error("h100 needs --traces")
     if given.where == "real" and not given.settings:
         parser.error("real needs --settings, such as the best five that machine names")
+    try:
+        settings_of(given.settings, ())
+    except ValueError as error:
+        parser.error(f"--settings: {error}")
     simulated = {"h100": on_h100, "machine": on_this_machine}
     make = simulated.get(given.where)
     record = asyncio.run(really(given)) if make is None else make(given)

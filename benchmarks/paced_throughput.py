@@ -117,6 +117,10 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    try:
+        settings_of(given.settings, ())
+    except ValueError as error:
+        parser.error(f"--settings: {error}")
     record: dict[str, Any] = about_this_machine() | {"program": "benchmarks/paced_throughput.py"}
     record |= asyncio.run(compared(given))
     print(f"| | {PACED} tokens/s | best of {FIXED_POLICY} | its tokens/s | ratio |")
