@@ -22,7 +22,7 @@ from typing import Any
 from headway.perf.report.plot import Axis, axis_of, linear
 from paced_sim import DEFAULTS, PACED
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 720, 60, 24, 52, 48
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 720, 60, 24, 60, 48
 PLOT_HEIGHT, ROW = 240, 22
 STYLE = """
 text{font:13px system-ui,sans-serif;fill:#16181d}.soft{fill:#5a6170}.ground{fill:#fff}
@@ -106,7 +106,7 @@ def rate_plot(rows: Sequence[Row], trace: str, title: str) -> str:
         f"{name}: " + ", ".join(f"{percent(share)} at {rate:g}" for rate, share in row) + "."
         for name, row in points.items()
     )
-    return _drawing(title, f"Attainment over {under}. {text}", [*points], parts, bottom + BOTTOM)
+    return _drawing(title, f"Attainment at {under}. {text}", [*points], parts, bottom + BOTTOM)
 
 
 def _far_enough(rates: Sequence[float], across: Any) -> list[float]:
