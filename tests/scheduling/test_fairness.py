@@ -123,8 +123,16 @@ def test_the_queue_is_what_choosing_anew_each_time_gives(
         queue.check()
         assert len(queue) == len(waits)
     assert list(queue) == chosen_anew(queue, waits, runs)
+    urgent = {owner_of(seq) for seq in waits if seq.priority < 1}
+    later = [seq for seq in waits if owner_of(seq) not in urgent]
+    assert list(queue.later((1,))) == chosen_anew(queue, later, runs)
+    assert list(queue.later((2,))) == []
     if waits:
         assert queue[0] is next(iter(queue))
+
+
+def owner_of(seq: Sequence) -> tuple[str, str]:
+    return seq.tenant, seq.request.caller
 
 
 def chosen_anew(queue: WaitingQueue, waits: list[Sequence], runs: list[Sequence]) -> list[Sequence]:
@@ -161,6 +169,8 @@ def test_one_caller_waits_in_the_policys_order(arrivals: list[tuple[int, int]]) 
         if number % 3 == 2:  # some run, and count
             queue.admit(waits.pop(0))
     assert list(queue) == sorted(waits, key=lambda seq: seq.order)
+    later = [seq for seq in list(queue) if seq.priority > 0]
+    assert list(queue.later((1,))) == later, "of one caller no urgent one hides the others"
 
 
 def test_by_order_a_tenants_callers_are_next_whatever_they_were_served() -> None:

@@ -16,10 +16,11 @@ over the number that share it. So nobody saves up, and nobody is passed by newco
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from heapq import heappop, heappush
+from itertools import islice
 from operator import attrgetter, itemgetter
 from typing import Any, Generic, TypeVar, overload
 
@@ -142,13 +143,28 @@ class WaitingQueue(Seq[Sequence]):
         return self._length
 
     def __iter__(self) -> Iterator[Sequence]:
-        tenants = self._tenants.by_name
-        if len(tenants) == 1:
-            (tenant,) = tenants.values()
-            if len(tenant.members.by_name) == 1:
-                (caller,) = tenant.members.by_name.values()
-                return iter(caller.sequences)
-        return _in_turn(self._tenants)
+        tenants = self._tenants
+        if len(tenants.by_name) == 1:
+            (tenant,) = tenants.by_name.values()
+            return _of_tenant(tenant)
+        return _in_turn(tenants.ranked, _of_tenant)
+
+    def later(self, standing: tuple[float, ...]) -> Iterator[Sequence]:
+        """As iterating, of callers whose first waiting sequence has this standing or a later one.
+
+        It costs a binary search for each tenant.
+        """
+
+        def of_tenant(tenant: _Tenant) -> Iterator[Sequence]:
+            return _of_tenant(tenant, standing)
+
+        ranked = []
+        for tenant in self._tenants.by_name.values():
+            first = next(of_tenant(tenant), None)
+            if first is not None:
+                ranked.append((rank_of(first, tenant.running, tenant.served), tenant))
+        ranked.sort(key=_rank)
+        return _in_turn(ranked, of_tenant)
 
     @overload
     def __getitem__(self, index: int) -> Sequence: ...
@@ -309,69 +325,50 @@ class WaitingQueue(Seq[Sequence]):
                 del self._tenants.by_name[tenant.name]
 
 
-class _Turn(Generic[Member]):
-    """An iteration over members who wait, each time giving the first sequence of the next one."""
-
-    def __init__(self, members: _Members[Member]) -> None:
-        self._ranked: list[tuple[Rank, Member]] = members.ranked
-        self._fresh = 0
-        """Of the ranked, those before have been asked and are in `_asked`, if they have more."""
-        self._asked: list[tuple[Rank, _Asked]] = []
-
-    def first(self) -> Sequence | None:
-        asked = self._asked[0] if self._asked else None
-        fresh = self._ranked[self._fresh] if self._fresh < len(self._ranked) else None
-        if asked is not None and (fresh is None or asked[0] < fresh[0]):
-            return asked[1].first()
-        return None if fresh is None else fresh[1].first()
-
-    def take(self) -> None:
-        asked = self._asked[0] if self._asked else None
-        fresh = self._ranked[self._fresh] if self._fresh < len(self._ranked) else None
-        if asked is not None and (fresh is None or asked[0] < fresh[0]):
-            heappop(self._asked)
-            turn = asked[1]
-        else:
-            assert fresh is not None, "there is a first"
-            self._fresh += 1
-            turn = _Asked(fresh[1])
-        turn.take()
-        first = turn.first()
-        if first is not None:
-            member = turn.member
-            heappush(
-                self._asked, (rank_of(first, member.running + turn.taken, member.served), turn)
-            )
+def _in_turn(
+    ranked: list[tuple[Rank, Member]], sequences_of: Callable[[Member], Iterator[Sequence]]
+) -> Iterator[Sequence]:
+    """What waits of all members: each time the next one, if those before it are admitted."""
+    asked: list[_Asked[Member]] = []
+    for rank, member in ranked:
+        while asked and asked[0][0] < rank:
+            yield asked[0][1]
+            _ask_again(asked)
+        rest = sequences_of(member)
+        yield next(rest)
+        _ask(asked, member, 1, rest)
+    while asked:
+        yield asked[0][1]
+        _ask_again(asked)
 
 
-class _Asked:
-    """A member of whom so many were given already in an iteration."""
-
-    __slots__ = ("_turn", "member", "taken")
-
-    def __init__(self, member: _Caller | _Tenant) -> None:
-        self.member = member
-        self.taken = 0
-        self._turn = _Turn(member.members) if isinstance(member, _Tenant) else None
-
-    def first(self) -> Sequence | None:
-        if self._turn is not None:
-            return self._turn.first()
-        assert isinstance(self.member, _Caller)
-        queue = self.member.sequences
-        return queue[self.taken] if self.taken < len(queue) else None
-
-    def take(self) -> None:
-        self.taken += 1
-        if self._turn is not None:
-            self._turn.take()
+_Asked = tuple[Rank, Sequence, Member, int, Iterator[Sequence]]
+"""The rank of a member of whom so many were given, its first of the others, and the rest."""
 
 
-def _in_turn(tenants: _Members[_Tenant]) -> Iterator[Sequence]:
-    turn = _Turn(tenants)
-    while (first := turn.first()) is not None:
-        yield first
-        turn.take()
+def _ask(asked: list[_Asked[Member]], member: Member, given: int, rest: Iterator[Sequence]) -> None:
+    first = next(rest, None)
+    if first is not None:
+        rank = rank_of(first, member.running + given, member.served)
+        heappush(asked, (rank, first, member, given, rest))
+
+
+def _ask_again(asked: list[_Asked[Member]]) -> None:
+    _, _, member, given, rest = heappop(asked)
+    _ask(asked, member, given + 1, rest)
+
+
+def _of_caller(caller: _Caller) -> Iterator[Sequence]:
+    return iter(caller.sequences)
+
+
+def _of_tenant(tenant: _Tenant, standing: tuple[float, ...] = ()) -> Iterator[Sequence]:
+    callers = tenant.members
+    if len(callers.by_name) == 1:
+        (caller,) = callers.by_name.values()
+        sequences = caller.sequences
+        return islice(sequences, bisect_left(sequences, standing, key=_order), None)
+    return _in_turn(callers.ranked[bisect_left(callers.ranked, standing, key=_rank) :], _of_caller)
 
 
 def _assert(true: bool, broken: str) -> None:
