@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.scheduling.policy.pacing.overload import Job, left_out
-from headway.types import ServiceClass
+from headway.types import SERVICE_CLASSES, ServiceClass
 from tests.scheduling.policy.pacing.views import Seen
 
 jobs = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 25)), max_size=7).map(
@@ -65,3 +65,41 @@ def test_what_has_begun_is_left_out_last() -> None:
     assert [each.seq.id for each in left_out([begun, job(2, 2, 10), job(3, 4, 10)])] == [3]
     impossible = Job(seq=Seen(id=1), seconds=15, due=10, begun=True)
     assert [each.seq.id for each in left_out([impossible])] == [1]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 9),
+            st.integers(1, 60),
+            st.sampled_from(SERVICE_CLASSES),
+            st.booleans(),
+        ),
+        max_size=20,
+    )
+)
+def test_each_time_the_worst_of_those_so_far_is_left_out(
+    line: list[tuple[int, int, ServiceClass, bool]],
+) -> None:
+    """As the definition says it: search for the worst of all, whenever one is late."""
+    jobs = [
+        Job(seq=Seen(id=number, service_class=kind), seconds=seconds, due=due, begun=begun)
+        for number, (seconds, due, kind, begun) in enumerate(line)
+    ]
+    kept: list[Job] = []
+    expected = []
+    for each in jobs:
+        kept.append(each)
+        if sum(one.seconds for one in kept) > each.due:
+            worst = min(
+                kept,
+                key=lambda one: (
+                    one.begun,
+                    -SERVICE_CLASSES.index(one.seq.service_class),
+                    -one.seconds,
+                    one.seq.id,
+                ),
+            )
+            kept.remove(worst)
+            expected.append(worst)
+    assert left_out(jobs) == expected

@@ -3,22 +3,23 @@
 It is the algorithm of Moore and Hodgson (1968), which leaves the fewest jobs late on one machine:
 go through the jobs in the order of the line, and whenever one would end after it is due, leave out
 the one that costs most of those taken so far. Here the worst of the lowest service class is left
-out first, and of the tenant that has most in line.
+out first.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
+from typing import NamedTuple
 
 from headway.scheduling.policy.base import SequenceView
 from headway.types import SERVICE_CLASSES
 
+_FIRST = {name: -rank for rank, name in enumerate(SERVICE_CLASSES)}
+"""The lower the class, the less."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+
+class Job(NamedTuple):
     """A prefill that waits."""
 
     seq: SequenceView
@@ -32,17 +33,21 @@ class Job:
 
 def left_out(jobs: Iterable[Job]) -> list[Job]:
     """Those that are late so that as many as possible of the others are not; in no order."""
-    taken: list[tuple[tuple[float, ...], int, Job]] = []
-    waiting: Counter[str] = Counter()
-    found = []
+    taken: list[tuple[bool, int, float, int, Job]] = []
+    """Who is left out first comes first; a heap once anybody was."""
+    found: list[Job] = []
     total = 0.0
     for number, job in enumerate(jobs):
         total += job.seconds
-        waiting[job.seq.tenant] += 1
-        rank = SERVICE_CLASSES.index(job.seq.service_class)
-        heappush(taken, ((job.begun, -rank, -job.seconds), number, job))
+        entry = (job.begun, _FIRST[job.seq.service_class], -job.seconds, number, job)
+        if found:
+            heappush(taken, entry)
+        else:
+            taken.append(entry)
         if total > job.due:
-            _, _, worst = heappop(taken)
+            if not found:
+                heapify(taken)
+            worst = heappop(taken)[-1]
             total -= worst.seconds
             found.append(worst)
     return found
