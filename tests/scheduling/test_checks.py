@@ -138,7 +138,11 @@ def runs_but_waits(queues: Queues) -> None:
 
 def nothing_to_do(queues: Queues) -> None:
     seq = queues.running.sequences[0]
-    seq.computed = len(seq.tokens)
+    seq.computed, seq.todo = len(seq.tokens), 0
+
+
+def miscounted(queues: Queues) -> None:
+    waiting(queues)[1].todo -= 1
 
 
 def lost_while_waiting(queues: Queues) -> None:
@@ -161,6 +165,7 @@ def no_place(queues: Queues) -> None:
     seq = queues.running.sequences[0]
     seq.tokens += [0] * 40
     seq.computed = len(seq.blocks) * 4 + 1
+    seq.todo = len(seq.tokens) - seq.computed
 
 
 def forgotten(queues: Queues) -> None:
@@ -178,6 +183,7 @@ def forgotten(queues: Queues) -> None:
         (waits_but_runs, "a waiting sequence has blocks"),
         (runs_but_waits, "nothing to do"),
         (nothing_to_do, "nothing to do"),
+        (miscounted, "what is left to do is wrong"),
         (lost_while_waiting, "a waiting sequence is lost"),
         (another_is_first, "a rank is out of date"),
         (unsorted_waiting, "the waiting queue is unsorted"),

@@ -267,7 +267,7 @@ def test_a_prompt_that_is_computed_again_token_by_token_is_no_decode() -> None:
     seq.tokens += [4, 5, 6, 7]
     seq.entered, seq.first_token_at = True, 1.0
     for computed in range(1, 7):
-        seq.computed = computed
+        seq.computed, seq.todo = computed, len(seq.tokens) - computed
         assert all_decode([(1, 1)], [seq]) is (computed == 6)
 
 

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.steptime.shape import features, roofline_seconds, shape_of, weights_read
+from headway.steptime.shape import (
+    StepShape,
+    decodes_after,
+    features,
+    roofline_seconds,
+    shape_of,
+    weights_read,
+)
 from headway.types import Slice
 from tests.steptime.world import MACHINE, SIZES, WINDOWED, decodes, part, slices
 
@@ -64,6 +71,22 @@ def test_contexts_are_those_of_each_token(start: int, count: int, window: int | 
         assert (found.prefill_pairs, found.prefill_context) == (sum(contexts), contexts[-1])
         assert found.prefill_pairs_window == sum(near)
         assert found.prefill_context_window == (len(read) if window else 0)
+
+
+@given(slices(), st.none() | st.integers(1, 40))
+def test_a_shape_grows_slice_by_slice(parts: list[Slice], window: int | None) -> None:
+    shape = StepShape()
+    for each in parts:
+        shape = shape.with_slice(each.start, len(each.tokens), each.outputs, window)
+    assert shape == shape_of(parts, window)
+    assert shape.sequences == len(parts)
+    assert shape.rows == sum(each.outputs for each in parts)
+    assert shape.tokens == sum(len(each.tokens) for each in parts)
+
+
+@given(st.lists(st.integers(0, 50)), st.none() | st.integers(1, 40))
+def test_many_decodes_are_counted_as_each_of_them(computed: list[int], window: int | None) -> None:
+    assert decodes_after(computed, window) == shape_of([part(each, 1) for each in computed], window)
 
 
 def test_a_step_reads_the_experts_that_its_tokens_choose() -> None:

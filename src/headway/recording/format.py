@@ -77,10 +77,10 @@ class StepLine:
 
     def shape(self, window: int | None) -> StepShape:
         """As `shape_of` the plan; `window` is the model's sliding window, None if it has none."""
-        slices = (
+        slices = [
             Slice(seq=p.seq, start=p.start, tokens=range(p.tokens), blocks=(), outputs=p.outputs)
             for p in self.slices
-        )
+        ]
         return shape_of(slices, window)
 
 

@@ -26,19 +26,15 @@ def allocate(
     size, live = queues.pool.block_size, queues.live
     for number, wanted in decision.tokens:
         seq = live[number]
-        if seq.state == "running":
-            computed = seq.computed
-            if wanted == 1 == len(seq.tokens) - computed and computed < len(seq.blocks) * size:
-                # Nearly always: a decode whose last block has room.
-                seq.active_step = step
-                scheduled[seq] = 1
-                continue
-            count = _make_room(
-                seq, wanted, candidates=candidates, queues=queues, scheduled=scheduled
-            )
-        else:
+        if wanted == 1 == seq.todo and seq.computed < len(seq.blocks) * size:
+            # Nearly always: a decode whose last block has room, as no block of one that waits has.
+            seq.active_step = step
+            scheduled[seq] = 1
+            continue
+        if seq.state == "waiting":
             admitted.append((seq, wanted))
             continue
+        count = _make_room(seq, wanted, candidates=candidates, queues=queues, scheduled=scheduled)
         if 0 < count < seq.todo:
             count = count if partial_left else 0
             partial_left -= 1 if count else 0

@@ -193,6 +193,7 @@ class PrefixCache:
         seq.deferred = False
         seq.blocks = hits
         seq.computed = len(hits) * self._pool.block_size
+        seq.todo = len(seq.tokens) - seq.computed
         seq.active_step = step
         for name in seq.hashes[len(hits) :]:
             leader = self._leaders.get(name)
@@ -207,12 +208,14 @@ class PrefixCache:
         self._pool.release(seq.blocks)
         seq.blocks = []
         seq.computed = 0
+        seq.todo = len(seq.tokens)
         seq.deferred = False
 
     def advance(self, seq: Sequence, computed: int) -> None:
         """Note that tokens are computed up to `computed`: full blocks may be hit from now on."""
         size = self._pool.block_size
         first, seq.computed = seq.computed // size, computed
+        seq.todo = len(seq.tokens) - computed
         if computed < (first + 1) * size or seq.salt is None:
             return
         if len(seq.hashes) < computed // size:

@@ -38,21 +38,20 @@ class Committer:
             if news.seq in live:
                 keep_prompt_logprobs(live[news.seq], news)
         events = []
-        results = iter(result.sampled)
-        tokens = 0
+        results, live_one = iter(result.sampled), live.get
+        tokens = len(plan.slices)
+        """At least one each."""
         for part in plan.slices:
-            number, count, computed = part.seq, len(part.tokens), part.start + 1
-            tokens += count
+            number, computed = part.seq, part.start + 1
             sampled = next(results) if part.outputs else None
             if sampled is not None and sampled.seq != number:
                 raise ValueError(f"sequence {number} sampled, {sampled.seq} came back")
-            seq = live.get(number)
-            if seq is None:
-                continue
+            seq = live_one(number)
             if (
-                sampled is not None
+                seq is not None
+                and sampled is not None
                 and sampled.error is None
-                and count == 1
+                and part.outputs == 1 == seq.todo
                 and computed % size
                 and seq.first_token_at is not None
                 and not seq.untold_preemptions
@@ -60,13 +59,14 @@ class Committer:
                 and (token := sampled.tokens[-1]) not in seq.stop_ids
             ):
                 # A decode that fills no block and ends nothing: as `_commit_slice`, in a third of
-                # its time.
+                # its time. One token is still to do.
                 seq.computed = computed
                 seq.tokens.append(token)
                 name, logprobs = seq.request.id, sampled.logprobs
                 events.append(TokenEvent(id=name, tokens=sampled.tokens, logprobs=logprobs))
                 continue
-            event = self._commit_slice(seq, part, sampled, now)
+            tokens += len(part.tokens) - 1
+            event = None if seq is None else self._commit_slice(seq, part, sampled, now)
             if event is not None:
                 events.append(event)
         self._stats.step_tokens = tokens
@@ -101,6 +101,7 @@ class Committer:
             # One that has computed its prompt decodes from now on, so the estimate is better.
             self._queues.capacity_epoch += count > 1
         seq.tokens.append(tokens[-1])
+        seq.todo += 1
         finish = ending(seq)
         event = token_event(seq, tokens, logprobs, finish, now)
         if finish is not None:

@@ -7,10 +7,10 @@ says anything, and is not told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from headway.steptime.online import StepTimes
-from headway.steptime.shape import StepShape, shape_of
+from headway.steptime.shape import StepShape, step_shape
 from headway.types import Slice
 
 
@@ -22,10 +22,11 @@ class Cycle:
         self._shape: StepShape | None = None
         self._began = 0.0
 
-    def begin(self, slices: Iterable[Slice], now: float) -> None:
-        """A step was planned `now`."""
+    def begin(self, decodes: Collection[int], others: Collection[Slice], now: float) -> None:
+        """A step was planned `now`: decodes of sequences with so many tokens computed, and slices
+        of other kinds."""
         if self.step_times is not None:
-            self._shape = shape_of(slices, self.step_times.window)
+            self._shape = step_shape(decodes, others, self.step_times.window)
             self._began = now
 
     def end(self, now: float) -> None:

@@ -39,7 +39,7 @@ def propose_drafts(
     budget = limits.max_num_batched_tokens - sum(scheduled.values())
     pool = queues.pool
     for seq, count in scheduled.items():
-        if count != len(seq.tokens) - seq.computed or count > 1:
+        if count != seq.todo or count > 1:
             continue
         room = (len(seq.blocks) + pool.free) * pool.block_size - seq.computed
         # The last token that a sequence may generate is never fed back.

@@ -48,7 +48,7 @@ def all_decode(tokens: Seq[tuple[int, int]], running: Seq[Sequence]) -> bool:
     """Whether the decision is one token for each running sequence, and each is under way."""
     return len(tokens) == len(running) and all(
         pair == (seq.id, 1)
-        and len(seq.tokens) - seq.computed == 1
+        and seq.todo == 1
         and seq.entered
         and seq.first_token_at is not None
         and not seq.deferred
@@ -109,5 +109,5 @@ def decode_all(queues: Queues, steps: int, tokens: Mapping[int, Seq[int]], last_
         made = tokens[seq.id]
         missing = end - len(seq.tokens)
         seq.tokens += made if missing == steps else made[steps - missing :]
-        seq.computed = end - 1
+        seq.computed, seq.todo = end - 1, 1
         seq.active_step = last_step

@@ -177,6 +177,10 @@ class Queues:
                 "a waiting sequence has blocks",
             ),
             (all(s.state == "running" and s.todo > 0 for s in running), "nothing to do"),
+            (
+                all(s.todo == len(s.tokens) - s.computed for s in waiting + running),
+                "what is left to do is wrong",
+            ),
             (running == sorted(running, key=lambda s: s.order), "the running queue is unsorted"),
             (all(s.computed <= len(s.blocks) * size for s in running), "a token has no place"),
             (

@@ -133,9 +133,7 @@ class Scheduler:
             drafts = propose_drafts(self._proposer, scheduled, self._queues, self.limits)
         self._stats.step = step
         self._stats.idle_slots = decision.idle_slots
-        plan = self._write_plan(scheduled, drafts, now)
-        self._cycle.begin(plan.slices, now)
-        return plan
+        return self._write_plan(scheduled, drafts, now)
 
     def take_shed(self) -> list[TokenEvent]:
         """The ends of requests that plans have shed since the last call."""
@@ -281,6 +279,7 @@ class Scheduler:
             now=now,
             running=running,
             waiting=self._queues.waiting,
+            waiting_later=self._queues.waiting.later,
             candidates=candidates,
             limits=self.limits,
             free_slots=self._width - len(running),
@@ -292,20 +291,27 @@ class Scheduler:
         )
 
     def _write_plan(self, scheduled: ScheduledTokens, drafts: Drafts, now: float) -> StepPlan:
-        slices, new = [], []
+        """The plan, whose cycle begins."""
+        slices: list[Slice] = []
+        others: list[Slice] = []
+        new: list[NewSequence] = []
+        starts: list[int] = []
         for seq, count in scheduled.items():
             if not seq.entered:
                 new.append(self._enter(seq, now))
-            start = seq.computed
-            known = seq.tokens
-            tokens: Seq[int] = (known[start],) if count == 1 else known[start : start + count]
-            outputs = 1 if start + count == len(known) else 0
-            if drafts and seq in drafts:
-                tokens = [*tokens, *drafts[seq]]
-                outputs += len(drafts[seq])
-            slices.append(
-                Slice(seq=seq.id, start=start, tokens=tokens, blocks=seq.blocks, outputs=outputs)
-            )
+            start, blocks = seq.computed, seq.blocks
+            if count == 1 == seq.todo and not (drafts and seq in drafts):
+                # A plain decode, as nearly all are.
+                tokens = (seq.tokens[start],)
+                slices.append(
+                    Slice(seq=seq.id, start=start, tokens=tokens, blocks=blocks, outputs=1)
+                )
+                starts.append(start)
+                continue
+            part = _slice_of(seq, count, drafts.get(seq, ()))
+            slices.append(part)
+            others.append(part)
+        self._cycle.begin(starts, others, now)
         return StepPlan(
             step=self._stats.step,
             slices=slices,
@@ -329,3 +335,15 @@ class Scheduler:
             prompt_len=prompt_len,
             sampling=seq.request.sampling,
         )
+
+
+def _slice_of(seq: Sequence, count: int, drafts: Seq[int]) -> Slice:
+    """The next `count` tokens of a sequence, and drafts after them."""
+    start, known = seq.computed, seq.tokens
+    return Slice(
+        seq=seq.id,
+        start=start,
+        tokens=[*known[start : start + count], *drafts],
+        blocks=seq.blocks,
+        outputs=(count == seq.todo) + len(drafts),
+    )

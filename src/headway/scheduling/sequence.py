@@ -32,7 +32,11 @@ LEAST_TURN = 64
 @dataclass(slots=True, kw_only=True, eq=False)
 class Sequence:
     """See `new_sequence`. `blocks` only ever grows in place, or is replaced by a new list, so that
-    a plan may hold it without a copy."""
+    a plan may hold it without a copy.
+
+    What policies ask of hundreds of sequences in every step is kept rather than computed: `todo` by
+    whoever writes `tokens` or `computed`, and what the request says of itself.
+    """
 
     id: int
     request: Request
@@ -53,6 +57,8 @@ class Sequence:
     order: tuple[float, ...] = ()
     """Its place in both queues; see `Policy.order`."""
     computed: int = 0
+    todo: int = field(init=False)
+    """Tokens known but not computed."""
     blocks: list[int] = field(default_factory=list)
     hashes: list[bytes] = field(default_factory=list)
     deferred: bool = False
@@ -76,22 +82,16 @@ class Sequence:
     first_token_at: float | None = None
     """When its first token, or the first that this engine generated, was there."""
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+    arrival: float = field(init=False)
+    priority: int = field(init=False)
+    tenant: str = field(init=False)
+    service_class: ServiceClass = field(init=False)
 
-    @property
-    def todo(self) -> int:
-        return len(self.tokens) - self.computed
-
-    @property
-    def arrival(self) -> float:
-        return self.request.arrival
-
-    @property
-    def priority(self) -> int:
-        return self.request.priority
-
-    @property
-    def tenant(self) -> str:
-        return self.request.tenant
+    def __post_init__(self) -> None:
+        self.todo = len(self.tokens) - self.computed
+        request = self.request
+        self.arrival, self.priority = request.arrival, request.priority
+        self.tenant, self.service_class = request.tenant, request.service_class
 
     @property
     def generated(self) -> int:
@@ -103,10 +103,6 @@ class Sequence:
         the first token. It counts from the first one, unless that was late; time that was left
         until then is no reason to be slow later."""
         return self.due_base + self.pace.tpot * len(self.tokens)
-
-    @property
-    def service_class(self) -> ServiceClass:
-        return self.request.service_class
 
     @property
     def left(self) -> int:

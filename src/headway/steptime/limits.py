@@ -9,7 +9,7 @@ machine has reached.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from headway.logs import line
@@ -45,7 +45,7 @@ class StepLimit:
         self._steps = 0
         self._flops = self._read = self._seconds = 0.0
 
-    def __call__(self, slices: Iterable[Slice]) -> float:
+    def __call__(self, slices: Collection[Slice]) -> float:
         sizes, rates = self._sizes, self.rates
         flops, read = self._work = work_of(shape_of(slices, sizes.window), sizes)
         return max(flops / rates.flops_per_second, read / rates.bandwidth)

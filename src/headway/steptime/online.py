@@ -33,7 +33,7 @@ from headway.steptime.conformal import MOST, Margin
 from headway.steptime.fit import STALL
 from headway.steptime.model import REGIMES, Regime, StepTimeModel, interpolated, regime
 from headway.steptime.recursive import UNKNOWN_OWN, UNKNOWN_TOGETHER, RecursiveLeastSquares
-from headway.steptime.shape import PRIOR, Features, ModelSizes, PeakRates, StepShape, features
+from headway.steptime.shape import PRIOR, Features, ModelSizes, PeakRates, StepShape, feature_row
 
 MISS_RATE = 0.02
 SHORTEST, LONGEST = 1e-6, 86_400.0
@@ -174,7 +174,7 @@ class OnlineStepTimes:
         seconds = min(max(seconds, predicted / _FARTHEST), predicted * _FARTHEST)
         noise = known.learn(seconds / predicted)
         self._recent.append((name, seconds, abs(predicted / seconds - 1.0)))
-        row = [each / seconds for each in features(shape, self._sizes, self._rates)]
+        row = [each / seconds for each in feature_row(shape, self._sizes, self._rates)]
         self._squares.learn(row, noise, seconds)
         coefficients = self._squares.coefficients
         self._usual.learn(coefficients, row, seconds)

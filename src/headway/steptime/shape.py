@@ -13,20 +13,20 @@ counts. The bound itself is the roofline of Williams, Waterman and Patterson.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, fields
 from operator import attrgetter
+from typing import NamedTuple
 
 from headway.types import Slice
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepShape:
+class StepShape(NamedTuple):
     """Counts over the slices of a step; a slice of one token is a decode, others are prefills.
 
     The context of a token is the number of positions that it attends to, itself included. Fields
     with `window` count no more than the model's sliding window a token, for its sliding layers;
-    without one they are 0.
+    without one they are 0. A named tuple, since planning a step makes dozens to choose from.
     """
 
     tokens: int = 0
@@ -46,40 +46,69 @@ class StepShape:
     prefill_pairs_window: int = 0
     prefill_context_window: int = 0
 
-
-def shape_of(slices: Iterable[Slice], window: int | None = None) -> StepShape:
-    """The shape of a step; `window` is the sliding window of the model, None if it has none."""
-    sequences = rows = prefilled = pairs = context = pairs_near = context_near = 0
-    contexts: list[int] = []
-    for part in slices:
-        count = len(part.tokens)
-        sequences += 1
-        rows += part.outputs
+    def with_slice(self, start: int, count: int, rows: int, window: int | None = None) -> StepShape:
+        """The shape with one slice more: `count` tokens from position `start`."""
+        context = start + count
         if count == 1:
-            contexts.append(part.start + 1)
-            continue
-        start = part.start
-        prefilled += count
-        pairs += count * start + count * (count + 1) // 2
-        context += start + count
+            return self._replace(
+                tokens=self.tokens + 1,
+                sequences=self.sequences + 1,
+                rows=self.rows + rows,
+                decodes=self.decodes + 1,
+                decode_context=self.decode_context + context,
+                decode_context_window=self.decode_context_window + min(context, window or 0),
+            )
+        pairs_near = context_near = 0
         if window is not None:
-            pairs_near += pairs_within(start, count, window)
-            context_near += min(start + count, window + count - 1)
+            pairs_near = pairs_within(start, count, window)
+            context_near = min(context, window + count - 1)
+        return StepShape(
+            self.tokens + count,
+            self.sequences + 1,
+            self.rows + rows,
+            self.decodes,
+            self.decode_context,
+            self.prefill_pairs + count * start + count * (count + 1) // 2,
+            self.prefill_context + context,
+            self.decode_context_window,
+            self.prefill_pairs_window + pairs_near,
+            self.prefill_context_window + context_near,
+        )
+
+
+def shape_of(slices: Collection[Slice], window: int | None = None) -> StepShape:
+    """The shape of a step; `window` is the sliding window of the model, None if it has none."""
+    starts = [part.start for part in slices if len(part.tokens) == 1 == part.outputs]
+    others: list[Slice] = []
+    if len(starts) < len(slices):
+        others = [part for part in slices if not len(part.tokens) == 1 == part.outputs]
+    return step_shape(starts, others, window)
+
+
+def step_shape(
+    decodes: Collection[int], others: Iterable[Slice], window: int | None = None
+) -> StepShape:
+    """The shape of a step of decodes, as for `decodes_after`, and slices of any kind."""
+    shape = decodes_after(decodes, window)
+    for part in others:
+        shape = shape.with_slice(part.start, len(part.tokens), part.outputs, window)
+    return shape
+
+
+def decodes_after(computed: Collection[int], window: int | None = None) -> StepShape:
+    """The shape of a step in which sequences that have so many tokens computed decode one each."""
+    count = len(computed)
     near = 0
     if window is not None:
         # `min` would take five times as long.
-        near = sum([each if each < window else window for each in contexts])  # noqa: FURB136
+        near = sum([each + 1 if each < window else window for each in computed])
     return StepShape(
-        tokens=prefilled + len(contexts),
-        sequences=sequences,
-        rows=rows,
-        decodes=len(contexts),
-        decode_context=sum(contexts),
-        prefill_pairs=pairs,
-        prefill_context=context,
+        tokens=count,
+        sequences=count,
+        rows=count,
+        decodes=count,
+        decode_context=sum(computed) + count,
         decode_context_window=near,
-        prefill_pairs_window=pairs_near,
-        prefill_context_window=context_near,
     )
 
 
@@ -191,6 +220,11 @@ PRIOR = Features(
 
 def features(shape: StepShape, sizes: ModelSizes, machine: PeakRates) -> Features:
     """The features of a step."""
+    return Features(*feature_row(shape, sizes, machine))
+
+
+def feature_row(shape: StepShape, sizes: ModelSizes, machine: PeakRates) -> tuple[float, ...]:
+    """The same as a tuple, in the order of `NAMES`: for learning, which needs no names."""
     rate, bandwidth = machine.flops_per_second, machine.bandwidth
     token = sizes.flops_per_token / rate
     compute = shape.tokens * token
@@ -200,18 +234,17 @@ def features(shape: StepShape, sizes: ModelSizes, machine: PeakRates) -> Feature
     full, near = sizes.full_layers, sizes.window_layers
     position, pair = sizes.kv_bytes_per_position / bandwidth, sizes.attention_flops_per_pair / rate
     prefills = shape.tokens - shape.decodes
-    return Features(
-        fixed=FIXED,
-        sequences=shape.sequences * PER_SEQUENCE,
-        compute=compute,
-        memory=max(0.0, weights - compute) + max(0.0, head_weights - lm_head),
-        memory_half_rate=max(0.0, weights - 2 * compute) + max(0.0, head_weights - 2 * lm_head),
-        decode_cache=position * (full * shape.decode_context + near * shape.decode_context_window),
-        prefill_attention=pair * (full * shape.prefill_pairs + near * shape.prefill_pairs_window),
-        prefill_cache=position
-        * (full * shape.prefill_context + near * shape.prefill_context_window),
-        lm_head=lm_head,
-        mixed=token * min(shape.decodes, prefills),
+    return (
+        FIXED,
+        shape.sequences * PER_SEQUENCE,
+        compute,
+        max(0.0, weights - compute) + max(0.0, head_weights - lm_head),
+        max(0.0, weights - 2 * compute) + max(0.0, head_weights - 2 * lm_head),
+        position * (full * shape.decode_context + near * shape.decode_context_window),
+        pair * (full * shape.prefill_pairs + near * shape.prefill_pairs_window),
+        position * (full * shape.prefill_context + near * shape.prefill_context_window),
+        lm_head,
+        token * min(shape.decodes, prefills),
     )
 
 
@@ -247,7 +280,7 @@ def roofline_seconds(shape: StepShape, sizes: ModelSizes, machine: PeakRates) ->
     return max(flops / machine.flops_per_second, read / machine.bandwidth)
 
 
-StepTime = Callable[[Iterable[Slice]], float]
+StepTime = Callable[[Collection[Slice]], float]
 """Seconds that a step of these slices takes; it reads their starts, outputs and token counts."""
 
 

@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.errors import InvalidRequest
+from headway.scheduling.policy.base import Decision, SequenceView, View
 from headway.scheduling.policy.continuous import Continuous
-from headway.scheduling.policy.paced import Paced
+from headway.scheduling.policy.paced import Overload, Paced
+from headway.scheduling.policy.pacing.step import LOOKED_AT, PacedStep
+from headway.steptime.online import StepTimes
 from headway.types import Limits, Request, ServiceClass
 from headway.types.objectives import Objective, parse_objectives
 from tests.scheduling.harness import limits_of, request_of
@@ -276,6 +279,44 @@ def test_tighter_objectives_go_first() -> None:
     loose = asked(0, prompt=4000, objectives=parse_objectives("ttft=5s"))
     ran = paced([loose, tight])
     assert ran.tokens["1"][0] < ran.tokens["0"][0]
+
+
+class Thorough(Paced):
+    """Never takes the short way where all decode."""
+
+    def _fill(self, view: View, times: StepTimes) -> tuple[Decision, SequenceView | None]:
+        step = PacedStep(view, times, patience=self.patience, shedding=self.overload == "shed")
+        return step.decide(), step.refused
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    workload=workloads(),
+    seqs=st.integers(1, 12),
+    blocks=st.integers(200, 400),
+    overload=st.sampled_from(["relegate", "shed"]),
+)
+def test_the_short_way_where_all_decode_leads_to_the_same_plans(
+    workload: list[Request], seqs: int, blocks: int, overload: Overload
+) -> None:
+    limits = limits_of(seqs=seqs, tokens=600, partial=2, model_len=4096)
+    short, thorough = (
+        run(workload, policy(overload=overload, patience=2.0), TIMES, limits=limits, blocks=blocks)
+        for policy in (Paced, Thorough)
+    )
+    assert (short.plans, short.shed) == (thorough.plans, thorough.shed)
+
+
+def test_one_that_was_relegated_gets_its_share_behind_any_number_of_others() -> None:
+    """More wait, and can be on time, than are looked at."""
+    patient = parse_objectives("ttft=1000s,tpot=30ms")
+    long = asked(0, prompt=8000, output=5, objectives=parse_objectives("ttft=500ms"))
+    others = [asked(1 + number, prompt=400, output=10, objectives=patient) for number in range(600)]
+    ran = paced([long, *others], patience=3.0)
+    assert ran.relegated == 1
+    done = sum(ran.tokens[each.id][0] < ran.tokens["0"][0] for each in others)
+    assert len(others) - done > LOOKED_AT, "so many were waiting still"
+    assert ran.ttft(long) < 3.0 + 2.0
 
 
 def test_settings_are_checked() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 from headway.clock import VirtualClock
@@ -70,8 +70,7 @@ def later(shape: StepShape, steps: int, near_growth: int) -> StepShape:
     """The shape so many decode steps later: every context is a token longer with each of them."""
     if not steps:
         return shape
-    return replace(
-        shape,
+    return shape._replace(
         decode_context=shape.decode_context + steps * shape.decodes,
         decode_context_window=shape.decode_context_window + steps * near_growth,
     )

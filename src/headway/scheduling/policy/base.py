@@ -8,7 +8,7 @@ was decided but never more. Same view, same decision.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from itertools import chain
@@ -96,6 +96,8 @@ class View:
     """Those in the batch, which have a slot and mostly blocks."""
     waiting: Seq[SequenceView]
     """All that wait, whether they could be admitted now or not."""
+    waiting_later: Callable[[tuple[float, ...]], Iterator[SequenceView]]
+    """Those of `waiting` whose callers have nobody of a standing before this one waiting."""
     candidates: Iterable[SequenceView]
     """Those of `waiting`, from its first, that may be admitted now, as far as free slots and memory
     go. To look at one is to suppose that all before it are admitted; its `todo` and `computed` then

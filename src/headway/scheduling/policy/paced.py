@@ -17,6 +17,7 @@ from headway.scheduling.policy.continuous import Continuous
 from headway.scheduling.policy.pacing.deadlines import best_effort, first_token_due
 from headway.scheduling.policy.pacing.step import PacedStep
 from headway.settings import check_settings, setting
+from headway.steptime.online import StepTimes
 
 Overload = Literal["relegate", "shed"]
 _CONTINUOUS = Continuous()
@@ -53,13 +54,21 @@ class Paced(Policy):
     def decide(self, view: View) -> Decision:
         if not view.paced or view.step_times is None:
             return _CONTINUOUS.decide(view)
-        step = PacedStep(
-            view, view.step_times, patience=self.patience, shedding=self.overload == "shed"
-        )
-        decision = step.decide()
+        decision, refused = self._fill(view, view.step_times)
         first = view.waiting[0] if view.waiting else None
-        if first is not None and (step.refused is first or not view.free_slots):
+        if first is not None and (refused is first or not view.free_slots):
             last = view.whose_turn_ends()
             if last is not None:
                 return Decision(give_way=[last.id])
         return decision
+
+    def _fill(self, view: View, times: StepTimes) -> tuple[Decision, SequenceView | None]:
+        """A step's batch, and the sequence for which there was no slot or no memory."""
+        shedding = self.overload == "shed"
+        nobody_joins = not view.waiting or not (view.free_slots or shedding)
+        if nobody_joins:
+            decodes = [(seq.id, 1) for seq in view.running if seq.todo == 1]
+            if len(decodes) == len(view.running):
+                return Decision(tokens=decodes), None  # nothing is left to choose
+        step = PacedStep(view, times, patience=self.patience, shedding=shedding)
+        return step.decide(), step.refused

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headway.scheduling.policy.pacing.deadlines import (
     EXPECTED_OUTPUT,
     best_effort,
     first_token_due,
     slack,
+    token_dues,
     token_seconds,
 )
 from headway.types.objectives import NO_PACE, Pace
@@ -48,3 +51,23 @@ def test_without_objectives_nothing_is_due() -> None:
     assert best_effort(Seen(pace=NO_PACE))
     assert best_effort(Seen(pace=Pace(ttft=1), late=True))
     assert not best_effort(Seen(pace=Pace(ttft=1)))
+
+
+seconds = st.sampled_from([math.inf, 0.02, 0.5, 3.0])
+
+
+@given(
+    paces=st.lists(
+        st.tuples(seconds, seconds, seconds, seconds, st.booleans(), st.floats(0, 50)), max_size=8
+    ),
+    now=st.floats(0, 50),
+)
+def test_all_at_once_is_each_by_itself(
+    paces: list[tuple[float, float, float, float, bool, float]], now: float
+) -> None:
+    seqs = [
+        Seen(pace=Pace(ttft=ttft, tpot=tpot, itl=itl, e2el=e2el), late=late, due=due, generated=3)
+        for ttft, tpot, itl, e2el, late, due in paces
+    ]
+    each = [(slack(seq, now), token_seconds(seq)) for seq in seqs if not best_effort(seq)]
+    assert token_dues(seqs, now) == each

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.scheduling.policy.pacing.step_load import StepLoad
-from headway.steptime.shape import shape_of
+from headway.steptime.shape import StepShape, decodes_after, shape_of
 from headway.types import Slice
 from tests.scheduling.policy.pacing.views import LinearTimes
 
@@ -19,9 +19,7 @@ def test_it_counts_what_the_shape_of_the_plan_counts(
 ) -> None:
     times = LinearTimes()
     times.window = window
-    load = StepLoad(times)
-    near = sum(min(start + 1, window) for start in decodes) if window else 0
-    load.decode(sum(decodes) + len(decodes), len(decodes), near)
+    load = StepLoad(times, decodes_after(decodes, window))
     slices = [Slice(seq=0, start=start, tokens=(0,), blocks=(), outputs=1) for start in decodes]
     for start, count, ends in prefills:
         load.prefill(start, count, ends=ends)
@@ -39,8 +37,7 @@ def test_it_counts_what_the_shape_of_the_plan_counts(
 def test_a_chunk_keeps_the_budget_and_is_nearly_the_largest(
     start: int, todo: int, most: int, budget: float, decodes: int
 ) -> None:
-    load = StepLoad(LinearTimes())
-    load.decode(50 * decodes, decodes, 0)
+    load = StepLoad(LinearTimes(), decodes_after([49] * decodes))
     count = load.largest_chunk(start, todo, most, budget)
     assert 0 <= count <= min(todo, most)
     if count:
@@ -52,7 +49,7 @@ def test_a_chunk_keeps_the_budget_and_is_nearly_the_largest(
 
 @given(todo=st.integers(1, 4000), tight=st.floats(0, 0.5), more=st.floats(0, 0.5))
 def test_a_tighter_budget_never_enlarges_a_chunk(todo: int, tight: float, more: float) -> None:
-    load = StepLoad(LinearTimes())
+    load = StepLoad(LinearTimes(), StepShape())
     small = load.largest_chunk(0, todo, 8192, tight)
     large = load.largest_chunk(0, todo, 8192, tight + more)
     # The search stops within a few per cent of the largest.
@@ -60,8 +57,7 @@ def test_a_tighter_budget_never_enlarges_a_chunk(todo: int, tight: float, more: 
 
 
 def test_trying_changes_nothing() -> None:
-    load = StepLoad(LinearTimes())
-    load.decode(51, 1, 0)
+    load = StepLoad(LinearTimes(), decodes_after([50]))
     before = load.shape
     load.largest_chunk(0, 100, 50, 0.02)
     load.with_prefill(0, 100)

@@ -10,13 +10,13 @@ from headway.scheduling.policy.base import Decision, SequenceView, View
 from headway.scheduling.policy.pacing.deadlines import (
     best_effort,
     first_token_due,
-    slack,
+    token_dues,
     token_seconds,
 )
 from headway.scheduling.policy.pacing.overload import Job, left_out
 from headway.scheduling.policy.pacing.step_load import StepLoad
 from headway.steptime.online import StepTimes
-from headway.steptime.shape import StepShape
+from headway.steptime.shape import StepShape, decodes_after
 
 LOOKED_AT = 256
 """Most waiting sequences of which is asked whether they can be on time."""
@@ -46,33 +46,37 @@ class PacedStep:
 
     def __init__(self, view: View, times: StepTimes, *, patience: float, shedding: bool) -> None:
         self._view = view
-        self._window = times.window
         self._patience = patience
         self._shedding = shedding
-        self._load = StepLoad(times)
-        """What this step computes."""
-        self._batch = self._load
-        """A later step in which all that were admitted decode."""
-        self._tokens: list[tuple[int, int]] = []
-        self._dues: list[tuple[float, float]] = []
-        """Of those that decode: seconds until a token is due, and between two of them."""
-        self._partial_left = view.limits.max_num_partial_prefills
-        self._tightest = math.inf
-        """Seconds between tokens that the most demanding sequence allows."""
         self._least = times.bound(ONE_DECODE)
+        # Decode whoever decodes: a stream that has begun is not held up.
+        decoding = [seq for seq in view.running if seq.todo == 1]
+        decodes = decodes_after([seq.computed for seq in decoding], times.window)
+        self._load = StepLoad(times, decodes)
+        """What this step computes."""
+        self._batch = StepLoad(times, decodes)
+        """A later step in which all that were admitted decode."""
+        self._tokens = [(seq.id, 1) for seq in decoding]
+        dues = token_dues(decoding, view.now)
+        self._dues = [(left, pace) for left, pace in dues if pace > self._least]
+        """Of those that decode: seconds until a token is due, and between two of them."""
+        self._tightest = min([pace for _, pace in self._dues], default=math.inf)
+        """Seconds between tokens that the most demanding sequence allows."""
+        self._partial_left = view.limits.max_num_partial_prefills
         self._budget = math.inf
         self._prefilling: set[int] = set()
         """Those that run and have not computed their prompt."""
         self._offered: set[int] = set()
         self.refused: SequenceView | None = None
         """The one for which there was no slot or no memory."""
-        self._spare_running = 0
+        self._spare_running = len(decoding) - len(dues)
+        """Those of best effort that run."""
         self._relegate: list[int] = []
         self._shed: list[int] = []
         self._retry_after = 1.0
 
     def decide(self) -> Decision:
-        prefills, overdue, spare = self._decodes()
+        prefills, overdue, spare = self._under_way()
         self._budget = self._time_budget()
         on_time, late, parked = self._in_line(prefills)
         self._promote(parked)
@@ -90,40 +94,16 @@ class PacedStep:
             retry_after=self._retry_after,
         )
 
-    def _decodes(self) -> tuple[list[SequenceView], list[SequenceView], list[SequenceView]]:
-        """Decode whoever decodes: a stream that has begun is not held up. Then the prefills under
-        way: of those that have deadlines, of those that waited long, and of best effort."""
-        now, window = self._view.now, self._window
-        prefilling: list[SequenceView] = []
-        contexts = near = 0
-        for seq in self._view.running:
-            if seq.todo > 1:
-                prefilling.append(seq)
-                continue
-            context = seq.computed + 1
-            contexts += context
-            if window is not None:
-                near += min(context, window)
-            self._tokens.append((seq.id, 1))
-            if seq.late or not seq.pace.any:
-                self._spare_running += 1
-                continue
-            pace = token_seconds(seq)
-            if pace > self._least:
-                self._tightest = min(self._tightest, pace)
-                self._dues.append((slack(seq, now), pace))
-        self._load.decode(contexts, len(self._tokens), near)
-        self._batch = self._load.copy()
-        return self._sort_out(prefilling)
-
-    def _sort_out(
-        self, prefilling: list[SequenceView]
-    ) -> tuple[list[SequenceView], list[SequenceView], list[SequenceView]]:
+    def _under_way(self) -> tuple[list[SequenceView], list[SequenceView], list[SequenceView]]:
+        """The prefills under way: of those that have deadlines, of those that waited long, and of
+        best effort."""
         now = self._view.now
         prefills: list[SequenceView] = []
         overdue: list[SequenceView] = []
         spare: list[SequenceView] = []
-        for seq in prefilling:
+        for seq in self._view.running:
+            if seq.todo == 1:
+                continue
             free = best_effort(seq)
             if free:
                 self._spare_running += 1
@@ -144,7 +124,15 @@ class PacedStep:
 
     def _time_budget(self) -> float:
         """Seconds that this step may take."""
-        base, budget = self._load.bound, math.inf
+        base = self._load.bound
+        budget = min(self._dues, default=(math.inf, math.inf))[0]
+        if budget < base:
+            budget = self._behind(base)
+        return budget if budget < math.inf else self._without_decodes()
+
+    def _behind(self, base: float) -> float:
+        """The same where the decodes alone take `base` seconds, which is too long for some."""
+        budget = math.inf
         for left, pace in self._dues:
             if left >= base:
                 budget = min(budget, left)
@@ -153,8 +141,6 @@ class PacedStep:
             elif left > -HOPELESS * pace:
                 # It is behind, and catches up with half of what the others leave.
                 budget = min(budget, base + max(0.0, pace - base) / 2)
-        if budget == math.inf:
-            budget = self._without_decodes()
         return budget
 
     def _without_decodes(self) -> float:
@@ -181,15 +167,21 @@ class PacedStep:
                     break
             elif len(line) < LOOKED_AT:
                 line.append(seq)
+            else:
+                # Whoever is of best effort comes after any number of others.
+                later = islice(self._view.waiting_later((seq.priority, True)), MOST_PARKED)
+                parked += [seq for seq in later if best_effort(seq)]
+                break
         on_time = self._who_is_on_time(line) if line else []
-        kept = {seq.id for seq in on_time}
-        late = [seq for seq in line if seq.id not in kept and seq.id not in self._shed]
+        gone = {seq.id for seq in on_time}.union(self._shed)
+        late = [seq for seq in line if seq.id not in gone]
         return on_time, late, parked
 
     def _who_is_on_time(self, line: list[SequenceView]) -> list[SequenceView]:
         """Those of a line that can be, as many as possible; the rest is relegated or shed."""
         now = self._view.now
         rate, cycle = self._prefill_rate()
+        half = cycle / 2
         jobs = []
         kept: set[int] = set()
         for seq in line:
@@ -200,12 +192,11 @@ class PacedStep:
                 kept.add(seq.id)
             elif due >= seconds:
                 # The first token comes at the end of a step, half a step later on average.
-                due = max(seconds, due - cycle / 2)
-                begun = seq.id in self._prefilling
-                jobs.append(Job(seq=seq, seconds=seconds, due=due, begun=begun))
+                due = max(seconds, due - half)
+                jobs.append(Job(seq, seconds, due, seq.id in self._prefilling))
             elif seq.id not in self._prefilling:
                 (self._shed if self._shedding else self._relegate).append(seq.id)
-        self._retry_after = sum(job.seconds for job in jobs)
+        self._retry_after = sum([job.seconds for job in jobs])
         out = {job.seq.id for job in left_out(jobs)}
         if self._shedding:
             self._shed += [number for number in sorted(out) if number not in self._prefilling]

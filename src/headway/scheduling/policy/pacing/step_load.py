@@ -3,81 +3,27 @@
 from __future__ import annotations
 
 from headway.steptime.online import StepTimes
-from headway.steptime.shape import StepShape, pairs_within
+from headway.steptime.shape import StepShape
 
 
 class StepLoad:
-    """Counts what sequences add to a step, and predicts its seconds."""
+    """Counts what sequences add to a step, beginning with `shape`, and predicts its seconds."""
 
-    __slots__ = (
-        "_context",
-        "_context_near",
-        "_decode_near",
-        "_pairs",
-        "_pairs_near",
-        "_rows",
-        "_times",
-        "_window",
-        "decode_context",
-        "decodes",
-        "prefills",
-        "tokens",
-    )
+    __slots__ = ("_times", "_window", "shape")
 
-    def __init__(self, times: StepTimes) -> None:
+    def __init__(self, times: StepTimes, shape: StepShape) -> None:
         self._times = times
         self._window = times.window
-        self.tokens = self.prefills = self.decodes = self.decode_context = 0
-        self._rows = self._pairs = self._context = 0
-        self._decode_near = self._pairs_near = self._context_near = 0
-
-    def decode(self, contexts: int, decodes: int, contexts_near: int) -> None:
-        """So many sequences decode a token each, with so many positions of context in sum, of which
-        so many are within the model's sliding window (0 where it has none)."""
-        self.tokens += decodes
-        self.decodes += decodes
-        self._rows += decodes
-        self.decode_context += contexts
-        self._decode_near += contexts_near
+        self.shape = shape
 
     def prefill(self, start: int, count: int, *, ends: bool) -> None:
         """Some sequence computes `count` tokens from position `start`; `ends`: its last known."""
-        if count == 1:
-            self.decodes += 1
-            self.decode_context += start + 1
-            if self._window is not None:
-                self._decode_near += min(start + 1, self._window)
-        else:
-            self.prefills += 1
-            self._pairs += count * start + count * (count + 1) // 2
-            self._context += start + count
-            if self._window is not None:
-                self._pairs_near += pairs_within(start, count, self._window)
-                self._context_near += min(start + count, self._window + count - 1)
-        self.tokens += count
-        self._rows += ends
-
-    def copy(self) -> StepLoad:
-        """The same load, to try something with."""
-        other = StepLoad(self._times)
-        for name in StepLoad.__slots__:
-            setattr(other, name, getattr(self, name))
-        return other
+        self.shape = self.shape.with_slice(start, count, ends, self._window)
 
     @property
-    def shape(self) -> StepShape:
-        return StepShape(
-            tokens=self.tokens,
-            sequences=self.decodes + self.prefills,
-            rows=self._rows,
-            decodes=self.decodes,
-            decode_context=self.decode_context,
-            prefill_pairs=self._pairs,
-            prefill_context=self._context,
-            decode_context_window=self._decode_near,
-            prefill_pairs_window=self._pairs_near,
-            prefill_context_window=self._context_near,
-        )
+    def tokens(self) -> int:
+        """New tokens."""
+        return self.shape.tokens
 
     @property
     def seconds(self) -> float:
@@ -91,9 +37,7 @@ class StepLoad:
 
     def with_prefill(self, start: int, count: int, *, ends: bool = True) -> StepLoad:
         """This load and a prefill."""
-        other = self.copy()
-        other.prefill(start, count, ends=ends)
-        return other
+        return StepLoad(self._times, self.shape.with_slice(start, count, ends, self._window))
 
     def largest_chunk(self, start: int, todo: int, most: int, budget: float) -> int:
         """The most tokens, up to `todo` and `most`, of a prefill from `start` that keep the budget
