@@ -168,7 +168,7 @@ class PacedStep:
             elif len(line) < LOOKED_AT:
                 line.append(seq)
             else:
-                # Whoever is of best effort comes after any number of others.
+                # Those of best effort come later, by `Paced.standing`, behind any number of others.
                 later = islice(self._view.waiting_later((seq.priority, True)), MOST_PARKED)
                 parked += [seq for seq in later if best_effort(seq)]
                 break
