@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from headway.scheduling.block_pool import BlockPool, PrefixCache
+from headway.scheduling.block_pool import LOOKED_UP_AGAIN, BlockPool, PrefixCache
 from headway.scheduling.sequence import Sequence, new_sequence
 from tests.scheduling.harness import request_of
 
@@ -50,3 +52,46 @@ def test_followers_of_a_displaced_leader_go_on(prefixes: PrefixCache) -> None:
     assert held_at(prefixes, follower, 1)
     prefixes.free(leader)
     assert not held_at(prefixes, follower, 2)
+
+
+def test_what_a_waiting_sequence_must_compute_is_less_by_what_it_would_hit() -> None:
+    pool = BlockPool(num_blocks=16, block_size=4)
+    prefixes = PrefixCache(pool)
+    leader, follower = named(prefixes, 1), named(prefixes, 2)
+    assert prefixes.uncached(follower, 1) == 12
+    prefixes.attach(leader, 1)
+    leader.blocks = pool.take(3)
+    prefixes.advance(leader, 8)
+    assert prefixes.uncached(follower, 2) == 12  # as it was a step ago
+    assert prefixes.uncached(follower, 1 + LOOKED_UP_AGAIN) == 4
+    prefixes.advance(leader, 12)
+    prefixes.free(leader)
+    late = named(prefixes, 3)
+    assert prefixes.uncached(late, 40) == 4  # the last token is never hit, nor is its block
+
+
+def test_what_another_is_about_to_compute_need_not_be_computed(prefixes: PrefixCache) -> None:
+    leader, follower = named(prefixes, 1), named(prefixes, 2)
+    prefixes.attach(leader, 1)
+    assert prefixes.uncached(follower, 1) == 4
+    late = named(prefixes, 3)
+    assert prefixes.uncached(late, 3) == 12  # the leader stands still
+
+
+@given(chains=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=20), max_size=12))
+def test_an_estimate_of_hits_is_what_is_hit(chains: list[list[int]]) -> None:
+    """Sequences that come, are computed whole and leave, in a pool that must evict."""
+    pool = BlockPool(num_blocks=8, block_size=2)
+    prefixes = PrefixCache(pool)
+    for step, tokens in enumerate(chains, 1):
+        request = request_of(str(step), prompt=tuple(tokens))
+        seq = new_sequence(step, request, prefix_caching=True)
+        prefixes.name(seq)
+        estimate = prefixes.uncached(seq, 2 * step)
+        prefixes.attach(seq, 2 * step)
+        assert estimate == seq.todo
+        missing = -(-len(tokens) // 2) - len(seq.blocks)
+        if missing <= pool.free:
+            seq.blocks += pool.take(missing)
+            prefixes.advance(seq, len(tokens))
+        prefixes.free(seq)

@@ -22,6 +22,9 @@ from collections.abc import Sequence as Seq
 from headway.scheduling.sequence import Sequence
 from headway.types.block_hash import block_hashes
 
+LOOKED_UP_AGAIN = 16
+"""Steps after which it is looked up again how much of a waiting prompt is cached."""
+
 
 class BlockPool:
     """Ids 0 to `num_blocks - 1`, each a block of `block_size` token positions."""
@@ -59,6 +62,10 @@ class BlockPool:
                 break
             found.append(block)
         return found
+
+    def stores(self, name: bytes) -> bool:
+        """Whether a block with this name could be hit now."""
+        return name in self._stored
 
     def acquire(self, ids: Iterable[int]) -> None:
         """Add a reference to each block that `match` has found."""
@@ -184,11 +191,9 @@ class PrefixCache:
         if not seq.wants_prompt_logprobs:
             names = seq.hashes[: (len(seq.tokens) - 1) // self._pool.block_size]
         hits = self._pool.match(names)
-        if len(hits) < len(names):
-            leader = self._leaders.get(names[len(hits)])
-            if leader is not None and leader.active_step >= step - 1:
-                seq.deferred = True
-                return
+        if len(hits) < len(names) and self._leads(names[len(hits)], step):
+            seq.deferred = True
+            return
         self._pool.acquire(hits)
         seq.deferred = False
         seq.blocks = hits
@@ -196,9 +201,33 @@ class PrefixCache:
         seq.todo = len(seq.tokens) - seq.computed
         seq.active_step = step
         for name in seq.hashes[len(hits) :]:
-            leader = self._leaders.get(name)
-            if leader is None or leader.active_step < step - 1:
+            if not self._leads(name, step):
                 self._leaders[name] = seq
+
+    def uncached(self, seq: Sequence, step: int) -> int:
+        """Tokens that a waiting sequence likely has to compute, as it was a few steps ago."""
+        if step >= seq.looked_up + LOOKED_UP_AGAIN:
+            seq.looked_up, seq.likely_hits = step, self._likely_hits(seq, step)
+        return seq.todo - seq.likely_hits
+
+    def _likely_hits(self, seq: Sequence, step: int) -> int:
+        """Tokens that a sequence without blocks need not compute, if it starts soon: they are
+        stored, or another one is about to compute them.
+
+        Found by halving, which is cheap and nearly always right: of a chain, the tail is evicted
+        before the head.
+        """
+        if seq.wants_prompt_logprobs:
+            return 0
+        size, names = self._pool.block_size, seq.hashes
+        low, high = 0, min(len(names), (len(seq.tokens) - 1) // size)
+        while low < high:
+            middle = (low + high) // 2
+            if self._pool.stores(names[middle]) or self._leads(names[middle], step):
+                low = middle + 1
+            else:
+                high = middle
+        return low * size
 
     def free(self, seq: Sequence) -> None:
         """Take all blocks back from a sequence; nobody waits for it any longer."""
@@ -226,6 +255,11 @@ class PrefixCache:
             cache(block, name)
             if leaders.get(name) is seq:
                 del leaders[name]
+
+    def _leads(self, name: bytes, step: int) -> bool:
+        """Whether a sequence that moves is going to compute the block of this name."""
+        leader = self._leaders.get(name)
+        return leader is not None and leader.active_step >= step - 1
 
     def invalidate(self, seq: Sequence) -> None:
         """What the sequence computed is bad: nobody new may hit any of its blocks."""

@@ -275,6 +275,7 @@ class Scheduler:
 
     def _view(self, now: float, candidates: Candidates | NoCandidates) -> View:
         running, live = self._queues.running.sequences, self._queues.live
+        prefixes, step = self._queues.prefixes, self._stats.step + 1
         return View(
             now=now,
             running=running,
@@ -286,6 +287,8 @@ class Scheduler:
             launch_size=self._queues.launch_size,
             whose_turn_ends=self._queues.whose_turn_ends,
             offer=lambda number: candidates.offer(live[number]),
+            uncached=lambda number: prefixes.uncached(live[number], step),
+            step=step,
             paced=self._queues.paced > 0,
             step_times=self._cycle.step_times,
         )

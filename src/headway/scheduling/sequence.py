@@ -75,6 +75,9 @@ class Sequence:
     """Tokens that it had then."""
     untold_preemptions: int = 0
     """Those of which no event has told yet."""
+    likely_hits: int = 0
+    """Of those that wait: tokens that they would have hit in the step `looked_up`."""
+    looked_up: int = -(2**31)
     cached_tokens: int = 0
     scheduled_at: float | None = None
     due_base: float = math.inf

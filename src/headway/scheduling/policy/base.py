@@ -114,6 +114,11 @@ class View:
     offer: Callable[[int], bool]
     """Whether the one of `waiting` with this id may be admitted now, beside all that were offered
     before; it is then one of the candidates. For a policy with an order of its own."""
+    uncached: Callable[[int], int]
+    """Tokens that the one of `waiting` with this id likely has to compute: at least 1, and fewer
+    than its `todo` by the prefix hits that it would have now. An estimate, cheap to ask for."""
+    step: int
+    """The number of the step."""
     paced: bool
     """Whether any live sequence has objectives."""
     step_times: StepTimes | None

@@ -26,6 +26,9 @@ RESERVE = 0.05
 """Share of the time between tokens that is left for the contexts to grow into."""
 SHARE_BEYOND_PATIENCE = 64
 """One in so many running sequences may be one whose patience has ended."""
+TURN_BEYOND_PATIENCE = 16
+"""In one of so many steps they come first. They are the costliest, so a share of the batch alone
+would be a far larger one of the time."""
 WORTH_A_STEP = 10
 """Times the smallest step: so long is one of which the fixed part matters little."""
 MOST_PARKED = 16
@@ -79,8 +82,11 @@ class PacedStep:
         prefills, overdue, spare = self._under_way()
         self._budget = self._time_budget()
         on_time, late, parked = self._in_line(prefills)
-        self._promote(parked)
-        line = [*overdue, *on_time, *late, *spare, *parked]
+        if self._view.step % TURN_BEYOND_PATIENCE and (on_time or late):
+            line = [*on_time, *late, *overdue, *spare, *parked]
+        else:
+            self._promote(parked)
+            line = [*overdue, *on_time, *late, *spare, *parked]
         # Nobody passes one that finds no room: what it got would be missing later.
         for seq in line:
             if not self._go_on(seq):
@@ -186,15 +192,16 @@ class PacedStep:
         kept: set[int] = set()
         for seq in line:
             due = first_token_due(seq, self._patience) - now
-            seconds = seq.todo / rate
+            begun = seq.id in self._prefilling
+            seconds = (seq.todo if begun else self._view.uncached(seq.id)) / rate
             if seq.generated:
                 # It was preempted, or its engine died: it has been answered in part.
                 kept.add(seq.id)
             elif due >= seconds:
                 # The first token comes at the end of a step, half a step later on average.
                 due = max(seconds, due - half)
-                jobs.append(Job(seq, seconds, due, seq.id in self._prefilling))
-            elif seq.id not in self._prefilling:
+                jobs.append(Job(seq, seconds, due, begun))
+            elif not begun:
                 (self._shed if self._shedding else self._relegate).append(seq.id)
         self._retry_after = sum([job.seconds for job in jobs])
         out = {job.seq.id for job in left_out(jobs)}
