@@ -325,6 +325,14 @@ def test_the_short_way_where_all_decode_leads_to_the_same_plans(
     assert (short.plans, short.shed) == (thorough.plans, thorough.shed)
 
 
+def test_who_cannot_be_on_time_is_shed_though_every_slot_is_taken() -> None:
+    limits = limits_of(seqs=1, tokens=8192, partial=1, model_len=8192)
+    first = asked(0, output=300)
+    other = asked(1, arrival=0.1, objectives=parse_objectives("ttft=200ms"))
+    ran = run([first, other], Paced(overload="shed"), TIMES, limits=limits, until=1.0)
+    assert list(ran.shed) == ["1"]
+
+
 def test_one_that_was_relegated_gets_its_share_behind_any_number_of_others() -> None:
     """More wait, and can be on time, than are looked at."""
     patient = parse_objectives("ttft=1000s,tpot=30ms")

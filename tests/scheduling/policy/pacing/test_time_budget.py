@@ -1,0 +1,52 @@
+"""How long a step may be where some that decode are behind."""
+
+from __future__ import annotations
+
+from headway.scheduling.policy.base import View
+from headway.scheduling.policy.paced import Paced
+from headway.types.objectives import Pace
+from tests.scheduling.harness import limits_of
+from tests.scheduling.policy.pacing.views import LinearTimes, Seen
+
+NOW = 100.0
+
+
+def chunk_beside(*dues: float) -> int:
+    """Tokens of a long prompt that are computed beside decodes due at these times, which ask for a
+    token each 50 ms. A step takes 10 ms and 0.1 ms for each token."""
+    pace = Pace(tpot=0.05)
+    decodes = [Seen(id=n, computed=9, due=due, pace=pace) for n, due in enumerate(dues, 1)]
+    prompt = Seen(id=9, todo=4000, arrival=NOW, pace=Pace(ttft=10.0))
+    view = View(
+        now=NOW,
+        running=[*decodes, prompt],
+        waiting=[],
+        waiting_later=lambda standing: iter(()),
+        candidates=(),
+        limits=limits_of(seqs=8, tokens=8192, model_len=8192),
+        free_slots=0,
+        launch_size=3,
+        whose_turn_ends=lambda: None,
+        offer=lambda number: False,
+        paced=True,
+        step_times=LinearTimes(position=0.0),
+    )
+    return dict(Paced().decide(view).tokens).get(9, 0)
+
+
+def test_who_is_on_time_leaves_what_its_next_token_leaves() -> None:
+    assert 270 <= chunk_beside(NOW + 0.04) <= 300
+    assert 170 <= chunk_beside(NOW + 0.04, NOW + 0.03) <= 200
+
+
+def test_who_is_behind_catches_up_with_half_of_what_its_pace_leaves() -> None:
+    assert 180 <= chunk_beside(NOW - 0.01) <= 200
+    assert 180 <= chunk_beside(NOW - 0.01, NOW + 0.04) <= 200
+
+
+def test_nothing_is_put_before_a_token_that_is_due_sooner_than_a_step_takes() -> None:
+    assert chunk_beside(NOW + 0.005, NOW + 0.04) == 0
+
+
+def test_who_is_far_behind_holds_nobody_up() -> None:
+    assert 270 <= chunk_beside(NOW - 1.0, NOW + 0.04) <= 300
