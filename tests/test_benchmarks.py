@@ -61,6 +61,7 @@ def test_benchmarks_say_how_they_are_used() -> None:
         "long_prompt",
         "online_model",
         "paced",
+        "paced_ablation",
         "paced_throughput",
         "peers",
         "plots",
@@ -102,3 +103,31 @@ def test_paced_is_compared_with_fixed_settings_and_nobody_passes_the_bound(tmp_p
     assert {row["refused"] for row in refused} == {4}
     assert all(row["shed_share"] == 4 / 36 for row in refused)
     assert "256 x 2048 (vLLM's defaults)" in done.stdout
+
+
+def test_every_part_of_paced_can_be_turned_off_and_what_is_known_is_kept(tmp_path: Path) -> None:
+    rows = [f"2023-11-16 18:15:00.{n:02d}00000,{900 + 50 * n},9" for n in range(40)]
+    lines = ["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]
+    (tmp_path / "AzureLLMInferenceTrace_conv.csv").write_text("\n".join(lines))
+    out = tmp_path / "out.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "paced_ablation.py")]
+    command += ["--traces", str(tmp_path), "--out", str(out), "--requests", "40", "--seeds", "0"]
+    command += ["--loads", "azure conversation x 4"]
+    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT / "src")}
+
+    def run() -> tuple[str, list[str]]:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=300
+        )
+        return done.stdout, done.stderr.splitlines()
+
+    shown, told = run()
+    found = {
+        (row["part"], row["variant"]): row["attainment"]
+        for row in json.loads(out.read_text())["rows"]
+    }
+    assert len(told) == len(found) > 30
+    assert found["as shipped", "as shipped"] < 1, "the load is more than can be served in time"
+    assert len(set(found.values())) > 3, "parts that are off make a difference"
+    assert all(f"{part}: {name}" in shown for part, name in found if part != "as shipped")
+    assert run() == (shown, []), "nothing is simulated twice"
