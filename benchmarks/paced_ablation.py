@@ -23,19 +23,24 @@ from typing import Any
 from headway.perf.records.summary import summarize
 from headway.perf.sim.roofline import known_device, known_model, roofline_profile
 from headway.perf.sim.simulate import simulate
+from headway.perf.workload.lengths import parse_lengths
 from headway.perf.workload.service import with_classes, with_objectives
+from headway.perf.workload.synthetic import gamma, synthesize
 from headway.steptime.model import POINTS, Residuals
 from headway.steptime.profiles import Profile
 from headway.types.objectives import parse_objectives
-from paced_loads import Load, Machine, kinds, traced
+from paced_loads import Load, Machine, held_to, kinds, traced
 from paced_sim import PACED, UNPINNED, Figures, System, capacity, fixed_systems, kept
 from paced_variants import SHIPPED, Variant, variants
 from served import about_this_machine
 
 SCATTER = 0.06
 """Standard deviation of the logarithm of a step's time over the model's."""
+STALL = 8.0
+"""Times as long as others some steps take on a machine that stalls: about one in 130."""
 H100_OBJECTIVES = "ttft_p99=1s,tpot_p99=30ms"
 H100_TIGHT = "ttft_p99=500ms,tpot_p99=20ms"
+DECODING_OBJECTIVES = "ttft_p99=1s,tpot_p99=12ms"
 MACHINE_OBJECTIVES = "ttft_p99=1s,tpot_p99=50ms"
 SHARES = {"interactive": 0.3, "standard": 0.5, "batch": 0.2}
 ON_H100 = (("azure conversation", 3.0), ("azure conversation", 4.0), ("azure code", 2.0))
@@ -63,11 +68,14 @@ class Case:
     make: Callable[[], Load]
 
 
-def scattered(profile: Profile) -> Profile:
-    """The machine, its steps a few per cent longer or shorter at random, as measured ones are."""
+def scattered(profile: Profile, *, stalls: bool = False) -> Profile:
+    """The machine, its steps a few per cent longer or shorter at random, as measured ones are, and
+    if it `stalls` a few of them far longer."""
     normal = NormalDist(sigma=SCATTER)
     points = [math.exp(normal.inv_cdf((place + 0.5) / POINTS)) for place in range(POINTS)]
     mean = fmean(points)
+    if stalls:
+        points[-1] *= 2 * STALL  # draws are even along the line to the one before
     ratios = tuple(point / mean for point in points)
     return replace(profile, residuals=Residuals(decode=ratios, mixed=ratios, prefill=ratios))
 
@@ -85,9 +93,9 @@ def cases(traces: Path, requests: int) -> dict[str, Case]:
     found["conversation x 4, classes"] = Case(
         profile=h100, make=partial(_with_classes, traces, requests)
     )
-    machine = scattered(
-        roofline_profile(known_device("zen4-2core"), known_model("smollm2-135m"), dtype="int8")
-    )
+    found["long answers"] = Case(profile=h100, make=partial(_long_answers, requests))
+    cores = roofline_profile(known_device("zen4-2core"), known_model("smollm2-135m"), dtype="int8")
+    machine = scattered(cores)
     fixed = fixed_systems([(64, 512)])
     loads = Machine(
         capacity=lambda kind: capacity(machine, fixed[:1], kinds(None)[kind](BURST, 0)),
@@ -95,7 +103,24 @@ def cases(traces: Path, requests: int) -> dict[str, Case]:
         requests=requests,
         traces=None,
     ).loads()
-    return found | {name: Case(profile=machine, make=loads[name]) for name in SHIFTING}
+    found |= {name: Case(profile=machine, make=loads[name]) for name in SHIFTING}
+    found["step in rate, stalls"] = Case(
+        profile=scattered(cores, stalls=True), make=loads["step in rate"]
+    )
+    return found
+
+
+def _long_answers(requests: int) -> Load:
+    """Short prompts, answers of 800 tokens: how many decode is what the objectives bound."""
+    workload = synthesize(
+        num_requests=requests,
+        prompt=parse_lengths("lognormal:150:0.5:600"),
+        output=parse_lengths("exponential:800:3000"),
+        arrivals=gamma(20.0),
+        seed=1,
+    )
+    objectives = parse_objectives(DECODING_OBJECTIVES)
+    return Load(name="long answers", family="long", workload=held_to(workload, objectives))
 
 
 def _with_classes(traces: Path, requests: int) -> Load:
