@@ -51,6 +51,8 @@ class Sequence:
     """What its objectives ask."""
     late: bool = False
     """It could not be on time, and waits for what others leave."""
+    answering: bool = False
+    """Of the same request, another continuation was admitted."""
     state: State = "waiting"
     standing: tuple[float, ...] = ()
     """See `Policy.standing`."""
@@ -95,6 +97,14 @@ class Sequence:
         request = self.request
         self.arrival, self.priority = request.arrival, request.priority
         self.tenant, self.service_class = request.tenant, request.service_class
+
+    @property
+    def caller(self) -> str:
+        return self.request.caller
+
+    @property
+    def group(self) -> str:
+        return self.request.group
 
     @property
     def generated(self) -> int:

@@ -197,6 +197,11 @@ class WaitingQueue(Seq[Sequence]):
         caller.running += 1
         tenant.running += 1
         self._dequeue(caller, seq)
+        if caller.name and not seq.answering:
+            # What comes of one caller at one time is one request.
+            for other in caller.sequences:
+                if other.arrival == seq.arrival:
+                    other.answering = True
 
     def leave(self, seq: Sequence, served: int, *, again: bool) -> None:
         """It runs no more, after so many computed tokens; `again` says that it waits instead."""

@@ -216,6 +216,41 @@ def test_a_prompt_that_is_mostly_cached_costs_only_the_rest() -> None:
     assert len(unshared.shed) == 9
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    asked_for=st.lists(
+        st.tuples(st.integers(1, 4000), st.integers(1, 5), st.floats(0, 2)), min_size=1, max_size=15
+    ),
+    seqs=st.integers(1, 20),
+)
+def test_a_request_is_shed_as_a_whole_and_never_once_it_was_answered(
+    asked_for: list[tuple[int, int, float]], seqs: int
+) -> None:
+    """Continuations start when there is a slot, so some may end before the last one starts."""
+    limits = limits_of(seqs=seqs, tokens=8192, partial=1, model_len=8192)
+    requests = [
+        [
+            replace(asked(number, prompt=prompt, arrival=arrival), id=f"{number}-{index}")
+            for index in range(count)
+        ]
+        for number, (prompt, count, arrival) in enumerate(asked_for)
+    ]
+    ran = paced([each for parts in requests for each in parts], limits=limits, overload="shed")
+    for parts in requests:
+        shed = [each for each in parts if each.id in ran.shed]
+        assert not shed or len(shed) == len(parts)
+        for each in parts:
+            assert len(ran.tokens[each.id]) == (0 if shed else each.sampling.max_tokens)
+
+
+def test_requests_of_one_user_are_shed_each_for_itself() -> None:
+    """They have one caller, and came one after the other."""
+    long, short = asked(1, prompt=8000, arrival=0.001), asked(2, prompt=2000, arrival=0.002)
+    busy = asked(3, prompt=4000)
+    ran = paced([busy, *(replace(each, caller="user") for each in (long, short))], overload="shed")
+    assert [*ran.shed] == ["1"]
+
+
 def test_what_can_never_be_on_time_is_served_all_the_same() -> None:
     impossible = parse_objectives("ttft=1ms,tpot=1ms")
     workload = [asked(number, objectives=impossible) for number in range(30)]

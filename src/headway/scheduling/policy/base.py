@@ -65,6 +65,21 @@ class SequenceView(Protocol):
     def tenant(self) -> str: ...
 
     @property
+    def caller(self) -> str:
+        """Who queues as one within the tenant; empty where nobody said."""
+        ...
+
+    @property
+    def group(self) -> str:
+        """Whose prompt is the same: continuations of one prompt; empty where there is one."""
+        ...
+
+    @property
+    def answering(self) -> bool:
+        """Of the same request, another continuation was admitted: its client may have tokens."""
+        ...
+
+    @property
     def service_class(self) -> ServiceClass: ...
 
     @property

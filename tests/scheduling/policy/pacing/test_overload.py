@@ -17,7 +17,7 @@ jobs = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 25)), max_size=7).ma
 
 
 def job(number: int, seconds: float, due: float, service_class: ServiceClass = "standard") -> Job:
-    return Job(seq=Seen(id=number, service_class=service_class), seconds=seconds, due=due)
+    return Job(seqs=(Seen(id=number, service_class=service_class),), seconds=seconds, due=due)
 
 
 def all_in_time(line: list[Job]) -> bool:
@@ -32,8 +32,8 @@ def all_in_time(line: list[Job]) -> bool:
 @given(jobs)
 def test_no_choice_leaves_fewer_late(pairs: list[tuple[int, int]]) -> None:
     line = [job(number, *pair) for number, pair in enumerate(pairs)]
-    out = {each.seq.id for each in left_out(line)}
-    kept = [each for each in line if each.seq.id not in out]
+    out = {each.seqs[0].id for each in left_out(line)}
+    kept = [each for each in line if each.seqs[0].id not in out]
     assert all_in_time(kept)
     best = max(
         size
@@ -46,14 +46,14 @@ def test_no_choice_leaves_fewer_late(pairs: list[tuple[int, int]]) -> None:
 
 def test_the_one_that_costs_most_is_left_out() -> None:
     line = [job(1, 5, 10), job(2, 2, 10), job(3, 4, 10)]
-    assert [each.seq.id for each in left_out(line)] == [1]
+    assert [each.seqs[0].id for each in left_out(line)] == [1]
 
 
 def test_a_lower_class_is_left_out_before_a_longer_prompt() -> None:
     line = [job(1, 5, 10, "interactive"), job(2, 2, 10, "batch"), job(3, 4, 10)]
-    assert [each.seq.id for each in left_out(line)] == [2]
+    assert [each.seqs[0].id for each in left_out(line)] == [2]
     line = [job(1, 5, 10, "interactive"), job(2, 2, 10), job(3, 4, 10, "interactive")]
-    assert [each.seq.id for each in left_out(line)] == [2]
+    assert [each.seqs[0].id for each in left_out(line)] == [2]
 
 
 def test_nobody_is_left_out_where_all_fit() -> None:
@@ -61,10 +61,10 @@ def test_nobody_is_left_out_where_all_fit() -> None:
 
 
 def test_what_has_begun_is_left_out_last() -> None:
-    begun = Job(seq=Seen(id=1), seconds=5, due=10, begun=True)
-    assert [each.seq.id for each in left_out([begun, job(2, 2, 10), job(3, 4, 10)])] == [3]
-    impossible = Job(seq=Seen(id=1), seconds=15, due=10, begun=True)
-    assert [each.seq.id for each in left_out([impossible])] == [1]
+    begun = Job(seqs=(Seen(id=1),), seconds=5, due=10, begun=True)
+    assert [each.seqs[0].id for each in left_out([begun, job(2, 2, 10), job(3, 4, 10)])] == [3]
+    impossible = Job(seqs=(Seen(id=1),), seconds=15, due=10, begun=True)
+    assert [each.seqs[0].id for each in left_out([impossible])] == [1]
 
 
 @given(
@@ -83,7 +83,7 @@ def test_each_time_the_worst_of_those_so_far_is_left_out(
 ) -> None:
     """As the definition says it: search for the worst of all, whenever one is late."""
     jobs = [
-        Job(seq=Seen(id=number, service_class=kind), seconds=seconds, due=due, begun=begun)
+        Job(seqs=(Seen(id=number, service_class=kind),), seconds=seconds, due=due, begun=begun)
         for number, (seconds, due, kind, begun) in enumerate(line)
     ]
     kept: list[Job] = []
@@ -95,9 +95,9 @@ def test_each_time_the_worst_of_those_so_far_is_left_out(
                 kept,
                 key=lambda one: (
                     one.begun,
-                    -SERVICE_CLASSES.index(one.seq.service_class),
+                    -SERVICE_CLASSES.index(one.seqs[0].service_class),
                     -one.seconds,
-                    one.seq.id,
+                    one.seqs[0].id,
                 ),
             )
             kept.remove(worst)

@@ -28,6 +28,8 @@ def chunk_beside(*dues: float) -> int:
         launch_size=3,
         whose_turn_ends=lambda: None,
         offer=lambda number: False,
+        step=1,
+        uncached=lambda number: 0,
         paced=True,
         step_times=LinearTimes(position=0.0),
     )

@@ -25,6 +25,9 @@ class Seen:
     first_token_at: float | None = None
     priority: int = 0
     tenant: str = ""
+    caller: str = ""
+    group: str = ""
+    answering: bool = False
     service_class: ServiceClass = "standard"
     pace: Pace = NO_PACE
     late: bool = False

@@ -20,13 +20,14 @@ _FIRST = {name: -rank for rank, name in enumerate(SERVICE_CLASSES)}
 
 
 class Job(NamedTuple):
-    """A prefill that waits."""
+    """Prefills that wait, and are on time together or not at all: mostly one."""
 
-    seq: SequenceView
+    seqs: tuple[SequenceView, ...]
+    """Of one service class; at least one."""
     seconds: float
-    """What it takes."""
+    """What they take."""
     due: float
-    """Seconds from now until it must be done."""
+    """Seconds from now until they must be done."""
     begun: bool = False
     """Part of it is done, so it is left out only where nobody else can be."""
 
@@ -39,7 +40,7 @@ def left_out(jobs: Iterable[Job]) -> list[Job]:
     total = 0.0
     for number, job in enumerate(jobs):
         total += job.seconds
-        entry = (job.begun, _FIRST[job.seq.service_class], -job.seconds, number, job)
+        entry = (job.begun, _FIRST[job.seqs[0].service_class], -job.seconds, number, job)
         if found:
             heappush(taken, entry)
         else:

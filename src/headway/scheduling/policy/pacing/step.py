@@ -188,27 +188,54 @@ class PacedStep:
         now = self._view.now
         rate, cycle = self._prefill_rate()
         half = cycle / 2
-        jobs = []
+        jobs: list[Job] = []
         kept: set[int] = set()
-        for seq in line:
-            due = first_token_due(seq, self._patience) - now
-            begun = seq.id in self._prefilling
-            seconds = (seq.todo if begun else self._view.uncached(seq.id)) / rate
-            if seq.generated:
+        for together in self._requests(line):
+            first = together[0]
+            due = first_token_due(first, self._patience) - now
+            begun = first.id in self._prefilling
+            seconds = self._tokens_of(together) / rate
+            if first.generated:
                 # It was preempted, or its engine died: it has been answered in part.
-                kept.add(seq.id)
+                kept.add(first.id)
             elif due >= seconds:
                 # The first token comes at the end of a step, half a step later on average.
                 due = max(seconds, due - half)
-                jobs.append(Job(seq, seconds, due, begun))
+                jobs.append(Job(together, seconds, due, begun))
             elif not begun:
-                (self._shed if self._shedding else self._relegate).append(seq.id)
+                self._refuse(together)
         self._retry_after = sum([job.seconds for job in jobs])
-        out = {job.seq.id for job in left_out(jobs)}
-        if self._shedding:
-            self._shed += [number for number in sorted(out) if number not in self._prefilling]
-        kept |= {job.seq.id for job in jobs} - out
+        kept.update([seq.id for job in jobs for seq in job.seqs])
+        for job in left_out(jobs):
+            kept.difference_update([seq.id for seq in job.seqs])
+            if self._shedding and not job.begun and not job.seqs[0].answering:
+                self._refuse(job.seqs)
         return [seq for seq in line if seq.id in kept]
+
+    def _requests(self, line: list[SequenceView]) -> Iterable[tuple[SequenceView, ...]]:
+        """The line in parts that are on time together: what waits of one request, which is shed as
+        a whole. It is what came of one caller at one time."""
+        if not self._shedding:
+            return ((seq,) for seq in line)
+        found: dict[object, list[SequenceView]] = {}
+        for seq in line:
+            alone = seq.id in self._prefilling or seq.generated or not seq.caller
+            key = seq.id if alone else (seq.tenant, seq.caller, seq.arrival)
+            found.setdefault(key, []).append(seq)
+        return map(tuple, found.values())
+
+    def _tokens_of(self, request: tuple[SequenceView, ...]) -> int:
+        """Tokens that must be computed before each of them has its first one."""
+        if request[0].id in self._prefilling:
+            return sum([seq.todo for seq in request])
+        # Continuations of one prompt compute it once.
+        prompts = {seq.group or seq.id: seq.id for seq in request}
+        return sum([self._view.uncached(number) for number in prompts.values()])
+
+    def _refuse(self, request: tuple[SequenceView, ...]) -> None:
+        """Shed it or relegate it. Of one that has been answered in part, the rest is not shed."""
+        shed = self._shedding and not request[0].answering
+        (self._shed if shed else self._relegate).extend(seq.id for seq in request)
 
     def _prefill_rate(self) -> tuple[float, float]:
         """Prompt tokens a second beside the present decodes, and the seconds of such a step."""
