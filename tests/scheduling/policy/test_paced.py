@@ -279,6 +279,25 @@ def test_a_tenant_that_floods_delays_no_other() -> None:
     assert waits[-1] < max(alone.ttft(each) for each in few) + 0.3
 
 
+@pytest.mark.parametrize("overload", ["relegate", "shed"])
+def test_many_short_requests_of_one_tenant_do_not_keep_out_a_long_one_of_another(
+    overload: str,
+) -> None:
+    """What costs most is left out, but that of one who asks for little only by its own fault."""
+    flood = [
+        asked(1000 + number, prompt=400, output=40, arrival=number * 0.02, tenant="flood")
+        for number in range(300)
+    ]
+    few = [
+        asked(number, prompt=3000, output=5, arrival=1.0 + number, tenant="few")
+        for number in range(5)
+    ]
+    ran = paced([*flood, *few], overload=overload)
+    assert ran.relegated or len(ran.shed) > 20, "the flood is more than can be served"
+    assert not {each.id for each in few} & ran.shed.keys()
+    assert max(map(ran.ttft, few)) < 1.5
+
+
 def test_who_was_relegated_gets_a_share_after_its_patience() -> None:
     """Twice what can be served for 30 s, and a long prompt that cannot be on time among it."""
     flood = [

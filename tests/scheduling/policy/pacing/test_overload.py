@@ -7,7 +7,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.scheduling.policy.pacing.overload import Job, left_out
+from headway.scheduling.policy.pacing.overload import Job, flooding, left_out
 from headway.types import SERVICE_CLASSES, ServiceClass
 from tests.scheduling.policy.pacing.views import Seen
 
@@ -60,10 +60,10 @@ def test_nobody_is_left_out_where_all_fit() -> None:
     assert left_out([job(1, 5, 5), job(2, 2, 7)]) == []
 
 
-def test_what_has_begun_is_left_out_last() -> None:
-    begun = Job(seqs=(Seen(id=1),), seconds=5, due=10, begun=True)
+def test_who_is_spared_is_left_out_last() -> None:
+    begun = Job(seqs=(Seen(id=1),), seconds=5, due=10, spared=True)
     assert [each.seqs[0].id for each in left_out([begun, job(2, 2, 10), job(3, 4, 10)])] == [3]
-    impossible = Job(seqs=(Seen(id=1),), seconds=15, due=10, begun=True)
+    impossible = Job(seqs=(Seen(id=1),), seconds=15, due=10, spared=True)
     assert [each.seqs[0].id for each in left_out([impossible])] == [1]
 
 
@@ -83,8 +83,8 @@ def test_each_time_the_worst_of_those_so_far_is_left_out(
 ) -> None:
     """As the definition says it: search for the worst of all, whenever one is late."""
     jobs = [
-        Job(seqs=(Seen(id=number, service_class=kind),), seconds=seconds, due=due, begun=begun)
-        for number, (seconds, due, kind, begun) in enumerate(line)
+        Job(seqs=(Seen(id=number, service_class=kind),), seconds=seconds, due=due, spared=spared)
+        for number, (seconds, due, kind, spared) in enumerate(line)
     ]
     kept: list[Job] = []
     expected = []
@@ -94,7 +94,7 @@ def test_each_time_the_worst_of_those_so_far_is_left_out(
             worst = min(
                 kept,
                 key=lambda one: (
-                    one.begun,
+                    one.spared,
                     -SERVICE_CLASSES.index(one.seqs[0].service_class),
                     -one.seconds,
                     one.seqs[0].id,
@@ -103,3 +103,14 @@ def test_each_time_the_worst_of_those_so_far_is_left_out(
             kept.remove(worst)
             expected.append(worst)
     assert left_out(jobs) == expected
+
+
+def test_a_tenant_that_has_more_than_half_floods_if_there_are_others() -> None:
+    def of(*tenants: str) -> str | None:
+        return flooding(Seen(tenant=each) for each in tenants)
+
+    assert of("a", "b", "a") == "a"
+    assert of("a", "b") is None
+    assert of("a", "b", "a", "c") is None
+    assert of("a", "a") is None
+    assert of() is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain, islice
 
 from headway.scheduling.policy.base import Decision, SequenceView, View
 from headway.scheduling.policy.pacing.deadlines import (
@@ -13,7 +13,7 @@ from headway.scheduling.policy.pacing.deadlines import (
     token_dues,
     token_seconds,
 )
-from headway.scheduling.policy.pacing.overload import Job, left_out
+from headway.scheduling.policy.pacing.overload import Job, flooding, left_out
 from headway.scheduling.policy.pacing.step_load import StepLoad
 from headway.steptime.online import StepTimes
 from headway.steptime.shape import StepShape, decodes_after
@@ -188,12 +188,14 @@ class PacedStep:
         now = self._view.now
         rate, cycle = self._prefill_rate()
         half = cycle / 2
+        flood = flooding(chain(self._view.running, line))
         jobs: list[Job] = []
         kept: set[int] = set()
         for together in self._requests(line):
             first = together[0]
             due = first_token_due(first, self._patience) - now
             begun = first.id in self._prefilling
+            flooded = flood is not None and first.tenant != flood
             seconds = self._tokens_of(together) / rate
             if first.generated:
                 # It was preempted, or its engine died: it has been answered in part.
@@ -201,14 +203,17 @@ class PacedStep:
             elif due >= seconds:
                 # The first token comes at the end of a step, half a step later on average.
                 due = max(seconds, due - half)
-                jobs.append(Job(together, seconds, due, begun))
+                jobs.append(Job(together, seconds, due, begun or flooded))
+            elif flooded:
+                kept.update([seq.id for seq in together])  # late, but by no fault of its own
             elif not begun:
                 self._refuse(together)
         self._retry_after = sum([job.seconds for job in jobs])
         kept.update([seq.id for job in jobs for seq in job.seqs])
         for job in left_out(jobs):
             kept.difference_update([seq.id for seq in job.seqs])
-            if self._shedding and not job.begun and not job.seqs[0].answering:
+            first = job.seqs[0]
+            if self._shedding and first.id not in self._prefilling and not first.answering:
                 self._refuse(job.seqs)
         return [seq for seq in line if seq.id in kept]
 
