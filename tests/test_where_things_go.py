@@ -229,6 +229,7 @@ def files() -> None:
         "server/json_bounds.py",
         *(
             "cli/bench_serve.py",
+            "cli/compatibility.py",
             "cli/explain.py",
             "perf/bench/serve.py",
             "perf/bench/http_client.py",

@@ -26,11 +26,16 @@ class Subcommand(NamedTuple):
     """`module:function` that adds the flags to the parser and sets its default `run`."""
     help: str
     log_level: str = "info"
+    adapt: str = ""
+    """`module:function` that turns the words into the command's own, and says what its namespace
+    is to have besides."""
 
 
 COMMANDS = {
     "serve": Subcommand(
-        "headway.cli.serve:configure", "serve a model over HTTP with an OpenAI-compatible API"
+        "headway.cli.serve:configure",
+        "serve a model over HTTP with an OpenAI-compatible API",
+        adapt="headway.cli.compatibility:adapt_words",
     ),
     "generate": Subcommand(
         "headway.cli.generate:configure", "continue a prompt, or every line of standard input"
@@ -69,15 +74,22 @@ class LazyParser(argparse.ArgumentParser):
     Flags are spelt in full. What is wrong is one line, with the word that was probably meant.
     """
 
-    def __init__(self, *, configure: str = "", **settings: Any) -> None:
+    def __init__(self, *, configure: str = "", adapt: str = "", **settings: Any) -> None:
         super().__init__(**settings, allow_abbrev=False)
         self._configure = configure
+        self._adapt = adapt
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if self._configure:
-            module, _, function = self._configure.partition(":")
+            configure = _function(self._configure)
             self._configure = ""
-            getattr(importlib.import_module(module), function)(self)
+            configure(self)
+        if self._adapt:
+            try:
+                args, besides = _function(self._adapt)(args)
+            except HeadwayError as error:
+                self.error(error.message)
+            self.set_defaults(**besides)
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
             word = unknown[0].partition("=")[0]
@@ -97,6 +109,13 @@ class LazyParser(argparse.ArgumentParser):
             )
 
 
+def _function(name: str) -> Callable[..., Any]:
+    """A function by `module:function`; the module is imported now."""
+    module, _, function = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
+
+
 def add_subcommands(
     parser: argparse.ArgumentParser, table: Mapping[str, Subcommand], dest: str
 ) -> None:
@@ -106,7 +125,11 @@ def add_subcommands(
     )
     for name, command in table.items():
         parsers.add_parser(
-            name, help=command.help, description=command.help, configure=command.configure
+            name,
+            help=command.help,
+            description=command.help,
+            configure=command.configure,
+            adapt=command.adapt,
         )
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from headway.cli.compatibility import adapt_settings
 from headway.cli.flags import add_flags, collect, settings_of
 from headway.cli.main import run_async
 from headway.config import DEFAULT_MODEL, EngineConfig, ServerConfig, from_environment
 from headway.errors import InvalidRequest, did_you_mean
 from headway.logs import start_logging
+
+logger = logging.getLogger(__name__)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +29,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help=f"known name, hub name, GGUF file or model directory (default: {DEFAULT_MODEL})",
     )
+    parser.add_argument("--model", dest="model_flag", default=None, help=argparse.SUPPRESS)
     parser.add_argument("--config", metavar="FILE.yaml", help="file with any of these settings")
+    parser.add_argument(
+        "--help-all",
+        action=_HelpAll,
+        nargs=0,
+        help="show this, and the flags of vLLM's server and llama-server with what becomes of each",
+    )
     add_flags(parser.add_argument_group("server"), ServerConfig)
     add_flags(parser.add_argument_group("engine"), EngineConfig, leave_out=("model",))
 
@@ -35,14 +46,34 @@ def run(arguments: argparse.Namespace) -> int:
     from headway.llm.machine_bounds import check_machine
     from headway.server import run_server
 
+    arguments.model = _model(arguments.model, arguments.model_flag)
     path = arguments.config or from_environment("--config")
-    file = read_config_file(Path(path)) if path else {}
+    file, accepted = adapt_settings(read_config_file(Path(path)) if path else {})
     check_known(file, (EngineConfig, ServerConfig))
     engine = collect(EngineConfig, arguments, file=file)
     server = collect(ServerConfig, arguments, file=file)
     check_machine(engine)
     start_logging(arguments.log_level, server.log_format)
+    for flag in (*arguments.accepted_flags, *accepted):
+        logger.info("accepted, and changes nothing: %s", flag)
     return run_async(run_server(engine, server))
+
+
+class _HelpAll(argparse.Action):
+    """Print the help, then the document on other servers' flags, and leave."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from headway.cli.flags_document import document
+
+        print(parser.format_help() + "\n" + document(), end="")
+        parser.exit()
+
+
+def _model(place: str | None, flag: str | None) -> str | None:
+    """The model, which other servers take as a flag."""
+    if place is not None and flag is not None and place != flag:
+        raise InvalidRequest(f"the model is given twice, as {place} and as {flag}", field="model")
+    return flag if place is None else place
 
 
 def read_config_file(path: Path) -> dict[str, object]:
