@@ -222,14 +222,15 @@ def simulated() -> None:
 
 
 def files() -> None:
-    # Who decodes JSON alone reads somebody else's: a client's, a server's, a hub's, a trace's, or
-    # the lines of a process that it started.
+    # Who decodes JSON alone reads somebody else's: a client's, a server's, a hub's, a trace's, an
+    # operator's flag, or the lines of a process that it started.
     foreign = {
         *("checkpoint/huggingface/text.py", "checkpoint/safetensors.py", "server/body.py"),
         "server/json_bounds.py",
         *(
             "cli/bench_serve.py",
             "cli/compatibility.py",
+            "types/sampling_defaults.py",
             "cli/explain.py",
             "perf/bench/serve.py",
             "perf/bench/http_client.py",

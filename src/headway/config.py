@@ -18,6 +18,7 @@ from headway.settings import check_settings, setting
 from headway.types import SERVICE_CLASSES, ServiceClass
 from headway.types.engine import KVReservation
 from headway.types.objectives import Objective, parse_objectives
+from headway.types.sampling_defaults import parse_defaults
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
@@ -199,6 +200,14 @@ class ServerConfig:
     chat_template: str | None = setting(
         None, "Jinja file, or the template itself, that replaces the model's"
     )
+    generation_config: str = setting(
+        "auto",
+        "sampling of requests that leave it open: auto (the model's files, else safe values for "
+        "chats), vllm (the whole vocabulary at temperature 1), or a generation_config.json",
+    )
+    override_generation_config: str | None = setting(
+        None, """some of it, as JSON, such as '{"temperature": 0.7}'"""
+    )
     max_num_queued_reqs: int = setting(
         1024, "continuations in flight at once; one more gets 429", least=1, most=10**6
     )
@@ -251,6 +260,12 @@ class ServerConfig:
                 f"max_pending_body_bytes must be at least max_body_bytes, {self.max_body_bytes}",
                 field="max_pending_body_bytes",
             )
+        if not self.generation_config:
+            raise InvalidRequest(
+                "generation_config must be auto, vllm, or a path", field="generation_config"
+            )
+        if self.override_generation_config is not None:
+            parse_defaults(self.override_generation_config, field="override_generation_config")
         for key in self.api_key:
             if not key or key != key.strip() or not key.isprintable():
                 raise InvalidRequest(

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from headway.checkpoint import Prepared, Storage, prepare
-from headway.checkpoint.gguf.model import llama3_divisors
+from headway.checkpoint.gguf.model import llama3_divisors, open_gguf_checkpoint
 from headway.errors import HeadwayError, ModelError
 from headway.text import Tokenizer
+from headway.types.sampling_defaults import SamplingDefaults
 
 HIDDEN, HEADS, KV_HEADS, SIZE, INNER, LAYERS = 64, 4, 2, 16, 96, 2
 WORDS = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "h", "i", "hi"]
@@ -27,8 +28,8 @@ KINDS = [2, 3, 3, *([6] * 256), 1, 1, 1, 1]
 def write(path: Path, architecture: str = "llama", **options: Any) -> dict[str, Any]:
     """A small random model; returns its tensors as given to the writer.
 
-    `keys` adds or replaces metadata, `kind` quantises all matrices, `extra` adds tensors, and
-    `without` leaves some out.
+    `keys` adds or replaces metadata of the architecture, `whole_keys` others, `kind` quantises all
+    matrices, `extra` adds tensors, and `without` leaves some out.
     """
     writer = gguf.GGUFWriter(path, architecture)
     keys: dict[str, Any] = {
@@ -45,6 +46,8 @@ def write(path: Path, architecture: str = "llama", **options: Any) -> dict[str, 
         (writer.add_float32 if isinstance(value, float) else write_one)(
             f"{architecture}.{name}", value
         )
+    for name, value in options.get("whole_keys", {}).items():
+        (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(name, value)
     writer.add_float32(f"{architecture}.attention.layer_norm_rms_epsilon", 1e-5)
     writer.add_tokenizer_model(options.get("tokenizer", "llama"))
     writer.add_token_list(options.get("words", WORDS))
@@ -224,6 +227,15 @@ def test_what_cannot_be_run_is_named(
     write(tmp_path / "m.gguf", architecture, **options)
     with pytest.raises(ModelError, match=reason):
         prepared(tmp_path / "m.gguf")
+
+
+def test_sampling_defaults_of_newer_files(tmp_path: Path) -> None:
+    write(tmp_path / "plain.gguf")
+    assert open_gguf_checkpoint(tmp_path / "plain.gguf").text.sampling == SamplingDefaults()
+    stated = {"general.sampling.temp": 0.6, "general.sampling.top_k": 20}
+    write(tmp_path / "stating.gguf", whole_keys=stated)
+    found = open_gguf_checkpoint(tmp_path / "stating.gguf").text.sampling
+    assert found == SamplingDefaults(temperature=0.6, top_k=20)
 
 
 def test_damage_is_named(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from headway.checkpoint import ModelConfig, prepare
 from headway.errors import ModelError
+from headway.types.sampling_defaults import SamplingDefaults
 from tests.checkpoint.conftest import save_tokenizer
 
 SIZES: dict[str, Any] = {
@@ -263,6 +264,17 @@ def test_a_damaged_weights_file_is_named(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ModelError, match=f"model.safetensors: .*{reason}"):
             prepared(tmp_path / "model")
+
+
+def test_sampling_defaults_are_kept_and_odd_ones_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path, "llama")
+    stated = {"temperature": 0.6, "top_k": 20, "top_p": 7, "eos_token_id": 2, "do_sample": True}
+    (tmp_path / "generation_config.json").write_text(json.dumps(stated))
+    found = prepare(str(tmp_path), dtype="float32", progress=False).text.sampling
+    assert found == SamplingDefaults(temperature=0.6, top_k=20)
+    assert "top_p must be in" in caplog.text
 
 
 def test_a_directory_without_weights_or_tokenizer_is_named(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from headway.checkpoint import (
 )
 from headway.checkpoint.cache import atomic_folder, content_hash, locked
 from headway.checkpoint.known import KnownModel
+from headway.checkpoint.prepared import FORMAT
 from headway.errors import ModelError, ModelNotFound
 from headway.text import Tokenizer
 from tests.checkpoint.conftest import save_tokenizer
@@ -163,8 +164,8 @@ def test_removing_a_model_removes_what_was_prepared_from_it(
     write(tmp_path / "b.gguf", keys={"context_length": 64})
     other = prepare(str(tmp_path / "b.gguf"), dtype="bfloat16", progress=False)
     digest = known.sha256[:24]
-    removed = remove_model(f"{digest}-float32-1")
-    assert [entry.name for entry in removed] == [f"{digest}-float32-1"]
+    removed = remove_model(f"{digest}-float32-{FORMAT}")
+    assert [entry.name for entry in removed] == [f"{digest}-float32-{FORMAT}"]
     prepare_all()
     assert {entry.name for entry in remove_model(digest)} == names
     prepare_all()

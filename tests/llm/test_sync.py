@@ -16,6 +16,7 @@ from headway.errors import InvalidRequest, Overloaded
 from headway.llm import LLM
 from headway.llm.prompt import Prompt
 from headway.types import SamplingParams
+from headway.types.sampling_defaults import SAFE_CHAT, DefaultSampling, SamplingDefaults
 from tests.client.fake_engine import COMMAND, SHED
 from tests.client.support import PATIENCE, alive, started
 from tests.llm.support import serve_fake, write_prepared
@@ -56,6 +57,18 @@ def test_chat_applies_the_template(llm: LLM) -> None:
     assert output.prompt == "<user>Hi<assistant>"
     pair = llm.chat([conversation, conversation], params)
     assert [each.outputs for each in pair] == [output.outputs] * 2
+
+
+def test_prompts_without_parameters_get_the_models_defaults(llm: LLM) -> None:
+    assert llm.get_default_sampling_params() == SamplingParams()
+    assert llm.get_default_sampling_params(chat=True).top_k == SAFE_CHAT.top_k
+    llm.engine.default_sampling = DefaultSampling(
+        chat=SamplingDefaults(max_tokens=2), completions=SamplingDefaults(max_tokens=3)
+    )
+    (output,) = llm.generate("a")
+    assert len(output.outputs[0].token_ids) == 3
+    (answer,) = llm.chat([{"role": "user", "content": "Hi"}])
+    assert len(answer.outputs[0].token_ids) == 2
 
 
 def test_unknown_settings_are_refused() -> None:

@@ -24,7 +24,7 @@ MODEL, TEXT, TOKENIZER, WEIGHTS = (
     "tokenizer.json",
     "weights.safetensors",
 )
-FORMAT = 1
+FORMAT = 2
 """Part of a prepared folder's name; raised whenever what is written there changes."""
 STORAGE_KEY = "storage"
 """Of the metadata of a native weights file, beside a key for each packed matrix."""

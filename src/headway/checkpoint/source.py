@@ -1,12 +1,13 @@
 """What every checkpoint format offers to the conversion, and what the formats share.
 
 A format opens its files as a `Checkpoint`. Shared are the checks of a config and of a file's
-tensors, and two things about text: which tokens end an answer, and what a tokenizer puts around a
-text.
+tensors, and three things about text: which tokens end an answer, what a tokenizer puts around a
+text, and how answers are sampled by default.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,8 +19,11 @@ import numpy.typing as npt
 
 from headway.checkpoint.layout import Piece
 from headway.checkpoint.packing import FourBitBlocks
-from headway.errors import ModelError
+from headway.errors import InvalidRequest, ModelError
 from headway.types.model import ModelConfig, TextConfig
+from headway.types.sampling_defaults import SamplingDefaults, file_defaults
+
+logger = logging.getLogger(__name__)
 
 _MOST_LAYERS = 1024
 _MOST_EXPERTS = 4096
@@ -180,6 +184,20 @@ def post_processor(text: TextConfig) -> dict[str, Any]:
             name: {"id": name, "ids": [token], "tokens": [name]} for name, token in used.items()
         },
     }
+
+
+def stated_sampling(source: Path, entries: Mapping[str, Any]) -> SamplingDefaults:
+    """A model's own sampling defaults; one that no request could have is passed over, and logged.
+
+    `entries` have the names of `generation_config.json`.
+    """
+    found = SamplingDefaults()
+    for name, value in entries.items():
+        try:
+            found = file_defaults({name: value}, field=str(source)).over(found)
+        except InvalidRequest as error:
+            logger.warning("a sampling default is passed over: %s", error)
+    return found
 
 
 def _positive(path: Path, **values: float) -> None:

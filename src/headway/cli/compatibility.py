@@ -91,7 +91,7 @@ def adapt_settings(file: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         rule, negated = _find(name)
         own = rule is None or (rule.outcome == "supported" and not rule.values)
         if rule is None or (own and not isinstance(value, str)):
-            kept[key] = value
+            kept[key] = json.dumps(value) if isinstance(value, dict) else value
             continue
         if value is None or (value is False and rule.outcome == "refused"):
             continue  # asks for nothing

@@ -25,6 +25,7 @@ from headway.checkpoint import ModelConfig, Prepared, damaged_files, prepare_tok
 from headway.client import EngineClient, EngineHandle
 from headway.config import EngineConfig
 from headway.errors import HeadwayError, InvalidRequest
+from headway.llm.default_sampling import choose_default_sampling
 from headway.llm.model_check import check_prepared, stoppable
 from headway.llm.outputs import OutputCollector, RequestOutput
 from headway.llm.prompt import Prompt, PromptEncoder, TokensPrompt
@@ -35,6 +36,7 @@ from headway.llm.weight_format import ready_model
 from headway.text import Tokenizer
 from headway.types import NOBODY, SERVICE_CLASSES, Owner, SamplingParams, ServiceClass
 from headway.types.objectives import Objective, checked_objectives
+from headway.types.sampling_defaults import DefaultSampling, parse_defaults
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class AsyncLLM:
         chat_template: ChatRenderer | None,
         seed: int | None = None,
         objectives: Mapping[ServiceClass, tuple[Objective, ...]] | None = None,
+        default_sampling: DefaultSampling | None = None,
     ) -> None:
         self.client = client
         self.model_config = model_config
@@ -59,6 +62,8 @@ class AsyncLLM:
         """Renders messages as a prompt; None for a model that has none."""
         self.objectives = objectives or {}
         """Of requests that bring none, by class; a class that is missing has none."""
+        self.default_sampling = default_sampling or DefaultSampling()
+        """For callers who leave sampling open; `resolve` takes parameters as they are."""
         self.max_model_len = client.info.scheduler.limits.max_model_len
         self._encoder = PromptEncoder(tokenizer, max_model_len=self.max_model_len)
         self._resolver = Resolver(
@@ -81,15 +86,23 @@ class AsyncLLM:
         command: Sequence[str] | None = None,
         progress: bool = True,
         chat_template: str | None = None,
+        generation_config: str = "auto",
+        override_generation_config: Mapping[str, Any] | str = "{}",
     ) -> AsyncLLM:
         """Prepare the model where that was not done before, and start its engine.
 
         `command` replaces the engine program (tests do that), `progress` shows progress bars,
-        `chat_template` is a template in place of the model's.
+        `chat_template` is a template in place of the model's; `generation_config` is "auto" for
+        the model's own defaults of sampling, "vllm" for none or another file's path, and
+        `override_generation_config` has some of them, as JSON or data.
         Raises `HeadwayError` where the model or the engine cannot be had.
         """
+        override = parse_defaults(override_generation_config, field="override_generation_config")
         ready = partial(ready_model, config, progress=progress)
         settled, prepared = await stoppable(lambda stop: ready(stop=stop))
+        defaults = choose_default_sampling(
+            prepared.text.sampling, generation_config=generation_config, override=override
+        )
         try:
             llm = await cls._start(settled, prepared, command, chat_template)
         except HeadwayError as error:
@@ -101,6 +114,7 @@ class AsyncLLM:
             logger.warning("the engine did not start from a damaged model: %s", error)
             settled, prepared = await stoppable(lambda stop: ready(verify=True, stop=stop))
             llm = await cls._start(settled, prepared, command, chat_template)
+        llm.default_sampling = defaults
         mend = partial(ready_model, config, progress=False, verify=True)
         llm.check_model(prepared, lambda stop: mend(stop=stop))
         return llm

@@ -98,13 +98,27 @@ class LLM:
         *,
         command: Sequence[str] | None = None,
         progress: bool = True,
+        generation_config: str = "auto",
+        override_generation_config: Mapping[str, Any] | str = "{}",
         **settings: Any,
     ) -> None:
-        """Start the engine; `command` replaces its program, `progress` shows preparation."""
+        """Start the engine; `command` replaces its program, `progress` shows preparation.
+
+        `generation_config` and `override_generation_config` say how prompts are sampled that come
+        without parameters; see `AsyncLLM.start`.
+        """
         config = _config(model, settings)
         loop = LoopThread()
         try:
-            self._llm = loop.run(AsyncLLM.start(config, command=command, progress=progress))
+            self._llm = loop.run(
+                AsyncLLM.start(
+                    config,
+                    command=command,
+                    progress=progress,
+                    generation_config=generation_config,
+                    override_generation_config=override_generation_config,
+                )
+            )
         except BaseException:
             loop.close()
             raise
@@ -122,7 +136,8 @@ class LLM:
     ) -> list[RequestOutput]:
         """Continue prompts (texts or token ids), all at once; results come in their order.
 
-        One set of parameters serves all prompts, a list has one for each; `objectives`, such as
+        One set of parameters serves all prompts, a list has one for each, and without any those of
+        `get_default_sampling_params` do; `objectives`, such as
         "ttft=1s,tpot=50ms", and the class are those of each prompt (`AsyncLLM.resolve`). Raises
         `InvalidRequest` before anything runs where any of them cannot be served, and `Overloaded`
         where the engine sheds any: the others end as well. A progress bar is shown on a terminal
@@ -130,7 +145,7 @@ class LLM:
         """
         objectives = checked_objectives(objectives)
         listed = _listed(prompts)
-        chosen = _each(sampling_params, len(listed))
+        chosen = _each(sampling_params, len(listed), self.get_default_sampling_params())
         requests = [
             self._llm.resolve(
                 prompt, params=each, objectives=objectives, service_class=service_class
@@ -157,7 +172,7 @@ class LLM:
             Sequence[Sequence[Message]],
             [messages] if messages and isinstance(messages[0], Mapping) else messages,
         )
-        chosen = _each(sampling_params, len(several))
+        chosen = _each(sampling_params, len(several), self.get_default_sampling_params(chat=True))
 
         async def encoded() -> list[TokensPrompt]:
             prompts = []
@@ -178,6 +193,11 @@ class LLM:
             for prompt, params in zip(self._loop.run(encoded()), chosen, strict=True)
         ]
         return self._run(requests, use_tqdm=use_tqdm)
+
+    def get_default_sampling_params(self, *, chat: bool = False) -> SamplingParams:
+        """What prompts get that come without parameters, or conversations with `chat`."""
+        defaults = self._llm.default_sampling
+        return SamplingParams(**(defaults.chat if chat else defaults.completions).given())
 
     def get_tokenizer(self) -> Tokenizer:
         return self._llm.tokenizer
@@ -268,10 +288,10 @@ def _listed(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
 
 
 def _each(
-    params: SamplingParams | Sequence[SamplingParams] | None, count: int
+    params: SamplingParams | Sequence[SamplingParams] | None, count: int, default: SamplingParams
 ) -> list[SamplingParams]:
     if params is None:
-        return [SamplingParams()] * count
+        return [default] * count
     if isinstance(params, SamplingParams):
         return [params] * count
     if len(params) != count:

@@ -20,6 +20,7 @@ from headway.errors import InvalidRequest, ModelNotFound, Overloaded, Unavailabl
 from headway.llm import AsyncLLM, GenerationRequest
 from headway.server.receiving import BodyBudget
 from headway.types import FinishReason
+from headway.types.sampling_defaults import DefaultSampling
 
 Phase = Literal["starting", "open", "draining"]
 """Of the server's life: no engine yet; accepting requests; only finishing those in flight."""
@@ -118,6 +119,11 @@ class ServerState:
         if self._llm is None:
             raise Unavailable("the server is starting")
         return self._llm
+
+    @property
+    def default_sampling(self) -> DefaultSampling:
+        """The model's; plain ones while it starts, as nothing is generated then."""
+        return DefaultSampling() if self._llm is None else self._llm.default_sampling
 
     @property
     def alive(self) -> bool:

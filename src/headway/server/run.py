@@ -84,7 +84,12 @@ async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -
     warn_of_threads(engine_config)
 
     async def start_engine() -> AsyncLLM:
-        return await AsyncLLM.start(engine_config, chat_template=template)
+        return await AsyncLLM.start(
+            engine_config,
+            chat_template=template,
+            generation_config=server_config.generation_config,
+            override_generation_config=server_config.override_generation_config or {},
+        )
 
     return await serve(state, start_engine)
 

@@ -92,6 +92,13 @@ async def slo(request: Request) -> Response:
     return json_response(explainer.report())
 
 
+class DefaultSamplingCard(msgspec.Struct, frozen=True, kw_only=True):
+    """How requests are sampled that leave it open; what is not named is as in the API's docs."""
+
+    chat: dict[str, float]
+    completions: dict[str, float]
+
+
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     object: str = "model"
@@ -100,6 +107,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     root: str
     parent: None = None
     max_model_len: int
+    default_sampling_params: DefaultSamplingCard
 
 
 class ModelList(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,11 +128,15 @@ async def get_model(request: Request) -> Response:
 
 
 def _model(state: ServerState, name: str) -> ModelCard:
+    defaults = state.default_sampling
     return ModelCard(
         id=name,
         created=state.created,
         root=state.names[0],
         max_model_len=state.llm.max_model_len,
+        default_sampling_params=DefaultSamplingCard(
+            chat=defaults.chat.given(), completions=defaults.completions.given()
+        ),
     )
 
 

@@ -12,8 +12,10 @@ whoever encodes text share only this; it knows neither files nor tokenizers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from headway.types.sampling_defaults import SamplingDefaults
 
 Architecture = Literal["llama", "qwen2", "qwen3", "qwen3_moe", "gemma3"]
 Activation = Literal["silu", "gelu_tanh"]
@@ -132,3 +134,5 @@ class TextConfig:
     """The tokenizer puts a space before a text's first word, and decoding takes it away."""
     chat_template: str | None = None
     """A Jinja template; None for a model that does not chat."""
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    """What the model's files say of requests that leave sampling open."""

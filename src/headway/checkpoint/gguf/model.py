@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from headway.checkpoint.gguf.file import FOUR_BIT, GgufFile, GgufKeys, open_gguf
 from headway.checkpoint.gguf.vocabulary import read_vocabulary
 from headway.checkpoint.layout import Piece
 from headway.checkpoint.packing import FourBitBlocks
-from headway.checkpoint.source import Location, check_config, chunks
+from headway.checkpoint.source import Location, check_config, chunks, stated_sampling
 from headway.errors import ModelError
 from headway.types.model import Architecture, ModelConfig, RopeScaling, TextConfig
+from headway.types.sampling_defaults import SamplingDefaults
 
 _TRAINED_CONTEXT = 8192
 _LOW, _HIGH = 1.0, 4.0
@@ -89,6 +90,13 @@ _INSIDE = {
     "router": "ffn_gate_inp",
 }
 _PLAIN = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16)
+_SAMPLING = {
+    "general.sampling.temp": "temperature",
+    "general.sampling.top_k": "top_k",
+    "general.sampling.top_p": "top_p",
+    "general.sampling.min_p": "min_p",
+    "general.sampling.penalty_repeat": "repetition_penalty",
+}
 _ROPE_FACTORS = "rope_freqs.weight"
 _GEMMA_LOCAL_THETA = 10000.0
 _GEMMA_PATTERN = 6
@@ -185,7 +193,17 @@ def open_gguf_checkpoint(path: Path) -> GgufCheckpoint:
         )
     config = _config(file, keys)
     tokenizer_json, text = read_vocabulary(keys, config.vocab_size)
+    text = replace(text, sampling=_sampling(file))
     return GgufCheckpoint(file=file, config=config, text=text, tokenizer_json=tokenizer_json)
+
+
+def _sampling(file: GgufFile) -> SamplingDefaults:
+    """Sampling defaults, which some files state since 2025."""
+    values = {name: file.metadata.get(key) for key, name in _SAMPLING.items()}
+    plain = {
+        name: _short(value) if isinstance(value, float) else value for name, value in values.items()
+    }
+    return stated_sampling(file.path, plain)
 
 
 def _config(file: GgufFile, keys: GgufKeys) -> ModelConfig:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
 from headway.checkpoint.safetensors import read_json
-from headway.checkpoint.source import end_tokens, post_processor
+from headway.checkpoint.source import end_tokens, post_processor, stated_sampling
 from headway.errors import ModelError
 from headway.types.model import TextConfig
 
@@ -34,7 +34,7 @@ def read_text(folder: Path, config: Mapping[str, Any]) -> tuple[bytes, TextConfi
         **_optional(folder / "tokenizer_config.json"),
     }
     generation = _optional(folder / "generation_config.json")
-    text = _text_config(folder, backend, settings, (generation, config))
+    text = _text_config(folder, backend, settings, generation, config)
     stated = ("add_bos_token", "add_eos_token")
     if any(isinstance(settings.get(name), bool) for name in stated):
         # What the settings say counts, as in transformers, where the file's framing differs.
@@ -49,14 +49,15 @@ def _text_config(
     folder: Path,
     backend: tokenizers.Tokenizer,
     settings: Mapping[str, Any],
-    stating_ends: Iterable[Mapping[str, Any]],
+    generation: Mapping[str, Any],
+    model: Mapping[str, Any],
 ) -> TextConfig:
     spelt = {
         name: _spelling(settings.get(f"{name}_token")) for name in ("bos", "eos", "pad", "unk")
     }
     ids = {name: backend.token_to_id(text) if text else None for name, text in spelt.items()}
     stated = [ids["eos"]] if ids["eos"] is not None else []
-    for config in stating_ends:
+    for config in (generation, model):
         ends = config.get("eos_token_id")
         stated += [end for end in (ends if isinstance(ends, list) else [ends]) if type(end) is int]
     added = {entry.content: token for token, entry in backend.get_added_tokens_decoder().items()}
@@ -75,6 +76,7 @@ def _text_config(
         add_eos=ids["eos"] is not None and (eos if isinstance(eos, bool) else closes),
         add_space_prefix=_strips_space(backend),
         chat_template=_template(folder, settings.get("chat_template")),
+        sampling=stated_sampling(folder, generation),
     )
 
 

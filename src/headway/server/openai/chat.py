@@ -88,7 +88,7 @@ async def chat_completions(request: Request, send: Send) -> None:
     body = await read_body(request, ChatBody, max_bytes=state.config.max_body_bytes)
     state.check_model(body.model)
     check_streaming(body)
-    params = chat_params(body)
+    params = chat_params(body, state.default_sampling.chat)
     priority = priority_of(request.scope, state.config, body.priority)
     with state.admit(f"chatcmpl-{uuid.uuid4().hex}", params.n) as handle:
         llm = state.llm

@@ -62,7 +62,7 @@ async def completions(request: Request, send: Send) -> None:
     body = await read_body(request, CompletionBody, max_bytes=state.config.max_body_bytes)
     state.check_model(body.model)
     check_streaming(body)
-    params = completion_params(body)
+    params = completion_params(body, state.default_sampling.completions)
     priority = priority_of(request.scope, state.config, body.priority)
     given = split_prompts(body.prompt)
     check_prompts(body, given)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from headway.errors import InvalidRequest
 from headway.server.openai.schema import ChatBody, CompletionBody, SamplingBody
 from headway.types import SamplingParams
+from headway.types.sampling_defaults import SamplingDefaults
 
 SAME_NAME = (
     "n",
@@ -36,8 +37,10 @@ SAME_NAME = (
 COMPLETION_MAX_TOKENS = 16
 
 
-def completion_params(body: CompletionBody) -> SamplingParams:
+def completion_params(body: CompletionBody, defaults: SamplingDefaults) -> SamplingParams:
     """The parameters of a completion; echo with logprobs asks for those of the prompt too.
+
+    `defaults` hold where the body leaves sampling open, but for its length.
 
     `max_tokens` 0 with echo, which scores a prompt, generates one token that is not shown.
     """
@@ -57,11 +60,15 @@ def completion_params(body: CompletionBody) -> SamplingParams:
             "prompt_logprobs": prompt_logprobs,
         },
         {},
+        defaults,
     )
 
 
-def chat_params(body: ChatBody) -> SamplingParams:
-    """The parameters of a chat completion, which may generate as much as fits."""
+def chat_params(body: ChatBody, defaults: SamplingDefaults) -> SamplingParams:
+    """The parameters of a chat completion, which may generate as much as fits.
+
+    `defaults` hold where the body leaves sampling, or the length, open.
+    """
     given = [k for k in (body.max_completion_tokens, body.max_tokens) if k is not None]
     if len(set(given)) > 1:
         raise InvalidRequest(
@@ -69,15 +76,19 @@ def chat_params(body: ChatBody) -> SamplingParams:
         )
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs: true", field="top_logprobs")
+    longest = given[0] if given else defaults.max_tokens
+    if not given and longest is not None:
+        longest = max(longest, body.min_tokens or 0)
     names = {"logprobs": "top_logprobs"}
     names["max_tokens"] = length_field(body) or "max_tokens"
     return _params(
         body,
         {
-            "max_tokens": given[0] if given else None,
+            "max_tokens": longest,
             "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
         },
         names,
+        defaults,
     )
 
 
@@ -115,10 +126,14 @@ def field_aliases(names: Mapping[str, str]) -> Iterator[None]:
 
 
 def _params(
-    body: SamplingBody, special: dict[str, int | None], names: dict[str, str]
+    body: SamplingBody,
+    special: dict[str, int | None],
+    names: dict[str, str],
+    defaults: SamplingDefaults,
 ) -> SamplingParams:
     values = {name: getattr(body, name) for name in SAME_NAME}
-    given: dict[str, object] = {k: v for k, v in values.items() if v is not None}
+    given: dict[str, object] = defaults.given()
+    given |= {k: v for k, v in values.items() if v is not None}
     given |= {k: v for k, v in special.items() if v is not None or k == "max_tokens"}
     if body.logit_bias:
         given["logit_bias"] = _bias(body.logit_bias)
