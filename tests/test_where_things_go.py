@@ -226,7 +226,7 @@ def files() -> None:
     # operator's flag, or the lines of a process that it started.
     foreign = {
         *("checkpoint/huggingface/text.py", "checkpoint/safetensors.py", "server/body.py"),
-        "server/json_bounds.py",
+        *("server/json_bounds.py", "server/openai/schema.py"),
         *(
             "cli/bench_serve.py",
             "cli/compatibility.py",

@@ -30,6 +30,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["auto", "native", "reference"]
 SchedulingPolicy = Literal["fcfs", "priority"]
 LogFormat = Literal["text", "json"]
+UnknownFields = Literal["refuse", "warn"]
 
 
 MONTH = 30 * 24 * 3600.0
@@ -207,6 +208,11 @@ class ServerConfig:
     )
     override_generation_config: str | None = setting(
         None, """some of it, as JSON, such as '{"temperature": 0.7}'"""
+    )
+    unknown_fields: UnknownFields = setting(
+        "refuse",
+        "what becomes of fields in requests that nobody knows: a 400 (refuse), or a log line and a "
+        "header X-Ignored-Fields (warn)",
     )
     max_num_queued_reqs: int = setting(
         1024, "continuations in flight at once; one more gets 429", least=1, most=10**6

@@ -48,8 +48,6 @@ def test_as_many_tokens_as_allowed_may_be_demanded_and_no_more() -> None:
         SamplingParams(min_tokens=5, max_tokens=4)
 
 
-def test_greedy_continuations_are_one() -> None:
-    assert SamplingParams(n=1, temperature=0.0).greedy
+def test_only_temperature_zero_is_greedy_and_may_be_asked_for_several_times() -> None:
+    assert SamplingParams(n=2, temperature=0.0).greedy
     assert not SamplingParams(n=2, temperature=TINY).greedy
-    with pytest.raises(InvalidRequest, match="n must be 1"):
-        SamplingParams(n=2, temperature=0.0)

@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 from headway.config import ServerConfig
 from headway.errors import InvalidRequest, ModelNotFound, Overloaded, Unavailable
 from headway.llm import AsyncLLM, GenerationRequest
+from headway.server.ignored_fields import IgnoredFields
 from headway.server.receiving import BodyBudget
 from headway.types import FinishReason
 from headway.types.sampling_defaults import DefaultSampling
@@ -102,6 +103,7 @@ class ServerState:
         """Of all requests in flight."""
         self.observers: list[AdmissionObserver] = []
         self.bodies = BodyBudget(config.max_pending_body_bytes or 4 * config.max_body_bytes)
+        self.ignored_fields = IgnoredFields()
         self._llm: AsyncLLM | None = None
         self._in_flight: set[RequestHandle] = set()
         self._idle = asyncio.Event()

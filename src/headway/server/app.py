@@ -26,6 +26,7 @@ from headway.server.errors import error_response, on_http_error, status_of
 from headway.server.logs import log, logs_requests
 from headway.server.metrics import Metrics
 from headway.server.middleware import REQUEST_ID, ApiKeyMiddleware, RequestIdMiddleware
+from headway.server.openai.fit import NOT_LOST
 from headway.server.openapi import Endpoint, ModelBounds, SendingHandler, describe
 from headway.server.slo import Explainer
 
@@ -81,7 +82,7 @@ def _bounds_of(llm: AsyncLLM, config: ServerConfig) -> ModelBounds:
     variables, unread = None, frozenset[str]()
     if template is not None:
         variables = template.facts.variables - RESERVED
-        unread = frozenset(name for name in ("name", "tool_call_id") if not template.reads(name))
+        unread = frozenset(name for name in NOT_LOST if not template.reads(name))
     return ModelBounds(
         vocab_size=min(llm.model_config.vocab_size, llm.tokenizer.vocab_size),
         max_model_len=llm.max_model_len,
@@ -118,7 +119,7 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
                 allow_origins=list(config.allowed_origins),
                 allow_methods=["*"],
                 allow_headers=["*"],
-                expose_headers=["x-request-id", "retry-after"],
+                expose_headers=["x-request-id", "x-ignored-fields", "retry-after"],
             )
         )
     if config.api_key:

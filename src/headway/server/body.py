@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 from starlette.requests import Request
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from headway.errors import InvalidRequest
 from headway.server.admission import ServerState
 from headway.server.errors import BadBody
+from headway.server.ignored_fields import IGNORED_FIELDS
 from headway.server.json_bounds import check_values
 from headway.server.receiving import receive_body
 
@@ -22,8 +23,6 @@ NOT_SUPPORTED = frozenset(
         "disable_parallel_tool_use",
         "documents",
         "extra_body",
-        "function_call",
-        "functions",
         "guided_backend",
         "guided_choice",
         "guided_decoding_backend",
@@ -32,27 +31,18 @@ NOT_SUPPORTED = frozenset(
         "guided_regex",
         "guided_whitespace_pattern",
         "kv_transfer_params",
-        "length_penalty",
         "logits_processors",
         "media_io_kwargs",
-        "metadata",
         "mm_processor_kwargs",
-        "modalities",
-        "parallel_tool_calls",
+        "moderation",
         "prediction",
-        "prompt_cache_key",
         "prompt_embeds",
         "reasoning",
         "reasoning_effort",
         "request_id",
-        "return_tokens_as_token_ids",
-        "safety_identifier",
-        "spaces_between_special_tokens",
         "structural_tag",
         "structured_outputs",
         "thinking_token_budget",
-        "use_beam_search",
-        "verbosity",
         "vllm_xargs",
         "web_search_options",
     )
@@ -61,17 +51,36 @@ NOT_SUPPORTED = frozenset(
 
 T = TypeVar("T")
 
+_REASONS = {
+    "suffix": "models continue texts and fill no gaps; put what comes before into the prompt",
+    "chat_template": "a template is a program; start the server with --chat-template",
+    "reasoning_effort": "give it in chat_template_kwargs, where the chat template reads it",
+    "documents": "give them in chat_template_kwargs, where the chat template reads them",
+    "request_id": "the header X-Request-Id is taken, and returned",
+    "tools": "send none, or an empty list",
+    "functions": "send none, or an empty list",
+}
+"""What to do instead of fields that are not supported, where there is something."""
+
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _FLOAT_FOR_INT = re.compile(r"Expected `[^`]*\bint\b[^`]*`, got `float`")
 _PLACE = " - at `$"
 _ONLY_NULL = "Expected `null`, got"
+_ONLY_EMPTY = "Expected `array` of length <= 0"
 
 
 async def read_body(request: Request, kind: type[T], *, max_bytes: int) -> T:
     """The body as a `kind`; raises `InvalidRequest` or its kin with the field to mend."""
     _check_headers(request)
     state: ServerState = request.app.state.server
-    return decode(await receive_body(request, state.bodies, max_bytes), kind)
+    data = await receive_body(request, state.bodies, max_bytes)
+    if state.config.unknown_fields == "refuse":
+        return decode(data, kind)
+    body, ignored = decode_known(data, kind)
+    if ignored:
+        request.scope[IGNORED_FIELDS] = ignored
+        state.ignored_fields.tell(request.scope["path"], ignored)
+    return body
 
 
 def json_response(value: Any) -> Response:
@@ -96,6 +105,25 @@ def decode(data: bytes, kind: type[T]) -> T:
         raise InvalidRequest("the body is not valid UTF-8") from None
     except ValueError as error:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+
+
+def decode_known(data: bytes, kind: type[T]) -> tuple[T, list[str]]:
+    """As `decode`, but passes over fields of the top level that nobody knows; returns their names.
+
+    Those that ask for something that is not supported are errors here, too.
+    """
+    check_values(data, kind)
+    try:
+        fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (ValueError, RecursionError):
+        return decode(data, kind), []
+    known = {field.encode_name for field in msgspec.structs.fields(cast(Any, kind))}
+    ignored = [name for name in fields if name not in known and name not in NOT_SUPPORTED]
+    if not ignored:
+        return decode(data, kind), []
+    for name in ignored:
+        del fields[name]
+    return decode(msgspec.json.encode(fields), kind), ignored
 
 
 def _decode(data: bytes, kind: type[T]) -> T:
@@ -124,10 +152,10 @@ def _explain(message: str) -> InvalidRequest:
         name = _shown(unknown[1])
         field = f"{place}.{name}" if place else name
         if name in NOT_SUPPORTED:
-            return InvalidRequest(f"{field} is not supported by this server", field=field)
+            return _not_supported(field)
         return InvalidRequest(f"unknown field: {field}", field=field)
-    if place and what.startswith(_ONLY_NULL) and "|" not in what:
-        return InvalidRequest(f"{place} is not supported by this server", field=place)
+    if place and what.startswith((_ONLY_NULL, _ONLY_EMPTY)) and "|" not in what:
+        return _not_supported(place)
     missing = re.match(r"Object missing required field `(\w+)`", what)
     if missing:
         field = f"{place}.{missing[1]}" if place else missing[1]
@@ -136,6 +164,12 @@ def _explain(message: str) -> InvalidRequest:
     place = _shown(place.removesuffix("[...]"))
     where = f"{place}: " if place else ""
     return InvalidRequest(where + what[:1].lower() + what[1:400], field=place or None)
+
+
+def _not_supported(field: str) -> InvalidRequest:
+    reason = _REASONS.get(field)
+    more = "" if reason is None else f": {reason}"
+    return InvalidRequest(f"{field} is not supported by this server{more}", field=field)
 
 
 def _shown(name: str) -> str:

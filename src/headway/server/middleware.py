@@ -1,5 +1,7 @@
 """What every request passes on its way in: a request id and, on protected paths, the key.
 
+On its way out it gets the id, and the names of its fields that were ignored.
+
 Plain ASGI, so that a stream's events pass through without being touched.
 """
 
@@ -16,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headway.server.callers import TENANT, tenant_name
 from headway.server.errors import plain_error
+from headway.server.ignored_fields import HEADER, IGNORED_FIELDS, shown
 
 REQUEST_ID = "headway.request_id"
 """Key in the ASGI scope."""
@@ -44,7 +47,10 @@ class RequestIdMiddleware:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), header]
+                headers = [*message.get("headers", ()), header]
+                if ignored := scope.get(IGNORED_FIELDS):
+                    headers.append((HEADER, shown(ignored).encode()))
+                message["headers"] = headers
             await send(message)
 
         await self._app(scope, receive, send_with_id)

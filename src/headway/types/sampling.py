@@ -105,11 +105,6 @@ class SamplingParams:
             _within("prompt_logprobs", self.prompt_logprobs, 0, MAX_LOGPROBS)
         if self.seed is not None:
             _within("seed", self.seed, -(2**63), 2**63 - 1)
-        if self.n > 1 and self.greedy:
-            raise InvalidRequest(
-                "n must be 1 when temperature is 0: greedy continuations are all the same",
-                field="n",
-            )
 
     def _check_lists(self) -> None:
         for name, most in _LONGEST.items():

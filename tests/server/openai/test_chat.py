@@ -8,7 +8,10 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from openai.types.chat import ChatCompletion
 
+from headway.llm import ChatRenderer
+from headway.text import ChatTemplate, TextConfig
 from tests.server.conftest import MODEL, Running, serving
 
 HELLO: Any = [{"role": "user", "content": "hi"}]
@@ -148,24 +151,27 @@ def test_token_ids_and_prompt_logprobs(http: httpx.Client) -> None:
         ({}, "messages"),
         ({"messages": []}, "messages"),
         ({"messages": HELLO, "tools": [{}]}, "tools"),
-        ({"messages": HELLO, "tool_choice": "auto"}, "tool_choice"),
+        ({"messages": HELLO, "tool_choice": "required"}, "tool_choice"),
+        ({"messages": HELLO, "tool_choice": {"type": "function"}}, "tool_choice"),
+        ({"messages": HELLO, "modalities": ["text", "audio"]}, "modalities[1]"),
         ({"messages": HELLO, "response_format": {"type": "json_object"}}, "response_format.type"),
         ({"messages": HELLO, "chat_template": "{{ x }}"}, "chat_template"),
-        ({"messages": HELLO, "functions": []}, "functions"),
+        ({"messages": HELLO, "functions": [{}]}, "functions"),
         ({"messages": HELLO, "top_logprobs": 3}, "top_logprobs"),
         ({"messages": HELLO, "logprobs": True, "top_logprobs": 99}, "top_logprobs"),
         ({"messages": HELLO, "logprobs": 3}, "logprobs"),
         ({"messages": HELLO, "max_completion_tokens": 0}, "max_completion_tokens"),
         ({"messages": HELLO, "max_tokens": 1, "max_completion_tokens": 2}, "max_completion_tokens"),
         ({"messages": HELLO, "reasoning_effort": "high"}, "reasoning_effort"),
-        ({"messages": HELLO, "metadata": {}}, "metadata"),
-        ({"messages": HELLO, "store": True}, "store"),
+        ({"messages": HELLO, "metadata": 3}, "metadata"),
+        ({"messages": HELLO, "no_such_field": 3}, "no_such_field"),
         ({"messages": HELLO, "chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
         (
             {"messages": HELLO, "continue_final_message": True, "add_generation_prompt": True},
             "continue_final_message",
         ),
-        ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "<king>", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
         (
@@ -173,8 +179,8 @@ def test_token_ids_and_prompt_logprobs(http: httpx.Client) -> None:
             "messages[0].content[0].type",
         ),
         (
-            {"messages": [{"role": "assistant", "content": "", "tool_calls": []}]},
-            "messages[0].tool_calls",
+            {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": ""}}]}]},
+            "messages[0].tool_calls[0].function.name",
         ),
         ({"messages": [{"role": "user", "content": "x" * 2000}]}, "messages"),
     ],
@@ -207,3 +213,67 @@ def test_a_model_without_template_says_what_to_do() -> None:
         pytest.raises(openai.BadRequestError, match="chat template"),
     ):
         client.chat.completions.create(model=MODEL, messages=HELLO)
+
+
+def test_a_history_of_calls_reaches_the_template_as_data() -> None:
+    source = (
+        "{% for m in messages %}{{ m.role }}:{{ m.content }}"
+        "{% for c in m.tool_calls or [] %}[{{ c.id }} {{ c.function.name }}"
+        " {{ c.function.arguments.city or c.function.arguments }}]{% endfor %};{% endfor %}"
+    )
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"city": "B"}'}}
+    odd = {"id": "2", "type": "function", "function": {"name": "g", "arguments": "no json"}}
+    messages: list[Any] = [
+        {"role": "assistant", "content": None, "tool_calls": [call, odd], "refusal": None},
+        {"role": "tool", "tool_call_id": "1", "content": "rain", "cache_control": {"type": "x"}},
+        {"role": "king", "content": [{"type": "text", "text": "y", "cache_control": {}}]},
+        {"role": "assistant", "content": "z", "tool_calls": [], "annotations": [], "audio": None},
+    ]
+    with serving() as server, server.http() as http:
+        template = ChatTemplate(source, TextConfig(eos_token_ids=()))
+        server.llm.chat_template = ChatRenderer.trusted(template)
+        tokens = http.post("/tokenize", json={"messages": messages}).json()["tokens"]
+        body = {"messages": messages, "max_tokens": 1}
+        assert http.post("/v1/chat/completions", json=body).status_code == 200
+    shown = "assistant:[1 f B][2 g no json];tool:rain;king:y;assistant:z;"
+    assert "".join(map(chr, tokens)) == shown
+
+
+def test_what_is_absent_is_null(http: httpx.Client) -> None:
+    answer = http.post("/v1/chat/completions", json={"messages": HELLO, "max_tokens": 1}).json()
+    assert set(answer) == {
+        *("id", "object", "created", "model", "choices", "usage", "service_tier"),
+        *("system_fingerprint", "prompt_token_ids", "prompt_logprobs"),
+    }
+    assert answer["system_fingerprint"] is answer["service_tier"] is None
+    assert answer["prompt_token_ids"] is answer["prompt_logprobs"] is None
+    (choice,) = answer["choices"]
+    assert choice["logprobs"] is choice["stop_reason"] is choice["token_ids"] is None
+    rest = dict.fromkeys(("refusal", "annotations", "audio", "function_call", "reasoning"))
+    assert choice["message"] == {"role": "assistant", "content": "a"} | rest
+    ChatCompletion.model_validate(answer, strict=True)
+
+
+def test_the_chunk_of_the_role_comes_before_any_token(http: httpx.Client) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    body = {"messages": HELLO, "max_tokens": 2, "stream": True, "stream_options": options}
+    events = http.post("/v1/chat/completions", json=body).text.split("\n\n")[:-2]
+    usages = [json.loads(event[6:])["usage"] for event in events]
+    assert [usage["completion_tokens"] for usage in usages] == [0, 1, 2, 2, 2]
+    prompt = len("user:hi;assistant:")
+    assert [usage["total_tokens"] - prompt for usage in usages] == [0, 1, 2, 2, 2]
+
+
+def test_tokens_may_be_written_as_their_ids(http: httpx.Client) -> None:
+    body = {"messages": HELLO, "max_tokens": 1, "logprobs": True, "top_logprobs": 1}
+    answer = http.post("/v1/chat/completions", json=body | {"return_tokens_as_token_ids": True})
+    (token,) = answer.json()["choices"][0]["logprobs"]["content"]
+    assert (token["token"], token["bytes"]) == ("token_id:97", [97])
+    assert token["top_logprobs"][0]["token"] == "token_id:98"
+
+
+def test_greedy_continuations_are_as_many_as_asked(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=MODEL, messages=HELLO, n=2, temperature=0, max_tokens=2
+    )
+    assert [choice.message.content for choice in answer.choices] == ["ab", "ab"]

@@ -142,6 +142,15 @@ def test_streamed_logprobs_go_on_where_they_stopped(client: openai.OpenAI) -> No
     assert [logs.text_offset for logs in found if logs is not None] == [[0], [1], [2]]
 
 
+def test_tokens_may_be_written_as_their_ids(http: httpx.Client) -> None:
+    body = {"prompt": [120], "max_tokens": 2, "logprobs": 1, "echo": True}
+    answer = http.post("/v1/completions", json=body | {"return_tokens_as_token_ids": True}).json()
+    logprobs = answer["choices"][0]["logprobs"]
+    assert logprobs["tokens"] == ["token_id:120", "token_id:97", "token_id:98"]
+    assert logprobs["top_logprobs"][1] == {"token_id:98": -0.25, "token_id:97": -0.5}
+    assert logprobs["text_offset"] == [0, 1, 2]
+
+
 def test_echo_shows_the_prompt_with_its_logprobs(client: openai.OpenAI) -> None:
     answer = client.completions.create(
         model=MODEL, prompt=[120, 121], echo=True, logprobs=0, max_tokens=1
@@ -189,8 +198,7 @@ def test_token_ids_on_request(http: httpx.Client) -> None:
 
 def test_token_ids_are_absent_otherwise(http: httpx.Client) -> None:
     choice = http.post("/v1/completions", json={"prompt": "x"}).json()["choices"][0]
-    assert "token_ids" not in choice
-    assert "prompt_token_ids" not in choice
+    assert choice["token_ids"] is choice["prompt_token_ids"] is choice["prompt_logprobs"] is None
 
 
 @pytest.mark.parametrize(("keep", "kept"), [(2, "yz"), (-1, "vwxyz"), (99, "vwxyz")])

@@ -9,15 +9,20 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from headway.server.body import NOT_SUPPORTED
+from headway.server.openai.harmless import HarmlessFields
 from headway.server.openai.schema import (
     ChatBody,
     CompletionBody,
     DetokenizeBody,
+    HarmlessChatFields,
     Message,
     SamplingBody,
     SloBody,
@@ -56,6 +61,7 @@ SAMPLING: dict[str, Row] = {
     "prompt_logprobs": ({}, 1),
     "stream": ({}, True),
     "stream_options": ({"stream": True}, {"include_usage": True}),
+    "return_tokens_as_token_ids": ({"logprobs": 1}, True),
     "return_token_ids": ({}, True),
     "truncate_prompt_tokens": ({}, 1),
     "priority": ({}, 3),
@@ -63,7 +69,6 @@ SAMPLING: dict[str, Row] = {
     "user": ({}, "somebody"),
     "slo": ({}, {"ttft_ms": 500}),
     "response_format": ({}, {"type": "json_object"}),
-    "store": ({}, True),
     "service_tier": ({}, "flex"),
 }
 COMPLETIONS: dict[str, Row] = SAMPLING | {
@@ -75,6 +80,7 @@ COMPLETIONS: dict[str, Row] = SAMPLING | {
     "suffix": ({}, "end"),
 }
 CHATS: dict[str, Row] = SAMPLING | {
+    "return_tokens_as_token_ids": ({"logprobs": True}, True),
     "messages": ({}, ANSWERED),
     "max_completion_tokens": ({}, 4),
     "logprobs": ({}, True),
@@ -85,10 +91,6 @@ CHATS: dict[str, Row] = SAMPLING | {
     "add_special_tokens": ({}, True),
     "chat_template_kwargs": ({}, {"thinking": True}),
     "chat_template": ({}, "{{ x }}"),
-    "tools": ({}, []),
-    "tool_choice": ({}, "auto"),
-    "functions": ({}, []),
-    "function_call": ({}, "auto"),
 }
 TOKENIZES: dict[str, Row] = {
     "model": ({}, "other"),
@@ -105,12 +107,7 @@ MESSAGES: dict[str, Row] = {
     "role": ({}, "system"),
     "content": ({}, "y"),
     "name": ({}, "Ann"),
-    "tool_call_id": ({"role": "tool"}, "1"),
-    "tool_calls": ({"role": "assistant"}, [{}]),
-    "function_call": ({"role": "assistant"}, {}),
-    "refusal": ({"role": "assistant"}, "no"),
-    "audio": ({"role": "assistant"}, {}),
-    "annotations": ({"role": "assistant"}, []),
+    "tool_calls": ({"role": "assistant"}, [{"function": {"name": "f"}}]),
 }
 OPTIONS: dict[str, Row] = {
     "include_usage": ({}, True),
@@ -123,6 +120,34 @@ SLOS: dict[str, Row] = {
     "deadline_ms": ({}, 5000),
     "class": ({}, "interactive"),
 }
+HARMLESS: dict[str, tuple[Any, Any]] = {
+    "metadata": ({"a": ["b"]}, 3),
+    "store": (True, "yes"),
+    "prompt_cache_key": ("k", "k" * 513),
+    "prompt_cache_retention": ("24h", 24),
+    "prompt_cache_options": ({"mode": "x"}, "x"),
+    "safety_identifier": ("s", 1),
+    "verbosity": ("low", "loud"),
+    "use_beam_search": (False, True),
+    "length_penalty": (1.0, 0.5),
+    "spaces_between_special_tokens": (True, False),
+    "truncation_side": ("left", "right"),
+    "session_id": ("s", []),
+    "modalities": (["text"], ["audio"]),
+    "tools": ([], [{"type": "function", "function": {"name": "f"}}]),
+    "tool_choice": ("auto", "required"),
+    "parallel_tool_calls": (True, "all"),
+    "functions": ([], [{"name": "f"}]),
+    "function_call": ("none", {"name": "f"}),
+    "include_reasoning": (True, False),
+}
+"""Fields that make no difference: a value that passes, and one that is refused."""
+HARMLESS_IN_MESSAGES: dict[str, Any] = {
+    "tool_call_id": "1",
+    "reasoning_content": "hm",
+    "reasoning": "hm",
+}
+"""Those that make none where the chat template does not read them."""
 TABLES: tuple[tuple[type[msgspec.Struct], str, dict[str, Any], dict[str, Row]], ...] = (
     (CompletionBody, "/v1/completions", COMPLETION, COMPLETIONS),
     (ChatBody, "/v1/chat/completions", CHAT, CHATS),
@@ -198,10 +223,70 @@ def test_every_field_makes_a_difference(
     assert observe(server, caplog, path, given) != before
 
 
+@pytest.mark.parametrize("name", HARMLESS)
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_a_harmless_field_makes_none_and_is_checked(
+    server: Running, caplog: pytest.LogCaptureFixture, path: str, name: str
+) -> None:
+    if path == "/v1/completions" and name not in HarmlessFields.__struct_fields__:
+        pytest.skip("chats have it alone")
+    caplog.set_level(logging.INFO)
+    base = COMPLETION if path == "/v1/completions" else CHAT
+    passes, refused = HARMLESS[name]
+    before = observe(server, caplog, path, base)
+    assert observe(server, caplog, path, base | {name: passes}) == before
+    assert observe(server, caplog, path, base | {name: None}) == before
+    with server.http() as http:
+        answer = http.post(path, json=base | {name: refused})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"].startswith(name)
+
+
+def test_harmless_fields_of_messages_and_streams(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = "/v1/chat/completions"
+    more: dict[str, Any] = {"id": "m", "cache_control": {"type": "ephemeral"}, "audio": None}
+    marked = [HELLO[0] | HARMLESS_IN_MESSAGES | more]
+    before = observe(server, caplog, path, CHAT)
+    assert observe(server, caplog, path, CHAT | {"messages": marked}) == before
+    parts = [{"type": "text", "text": "x", "cache_control": {}, "prompt_cache_breakpoint": {}}]
+    assert observe(server, caplog, path, CHAT | {"messages": [HELLO[0] | {"content": parts}]}) == (
+        before
+    )
+    stream = CHAT | {"stream": True, "stream_options": {}}
+    options = {"include_obfuscation": True}
+    assert observe(server, caplog, path, stream | {"stream_options": options}) == observe(
+        server, caplog, path, stream
+    )
+
+
+def test_the_document_has_every_harmless_field_and_no_other() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "fields.md").read_text()
+    table = text.partition("## Taken, and without effect")[2].partition("\n## ")[0]
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([\w.]+)`", row)}
+    assert named == {*HARMLESS, "stream_options.include_obfuscation", "cache_control"}
+
+
+@pytest.mark.parametrize("kind", ["chat", "completions"])
+def test_every_parameter_of_the_official_client_is_known(kind: str) -> None:
+    module = import_module(
+        "openai.types.chat.completion_create_params"
+        if kind == "chat"
+        else "openai.types.completion_create_params"
+    )
+    parameters = set(module.CompletionCreateParamsBase.__annotations__)
+    body = ChatBody if kind == "chat" else CompletionBody
+    assert parameters - set(body.__struct_fields__) - NOT_SUPPORTED == set()
+
+
 def test_no_field_is_left_out() -> None:
     for kind, _, _, table in TABLES:
-        assert set(table) == set(kind.__struct_fields__)
-    assert set(MESSAGES) == set(Message.__struct_fields__)
-    assert set(OPTIONS) == set(StreamOptions.__struct_fields__)
+        assert set(table) == set(kind.__struct_fields__) - set(HARMLESS)
+    assert set(MESSAGES) == set(Message.__struct_fields__) - set(HARMLESS_IN_MESSAGES)
+    assert set(OPTIONS) == set(StreamOptions.__struct_fields__) - {"include_obfuscation"}
     assert set(SLOS) == {field.encode_name for field in msgspec.structs.fields(SloBody)}
-    assert set(SAMPLING) == set(SamplingBody.__struct_fields__)
+    assert set(SAMPLING) == set(SamplingBody.__struct_fields__) - set(HARMLESS)
+    of_chats = set(HarmlessChatFields.__struct_fields__) - set(SamplingBody.__struct_fields__)
+    assert set(HARMLESS) == of_chats | set(HarmlessFields.__struct_fields__)

@@ -77,17 +77,18 @@ def test_what_is_left_open_is_as_much_as_fits(
 
 
 @pytest.mark.parametrize("path", [CHAT, "/tokenize"])
-@pytest.mark.parametrize("name", ["name", "tool_call_id"])
+@pytest.mark.parametrize("name", ["name", "tool_calls"])
 def test_a_field_of_a_message_that_no_template_shows(
     http: httpx.Client, path: str, name: str
 ) -> None:
-    messages = [HELLO[0], {"role": "tool", "content": "y", name: "z"}]
+    value = "z" if name == "name" else [{"id": "1", "function": {"name": "f"}}]
+    messages = [HELLO[0], {"role": "assistant", "content": "y", name: value}]
     answer = http.post(path, json={"messages": messages})
     assert param_of(answer) == f"messages[1].{name}"
     assert "chat template does not show it" in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("name", ["name", "tool_call_id"])
+@pytest.mark.parametrize("name", ["name", "tool_call_id", "reasoning_content", "reasoning"])
 def test_a_field_of_a_message_that_the_template_shows(name: str) -> None:
     source = f"{{% for m in messages %}}{{{{ m.{name} }}}}:{{{{ m.content }}}}{{% endfor %}}"
     with serving() as server, server.http() as http:

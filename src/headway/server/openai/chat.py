@@ -28,6 +28,7 @@ from headway.server.openai.logprobs import (
     PromptLogprob,
     chat_logprobs,
     prompt_logprobs,
+    token_names,
 )
 from headway.server.openai.sampling import (
     chat_params,
@@ -39,12 +40,17 @@ from headway.server.openai.schema import ChatBody, plain_messages
 from headway.server.openai.service import answered_tier, service_of
 from headway.server.openai.sse import EventEncoder, Usage, usage_of
 from headway.text import Tokenizer
+from headway.types import TokenLogprobs
 
 
 class ChatMessage(msgspec.Struct, kw_only=True):
     role: str = "assistant"
     content: str
     refusal: None = None
+    annotations: None = None
+    audio: None = None
+    function_call: None = None
+    reasoning: None = None
 
 
 class ChatChoice(msgspec.Struct, kw_only=True):
@@ -53,7 +59,7 @@ class ChatChoice(msgspec.Struct, kw_only=True):
     logprobs: ChatLogprobs | None = None
     finish_reason: str | None = None
     stop_reason: int | str | None = None
-    token_ids: Sequence[int] | UnsetType = UNSET
+    token_ids: Sequence[int] | None = None
 
 
 class ChatCompletion(msgspec.Struct, kw_only=True):
@@ -63,9 +69,10 @@ class ChatCompletion(msgspec.Struct, kw_only=True):
     model: str
     choices: list[ChatChoice]
     usage: Usage
-    service_tier: str | UnsetType = UNSET
-    prompt_token_ids: Sequence[int] | UnsetType = UNSET
-    prompt_logprobs: list[dict[str, PromptLogprob] | None] | UnsetType = UNSET
+    service_tier: str | None = None
+    system_fingerprint: None = None
+    prompt_token_ids: Sequence[int] | None = None
+    prompt_logprobs: list[dict[str, PromptLogprob] | None] | None = None
 
 
 class MessageDelta(msgspec.Struct, kw_only=True):
@@ -145,6 +152,7 @@ class ChatFormatter:
         self._echo = ""
         if body.echo and last.role == "assistant":
             self._echo = message_text(plain_messages([last])[0]["content"])
+        self._name = token_names(self._tokenizer, as_ids=bool(body.return_tokens_as_token_ids))
         self._top = (body.top_logprobs or 0) if body.logprobs else None
         self._prompt_top = body.prompt_logprobs
         self._prompt_ids = generation.prompts[0].token_ids if body.return_token_ids else None
@@ -163,12 +171,12 @@ class ChatFormatter:
     def events(self, delta: Delta) -> bytes:
         data = b""
         if delta.index not in self._begun:
-            data = self._opening(delta.index)
+            data = self._opening(delta)
         scored = self._top is not None and delta.logprobs
         if delta.text or scored or (self._prompt_ids is not None and delta.token_ids):
             choice = ChatChunkChoice(index=delta.index, delta=MessageDelta(content=delta.text))
             if self._top is not None:
-                choice.logprobs = chat_logprobs(delta.logprobs, self._tokenizer, top=self._top)
+                choice.logprobs = self._logprobs(delta.logprobs)
             if self._prompt_ids is not None:
                 choice.token_ids = delta.token_ids
             data += self._events.choice(choice)
@@ -206,14 +214,17 @@ class ChatFormatter:
             )
         return msgspec.json.encode(completion)
 
-    def _opening(self, index: int) -> bytes:
-        """The event that names the role, with what echo shows."""
+    def _opening(self, delta: Delta) -> bytes:
+        """The event that names the role, with what echo shows, and comes before any token."""
         role = ChatChunkChoice(
-            index=index, delta=MessageDelta(role="assistant", content=self._echo)
+            index=delta.index, delta=MessageDelta(role="assistant", content=self._echo)
         )
         prompt_ids = None if self._begun else self._prompt_ids
-        self._begun.add(index)
-        return self._events.choice(role, prompt_token_ids=prompt_ids)
+        self._begun.add(delta.index)
+        return self._events.choice(role, prompt_token_ids=prompt_ids, without=len(delta.token_ids))
+
+    def _logprobs(self, positions: Sequence[TokenLogprobs]) -> ChatLogprobs:
+        return chat_logprobs(positions, self._tokenizer, top=self._top or 0, name=self._name)
 
     def _choice(self, index: int, choice: ChoiceCollector) -> ChatChoice:
         written = ChatChoice(
@@ -223,7 +234,7 @@ class ChatFormatter:
             stop_reason=choice.stop_reason,
         )
         if self._top is not None:
-            written.logprobs = chat_logprobs(choice.logprobs, self._tokenizer, top=self._top)
+            written.logprobs = self._logprobs(choice.logprobs)
         if self._prompt_ids is not None:
             written.token_ids = choice.token_ids
         return written

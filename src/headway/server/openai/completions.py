@@ -24,8 +24,10 @@ from headway.server.openai.fit import check_length, check_scores, room_for_answe
 from headway.server.openai.logprobs import (
     CompletionLogprobs,
     PromptLogprob,
+    TextOffsets,
     completion_logprobs,
     prompt_logprobs,
+    token_names,
 )
 from headway.server.openai.sampling import check_streaming, completion_params
 from headway.server.openai.schema import CompletionBody
@@ -41,9 +43,21 @@ class CompletionChoice(msgspec.Struct, kw_only=True):
     logprobs: CompletionLogprobs | None = None
     finish_reason: str | None = None
     stop_reason: int | str | None = None
+    prompt_token_ids: Sequence[int] | None = None
+    token_ids: Sequence[int] | None = None
+    prompt_logprobs: list[dict[str, PromptLogprob] | None] | None = None
+
+
+class CompletionChunkChoice(msgspec.Struct, kw_only=True):
+    """In streams, what was not asked for is left out."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None = None
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
     prompt_token_ids: Sequence[int] | UnsetType = UNSET
     token_ids: Sequence[int] | UnsetType = UNSET
-    prompt_logprobs: list[dict[str, PromptLogprob] | None] | UnsetType = UNSET
 
 
 class Completion(msgspec.Struct, kw_only=True):
@@ -53,7 +67,8 @@ class Completion(msgspec.Struct, kw_only=True):
     model: str
     choices: list[CompletionChoice]
     usage: Usage
-    service_tier: str | UnsetType = UNSET
+    service_tier: str | None = None
+    system_fingerprint: None = None
 
 
 async def completions(request: Request, send: Send) -> None:
@@ -134,13 +149,16 @@ def split_prompts(prompt: str | list[str | int | list[int]]) -> list[str | list[
     return prompts
 
 
+PROMPT_TAIL = 8
+"""Tokens of a prompt that may hold the beginning of a character that the answer completes."""
+
+
 @dataclass(slots=True)
 class _StreamedChoice:
     """What a stream must remember of one choice."""
 
+    offsets: TextOffsets
     begun: bool = False
-    offset: int = 0
-    """Characters so far, for `text_offset`."""
 
 
 class CompletionFormatter:
@@ -158,11 +176,14 @@ class CompletionFormatter:
         self._top = body.logprobs
         self._prompt_top = body.prompt_logprobs
         self._ids = bool(body.return_token_ids)
+        self._name = token_names(tokenizer, as_ids=bool(body.return_tokens_as_token_ids))
         # Such a request scores its prompt; the one token that was generated is not shown.
         self._hides_text = body.max_tokens == 0
         self._echoes: dict[int, str] = {}
         """By the number of the prompt, as far as they were needed."""
-        self._streamed = [_StreamedChoice() for _ in generation.requests]
+        self._streamed = [
+            _StreamedChoice(self._offsets(index)) for index in range(len(generation.requests))
+        ]
         self._tier = answered_tier(body, generation)
         self._events = EventEncoder(
             self.usage,
@@ -183,13 +204,13 @@ class CompletionFormatter:
         data = b""
         scored = self._top is not None and delta.logprobs
         if text or scored or (self._ids and (first or delta.token_ids)):
-            choice = CompletionChoice(index=delta.index, text=text)
+            choice = CompletionChunkChoice(index=delta.index, text=text)
             if self._top is not None:
-                choice.logprobs, streamed.offset = completion_logprobs(
+                choice.logprobs = completion_logprobs(
                     delta.logprobs,
-                    self._tokenizer,
+                    name=self._name,
                     top=self._top,
-                    offset=streamed.offset,
+                    offsets=streamed.offsets,
                     first=None,
                 )
             if self._ids:
@@ -198,7 +219,7 @@ class CompletionFormatter:
                     choice.prompt_token_ids = self._generation.prompt_of(delta.index).token_ids
             data = self._events.choice(choice)
         if delta.finish_reason is not None:
-            last = CompletionChoice(
+            last = CompletionChunkChoice(
                 index=delta.index,
                 text="",
                 finish_reason=delta.finish_reason,
@@ -221,9 +242,15 @@ class CompletionFormatter:
                 model=self._model,
                 choices=[self._choice(index, choices) for index in range(len(choices))],
                 usage=usage_of(self.usage),
-                service_tier=UNSET if self._tier is None else self._tier,
+                service_tier=self._tier,
             )
         )
+
+    def _offsets(self, index: int) -> TextOffsets:
+        """Those of a choice, which begins with its prompt where that is echoed."""
+        before = () if self._echo else self._generation.prompt_of(index).token_ids[-PROMPT_TAIL:]
+        skips = self._generation.params.skip_special_tokens
+        return TextOffsets(self._tokenizer, before, skip_special_tokens=skips)
 
     def _echoed(self, index: int) -> str:
         """What echo shows of a prompt: the text as it was given, or the tokens as text."""
@@ -250,11 +277,11 @@ class CompletionFormatter:
         over_prompt = choices[index - index % self._generation.params.n].prompt_logprobs
         if self._top is not None:
             positions: list[TokenLogprobs] = [] if self._hides_text else choice.logprobs
-            written.logprobs, _ = completion_logprobs(
+            written.logprobs = completion_logprobs(
                 over_prompt + positions if self._echo else positions,
-                self._tokenizer,
+                name=self._name,
                 top=self._top,
-                offset=0,
+                offsets=self._offsets(index),
                 first=tokens[0] if self._echo else None,
             )
         if self._prompt_top is not None:

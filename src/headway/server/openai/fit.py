@@ -14,6 +14,8 @@ from headway.llm import AsyncLLM, GenerationRequest
 from headway.llm.prompt import MAX_TOKEN_CHARACTERS
 from headway.server.openai.schema import Message
 
+NOT_LOST = ("name", "tool_calls")
+"""Fields of messages that change what is said: refused where no template shows them."""
 MAX_SCORES = 2**20
 """Log probabilities of prompts in one answer, counted in every choice that repeats them."""
 
@@ -32,13 +34,18 @@ def check_messages(messages: Sequence[Message], llm: AsyncLLM, *, must_fit: bool
             f"of {llm.max_model_len} tokens",
             field="messages",
         )
+    for position, message in enumerate(messages):
+        # Templates join texts: a turn of nothing is one only where calls or an answer come with it.
+        if message.content is None and message.role != "assistant":
+            field = f"messages[{position}].content"
+            raise InvalidRequest(f"{field} is required", field=field)
     if llm.chat_template is None:
         return
-    for name in ("name", "tool_call_id"):
+    for name in NOT_LOST:
         if llm.chat_template.reads(name):
             continue
         for position, message in enumerate(messages):
-            if getattr(message, name) is not None:
+            if getattr(message, name):
                 field = f"messages[{position}].{name}"
                 raise InvalidRequest(
                     f"{field}: this model's chat template does not show it; leave it out, or say "
@@ -93,5 +100,7 @@ def check_scores(generation: GenerationRequest, *, asked: str) -> None:
 
 
 def _characters(message: Message) -> int:
-    content = message.content
-    return len(content) if isinstance(content, str) else sum(len(part.text) for part in content)
+    content = message.content or ""
+    own = len(content) if isinstance(content, str) else sum(len(part.text) for part in content)
+    calls = sum(len(str(call.function.arguments)) for call in message.tool_calls or ())
+    return own + calls + len(message.reasoning_content or "") + len(message.reasoning or "")

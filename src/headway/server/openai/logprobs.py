@@ -6,11 +6,12 @@ and `prompt_logprobs` is vLLM's: one mapping from token id per prompt token, nul
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from headway.text import Tokenizer
+from headway.text.detokenizer import Detokenizer
 from headway.types import TokenLogprobs
 
 LOWEST = -9999.0
@@ -48,54 +49,80 @@ class PromptLogprob(msgspec.Struct, frozen=True, kw_only=True):
     decoded_token: str
 
 
+def token_names(tokenizer: Tokenizer, *, as_ids: bool) -> Callable[[int], str]:
+    """How tokens are written: as their text or, so that none is like another, as `token_id:N`."""
+    return "token_id:{}".format if as_ids else tokenizer.token_text
+
+
+class TextOffsets:
+    """Where in a choice's text each token begins, in characters, one token after the other.
+
+    A token that shows nothing, or completes no character, begins where the next one does.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, before: Iterable[int] = (), *, skip_special_tokens: bool
+    ) -> None:
+        """`before` are tokens whose text is not the choice's: those of a prompt not echoed."""
+        self._detokenizer = Detokenizer(tokenizer, before, skip_special_tokens)
+        self._offset = 0
+
+    def next(self, token: int) -> int:
+        """The offset of the next token."""
+        start = self._offset
+        self._offset += len(self._detokenizer.push((token,)))
+        return start
+
+
 def completion_logprobs(
     positions: Iterable[TokenLogprobs],
-    tokenizer: Tokenizer,
     *,
+    name: Callable[[int], str],
     top: int,
-    offset: int,
+    offsets: TextOffsets,
     first: int | None,
-) -> tuple[CompletionLogprobs, int]:
-    """The lists, and the text offset after them. `first` is a token that nothing predicted.
+) -> CompletionLogprobs:
+    """The lists, with tokens as `name` writes them. `first` is a token that nothing predicted.
 
     `top` alternatives a token, and the chosen one where it is not among them.
     """
     tokens: list[str] = []
     chosen: list[float | None] = []
     tops: list[dict[str, float] | None] = []
-    offsets: list[int] = []
+    starts: list[int] = []
     if first is not None:
-        tokens.append(tokenizer.token_text(first))
+        tokens.append(name(first))
         chosen.append(None)
         tops.append(None)
-        offsets.append(offset)
-        offset += len(tokens[0])
+        starts.append(offsets.next(first))
     for position in positions:
-        token = tokenizer.token_text(position.token)
+        token = name(position.token)
         logprob = _finite(position.logprob)
-        likeliest = {tokenizer.token_text(t): _finite(p) for t, p in position.top[:top]}
+        likeliest = {name(t): _finite(p) for t, p in position.top[:top]}
         tokens.append(token)
         chosen.append(logprob)
         tops.append(likeliest | {token: logprob})
-        offsets.append(offset)
-        offset += len(token)
-    lists = CompletionLogprobs(
-        tokens=tokens, token_logprobs=chosen, top_logprobs=tops, text_offset=offsets
+        starts.append(offsets.next(position.token))
+    return CompletionLogprobs(
+        tokens=tokens, token_logprobs=chosen, top_logprobs=tops, text_offset=starts
     )
-    return lists, offset
 
 
 def chat_logprobs(
-    positions: Iterable[TokenLogprobs], tokenizer: Tokenizer, *, top: int
+    positions: Iterable[TokenLogprobs],
+    tokenizer: Tokenizer,
+    *,
+    top: int,
+    name: Callable[[int], str],
 ) -> ChatLogprobs:
     return ChatLogprobs(
         [
             ChatLogprob(
-                token=tokenizer.token_text(position.token),
+                token=name(position.token),
                 logprob=_finite(position.logprob),
                 bytes=list(tokenizer.token_bytes(position.token)),
                 top_logprobs=[
-                    TopLogprob(tokenizer.token_text(t), _finite(p), list(tokenizer.token_bytes(t)))
+                    TopLogprob(name(t), _finite(p), list(tokenizer.token_bytes(t)))
                     for t, p in position.top[:top]
                 ],
             )

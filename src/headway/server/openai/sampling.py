@@ -45,7 +45,11 @@ def completion_params(body: CompletionBody, defaults: SamplingDefaults) -> Sampl
     `max_tokens` 0 with echo, which scores a prompt, generates one token that is not shown.
     """
     if body.best_of is not None and body.best_of != (body.n or 1):
-        raise InvalidRequest("best_of other than n is not supported", field="best_of")
+        raise InvalidRequest(
+            "best_of other than n is not supported: all n continuations are returned, so ask for "
+            "as many with n and choose by logprobs",
+            field="best_of",
+        )
     max_tokens = COMPLETION_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     if max_tokens == 0 and body.echo:
         max_tokens = 1

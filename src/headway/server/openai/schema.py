@@ -16,6 +16,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from headway.server.openai.harmless import (
+    HarmlessFields,
+    ShortText,
+    StrictBody,
+)
 from headway.types import ServiceClass
 from headway.types.objectives import MOST_SECONDS
 from headway.types.sampling import (
@@ -39,12 +44,7 @@ Text = Annotated[str, Meta(min_length=1)]
 Priority = Annotated[int, Meta(ge=-(2**31), le=INT32, extra_json_schema={"format": "priority"})]
 Milliseconds = Annotated[float, Meta(ge=0.001, le=MOST_SECONDS * 1000)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-ShortText = Annotated[str, Meta(max_length=512)]
 StopText = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARACTERS)]
-
-
-class StrictBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The base of every body: unknown fields are errors."""
 
 
 class StreamOptions(StrictBody, frozen=True, kw_only=True):
@@ -54,6 +54,7 @@ class StreamOptions(StrictBody, frozen=True, kw_only=True):
     continuous_usage_stats: Annotated[
         bool | None, Meta(description="Send the counts so far with every chunk.")
     ] = None
+    include_obfuscation: Annotated[bool | None, Meta(description="Chunks have no padding.")] = None
 
 
 class TextFormat(StrictBody, frozen=True, kw_only=True):
@@ -77,7 +78,7 @@ class SloBody(StrictBody, frozen=True, kw_only=True):
     ] = msgspec.field(name="class", default=None)
 
 
-class SamplingBody(StrictBody, frozen=True, kw_only=True):
+class SamplingBody(HarmlessFields, frozen=True, kw_only=True):
     """What completions and chat completions share."""
 
     model: Annotated[
@@ -85,7 +86,7 @@ class SamplingBody(StrictBody, frozen=True, kw_only=True):
     ] = None
     n: Annotated[
         Annotated[int, Meta(ge=1, le=MAX_N)] | None,
-        Meta(description="Continuations of each prompt; 1 if the temperature is 0."),
+        Meta(description="Continuations of each prompt."),
     ] = None
     max_tokens: Annotated[
         PositiveLength | None,
@@ -132,6 +133,9 @@ class SamplingBody(StrictBody, frozen=True, kw_only=True):
     ] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    return_tokens_as_token_ids: Annotated[
+        bool | None, Meta(description="In log probabilities, tokens are `token_id:N`.")
+    ] = None
     return_token_ids: Annotated[
         bool | None, Meta(description="Add `prompt_token_ids` and `token_ids` to each choice.")
     ] = None
@@ -155,7 +159,6 @@ class SamplingBody(StrictBody, frozen=True, kw_only=True):
         Meta(description="Objectives in milliseconds, and the class; a key may be bound to less."),
     ] = None
     response_format: TextFormat | None = None
-    store: Annotated[Literal[False] | None, Meta(description="Nothing is stored.")] = None
     service_tier: Annotated[
         Literal["auto", "default", "flex", "priority"] | None,
         Meta(
@@ -196,32 +199,94 @@ class CompletionBody(SamplingBody, frozen=True, kw_only=True):
     suffix: None = None
 
 
-class TextPart(StrictBody, frozen=True, kw_only=True):
+class TextPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of a message; what it has besides is not looked at."""
+
     type: Literal["text"]
     text: str
 
 
-class Message(StrictBody, frozen=True, kw_only=True, omit_defaults=True):
-    """One turn of a conversation. Fields that are only null come with an assistant's answer."""
+class ToolFunction(msgspec.Struct, frozen=True, kw_only=True):
+    name: Annotated[str, Meta(min_length=1, max_length=512)]
+    arguments: Annotated[
+        str | dict[str, Any], Meta(description="JSON, as text or as what it says.")
+    ] = ""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart]
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that an assistant made earlier."""
+
+    function: ToolFunction
+    id: ShortText | None = None
+    type: Literal["function"] = "function"
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One turn of a conversation; what it has besides these fields is not looked at."""
+
+    role: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")],
+        Meta(description="system, developer, user, assistant, tool, or what the template knows."),
+    ]
+    content: Annotated[
+        str | list[TextPart] | None, Meta(description="Null in an assistant's message alone.")
+    ] = None
     name: ShortText | None = None
     tool_call_id: ShortText | None = None
-    tool_calls: None = None
-    function_call: None = None
-    refusal: None = None
-    audio: None = None
-    annotations: None = None
+    tool_calls: Annotated[
+        list[ToolCall] | None, Meta(description="Refused where the chat template shows none.")
+    ] = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
 
 
 def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as dictionaries of the fields that are given."""
+    """Messages as chat templates expect them: dictionaries of the fields that are given.
+
+    Content that is absent is empty, and arguments of calls are data where they are JSON.
+    """
     plain: list[dict[str, Any]] = msgspec.to_builtins(messages)
+    for message in plain:
+        message.setdefault("content", "")
+        for call in message.get("tool_calls", ()):
+            call["function"]["arguments"] = _data(call["function"]["arguments"])
     return plain
 
 
-class ChatBody(SamplingBody, frozen=True, kw_only=True):
+def _data(arguments: Any) -> Any:
+    if isinstance(arguments, str):
+        try:
+            return msgspec.json.decode(arguments or "{}")
+        except (msgspec.DecodeError, RecursionError):
+            return arguments
+    return arguments
+
+
+class HarmlessChatFields(SamplingBody, frozen=True, kw_only=True):
+    """Fields of chats that ask for nothing here; see `headway.server.openai.harmless`."""
+
+    modalities: Annotated[list[Literal["text"]] | None, Meta(description="Answers are text.")] = (
+        None
+    )
+    tools: Annotated[
+        Annotated[list[Any], Meta(max_length=0)] | None, Meta(description="None, or an empty list.")
+    ] = None
+    tool_choice: Annotated[
+        Literal["none", "auto"] | None, Meta(description="There are no tools.")
+    ] = None
+    parallel_tool_calls: Annotated[bool | None, Meta(description="There are no tools.")] = None
+    functions: Annotated[
+        Annotated[list[Any], Meta(max_length=0)] | None, Meta(description="None, or an empty list.")
+    ] = None
+    function_call: Annotated[
+        Literal["none", "auto"] | None, Meta(description="There are no tools.")
+    ] = None
+    include_reasoning: Annotated[
+        Literal[True] | None, Meta(description="Reasoning is part of the text.")
+    ] = None
+
+
+class ChatBody(HarmlessChatFields, frozen=True, kw_only=True):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[Message], Meta(min_length=1)]
@@ -248,10 +313,6 @@ class ChatBody(SamplingBody, frozen=True, kw_only=True):
         dict[str, Any] | None, Meta(description="More variables for the chat template.")
     ] = None
     chat_template: None = None
-    tools: None = None
-    tool_choice: Literal["none"] | None = None
-    functions: None = None
-    function_call: None = None
 
 
 class TokenizeBody(StrictBody, frozen=True, kw_only=True):

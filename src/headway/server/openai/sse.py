@@ -31,12 +31,13 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens_details: PromptTokensDetails
 
 
-def usage_of(counter: UsageCounter) -> Usage:
-    """The tokens so far, as OpenAI's clients expect them."""
+def usage_of(counter: UsageCounter, *, without: int = 0) -> Usage:
+    """The tokens so far, but for so many of the last ones, as OpenAI's clients expect them."""
+    generated = counter.completion_tokens - without
     return Usage(
         prompt_tokens=counter.prompt_tokens,
-        completion_tokens=counter.completion_tokens,
-        total_tokens=counter.prompt_tokens + counter.completion_tokens,
+        completion_tokens=generated,
+        total_tokens=counter.prompt_tokens + generated,
         prompt_tokens_details=PromptTokensDetails(counter.cached_tokens),
     )
 
@@ -66,10 +67,17 @@ class EventEncoder:
         self._tail = b'],"usage":null}\n\n' if self._last else b"]}\n\n"
 
     def choice(
-        self, choice: msgspec.Struct, *, prompt_token_ids: Sequence[int] | None = None
+        self,
+        choice: msgspec.Struct,
+        *,
+        prompt_token_ids: Sequence[int] | None = None,
+        without: int = 0,
     ) -> bytes:
-        """One event with one choice, and the prompt's token ids beside it where they are given."""
-        head, tail = self._head, self._counts() if self._every else self._tail
+        """One event with one choice, and the prompt's token ids beside it where they are given.
+
+        Its counts leave out so many tokens, which a later event shows.
+        """
+        head, tail = self._head, self._counts(without) if self._every else self._tail
         if prompt_token_ids is not None:
             head += b',"prompt_token_ids":' + _encoder.encode(prompt_token_ids)
         return b"".join((head, b',"choices":[', _encoder.encode(choice), tail))
@@ -84,5 +92,6 @@ class EventEncoder:
         """The event that says why a stream breaks off, and the end mark."""
         return b"".join((b"data: ", encode_error(detail_of(error)), b"\n\n", DONE))
 
-    def _counts(self) -> bytes:
-        return b'],"usage":' + _encoder.encode(usage_of(self._usage)) + b"}\n\n"
+    def _counts(self, without: int = 0) -> bytes:
+        counts = usage_of(self._usage, without=without)
+        return b'],"usage":' + _encoder.encode(counts) + b"}\n\n"

@@ -1,0 +1,46 @@
+"""Offsets of tokens in a choice's text, where tokens are no whole characters, or show nothing."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headway.server.openai.logprobs import TextOffsets
+from headway.text.detokenizer import Detokenizer
+from tests.server.fakes import FakeTokenizer
+
+
+class Bytes(FakeTokenizer):
+    """A token is a byte, and 256 a special token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._special = frozenset((256,))
+
+    def token_bytes(self, token: int) -> bytes:
+        return b"<s>" if token == 256 else bytes((token,))
+
+
+def test_parts_of_characters_begin_where_the_character_does() -> None:
+    offsets = TextOffsets(Bytes(), skip_special_tokens=True)
+    text = "a\u00fcb\u20ac!".encode()
+    assert [offsets.next(byte) for byte in text] == [0, 1, 1, 2, 3, 3, 3, 4]
+
+
+def test_special_tokens_have_room_only_where_they_are_shown() -> None:
+    for skipped, wanted in ((True, [0, 1, 1]), (False, [0, 1, 4])):
+        offsets = TextOffsets(Bytes(), skip_special_tokens=skipped)
+        assert [offsets.next(token) for token in (97, 256, 98)] == wanted
+
+
+def test_a_prompt_that_is_not_shown_has_no_room() -> None:
+    offsets = TextOffsets(Bytes(), "x\u00fc".encode()[:2], skip_special_tokens=True)
+    assert [offsets.next(token) for token in (0xBC, 97, 98)] == [0, 1, 2]
+
+
+@given(tokens=st.lists(st.integers(0, 256), max_size=40), skips=st.booleans())
+def test_an_offset_is_the_length_of_the_text_before(tokens: list[int], skips: bool) -> None:
+    offsets = TextOffsets(Bytes(), skip_special_tokens=skips)
+    found = [offsets.next(token) for token in tokens]
+    for count, offset in enumerate(found):
+        assert offset == len(Detokenizer(Bytes(), (), skips).push(tokens[:count]))
