@@ -36,7 +36,7 @@ from headway.llm.weight_format import ready_model
 from headway.text import Tokenizer
 from headway.types import NOBODY, SERVICE_CLASSES, Owner, SamplingParams, ServiceClass
 from headway.types.objectives import Objective, checked_objectives
-from headway.types.sampling_defaults import DefaultSampling, parse_defaults
+from headway.types.sampling_defaults import DefaultSampling, SamplingDefaults, parse_defaults
 
 logger = logging.getLogger(__name__)
 
@@ -98,11 +98,12 @@ class AsyncLLM:
         Raises `HeadwayError` where the model or the engine cannot be had.
         """
         override = parse_defaults(override_generation_config, field="override_generation_config")
+        chosen = partial(
+            choose_default_sampling, generation_config=generation_config, override=override
+        )
+        chosen(SamplingDefaults())  # so that nothing is downloaded for a file that cannot be used
         ready = partial(ready_model, config, progress=progress)
         settled, prepared = await stoppable(lambda stop: ready(stop=stop))
-        defaults = choose_default_sampling(
-            prepared.text.sampling, generation_config=generation_config, override=override
-        )
         try:
             llm = await cls._start(settled, prepared, command, chat_template)
         except HeadwayError as error:
@@ -114,7 +115,7 @@ class AsyncLLM:
             logger.warning("the engine did not start from a damaged model: %s", error)
             settled, prepared = await stoppable(lambda stop: ready(verify=True, stop=stop))
             llm = await cls._start(settled, prepared, command, chat_template)
-        llm.default_sampling = defaults
+        llm.default_sampling = chosen(prepared.text.sampling)
         mend = partial(ready_model, config, progress=False, verify=True)
         llm.check_model(prepared, lambda stop: mend(stop=stop))
         return llm

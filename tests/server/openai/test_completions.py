@@ -256,6 +256,9 @@ def test_every_parameter_reaches_the_engine(server: Running) -> None:
         ({"prompt": "x", "max_tokens": 0}, "max_tokens"),
         ({"prompt": "x", "logprobs": 21}, "logprobs"),
         ({"prompt": "x", "best_of": 2}, "best_of"),
+        ({"prompt": "x", "suffix": "y"}, "suffix"),
+        ({"prompt": "x", "logprobs": -1}, "logprobs"),
+        ({"prompt": "x", "prompt_logprobs": -1}, "prompt_logprobs"),
         ({"prompt": "x", "suffix": "end"}, "suffix"),
         ({"prompt": "x", "response_format": {"type": "json_object"}}, "response_format.type"),
         ({"prompt": "x", "logit_bias": {"a": 1}}, "logit_bias"),
@@ -293,3 +296,20 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         client.completions.create(model="other", prompt="x")
     assert caught.value.code == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"best_of": 2}, "choose by logprobs"),
+        ({"suffix": "y"}, "fill no gaps"),
+        ({"logprobs": -1}, "whole vocabulary"),
+        ({"documents": []}, "chat_template_kwargs"),
+    ],
+)
+def test_what_is_not_supported_says_what_to_do(
+    http: httpx.Client, body: dict[str, object], reason: str
+) -> None:
+    answer = http.post("/v1/completions", json={"prompt": "x"} | body)
+    assert answer.status_code == 400
+    assert reason in answer.json()["error"]["message"]
