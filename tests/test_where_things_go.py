@@ -171,6 +171,27 @@ def settings() -> None:
         assert names - known == set()
 
 
+def harmless_fields() -> None:
+    from headway.server.openai.harmless import HarmlessFields
+    from headway.server.openai.schema import ChatBody, CompletionBody
+
+    names = HarmlessFields.__struct_fields__
+    for body in (ChatBody, CompletionBody):
+        assert set(names) <= set(body.__struct_fields__)
+    text = (ROOT / "docs" / "fields.md").read_text()
+    assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def flags_of_others() -> None:
+    from headway.cli.compatibility import SERVERS, rules
+    from headway.cli.flags_document import document
+
+    tables = {path.stem for path in (PACKAGE / "cli" / "data").glob("*.toml")}
+    assert tables == set(SERVERS)
+    assert all(rules(server) for server in SERVERS)
+    assert (ROOT / "docs" / "flags.md").read_text() == document()
+
+
 def commands() -> None:
     from headway.cli.main import COMMANDS
 
@@ -276,6 +297,8 @@ CHECKS: dict[str, Callable[[], None]] = {
     "native kernel": kernels,
     "sampling feature": sampling,
     "endpoint": endpoints,
+    "field that asks for nothing here": harmless_fields,
+    "flag of another server": flags_of_others,
     "setting": settings,
     "command": commands,
     "distribution of lengths": lengths,
