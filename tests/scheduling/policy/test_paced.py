@@ -390,13 +390,13 @@ def test_who_cannot_be_on_time_is_shed_though_every_slot_is_taken() -> None:
 def test_one_that_was_relegated_gets_its_share_behind_any_number_of_others() -> None:
     """More wait, and can be on time, than are looked at."""
     patient = parse_objectives("ttft=1000s,tpot=30ms")
-    long = asked(0, prompt=8000, output=5, objectives=parse_objectives("ttft=500ms"))
-    others = [asked(1 + number, prompt=400, output=10, objectives=patient) for number in range(600)]
+    long = asked(0, prompt=6000, output=5, objectives=parse_objectives("ttft=500ms"))
+    others = [asked(1 + number, prompt=400, output=10, objectives=patient) for number in range(900)]
     ran = paced([long, *others], patience=3.0)
     assert ran.relegated == 1
     done = sum(ran.tokens[each.id][0] < ran.tokens["0"][0] for each in others)
     assert len(others) - done > LOOKED_AT, "so many were waiting still"
-    assert ran.ttft(long) < 3.0 + 2.0
+    assert ran.ttft(long) < 3.0 + 16.0
 
 
 def test_settings_are_checked() -> None:

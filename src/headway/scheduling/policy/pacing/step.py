@@ -26,9 +26,10 @@ RESERVE = 0.05
 """Share of the time between tokens that is left for the contexts to grow into."""
 SHARE_BEYOND_PATIENCE = 64
 """One in so many running sequences may be one whose patience has ended."""
-TURN_BEYOND_PATIENCE = 16
-"""In one of so many steps they come first. They are the costliest, so a share of the batch alone
-would be a far larger one of the time."""
+TURN, TURNS = 8, 128
+"""In so many steps of so many they come first. They are the costliest, so a share of the batch alone
+would be a far larger one of the time. It is some steps together, in which nobody passes them, so
+that the batch makes room where decodes filled it."""
 WORTH_A_STEP = 10
 """Times the smallest step: so long is one of which the fixed part matters little."""
 MOST_PARKED = 16
@@ -82,17 +83,20 @@ class PacedStep:
         prefills, overdue, spare = self._under_way()
         self._budget = self._time_budget()
         on_time, late, parked = self._in_line(prefills)
-        if self._view.step % TURN_BEYOND_PATIENCE and (on_time or late):
-            line = [*on_time, *late, *overdue, *spare, *parked]
-        else:
-            self._promote(parked)
-            line = [*overdue, *on_time, *late, *spare, *parked]
+        promoted = self._promote(parked)
+        impatient = [*overdue, *promoted]
+        line = [*impatient, *on_time, *late, *spare, *parked]
+        if self._view.step % TURNS >= TURN:
+            line = [*on_time, *late, *impatient, *spare, *parked]
         # Nobody passes one that finds no room: what it got would be missing later.
         for seq in line:
             if not self._go_on(seq):
                 break
         if not self._load.tokens:
             self._anything(line)
+        if promoted:
+            given = {number for number, _ in self._tokens}
+            self._tokens += [(seq.id, 0) for seq in promoted if seq.id not in given]
         return Decision(
             tokens=self._tokens,
             relegate=self._relegate,
@@ -118,8 +122,9 @@ class PacedStep:
             self._batch.prefill(len_of(seq), 1, ends=True)
             if not seq.deferred:
                 self._prefilling.add(seq.id)
-                patient = now < seq.arrival + self._patience
-                (overdue if not patient else spare if free else prefills).append(seq)
+                late = free or now > first_token_due(seq, self._patience)
+                impatient = late and now >= seq.arrival + self._patience
+                (overdue if impatient else spare if free else prefills).append(seq)
         return prefills, overdue, spare
 
     def _pace(self, seq: SequenceView) -> float:
@@ -250,24 +255,32 @@ class PacedStep:
         cycle = self._load.with_prefill(0, chunk).seconds
         return chunk / cycle, cycle
 
-    def _promote(self, parked: list[SequenceView]) -> None:
+    def _promote(self, parked: list[SequenceView]) -> list[SequenceView]:
         """Admit who has waited beyond its patience, as far as its kind's share goes."""
         share = max(1, len(self._view.running) // SHARE_BEYOND_PATIENCE)
+        found = []
         while (
             parked
             and self._spare_running < share
             and self._view.now >= parked[0].arrival + self._patience
+            and self._join(parked[0])
         ):
-            if not self._admit(parked.pop(0)):
-                return
             self._spare_running += 1
+            found.append(parked.pop(0))
+        self._prefilling |= {seq.id for seq in found}
+        return found
 
     def _go_on(self, seq: SequenceView) -> bool:
         """Prefill, of one that runs or is admitted now; False where some of it must wait."""
-        return self._compute(seq) if seq.id in self._prefilling else self._admit(seq)
+        if seq.id not in self._prefilling and not self._join(seq):
+            return False
+        if seq.deferred:
+            self._tokens.append((seq.id, 0))
+            return True
+        return self._compute(seq)
 
-    def _admit(self, seq: SequenceView) -> bool:
-        """Admit a waiting sequence; False where it, or part of its prompt, must wait."""
+    def _join(self, seq: SequenceView) -> bool:
+        """Admit a waiting sequence; False where it must wait."""
         if (
             self.refused is not None
             or self._load.tokens >= self._view.limits.max_num_batched_tokens
@@ -281,12 +294,10 @@ class PacedStep:
             self.refused = seq
             return False
         self._offered.add(seq.id)
-        if seq.deferred:
-            self._tokens.append((seq.id, 0))
-            return True
-        self._batch = later
-        self._tightest = pace
-        return self._compute(seq)
+        if not seq.deferred:
+            self._batch = later
+            self._tightest = pace
+        return True
 
     def _compute(self, seq: SequenceView) -> bool:
         """A chunk of the sequence's prompt; whether that was all of it."""
