@@ -247,7 +247,8 @@ def test_requests_of_one_user_are_shed_each_for_itself() -> None:
     """They have one caller, and came one after the other."""
     long, short = asked(1, prompt=8000, arrival=0.001), asked(2, prompt=2000, arrival=0.002)
     busy = asked(3, prompt=4000)
-    ran = paced([busy, *(replace(each, caller="user") for each in (long, short))], overload="shed")
+    of_one = [replace(each, caller="user") for each in (busy, long, short)]
+    ran = paced(of_one, overload="shed")
     assert [*ran.shed] == ["1"]
 
 
