@@ -27,9 +27,9 @@ RESERVE = 0.05
 SHARE_BEYOND_PATIENCE = 64
 """One in so many running sequences may be one whose patience has ended."""
 TURN, TURNS = 8, 128
-"""So many steps, of so many, are theirs first. They are the costliest, so a share of the batch alone
-is a far larger one of the time. It is some steps together, in which nobody passes them, so that
-the batch makes room where decodes filled it."""
+"""So many steps, of so many, are theirs first. They are the costliest, so a share of the batch
+alone is a far larger one of the time. It is some steps together, in which nobody passes them, so
+that the batch makes room where decodes filled it."""
 WORTH_A_STEP = 10
 """Times the smallest step: so long is one of which the fixed part matters little."""
 MOST_PARKED = 16
