@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-#define HW_ABI 3
+#define HW_ABI 4
 #define HW_EXPORT __attribute__((visibility("default")))
 
 // Weights are packed once, in a blocked layout: the order in which the kernels read them. In BLAS's
@@ -140,6 +140,8 @@ typedef struct hw_sampling {
   const int64_t* bias_tokens;
   const float* bias_values;
   int64_t num_bias;
+  // Bit t of word w rules token 32 w + t in; [ceil(vocab_size / 32)], or NULL where all tokens are.
+  const uint32_t* mask;
   float temperature;  // 0 is greedy
   float top_p;
   float min_p;

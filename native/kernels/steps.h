@@ -12,7 +12,7 @@
 namespace headway::HW_ISA_NAME {
 
 static bool has_steps(const hw_sampling& s) {
-  return s.num_allowed >= 0 || s.num_banned > 0 || s.num_bias > 0 ||
+  return s.mask != nullptr || s.num_allowed >= 0 || s.num_banned > 0 || s.num_bias > 0 ||
          s.repetition_penalty != 1.0f || s.frequency_penalty != 0.0f ||
          s.presence_penalty != 0.0f;
 }
@@ -25,6 +25,18 @@ static void allow(const float* logits, int64_t vocab_size, const hw_sampling& s,
   std::fill(out, out + vocab_size, -INFINITY);
   for (int64_t n = 0; n < s.num_allowed; ++n) {
     out[s.allowed[n]] = logits[s.allowed[n]];
+  }
+}
+
+// Rules out the tokens whose bit is not set.
+static void keep_masked(const uint32_t* mask, int64_t vocab_size, float* out) {
+  for (int64_t begin = 0; begin < vocab_size; begin += 32) {
+    const uint32_t bits = mask[begin / 32];
+    if (bits == 0xffffffffu) continue;
+    const int64_t end = std::min<int64_t>(begin + 32, vocab_size);
+    for (int64_t token = begin; token < end; ++token) {
+      if ((bits >> (token - begin) & 1u) == 0) out[token] = -INFINITY;
+    }
   }
 }
 
@@ -46,6 +58,7 @@ HW_INLINE void for_each_distinct(const int64_t* tokens, int64_t number, int32_t*
 static void take_steps(const float* logits, int64_t vocab_size, const hw_sampling& s,
                        float* out, int32_t* counts) {
   allow(logits, vocab_size, s, out);
+  if (s.mask != nullptr) keep_masked(s.mask, vocab_size, out);
   for (int64_t n = 0; n < s.num_banned; ++n) out[s.banned[n]] = -INFINITY;
   for (int64_t n = 0; n < s.num_bias; ++n) out[s.bias_tokens[n]] += s.bias_values[n];
   if (s.repetition_penalty != 1.0f) {

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from headway.llm import LLM, AsyncLLM, CompletionOutput, RequestOutput
-    from headway.types import SamplingParams
+    from headway.types import SamplingParams, StructuredOutputsParams
 
 _MODULES = {
     "LLM": "headway.llm",
@@ -21,6 +21,7 @@ _MODULES = {
     "CompletionOutput": "headway.llm",
     "RequestOutput": "headway.llm",
     "SamplingParams": "headway.types",
+    "StructuredOutputsParams": "headway.types",
 }
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "CompletionOutput",
     "RequestOutput",
     "SamplingParams",
+    "StructuredOutputsParams",
     "__version__",
 ]
 

@@ -9,6 +9,7 @@ winner: nearly always there is one.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from headway.native import Library, abi
-from headway.runner.batch import BadWords, SamplingMetadata, is_greedy
+from headway.runner.batch import BadWords, Mask, SamplingMetadata, early_stops, is_greedy
 from headway.runner.sampling.sampler import words
 from headway.runner.sampling.steps import STEPS
 from headway.types import ResolvedSampling
@@ -38,10 +39,7 @@ class NativeToken:
 
 def banned(ask: SamplingMetadata) -> list[int]:
     """Tokens ruled out for this step, of bad words of one token and of stop tokens held back."""
-    found = [token for (token,) in ask.sampling.bad_words]
-    if len(ask.generated) < ask.sampling.min_tokens:
-        found += ask.sampling.stop_token_ids
-    return found
+    return [token for (token,) in ask.sampling.bad_words] + early_stops(ask)
 
 
 def sample_natively(
@@ -53,6 +51,7 @@ def sample_natively(
     tokens = np.ascontiguousarray(ask.tokens)
     allowed = np.array(s.allowed_token_ids or (), dtype=np.int64)
     out = np.array(banned(ask), dtype=np.int64)
+    mask = None if ask.mask is None else np.ascontiguousarray(ask.mask)
     bias_tokens = np.array([token for token, _ in s.logit_bias], dtype=np.int64)
     bias = np.array([value for _, value in s.logit_bias], dtype=np.float32)
     top_tokens = np.full(max(number, 0), -7, dtype=np.int64)
@@ -71,6 +70,7 @@ def sample_natively(
         bias_tokens=bias_tokens.ctypes.data,
         bias_values=bias.ctypes.data,
         num_bias=len(bias),
+        mask=None if mask is None else mask.ctypes.data,
         temperature=s.temperature,
         top_p=s.top_p,
         min_p=s.min_p,
@@ -136,8 +136,18 @@ def _exponentials(ask: SamplingMetadata, vocabulary: int) -> npt.NDArray[np.floa
     return found
 
 
+def mask_of(tokens: Iterable[int], vocabulary: int) -> Mask:
+    """The bits of these tokens."""
+    bits = np.zeros(-(-vocabulary // 32) * 32, dtype=np.uint8)
+    bits[list(tokens)] = 1
+    return np.packbits(bits, bitorder="little").view("<u4").astype(np.uint32)
+
+
 def ask_for(
-    prompt: list[int], generated: list[int], sampling: ResolvedSampling
+    prompt: list[int],
+    generated: list[int],
+    sampling: ResolvedSampling,
+    mask: Mask | None = None,
 ) -> SamplingMetadata:
     """What the sampler is told, as the runner tells it."""
     return SamplingMetadata(
@@ -146,4 +156,5 @@ def ask_for(
         prompt_len=len(prompt),
         bad_words=BadWords(sampling.bad_words),
         greedy=is_greedy(sampling),
+        mask=mask,
     )

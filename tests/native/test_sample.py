@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from headway.native import Library, abi, available, load, supported
 from headway.runner.batch import SamplingMetadata
 from headway.runner.sampling.sampler import sample
-from headway.types import ResolvedSampling
-from tests.native.sampling import Floats, acceptable, ask_for, sample_natively
+from headway.types import Grammar, ResolvedSampling
+from tests.native.sampling import Floats, acceptable, ask_for, mask_of, sample_natively
 
 pytestmark = pytest.mark.skipif(not available(), reason="the native library is not built")
 
@@ -57,6 +57,10 @@ def make_logits(kind: str, vocabulary: int, seed: int) -> Floats:
 KINDS = ["normal", "ties", "peaked", "flat", "ascending", "wide"]
 
 
+ANY = Grammar(kind="regex", text="any")
+"""What a mask comes from; which one does not matter here."""
+
+
 def single(low: float, high: float) -> st.SearchStrategy[float]:
     # The interface carries single precision.
     return st.floats(float(np.float32(low)), float(np.float32(high)), width=32)
@@ -88,8 +92,14 @@ def cases(draw: st.DrawFn) -> tuple[Floats, SamplingMetadata]:
         bad_words=tuple((word,) for word in draw(some | st.just(likely))),
         stop_token_ids=tuple(draw(some)),
         logprobs=draw(st.none() | st.integers(0, 20)),
+        structured_outputs=draw(st.none() | st.just(ANY)),
     )
-    return logits, ask_for(draw(some.filter(bool)), draw(some | st.just(likely * 2)), sampling)
+    mask = None
+    if sampling.structured_outputs is not None:
+        kept = draw(some | st.just(range(0, vocabulary, 3)) | st.just(range(vocabulary)))
+        mask = mask_of(kept, vocabulary)
+    generated = draw(some | st.just(likely * 2))
+    return logits, ask_for(draw(some.filter(bool)), generated, sampling, mask)
 
 
 def check(
@@ -187,6 +197,32 @@ def test_nothing_left_is_no_token(library: Library, isas: list[str], temperature
     for isa in isas:
         found = sample_natively(library, isa, make_logits("ties", 37, 0), metadata)
         assert (found.status, found.token) == (abi.HwStatus.NOTHING_LEFT, -1)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_only_what_a_mask_has_is_sampled(
+    library: Library, isas: list[str], temperature: float
+) -> None:
+    for isa in isas:
+        for size in (1, 31, 32, 33, 1030, 4111):
+            logits = make_logits("normal", size, seed=size)
+            for token in {0, size // 2, size - 1}:
+                asked = ResolvedSampling(
+                    max_tokens=9,
+                    seed=token,
+                    temperature=temperature,
+                    structured_outputs=ANY,
+                    logprobs=1,
+                )
+                metadata = ask_for([0], [], asked, mask_of([token], size))
+                found = sample_natively(library, isa, logits, metadata)
+                assert found.token == token
+                # Log probabilities are the model's own, whatever a grammar rules out.
+                check_logprobs(found, logits, 1)
+                assert sample(torch.from_numpy(logits)[None], [metadata]) == [token]
+            nothing = ask_for([0], [], asked, mask_of([], size))
+            assert sample_natively(library, isa, logits, nothing).status == 2
+            assert sample(torch.from_numpy(logits)[None], [nothing]) == [None]
 
 
 @pytest.mark.parametrize("changes", [{}, {"logit_bias": ((0, -1.0),)}], ids=["greedy", "changed"])

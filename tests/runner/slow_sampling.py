@@ -15,12 +15,18 @@ def changed(raw: list[float], metadata: SamplingMetadata) -> list[float]:
     s, all_tokens = metadata.sampling, metadata.tokens.tolist()
     generated = metadata.generated.tolist()
     row = list(raw)
+    if metadata.mask is not None:
+        has = [i for i in range(len(row)) if int(metadata.mask[i // 32]) >> i % 32 & 1]
+        row = [x if i in has else NEVER for i, x in enumerate(row)]
+    else:
+        has = list(range(len(row)))
     if s.allowed_token_ids is not None:
         row = [x if i in s.allowed_token_ids else NEVER for i, x in enumerate(row)]
     for *head, last in s.bad_words:
         if head == generated[len(generated) - len(head) :] and len(head) <= len(generated):
             row[last] = NEVER
-    if len(generated) < s.min_tokens:
+    # What is complete may end early.
+    if len(generated) < s.min_tokens and not set(has) <= set(s.stop_token_ids):
         for token in s.stop_token_ids:
             row[token] = NEVER
     for token, amount in s.logit_bias:

@@ -15,15 +15,22 @@ from hypothesis import strategies as st
 from headway.runner.batch import BadWords, SamplingMetadata, arranged, is_greedy
 from headway.runner.sampling.sampler import sample
 from headway.runner.sampling.steps import STEPS
-from headway.types import ResolvedSampling
+from headway.types import Grammar, ResolvedSampling
+from tests.native.sampling import mask_of
 from tests.runner.slow_sampling import NEVER, kept, sample_slowly
 
 VOCABULARY = 37
 
 
 def metadata_of(
-    prompt: tuple[int, ...] = (1, 2), generated: tuple[int, ...] = (), **changes: Any
+    prompt: tuple[int, ...] = (1, 2),
+    generated: tuple[int, ...] = (),
+    mask: tuple[int, ...] | None = None,
+    **changes: Any,
 ) -> SamplingMetadata:
+    """With `mask`, the tokens that some grammar has next."""
+    if mask is not None:
+        changes["structured_outputs"] = Grammar(kind="regex", text="any")
     sampling = ResolvedSampling(**{"max_tokens": 50, "seed": 3, **changes})
     return SamplingMetadata(
         sampling=sampling,
@@ -31,6 +38,7 @@ def metadata_of(
         prompt_len=len(prompt),
         bad_words=BadWords(sampling.bad_words),
         greedy=is_greedy(sampling),
+        mask=None if mask is None else mask_of(mask, VOCABULARY),
     )
 
 
@@ -50,6 +58,8 @@ def random_logits(rows: int, width: int = VOCABULARY, seed: int = 0) -> torch.Te
 
 
 SINGLE: list[dict[str, Any]] = [
+    {"mask": (0, 5, 31, 32, 36)},
+    {"mask": ()},
     {"allowed_token_ids": (3, 5, 30)},
     {"bad_words": ((7,), (4, 8), (9, 4, 5), (2, 6))},
     {"min_tokens": 4, "stop_token_ids": (0, 11)},
@@ -92,6 +102,7 @@ token_lists = st.lists(tokens, max_size=6).map(tuple)
 samplings = st.fixed_dictionaries(
     {
         "seed": st.integers(-(2**63), 2**63 - 1),
+        "mask": st.none() | token_lists,
         "temperature": st.sampled_from([0.0, 0.5, 1.0, 3.0]),
         "top_k": st.sampled_from([0, 1, 4, 100]),
         "top_p": st.sampled_from([1.0, 0.9, 0.3]),

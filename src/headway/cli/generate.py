@@ -28,7 +28,10 @@ with contextlib.suppress(ImportError):
 
 _GENERATE_DEFAULTS: dict[str, Any] = {"max_tokens": 128}
 _CHAT_DEFAULTS: dict[str, Any] = {"max_tokens": 1024, "temperature": 0.0}
-NO_FLAGS = ("n", "logprobs", "prompt_logprobs", "logit_bias", "allowed_token_ids")
+NO_FLAGS = (
+    *("n", "logprobs", "prompt_logprobs"),
+    *("logit_bias", "allowed_token_ids", "structured_outputs"),
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

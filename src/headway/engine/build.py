@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from headway.checkpoint import ModelConfig
+from headway.checkpoint import ModelConfig, prepare_tokenizer
 from headway.checkpoint.storage import PANEL_ROWS, WEIGHT_FORMATS, panel_bytes
 from headway.clock import MonotonicClock
 from headway.config import EngineConfig
@@ -30,6 +31,7 @@ from headway.steptime.architecture import Architecture, model_sizes
 from headway.steptime.limits import StepLimit
 from headway.steptime.online import step_times_of
 from headway.steptime.shape import ModelSizes, PeakRates, StepTime, roofline_time
+from headway.types import Vocabulary
 from headway.types.engine import SchedulerConfig
 from headway.wire import EngineInfo, Start
 
@@ -99,7 +101,7 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     began = time.monotonic()
     config = start.config
     file = _record_file(start)
-    loaded = build_runner(config, Path(start.prepared))
+    loaded = build_runner(config, Path(start.prepared), tokens=_token_table(start))
     info = describe(config, loaded)
     step_times = None if info.sizes is None else step_times_of(info.sizes, info.machine)
     scheduler = build_scheduler(info.scheduler, step_times=step_times)
@@ -132,6 +134,19 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
         pacing=Pacing(scheduler.traffic, step_times),
     )
     return engine, info
+
+
+def _token_table(start: Start) -> Callable[[int], Vocabulary]:
+    """What the tokens stand for; the tokenizer is read once it is asked, for few ever do."""
+
+    def read(size: int) -> Vocabulary:
+        from headway.text import Tokenizer
+
+        given = start.config.tokenizer
+        folder = Path(start.prepared) if given is None else prepare_tokenizer(given)
+        return Tokenizer.load(folder).vocabulary(size)
+
+    return read
 
 
 def _record_file(start: Start) -> RecordFile | None:

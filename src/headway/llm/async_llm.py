@@ -26,6 +26,7 @@ from headway.client import EngineClient, EngineHandle
 from headway.config import EngineConfig
 from headway.errors import HeadwayError, InvalidRequest
 from headway.llm.default_sampling import choose_default_sampling
+from headway.llm.grammars import GrammarChecker
 from headway.llm.model_check import check_prepared, stoppable
 from headway.llm.outputs import OutputCollector, RequestOutput
 from headway.llm.prompt import Prompt, PromptEncoder, TokensPrompt
@@ -66,6 +67,7 @@ class AsyncLLM:
         """For callers who leave sampling open; `resolve` takes parameters as they are."""
         self.max_model_len = client.info.scheduler.limits.max_model_len
         self._encoder = PromptEncoder(tokenizer, max_model_len=self.max_model_len)
+        self._grammars = GrammarChecker(tokenizer)
         self._resolver = Resolver(
             tokenizer,
             vocab_size=model_config.vocab_size,
@@ -211,6 +213,17 @@ class AsyncLLM:
             must_fit=must_fit,
         )
 
+    async def check(self, params: SamplingParams) -> None:
+        """Raise `InvalidRequest` for parameters whose grammar cannot be compiled.
+
+        `resolve` does not find that out, because it may take a while; see `GrammarChecker`.
+        """
+        await self._grammars.check(params)
+
+    def check_now(self, params: SamplingParams) -> None:
+        """The same on the spot."""
+        self._grammars.check_now(params)
+
     def resolve(
         self,
         *prompts: Prompt,
@@ -269,8 +282,9 @@ class AsyncLLM:
 
         Text gets the model's special tokens (such as a beginning of sequence); token ids are taken
         as they are. Text is encoded on the spot: where it may be long and others wait, `encode` it
-        first. Raises what `resolve` and `run` raise.
+        first, and likewise `check` parameters. Raises what these two and `run` raise.
         """
+        self.check_now(params)
         return self.run(
             self.resolve(
                 prompt,
@@ -298,6 +312,7 @@ class AsyncLLM:
         Raises `Overloaded` where the engine sheds the request: refuses it before it runs. An
         iterator that is left early aborts its request once it is closed or collected.
         """
+        await self.check(params)
         encoded = await self.encode(prompt)
         request = self.resolve(
             encoded,
@@ -329,6 +344,7 @@ class AsyncLLM:
             self._check.cancel()
             await asyncio.gather(self._check, return_exceptions=True)
         self._encoder.close()
+        await self._grammars.close()
         try:
             if self.chat_template is not None:
                 await self.chat_template.close()

@@ -11,23 +11,18 @@ For one event loop.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
 
-from headway.client.process import reap
-from headway.config import locale_environment
 from headway.errors import InvalidRequest, ModelError, Overloaded, RequestTooLarge, Unavailable
+from headway.llm.worker_process import WorkerProcess
 from headway.text import TextConfig
 from headway.text.render_worker import (
     CPU_LIMIT_SIGNAL,
-    FRAME_HEADER,
     MAX_FRAME,
     ChatRendered,
     LoadTemplate,
@@ -72,7 +67,7 @@ class RenderProcess:
         self._command = command
         self._turn = asyncio.Lock()
         self._waiting = 0
-        self._worker: _Worker | None = None
+        self._worker: WorkerProcess | None = None
 
     async def load(self) -> TemplateFacts:
         """Start the process; raises `ModelError` where it cannot compile the template."""
@@ -118,7 +113,7 @@ class RenderProcess:
 
     async def _start(self) -> TemplateFacts:
         await self._end()
-        self._worker = await _Worker.launch(self._command)
+        self._worker = await WorkerProcess.launch(self._command, "renders chat templates")
         answer = await self._ask(_frame(self._load), START_SECONDS)
         if isinstance(answer, TemplateLoaded):
             return answer.facts
@@ -131,7 +126,7 @@ class RenderProcess:
         assert self._worker is not None
         try:
             async with asyncio.timeout(seconds):
-                answer = await self._worker.ask(frame)
+                answer = from_worker.decode(await self._worker.ask(frame))
         except TimeoutError:
             await self._end()
             return RenderRefused(message=f"chat template: not rendered after {seconds:g} s")
@@ -165,70 +160,6 @@ class RenderProcess:
         return f"chat template: the process that renders it ended ({how})"
 
 
-class _Worker:
-    """One process, and the connection to it."""
-
-    def __init__(
-        self,
-        process: subprocess.Popen[bytes],
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
-        self._process = process
-        self._reader = reader
-        self._writer = writer
-
-    @classmethod
-    async def launch(cls, command: Sequence[str]) -> _Worker:
-        try:
-            ours, theirs = socket.socketpair()
-            with theirs:
-                try:
-                    process = _spawn(command, theirs)
-                except BaseException:
-                    ours.close()
-                    raise
-        except OSError as error:
-            raise Unavailable(
-                f"cannot start the process that renders chat templates: {error}"
-            ) from error
-        try:
-            return cls(process, *await asyncio.open_unix_connection(sock=ours))
-        except BaseException:
-            ours.close()
-            process.kill()
-            process.wait()
-            raise
-
-    @property
-    def ended(self) -> bool:
-        return self._process.poll() is not None
-
-    async def ask(self, frame: bytes) -> _Answer:
-        self._writer.write(frame)
-        await self._writer.drain()
-        (length,) = FRAME_HEADER.unpack(await self._reader.readexactly(FRAME_HEADER.size))
-        if length > MAX_FRAME:
-            raise EOFError("not a frame")
-        return from_worker.decode(await self._reader.readexactly(length))
-
-    async def end(self) -> int | None:
-        """End the process if it has not ended by itself; its exit code, None if it stays."""
-        self._writer.transport.abort()
-        return await reap(self._process, grace=0.05)
-
-
-def _spawn(command: Sequence[str], connection: socket.socket) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command,
-        stdin=connection.fileno(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**locale_environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        process_group=0,  # Ctrl-C is not for it
-    )
-
-
 def _frame(message: LoadTemplate | RenderChat) -> bytes:
     try:
         body = msgspec.msgpack.encode(message)
@@ -238,4 +169,4 @@ def _frame(message: LoadTemplate | RenderChat) -> bytes:
         ) from None
     if len(body) > MAX_FRAME:
         raise RequestTooLarge(f"a conversation of {len(body)} bytes", field="messages")
-    return FRAME_HEADER.pack(len(body)) + body
+    return body

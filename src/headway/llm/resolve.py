@@ -167,6 +167,7 @@ class Resolver:
         self._check_tokens("logit_bias", [token for token, _ in bias])
         self._check_tokens("stop_token_ids", params.stop_token_ids)
         self._check_tokens("allowed_token_ids", params.allowed_token_ids or ())
+        structured = params.structured_outputs
         eos = () if params.ignore_eos else self._tokenizer.eos_token_ids
         return ResolvedSampling(
             max_tokens=1,
@@ -184,6 +185,7 @@ class Resolver:
             logprobs=params.logprobs,
             prompt_logprobs=params.prompt_logprobs,
             stop_token_ids=tuple(sorted({*eos, *params.stop_token_ids})),
+            structured_outputs=None if structured is None else structured.resolved(),
         )
 
     def _for_prompt(

@@ -146,6 +146,8 @@ class LLM:
         objectives = checked_objectives(objectives)
         listed = _listed(prompts)
         chosen = _each(sampling_params, len(listed), self.get_default_sampling_params())
+        for params in chosen:
+            self._llm.check_now(params)
         requests = [
             self._llm.resolve(
                 prompt, params=each, objectives=objectives, service_class=service_class
@@ -173,6 +175,8 @@ class LLM:
             [messages] if messages and isinstance(messages[0], Mapping) else messages,
         )
         chosen = _each(sampling_params, len(several), self.get_default_sampling_params(chat=True))
+        for params in chosen:
+            self._llm.check_now(params)
 
         async def encoded() -> list[TokensPrompt]:
             prompts = []

@@ -12,7 +12,7 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI = 3
+ABI = 4
 """The version of the interface that these structures describe (`HW_ABI`)."""
 
 
@@ -148,6 +148,7 @@ class HwSampling(ctypes.Structure):
         ("bias_tokens", c_void_p),
         ("bias_values", c_void_p),
         ("num_bias", c_int64),
+        ("mask", c_void_p),
         ("temperature", c_float),
         ("top_p", c_float),
         ("min_p", c_float),

@@ -17,13 +17,18 @@ from headway.errors import InvalidRequest
 from headway.extras import has_torch, needs_torch
 from headway.runner.memory import LoadedRunner
 from headway.runner.native import build_native_runner
+from headway.runner.sampling.constraints import TokenTable
 
 __all__ = ["LoadedRunner", "build_runner"]
 
 
-def build_runner(config: EngineConfig, prepared: Path) -> LoadedRunner:
+def build_runner(
+    config: EngineConfig, prepared: Path, *, tokens: TokenTable | None = None
+) -> LoadedRunner:
     """Load a prepared model as the settings say; takes about as long as reading the weights.
 
+    `tokens` tells what the model's tokens stand for, given their number, once a grammar needs it;
+    without it, sequences with a grammar end with an error.
     Raises `InvalidRequest` (a setting that cannot be met, PyTorch that is needed and absent),
     `ModelError` (a damaged model) or `LibraryError` (native kernels that are needed and absent).
     """
@@ -34,13 +39,13 @@ def build_runner(config: EngineConfig, prepared: Path) -> LoadedRunner:
                 f"the model was prepared as {source.storage}, which only the native kernels read",
                 field="backend",
             )
-        return build_native_runner(config, source)
+        return build_native_runner(config, source, tokens=tokens)
     _refuse_native_settings(config, source.storage)
     if not has_torch():
         raise needs_torch(f"a model that was prepared as {source.storage}", field="backend")
     from headway.runner.torch import build_torch_runner
 
-    return build_torch_runner(config, source)
+    return build_torch_runner(config, source, tokens=tokens)
 
 
 def _refuse_native_settings(config: EngineConfig, storage: str) -> None:

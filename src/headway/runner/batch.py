@@ -14,11 +14,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
+from headway.grammar import Matcher
 from headway.ops.protocol import Ints
 from headway.types import NewSequence, ResolvedSampling, Sampled, Slice, TokenLogprobs
 
 NOT_FINITE = "the model's logits were not finite"
+
+Mask = npt.NDArray[np.uint32]
+"""[ceil(vocabulary / 32)]: bit t of word w is that of token 32 w + t."""
 
 
 class BadWords:
@@ -63,6 +68,8 @@ class SamplingMetadata:
     """Those of `sampling`."""
     greedy: bool
     """The token is the argmax of the model's own logits (see `is_greedy`)."""
+    mask: Mask | None = None
+    """The tokens that `sampling`'s grammar has next, a bit each (see `hw_sampling`)."""
 
     @property
     def position(self) -> int:
@@ -81,6 +88,7 @@ def is_greedy(sampling: ResolvedSampling) -> bool:
     """
     return not (
         sampling.temperature != 0.0
+        or sampling.structured_outputs is not None
         or sampling.allowed_token_ids is not None
         or sampling.bad_words
         or sampling.min_tokens > 0
@@ -97,9 +105,21 @@ def bad_word_ends(metadata: SamplingMetadata) -> list[int]:
 
 
 def early_stops(metadata: SamplingMetadata) -> list[int]:
-    """The stop tokens, until `min_tokens` have been generated."""
-    early = len(metadata.generated) < metadata.sampling.min_tokens
-    return list(metadata.sampling.stop_token_ids) if early else []
+    """The stop tokens, until `min_tokens` have been generated or a grammar has nothing else."""
+    stops = metadata.sampling.stop_token_ids
+    if len(metadata.generated) >= metadata.sampling.min_tokens:
+        return []
+    if metadata.mask is not None and _has_only(metadata.mask, stops):
+        return []
+    return list(stops)
+
+
+def _has_only(mask: Mask, tokens: Sequence[int]) -> bool:
+    """Whether no bits but those of these tokens are set."""
+    rest = mask.copy()
+    for token in tokens:
+        rest[token // 32] &= ~np.uint32(1 << token % 32)
+    return not rest.any()
 
 
 class RequestState:
@@ -111,6 +131,7 @@ class RequestState:
         "has_nan",
         "hidden",
         "length",
+        "matcher",
         "prompt_len",
         "row",
         "sampling",
@@ -130,6 +151,8 @@ class RequestState:
         self.tokens[: self.length] = new.tokens
         self.has_nan = False
         """Some token's hidden state was not finite, so nothing after it can be trusted."""
+        self.matcher: Matcher | None = None
+        """Where the generated tokens stand in the grammar, of a sequence that has one."""
 
     def extend(self, part: Slice) -> None:
         """Take in the tokens of a slice that are not known yet, with its drafts behind them."""
@@ -142,7 +165,14 @@ class RequestState:
         """How many of the last tokens of a slice of this sequence are drafts."""
         return part.outputs - 1 if part.outputs > 1 and not self.hidden else 0
 
-    def sampling_metadata(self, ahead: int = 0) -> SamplingMetadata:
+    @property
+    def error(self) -> str | None:
+        """Why no token of this sequence can be sampled any more."""
+        if self.has_nan:
+            return NOT_FINITE
+        return self.matcher.error if self.matcher is not None else None
+
+    def sampling_metadata(self, ahead: int = 0, mask: Mask | None = None) -> SamplingMetadata:
         """What sampling the token after those known and `ahead` drafts depends on."""
         return SamplingMetadata(
             sampling=self.sampling,
@@ -150,6 +180,7 @@ class RequestState:
             prompt_len=self.prompt_len,
             bad_words=self.bad_words,
             greedy=self.greedy,
+            mask=mask,
         )
 
 

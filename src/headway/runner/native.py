@@ -44,6 +44,7 @@ from headway.runner.batch import (
     token_outputs,
 )
 from headway.runner.memory import CacheBudget, LoadedRunner, choose_cache, choose_limits, one_block
+from headway.runner.sampling.constraints import SequenceGrammars, TokenTable
 from headway.runner.sampling.native import (
     SamplerOutput,
     SamplingRecords,
@@ -71,7 +72,9 @@ _ERRORS: dict[int, str] = {
 }
 
 
-def build_native_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
+def build_native_runner(
+    config: EngineConfig, source: Prepared, *, tokens: TokenTable | None = None
+) -> LoadedRunner:
     """Trace and compile a model that was prepared for the native kernels; raises as `build_runner`.
 
     Raises `LibraryError` too, where the library is absent or damaged.
@@ -104,22 +107,30 @@ def build_native_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
     vocabulary = source.config.vocab_size
     return LoadedRunner(
         runner=NativeRunner(
-            program=program, vocabulary=vocabulary, limits=limits, block_size=config.block_size
+            program=program,
+            vocabulary=vocabulary,
+            limits=limits,
+            block_size=config.block_size,
+            grammars=SequenceGrammars(tokens, vocabulary),
         ),
         model=source.config,
-        hardware=Hardware(
-            device="cpu",
-            dtype=weight_format,
-            kv_cache_dtype=kind.name.lower(),
-            backend=f"native ({isa})",
-            threads=threads,
-            isa=isa,
-        ),
+        hardware=_hardware(weight_format, kind, isa, threads),
         limits=limits,
         num_blocks=shape.num_blocks,
         block_size=config.block_size,
         kv_bytes=cache.bytes,
         weight_bytes=source.weight_bytes,
+    )
+
+
+def _hardware(weight_format: str, kind: CacheKind, isa: str, threads: int) -> Hardware:
+    return Hardware(
+        device="cpu",
+        dtype=weight_format,
+        kv_cache_dtype=kind.name.lower(),
+        backend=f"native ({isa})",
+        threads=threads,
+        isa=isa,
     )
 
 
@@ -171,9 +182,16 @@ class NativeRunner:
     """
 
     def __init__(
-        self, *, program: CompiledProgram, vocabulary: int, limits: Limits, block_size: int
+        self,
+        *,
+        program: CompiledProgram,
+        vocabulary: int,
+        limits: Limits,
+        block_size: int,
+        grammars: SequenceGrammars,
     ) -> None:
         self._program = program
+        self._grammars = grammars
         self._batch = InputBatch(
             max_seqs=limits.max_num_seqs, max_len=limits.max_model_len, block_size=block_size
         )
@@ -190,7 +208,9 @@ class NativeRunner:
         for seq in plan.ended:
             self._batch.remove(seq)
         for new in plan.new:
-            self._records.add(self._batch.add(new))
+            state = self._batch.add(new)
+            state.matcher = self._grammars.matcher(new.sampling)
+            self._records.add(state)
         sampled: list[Sampled] = []
         prompts: list[PromptLogprobs] = []
         hidden: list[HiddenStates] = []
@@ -329,8 +349,7 @@ def _sampled(
     found, first = [], 0
     for part, state in zip(slices, states, strict=True):
         if part.outputs and not state.hidden:
-            if state.has_nan:
-                errors[first] = NOT_FINITE
+            errors[first] = state.error or errors[first]
             found.append(accept(part, first, tokens, errors, output.logprobs))
             first += part.outputs
     return found

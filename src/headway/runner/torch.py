@@ -41,6 +41,7 @@ from headway.runner.batch import (
     token_outputs,
 )
 from headway.runner.memory import CacheBudget, LoadedRunner, choose_cache, choose_limits, one_block
+from headway.runner.sampling.constraints import SequenceGrammars, TokenTable, grammar_masks
 from headway.runner.sampling.sampler import gather_logprobs, sample
 from headway.types import (
     HiddenStates,
@@ -63,7 +64,9 @@ _MOST_ROWS = 128
 _MOST_LOGITS = 2**24
 
 
-def build_torch_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
+def build_torch_runner(
+    config: EngineConfig, source: Prepared, *, tokens: TokenTable | None = None
+) -> LoadedRunner:
     """Load a prepared model into PyTorch; raises as `build_runner` does."""
     threads = config.threads or machine.cores()
     torch.set_num_threads(threads)
@@ -90,6 +93,7 @@ def build_torch_runner(config: EngineConfig, source: Prepared) -> LoadedRunner:
             weights=weights,
             cache=backend.allocate(shape),
             limits=limits,
+            grammars=SequenceGrammars(tokens, source.config.vocab_size),
         ),
         model=source.config,
         hardware=Hardware(
@@ -175,7 +179,9 @@ class TorchRunner:
         weights: ReferenceWeights,
         cache: KVCache,
         limits: Limits,
+        grammars: SequenceGrammars,
     ) -> None:
+        self._grammars = grammars
         self._model = model
         self._backend = backend
         self._weights = weights
@@ -198,7 +204,8 @@ class TorchRunner:
         for seq in plan.ended:
             self._batch.remove(seq)
         for new in plan.new:
-            self._batch.add(new)
+            state = self._batch.add(new)
+            state.matcher = self._grammars.matcher(new.sampling)
         sampled: list[Sampled] = []
         prompts: list[PromptLogprobs] = []
         hidden: list[HiddenStates] = []
@@ -314,10 +321,14 @@ def _sample_rows(
 ) -> list[tuple[int, TokenLogprobs | None, str | None]]:
     """Token, log probabilities and error of each row; a row with an error has token 0."""
     finite: list[bool] = torch.isfinite(logits.sum(-1, dtype=torch.float32)).tolist()
-    metadata = [state.sampling_metadata(n) for state, n in zip(states, ahead, strict=True)]
+    masks = grammar_masks(states, ahead, logits.shape[1])
+    metadata = [
+        state.sampling_metadata(drafts, masks.get(n))
+        for n, (state, drafts) in enumerate(zip(states, ahead, strict=True))
+    ]
     tokens = sample(logits, metadata)
     errors = [
-        NOT_FINITE if state.has_nan or not fine else NOTHING_LEFT if token is None else None
+        state.error or (NOT_FINITE if not fine else NOTHING_LEFT if token is None else None)
         for fine, token, state in zip(finite, tokens, states, strict=True)
     ]
     wanted = [

@@ -88,13 +88,13 @@ def main() -> int:
         reader = connection.makefile("rb")
         template: ChatTemplate | None = None
         limits = RenderLimits()
-        while body := _read_frame(reader):
+        while body := read_frame(reader):
             signal.setitimer(signal.ITIMER_PROF, limits.cpu_seconds)
             try:
                 asked = to_worker.decode(body)
                 if isinstance(asked, LoadTemplate):
                     limits = asked.limits
-                    _restrict(limits)
+                    restrict(limits)
                     template = ChatTemplate(asked.source, asked.text_config)
                     answer = msgspec.msgpack.encode(TemplateLoaded(facts=template.facts))
                 else:
@@ -116,7 +116,7 @@ def main() -> int:
     return 0
 
 
-def _read_frame(reader: BinaryIO) -> bytes:
+def read_frame(reader: BinaryIO) -> bytes:
     """The next frame's body; empty at the end of the input."""
     header = reader.read(FRAME_HEADER.size)
     return reader.read(FRAME_HEADER.unpack(header)[0]) if len(header) == FRAME_HEADER.size else b""
@@ -140,8 +140,11 @@ def _refusal(message: str, *, field: str | None = None, out_of_memory: bool = Fa
     )
 
 
-def _restrict(limits: RenderLimits) -> None:
-    """From here on this process can do little besides computing; what fails is not supported."""
+def restrict(limits: RenderLimits, *, stack: int | None = None) -> None:
+    """From here on this process can do little besides computing; what fails is not supported.
+
+    `stack` bounds the main thread's, in bytes.
+    """
     signal.signal(CPU_LIMIT_SIGNAL, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, limits.cpu_seconds)
     for kind, most in (
@@ -151,6 +154,7 @@ def _restrict(limits: RenderLimits) -> None:
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, _OPEN_FILES),
         (resource.RLIMIT_NPROC, 0),
+        *(() if stack is None else ((resource.RLIMIT_STACK, stack),)),
     ):
         try:
             resource.setrlimit(kind, (most, most))

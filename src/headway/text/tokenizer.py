@@ -15,6 +15,7 @@ import tokenizers
 
 from headway.codec import parse
 from headway.errors import InvalidRequest, ModelError
+from headway.types import Vocabulary
 from headway.types.model import TextConfig
 
 _LONG = 2048
@@ -111,6 +112,15 @@ class Tokenizer:
             return _from_alphabet(text, self._alphabet)
         byte = _BYTE.match(text)
         return bytes([int(byte[1], 16)]) if byte else text.replace(_SPACE, " ").encode()
+
+    def vocabulary(self, size: int) -> Vocabulary:
+        """What the tokens of a model stand for, of which it has `size`."""
+        return Vocabulary(
+            tokens=tuple(map(self.token_bytes, range(size))),
+            special_ids=tuple(sorted(token for token in self._special if token < size)),
+            eos_token_ids=tuple(token for token in self.eos_token_ids if token < size),
+            encode=lambda text: self.encode(text, add_special_tokens=False),
+        )
 
     def token_text(self, token: int) -> str:
         """One token as text, for log probabilities; its odd bytes become U+FFFD."""

@@ -6,6 +6,7 @@ the simulator and the wire can share them. What every sequence has one of in eve
 Nothing else comes from outside of the standard library.
 """
 
+from headway.types.grammar import Grammar, StructuredOutputsParams, Vocabulary
 from headway.types.request import (
     NOBODY,
     SERVICE_CLASSES,
@@ -32,6 +33,7 @@ __all__ = [
     "NOBODY",
     "SERVICE_CLASSES",
     "FinishReason",
+    "Grammar",
     "HiddenStates",
     "Limits",
     "NewSequence",
@@ -45,6 +47,8 @@ __all__ = [
     "Slice",
     "StepPlan",
     "StepResult",
+    "StructuredOutputsParams",
     "TokenEvent",
     "TokenLogprobs",
+    "Vocabulary",
 ]

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from headway.errors import InvalidRequest
+from headway.types.grammar import Grammar, StructuredOutputsParams
 
 NOTHING_LEFT = "the sampling parameters leave no token to choose"
 """The error of a request that bans every token, such as by allowing only those that stop it while
@@ -36,7 +37,8 @@ class SamplingParams:
     `max_tokens` None means "as many as fit". `temperature` 0 is greedy. `top_k` 0 or -1 and
     `top_p` 1 switch those steps off. `logprobs` k asks for the k likeliest tokens at each
     generated position beside the chosen one, `prompt_logprobs` k the same over the prompt.
-    Lists that are sets by nature keep each entry once.
+    Lists that are sets by nature keep each entry once. `structured_outputs` says what the text
+    must match; it ends where that is complete, even before `min_tokens`.
     """
 
     n: int = 1
@@ -60,6 +62,7 @@ class SamplingParams:
     include_stop_str_in_output: bool = False
     ignore_eos: bool = False
     skip_special_tokens: bool = True
+    structured_outputs: StructuredOutputsParams | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
@@ -72,6 +75,11 @@ class SamplingParams:
             _finite(field.name, getattr(self, field.name))
         self._check_ranges()
         self._check_lists()
+        if self.structured_outputs is not None and self.ignore_eos:
+            raise InvalidRequest(
+                "ignore_eos contradicts structured_outputs: what they describe has an end",
+                field="ignore_eos",
+            )
 
     @property
     def greedy(self) -> bool:
@@ -152,7 +160,9 @@ class ResolvedSampling:
     `seed` is this continuation's own: with the position it determines every random number, so the
     tokens do not depend on the batch. `stop_token_ids` includes the model's end-of-sequence ids
     unless the caller ignores them; none of them is sampled before `min_tokens`. `bad_words` are
-    token sequences whose last token is banned where the others were just generated.
+    token sequences whose last token is banned where the others were just generated. With
+    `structured_outputs`, only tokens that keep the generated text within that grammar are sampled,
+    and a stop token of the model only where the text is complete.
     """
 
     max_tokens: int
@@ -171,6 +181,7 @@ class ResolvedSampling:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     stop_token_ids: tuple[int, ...] = ()
+    structured_outputs: Grammar | None = None
 
 
 def _finite(name: str, value: object) -> None:

@@ -154,7 +154,7 @@ def test_token_ids_and_prompt_logprobs(http: httpx.Client) -> None:
         ({"messages": HELLO, "tool_choice": "required"}, "tool_choice"),
         ({"messages": HELLO, "tool_choice": {"type": "function"}}, "tool_choice"),
         ({"messages": HELLO, "modalities": ["text", "audio"]}, "modalities[1]"),
-        ({"messages": HELLO, "response_format": {"type": "json_object"}}, "response_format.type"),
+        ({"messages": HELLO, "response_format": {"type": "yaml"}}, "response_format.type"),
         ({"messages": HELLO, "chat_template": "{{ x }}"}, "chat_template"),
         ({"messages": HELLO, "functions": [{}]}, "functions"),
         ({"messages": HELLO, "top_logprobs": 3}, "top_logprobs"),

@@ -260,7 +260,7 @@ def test_every_parameter_reaches_the_engine(server: Running) -> None:
         ({"prompt": "x", "logprobs": -1}, "logprobs"),
         ({"prompt": "x", "prompt_logprobs": -1}, "prompt_logprobs"),
         ({"prompt": "x", "suffix": "end"}, "suffix"),
-        ({"prompt": "x", "response_format": {"type": "json_object"}}, "response_format.type"),
+        ({"prompt": "x", "response_format": {"type": "yaml"}}, "response_format.type"),
         ({"prompt": "x", "logit_bias": {"a": 1}}, "logit_bias"),
         ({"prompt": "x", "logit_bias": {"1": 101}}, "logit_bias"),
         ({"prompt": "x", "guided_json": {}}, "guided_json"),

@@ -69,6 +69,14 @@ SAMPLING: dict[str, Row] = {
     "user": ({}, "somebody"),
     "slo": ({}, {"ttft_ms": 500}),
     "response_format": ({}, {"type": "json_object"}),
+    "structured_outputs": ({}, {"regex": "a"}),
+    "guided_json": ({}, {"type": "null"}),
+    "guided_regex": ({}, "a"),
+    "guided_choice": ({}, ["a"]),
+    "guided_grammar": ({}, 'root ::= "a"'),
+    "guided_whitespace_pattern": ({"guided_json": {}}, "[ ]"),
+    "json_schema": ({}, {"type": "null"}),
+    "grammar": ({}, 'start: "a"'),
     "service_tier": ({}, "flex"),
 }
 COMPLETIONS: dict[str, Row] = SAMPLING | {

@@ -2,8 +2,8 @@
 
 What stays the same for a sequence is written into an `abi.HwSampling` record once, when it enters;
 a step copies the records of its sequences and fills in where they are now. Which tokens are banned
-by what was generated is worked out here; all other steps of sampling are the kernels' (`sampler`
-and `steps` are the definition). Knows no model, no blocks.
+by what was generated, or have no place in a grammar, is worked out here; all other steps of
+sampling are the kernels' (`sampler` and `steps` are the definition). Knows no model, no blocks.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from headway.native import abi
 from headway.ops.native import address
 from headway.ops.protocol import Ints
 from headway.runner.batch import RequestState, bad_word_ends, early_stops
+from headway.runner.sampling.constraints import grammar_masks
 from headway.types import TokenLogprobs
 
 Records = npt.NDArray[Any]
@@ -90,9 +91,13 @@ class SamplingRecords:
         records = self._records[rows]
         records["row"] = step_rows
         records["position"] = records["num_tokens"] = ahead + [state.length for state in states]
-        arrays = []
+        arrays: list[npt.NDArray[Any]] = []
+        masks = grammar_masks(states, ahead, self._vocabulary)
+        for n, mask in masks.items():
+            records[n]["mask"] = address(mask)
+            arrays.append(mask)
         for n in [n for n, row in enumerate(rows) if row in self._banning]:
-            metadata = states[n].sampling_metadata(int(ahead[n]))
+            metadata = states[n].sampling_metadata(int(ahead[n]), masks.get(n))
             banned = np.array(early_stops(metadata) + bad_word_ends(metadata), dtype=np.int64)
             records[n]["banned"], records[n]["num_banned"] = address(banned), len(banned)
             arrays.append(banned)
@@ -111,7 +116,7 @@ class SamplingRequests:
     """What a step asks for, a record for each token, and the arrays that the records point at."""
 
     records: Records
-    arrays: tuple[Ints, ...] = ()
+    arrays: tuple[npt.NDArray[Any], ...] = ()
 
 
 def gather_logprobs(

@@ -39,6 +39,7 @@ from headway.server.openai.sampling import (
 from headway.server.openai.schema import ChatBody, plain_messages
 from headway.server.openai.service import answered_tier, service_of
 from headway.server.openai.sse import EventEncoder, Usage, usage_of
+from headway.server.openai.structured import grammar_field
 from headway.text import Tokenizer
 from headway.types import TokenLogprobs
 
@@ -101,7 +102,9 @@ async def chat_completions(request: Request, send: Send) -> None:
         llm = state.llm
         service = service_of(request.scope, state, body)
         check_messages(body.messages, llm)
-        with field_aliases({"prompt": "messages"}), client_watched(request, handle):
+        aliases = {"prompt": "messages", "structured_outputs": grammar_field(body)}
+        with field_aliases(aliases), client_watched(request, handle):
+            await llm.check(params)
             text = await llm.render(
                 plain_messages(body.messages),
                 add_generation_prompt=body.add_generation_prompt,

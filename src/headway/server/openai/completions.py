@@ -29,10 +29,11 @@ from headway.server.openai.logprobs import (
     prompt_logprobs,
     token_names,
 )
-from headway.server.openai.sampling import check_streaming, completion_params
+from headway.server.openai.sampling import check_streaming, completion_params, field_aliases
 from headway.server.openai.schema import CompletionBody
 from headway.server.openai.service import answered_tier, service_of
 from headway.server.openai.sse import EventEncoder, Usage, usage_of
+from headway.server.openai.structured import grammar_field
 from headway.text import Tokenizer
 from headway.types import TokenLogprobs
 
@@ -84,7 +85,9 @@ async def completions(request: Request, send: Send) -> None:
     with state.admit(f"cmpl-{uuid.uuid4().hex}", len(given) * params.n) as handle:
         llm = state.llm
         service = service_of(request.scope, state, body)
-        with client_watched(request, handle):
+        aliases = {"structured_outputs": grammar_field(body)}
+        with field_aliases(aliases), client_watched(request, handle):
+            await llm.check(params)
             prompts = [
                 await llm.encode(
                     prompt,

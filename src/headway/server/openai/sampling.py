@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from headway.errors import InvalidRequest
 from headway.server.openai.schema import ChatBody, CompletionBody, SamplingBody
+from headway.server.openai.structured import grammar_field, structured_outputs_of
 from headway.types import SamplingParams
 from headway.types.sampling_defaults import SamplingDefaults
 
@@ -141,7 +142,8 @@ def _params(
     given |= {k: v for k, v in special.items() if v is not None or k == "max_tokens"}
     if body.logit_bias:
         given["logit_bias"] = _bias(body.logit_bias)
-    with field_aliases(names):
+    with field_aliases(names | {"structured_outputs": grammar_field(body)}):
+        given["structured_outputs"] = structured_outputs_of(body)
         return SamplingParams(**given)  # type: ignore[arg-type]
 
 

@@ -21,6 +21,13 @@ from headway.server.openai.harmless import (
     ShortText,
     StrictBody,
 )
+from headway.server.openai.structured import (
+    Choices,
+    GrammarText,
+    ResponseFormat,
+    Schema,
+    StructuredOutputsBody,
+)
 from headway.types import ServiceClass
 from headway.types.objectives import MOST_SECONDS
 from headway.types.sampling import (
@@ -55,10 +62,6 @@ class StreamOptions(StrictBody, frozen=True, kw_only=True):
         bool | None, Meta(description="Send the counts so far with every chunk.")
     ] = None
     include_obfuscation: Annotated[bool | None, Meta(description="Chunks have no padding.")] = None
-
-
-class TextFormat(StrictBody, frozen=True, kw_only=True):
-    type: Literal["text"]
 
 
 class SloBody(StrictBody, frozen=True, kw_only=True):
@@ -158,7 +161,19 @@ class SamplingBody(HarmlessFields, frozen=True, kw_only=True):
         SloBody | None,
         Meta(description="Objectives in milliseconds, and the class; a key may be bound to less."),
     ] = None
-    response_format: TextFormat | None = None
+    response_format: Annotated[
+        ResponseFormat | None, Meta(description="JSON that the answer must be, or text.")
+    ] = None
+    structured_outputs: Annotated[
+        StructuredOutputsBody | None, Meta(description="What the answer must match.")
+    ] = None
+    guided_json: Schema | None = None
+    guided_regex: GrammarText | None = None
+    guided_choice: Choices | None = None
+    guided_grammar: GrammarText | None = None
+    guided_whitespace_pattern: GrammarText | None = None
+    json_schema: Annotated[Schema | None, Meta(description="As llama.cpp has it.")] = None
+    grammar: Annotated[GrammarText | None, Meta(description="GBNF, or Lark.")] = None
     service_tier: Annotated[
         Literal["auto", "default", "flex", "priority"] | None,
         Meta(

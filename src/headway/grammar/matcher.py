@@ -1,0 +1,196 @@
+"""Grammars compiled for one model's vocabulary, and where one answer stands in its grammar.
+
+A `Matcher` is a function of its grammar and the tokens it was given, whatever steps they came in.
+Compiling is bounded by llguidance's own limits, which count work and not time, so that what one
+process could compile another can as well.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from headway.grammar.translate import invalid, translate
+from headway.types import Grammar, Vocabulary
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+MAX_COMPILED = 64
+"""Grammars that are kept compiled."""
+MAX_FORCED = 256
+"""Bytes without a choice that are made tokens of at once."""
+MAX_REASON = 400
+"""Characters of an error that are told."""
+
+
+class GrammarCompiler:
+    """Compiles grammars for one vocabulary, which is asked for on first use. For any thread."""
+
+    def __init__(self, vocabulary: Callable[[], Vocabulary]) -> None:
+        self._vocabulary = vocabulary
+        self._tokenizer: LLTokenizer | None = None
+        self._lock = threading.Lock()
+        self._compiled: OrderedDict[Grammar, LLMatcher] = OrderedDict()
+        """The latest used last; none of them was given a token."""
+
+    def has(self, grammar: Grammar) -> bool:
+        """Whether it is compiled, so that asking for a matcher takes no time."""
+        return grammar in self._compiled
+
+    def check(self, grammar: Grammar) -> None:
+        """Raise `InvalidRequest` for what cannot be compiled."""
+        if not self.has(grammar):
+            self.matcher(grammar)
+
+    def matcher(self, grammar: Grammar) -> Matcher:
+        """At the beginning of a text. Raises `InvalidRequest` for what cannot be compiled."""
+        with self._lock:
+            compiled = self._compiled.get(grammar)
+            if compiled is None:
+                compiled = self._compile(grammar)
+                self._compiled[grammar] = compiled
+                while len(self._compiled) > MAX_COMPILED:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(grammar)
+            return Matcher(compiled.deep_copy())
+
+    def _compile(self, grammar: Grammar) -> LLMatcher:
+        from llguidance import LLMatcher
+
+        text = translate(grammar)
+        if self._tokenizer is None:
+            self._tokenizer = _tokenizer(self._vocabulary())
+        compiled = LLMatcher(self._tokenizer, text, log_level=0, limits=_limits())
+        reason = compiled.get_error()
+        if not reason:
+            # Whatever is made when a text begins is made once, for all that use the grammar.
+            compiled.compute_bitmask()
+            reason = compiled.get_error()
+        if reason:
+            raise invalid(_readable(reason))
+        return compiled
+
+
+class Matcher:
+    """Where one answer stands in its grammar."""
+
+    def __init__(self, state: LLMatcher | None, error: str | None = None) -> None:
+        self._state = state
+        self._taken = 0
+        self.error = error
+        """Why it cannot go on; once there is an error, it stays."""
+
+    @classmethod
+    def failed(cls, error: str) -> Matcher:
+        """Of a grammar that there is none of."""
+        return cls(None, error)
+
+    def advance(self, tokens: Sequence[int]) -> None:
+        """Take in a text's tokens, of which those that it was given before are left out."""
+        new = tokens[self._taken :]
+        if len(new) and self._state is not None and self.error is None:
+            self._state.consume_tokens([int(token) for token in new])
+            self._taken = len(tokens)
+            self._note_error()
+
+    def fill(self, address: int, size: int) -> None:
+        """Write which tokens may come next to memory of `size` bytes, a bit each; see `headway.h`.
+
+        A bit of 32-bit word w, counted from the lowest, is that of token 32 w + bit.
+        """
+        if self._state is not None and self.error is None:
+            self._state.unsafe_compute_mask_ptr(address, size)
+            self._note_error()
+
+    def fill_after(self, drafts: Sequence[int], address: int, size: int) -> None:
+        """The same after tokens that may turn out not to be the text's.
+
+        After one that the grammar does not have, nothing is written: nobody asks what follows it.
+        """
+        if self._state is None or self.error is not None:
+            return
+        taken = self._state.try_consume_tokens(list(drafts))
+        if taken == len(drafts):
+            self.fill(address, size)
+        if taken:
+            self._state.rollback(taken)
+
+    def _note_error(self) -> None:
+        if self._state is not None and self._state.is_error():
+            self.error = f"structured_outputs: {_readable(self._state.get_error())}"
+
+
+def _readable(reason: str) -> str:
+    """An error of llguidance, as far as it tells a caller something."""
+    reason = reason.partition("\n<non-verbose/>")[0]
+    if reason.startswith("NoExtension"):
+        return "nothing can match it"
+    return reason[:MAX_REASON]
+
+
+def _limits() -> LLParserLimits:
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(
+        initial_lexer_fuel=200_000,
+        step_lexer_fuel=40_000,
+        max_lexer_states=50_000,
+        verbose_errors=False,
+    )
+
+
+def _tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
+    from llguidance import LLTokenizer, TokenizerWrapper
+
+    if not vocabulary.eos_token_ids:
+        raise invalid("the model has no token that ends an answer")
+    return LLTokenizer(
+        TokenizerWrapper(_Tokens(vocabulary)),
+        n_vocab=len(vocabulary.tokens),
+        eos_token=list(vocabulary.eos_token_ids),
+    )
+
+
+class _Tokens:
+    """A vocabulary as llguidance reads it."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.tokens = list(vocabulary.tokens)
+        self.special_token_ids = list(vocabulary.special_ids)
+        self.eos_token_id = vocabulary.eos_token_ids[0]
+        self.bos_token_id = None
+        special = set(vocabulary.special_ids)
+        texts = enumerate(vocabulary.tokens)
+        self._ids = {each: n for n, each in texts if each and n not in special}
+        self._longest = max(map(len, self._ids), default=0)
+        self._encode = vocabulary.encode
+
+    def __call__(self, text: bytes) -> list[int]:
+        """Tokens of text that a grammar leaves no choice in; only their bytes must be right.
+
+        It is asked again at every token, so all but the beginning of a long text can wait.
+        """
+        text = text[:MAX_FORCED]
+        if self._encode is not None:
+            found = self._encode(text.decode(errors="replace"))
+            if all(self._ids.get(self.tokens[token]) is not None for token in found) and text == (
+                b"".join(self.tokens[token] for token in found)
+            ):
+                return found
+        return list(self._greedy(text))
+
+    def _greedy(self, text: bytes) -> Iterator[int]:
+        """The longest token first; what no token stands for ends it."""
+        place = 0
+        while place < len(text):
+            for size in range(min(self._longest, len(text) - place), 0, -1):
+                token = self._ids.get(text[place : place + size])
+                if token is not None:
+                    yield token
+                    place += size
+                    break
+            else:
+                return
