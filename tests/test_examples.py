@@ -52,3 +52,11 @@ def test_streaming() -> None:
 def test_openai_client() -> None:
     with headway_serve() as (_, url):
         assert "Paris" in run("openai_client.py", HEADWAY_URL=url)
+
+
+@pytest.mark.model
+def test_structured_output() -> None:
+    with headway_serve() as (_, url):
+        place, choice = run("structured_output.py", HEADWAY_URL=url).splitlines()
+    assert place.startswith("name=")
+    assert choice in ("yes", "no")

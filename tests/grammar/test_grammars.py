@@ -7,12 +7,13 @@ import re
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.errors import InvalidRequest
-from headway.grammar import GrammarCompiler
+from headway.grammar import GrammarCompiler, matcher
 from headway.grammar.matcher import MAX_COMPILED
 from headway.grammar.translate import MAX_NESTING, MAX_RULES, nesting
 from headway.types import Grammar, Vocabulary
@@ -99,17 +100,15 @@ def test_a_matcher_depends_on_its_tokens_alone(seed: int, cuts: list[int]) -> No
 
 
 def test_drafts_leave_a_matcher_where_it_was() -> None:
-    matcher = compiler().matcher(Grammar(kind="regex", text="[a-z]{2}[0-9]"))
-    import numpy as np
-
-    before, mask = allowed(matcher), np.zeros(5, dtype=np.uint32)
-    matcher.fill_after([token_of("a"), token_of("b")], mask.ctypes.data, mask.nbytes)
+    following = compiler().matcher(Grammar(kind="regex", text="[a-z]{2}[0-9]"))
+    before, mask = allowed(following), np.zeros(5, dtype=np.uint32)
+    following.fill_after([token_of("a"), token_of("b")], mask.ctypes.data, mask.nbytes)
     digit = token_of("7")
     assert mask[digit // 32] >> digit % 32 & 1
     mask[:] = 0
-    matcher.fill_after([token_of("a"), token_of("7")], mask.ctypes.data, mask.nbytes)
+    following.fill_after([token_of("a"), token_of("7")], mask.ctypes.data, mask.nbytes)
     assert not mask.any(), "nobody asks what follows a wrong one"
-    assert allowed(matcher) == before
+    assert allowed(following) == before
 
 
 BAD = [
@@ -168,6 +167,18 @@ def test_compiled_grammars_are_kept_and_the_oldest_forgotten() -> None:
     ]
 
 
+def test_large_grammars_are_forgotten_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matcher, "MAX_COMPILED_CHARACTERS", 100)
+    compiled = compiler()
+    grammars = [Grammar(kind="regex", text=letter * 40) for letter in "abc"]
+    for grammar in grammars:
+        compiled.check(grammar)
+    assert [compiled.has(each) for each in grammars] == [False, True, True]
+    huge = Grammar(kind="regex", text="d" * 101)
+    compiled.check(huge)
+    assert [compiled.has(each) for each in (*grammars, huge)] == [False, False, False, True]
+
+
 def test_matchers_of_one_grammar_do_not_share_where_they_are() -> None:
     compiled, grammar = compiler(), Grammar(kind="regex", text="ab")
     first, second = compiled.matcher(grammar), compiled.matcher(grammar)
@@ -177,21 +188,21 @@ def test_matchers_of_one_grammar_do_not_share_where_they_are() -> None:
 
 
 def test_a_token_that_the_grammar_lacks_is_an_error_that_stays() -> None:
-    matcher = compiler().matcher(Grammar(kind="regex", text="ab"))
-    matcher.advance([token_of("x")])
-    assert matcher.error is not None
-    assert "structured_outputs" in matcher.error
-    matcher.advance([token_of("x"), token_of("a")])
-    assert matcher.error is not None
+    following = compiler().matcher(Grammar(kind="regex", text="ab"))
+    following.advance([token_of("x")])
+    assert following.error is not None
+    assert "structured_outputs" in following.error
+    following.advance([token_of("x"), token_of("a")])
+    assert following.error is not None
 
 
 def test_an_end_is_allowed_where_the_text_is_complete_and_only_there() -> None:
-    matcher = compiler().matcher(Grammar(kind="regex", text="ab?"))
-    assert EOS not in allowed(matcher)
-    matcher.advance([token_of("a")])
-    assert {EOS, token_of("b")} == set(allowed(matcher))
-    matcher.advance([token_of("a"), token_of("b")])
-    assert allowed(matcher) == [EOS]
+    following = compiler().matcher(Grammar(kind="regex", text="ab?"))
+    assert EOS not in allowed(following)
+    following.advance([token_of("a")])
+    assert {EOS, token_of("b")} == set(allowed(following))
+    following.advance([token_of("a"), token_of("b")])
+    assert allowed(following) == [EOS]
 
 
 def test_the_words_of_a_tokenizer_are_used_where_there_is_no_choice() -> None:

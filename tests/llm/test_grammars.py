@@ -29,7 +29,6 @@ def chained(link: Any, number: int) -> dict[str, Any]:
 
 
 HOSTILE: dict[str, dict[str, Any]] = {
-    "repetitions of repetitions": {"regex": "(" * 8 + "a" + "{50})" * 8},
     "pairs of patterns": {
         "json": {
             "type": "object",

@@ -10,7 +10,7 @@ import pytest
 
 from headway.config import EngineConfig
 from headway.llm import AsyncLLM
-from headway.types import SamplingParams
+from headway.types import SamplingParams, StructuredOutputsParams
 from tests.client.support import until
 from tests.llm.support import engine_client
 
@@ -19,10 +19,18 @@ from tests.llm.support import engine_client
 def test_32_streams_outlive_the_engine_with_the_tokens_of_an_undisturbed_run() -> None:
     config = EngineConfig(dtype="float32", max_model_len=256, kv_cache_memory=256 * 2**20)
     params = SamplingParams(temperature=0.8, seed=3, max_tokens=12, ignore_eos=True)
+    structured = SamplingParams(
+        temperature=0.8,
+        seed=3,
+        max_tokens=12,
+        structured_outputs=StructuredOutputsParams(json={"type": "object"}),
+    )
     prompts = [f"Tell me a story about the number {number}." for number in range(32)]
 
     async def answer(llm: AsyncLLM, prompt: str) -> list[int]:
-        return [token async for delta in llm.stream(prompt, params) for token in delta.token_ids]
+        # Every third answer is JSON.
+        asked = structured if int(prompt.rsplit(maxsplit=1)[-1].rstrip(".")) % 3 == 0 else params
+        return [token async for delta in llm.stream(prompt, asked) for token in delta.token_ids]
 
     async def main() -> None:
         async with await AsyncLLM.start(config) as llm:

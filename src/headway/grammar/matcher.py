@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_COMPILED = 64
 """Grammars that are kept compiled."""
+MAX_COMPILED_CHARACTERS = 2**19
+"""Of their texts together; what is compiled takes some hundred times as many bytes at worst."""
 MAX_FORCED = 256
 """Bytes without a choice that are made tokens of at once."""
 MAX_REASON = 400
@@ -35,6 +37,7 @@ class GrammarCompiler:
         self._lock = threading.Lock()
         self._compiled: OrderedDict[Grammar, LLMatcher] = OrderedDict()
         """The latest used last; none of them was given a token."""
+        self._characters = 0
 
     def has(self, grammar: Grammar) -> bool:
         """Whether it is compiled, so that asking for a matcher takes no time."""
@@ -52,10 +55,18 @@ class GrammarCompiler:
             if compiled is None:
                 compiled = self._compile(grammar)
                 self._compiled[grammar] = compiled
-                while len(self._compiled) > MAX_COMPILED:
-                    self._compiled.popitem(last=False)
+                self._characters += len(grammar.text)
+                self._forget_some()
             self._compiled.move_to_end(grammar)
             return Matcher(compiled.deep_copy())
+
+    def _forget_some(self) -> None:
+        """The oldest ones, until the rest is within the bounds; never the latest."""
+        while len(self._compiled) > 1 and (
+            len(self._compiled) > MAX_COMPILED or self._characters > MAX_COMPILED_CHARACTERS
+        ):
+            forgotten, _ = self._compiled.popitem(last=False)
+            self._characters -= len(forgotten.text)
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
         from llguidance import LLMatcher
@@ -135,7 +146,7 @@ def _limits() -> LLParserLimits:
     from llguidance import LLParserLimits
 
     return LLParserLimits(
-        initial_lexer_fuel=200_000,
+        initial_lexer_fuel=50_000,
         step_lexer_fuel=40_000,
         max_lexer_states=50_000,
         verbose_errors=False,
