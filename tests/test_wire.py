@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from headway import wire
-from headway.types import Request
+from headway.types import Grammar, Request
 from headway.wire import (
     HEADER,
     Abort,
@@ -60,6 +60,17 @@ def test_the_size_counts_whatever_it_is_made_of(monkeypatch: pytest.MonkeyPatch)
     frames, refused = pack_requests(asked)
     assert (received(frames), refused) == (asked, [])
     assert len(frames) == len(asked)
+
+
+def test_grammars_travel_with_what_shares_them_and_alone() -> None:
+    grammar = Grammar(kind="json", text='{"type":"string"}', whitespace="")
+    plain = [request(f"r{number}", (5,)) for number in range(3)]
+    asked = [
+        replace(each, sampling=replace(each.sampling, structured_outputs=grammar)) for each in plain
+    ]
+    apart = [replace(each, arrival=float(number)) for number, each in enumerate(asked)]
+    for some in (asked, apart):
+        assert received(pack_requests(some)[0]) == some
 
 
 def test_a_request_that_no_message_holds_comes_back_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from headway.grammar.translate import invalid, translate
 from headway.types import Grammar, Vocabulary
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 MAX_COMPILED = 64
@@ -99,7 +101,7 @@ class Matcher:
         """Of a grammar that there is none of."""
         return cls(None, error)
 
-    def advance(self, tokens: Sequence[int]) -> None:
+    def advance(self, tokens: Sequence[int] | npt.NDArray[np.int64]) -> None:
         """Take in a text's tokens, of which those that it was given before are left out."""
         new = tokens[self._taken :]
         if len(new) and self._state is not None and self.error is None:

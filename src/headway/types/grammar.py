@@ -105,12 +105,16 @@ class StructuredOutputsParams:
 
 
 def check_size(grammar: Grammar) -> None:
-    """Raise `InvalidRequest` for a grammar that is too large to look at."""
+    """Raise `InvalidRequest` for a grammar that is too large to look at, or is no text."""
     size = len(grammar.text) + len(grammar.whitespace or "")
     if size > MAX_GRAMMAR_CHARACTERS:
         raise _invalid(
             f"{size} characters are too many: at most {MAX_GRAMMAR_CHARACTERS} describe an answer"
         )
+    try:
+        f"{grammar.text}{grammar.whitespace}".encode()
+    except UnicodeError as error:
+        raise _invalid(f"not valid Unicode: {error}") from None
 
 
 def _check_choices(choices: tuple[str, ...] | list[str]) -> None:
