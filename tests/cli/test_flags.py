@@ -117,7 +117,8 @@ def test_numbers_in_lists_are_numbers() -> None:
 
 def parse_sampling(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    add_flags(parser, SamplingParams, leave_out=("logit_bias", "allowed_token_ids"))
+    leave_out = ("logit_bias", "allowed_token_ids", "structured_outputs")
+    add_flags(parser, SamplingParams, leave_out=leave_out)
     return parser.parse_args(list(words))
 
 

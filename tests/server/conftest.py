@@ -107,8 +107,7 @@ class _Thread(threading.Thread):
         port = listener.getsockname()[1]
         self.up.set_result(Running(asyncio.get_running_loop(), llm, state, self.server, port))
         await self.server.serve(sockets=[listener])
-        if llm.chat_template is not None:
-            await llm.chat_template.close()
+        await llm.close()
 
 
 @contextmanager

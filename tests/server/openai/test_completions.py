@@ -263,7 +263,7 @@ def test_every_parameter_reaches_the_engine(server: Running) -> None:
         ({"prompt": "x", "response_format": {"type": "yaml"}}, "response_format.type"),
         ({"prompt": "x", "logit_bias": {"a": 1}}, "logit_bias"),
         ({"prompt": "x", "logit_bias": {"1": 101}}, "logit_bias"),
-        ({"prompt": "x", "guided_json": {}}, "guided_json"),
+        ({"prompt": "x", "guided_json": "{"}, "guided_json"),
         ({"prompt": "x", "no_such_thing": 1}, "no_such_thing"),
         ({"prompt": "x", "stream_options": {}}, "stream_options"),
         ({"prompt": "x", "stream": True, "prompt_logprobs": 1}, "prompt_logprobs"),
