@@ -41,7 +41,7 @@ def test_requests_travel_in_frames_of_bounded_size(monkeypatch: pytest.MonkeyPat
     assert (received(frames), refused) == (asked, [])
     assert max(map(len, frames)) <= 10_000 + one
     assert len(frames) >= 200 * (one - 100) // 10_000
-    assert pack_requests(asked[:20]) == ([pack(Submit(requests=asked[:20]))], [])
+    assert pack_requests(asked[:15]) == ([pack(Submit(requests=asked[:15]))], [])
     assert pack_requests([]) == ([], [])
 
 

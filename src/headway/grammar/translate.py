@@ -81,9 +81,7 @@ def _json_schema(grammar: Grammar) -> str:
     try:
         return LLMatcher.grammar_from_json_schema(
             "{}" if not schema else grammar.text,
-            overrides={"whitespace_pattern": whitespace}
-            if whitespace
-            else {"whitespace_flexible": False},
+            overrides={"whitespace_pattern": whitespace},
         )
     except ValueError as error:
         raise invalid(str(error)) from None
