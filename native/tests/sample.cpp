@@ -110,3 +110,21 @@ TEST(lists_are_read_to_their_end_and_tops_written_to_theirs) {
     CHECK(top_logprobs[2] < top_logprobs[1]);
   }
 }
+
+TEST(a_mask_is_read_to_its_end_and_leaves_what_it_has) {
+  for (const Kernels* kernels : samples::kernels()) {
+    for (size_t vocab_size : {1, 31, 32, 33, 100, 4099}) {
+      Block<float> logits(vocab_size);
+      for (size_t n = 0; n < vocab_size; ++n) logits[n] = -static_cast<float>(n);
+      Block<uint32_t> mask((vocab_size + 31) / 32);
+      for (size_t n = 0; n < mask.size; ++n) mask[n] = 0;
+      const size_t last = vocab_size - 1;
+      mask[last / 32] = 1u << last % 32;
+      hw_sampling sampling = greedy();
+      sampling.mask = mask.data;
+      CHECK_EQUAL(sample(*kernels, logits, sampling, 0xff).token, static_cast<int64_t>(last));
+      mask[last / 32] = 0;
+      CHECK_EQUAL(sample(*kernels, logits, sampling, 0xff).status, HW_NOTHING_LEFT);
+    }
+  }
+}
