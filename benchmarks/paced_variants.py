@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -26,7 +26,8 @@ from headway.scheduling.policy.pacing.step_load import StepLoad
 from headway.steptime.model import regime
 from headway.steptime.online import OnlineStepTimes
 from headway.steptime.profiles import Profile
-from headway.steptime.shape import Features, ModelSizes, PeakRates, StepShape
+from headway.steptime.shape import Features, ModelSizes, PeakRates, StepShape, decodes_after
+from headway.types import SERVICE_CLASSES
 
 SHIPPED = "as shipped"
 Place = tuple[object, str, Any]
@@ -99,20 +100,16 @@ class CatchUpAtOnce(PacedStep):
 class Pausing(PacedStep):
     """Some decodes are left out of a step while prefills that have deadlines want it."""
 
-    def _decodes(self) -> tuple[list[SequenceView], list[SequenceView], list[SequenceView]]:
-        found = super()._decodes()
-        wanted = [*found[0], *(seq for seq in self._view.waiting if not best_effort(seq))]
-        if not wanted:
+    def _under_way(self) -> tuple[list[SequenceView], list[SequenceView], list[SequenceView]]:
+        found = super()._under_way()
+        times = self._view.step_times
+        if times is None or not (found[0] or not all(map(best_effort, self._view.waiting))):
             return found
         going = [s for s in self._view.running if s.todo == 1 and not self._may_pause(s)]
         self._tokens = [(seq.id, 1) for seq in going]
-        self._load = StepLoad(self._times)
-        self._load.decode(sum(seq.computed + 1 for seq in going), len(going), 0)
+        decodes = decodes_after([seq.computed for seq in going], times.window)
+        self._load = StepLoad(times, decodes)
         return found
-
-    @property
-    def _times(self) -> Any:
-        return self._view.step_times
 
     def _may_pause(self, seq: SequenceView) -> bool:
         raise NotImplementedError
@@ -133,8 +130,9 @@ class EarlyPause(Pausing):
 class NoShare(PacedStep):
     """Patience ends for nobody who waits."""
 
-    def _promote(self, parked: list[SequenceView]) -> None:
+    def _promote(self, parked: list[SequenceView]) -> list[SequenceView]:
         del parked
+        return []
 
 
 def last_out(jobs: Iterable[Job]) -> list[Job]:
@@ -154,14 +152,7 @@ def nobody_out(_: Iterable[Job]) -> list[Job]:
 
 def begun_or_not(jobs: Iterable[Job]) -> list[Job]:
     """What has begun is left out as easily as what waits."""
-    return left_out(replace(job, begun=False) for job in jobs)
-
-
-class OneClass:
-    """In the place of the names of the classes, of which all are one."""
-
-    def index(self, _: str) -> int:
-        return 0
+    return left_out(job._replace(spared=False) for job in jobs)
 
 
 class NotLearning(OnlineStepTimes):
@@ -219,7 +210,10 @@ def variants() -> list[Variant]:
             "nobody is who could be on time alone": constant(step, "left_out", nobody_out),
             "nobody ever is": planned_by(NobodyLate),
         },
-        "lower classes first": {"any class": constant(overload, "SERVICE_CLASSES", OneClass())},
+        "lower classes first": {
+            "any class": constant(overload, "_FIRST", dict.fromkeys(SERVICE_CLASSES, 0))
+        },
+        "who floods is late": {"whoever costs most": constant(step, "flooding", lambda _: None)},
         "what has begun is left out last": {
             "begun or not": constant(step, "left_out", begun_or_not)
         },
@@ -245,6 +239,7 @@ def variants() -> list[Variant]:
         "a share after patience": {
             "none": planned_by(NoShare),
             "one in 8": constant(step, "SHARE_BEYOND_PATIENCE", 8),
+            "in every step": constant(step, "TURN", step.TURNS),
         },
         "decodes always": {
             "relegated ones pause": planned_by(RelegatedPause),
