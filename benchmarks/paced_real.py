@@ -90,14 +90,15 @@ def middle(runs: Sequence[Figures]) -> Figures:
 def against(
     rows: Sequence[Mapping[str, Any]], system: str, figure: str
 ) -> dict[str, dict[str, float]]:
-    """By load: the system's figure over the best other one's, run by run, as median and range."""
+    """By load: the system's figure over the best fixed one's, run by run, as median and range."""
     found = {}
     for load in dict.fromkeys(row["load"] for row in rows):
         of_load = {row["system"]: row for row in rows if row["load"] == load}
-        own = of_load.pop(system, None)
-        if own is None or not of_load:
+        own = of_load.get(system)
+        fixed = [row for name, row in of_load.items() if not name.startswith(PACED)]
+        if own is None or not fixed:
             continue
-        other = max(of_load.values(), key=lambda row: row[figure])
+        other = max(fixed, key=lambda row: row[figure])
         ratios = [
             one[figure] / two[figure]
             for one, two in zip(own["runs"], other["runs"], strict=True)

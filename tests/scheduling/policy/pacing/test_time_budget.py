@@ -41,6 +41,10 @@ def test_who_is_on_time_leaves_what_its_next_token_leaves() -> None:
     assert 170 <= chunk_beside(NOW + 0.04, NOW + 0.03) <= 200
 
 
+def test_no_gap_is_longer_than_a_few_paces_however_far_ahead_a_stream_is() -> None:
+    assert 1800 <= chunk_beside(NOW + 10.0) <= 1900
+
+
 def test_who_is_behind_catches_up_with_half_of_what_its_pace_leaves() -> None:
     assert 180 <= chunk_beside(NOW - 0.01) <= 200
     assert 180 <= chunk_beside(NOW - 0.01, NOW + 0.04) <= 200

@@ -34,6 +34,8 @@ WORTH_A_STEP = 10
 """Times the smallest step: so long is one of which the fixed part matters little."""
 MOST_PARKED = 16
 """Most of best effort that are looked at in a step."""
+LONGEST_GAP = 4
+"""Times the pace of the most demanding stream: no step is longer, however far ahead streams are."""
 HOPELESS = 10
 """A sequence that is so many tokens behind holds nobody up any more."""
 ONE_DECODE = StepShape(tokens=1, sequences=1, rows=1, decodes=1, decode_context=1)
@@ -64,7 +66,8 @@ class PacedStep:
         dues = token_dues(decoding, view.now)
         self._dues = [(left, pace) for left, pace in dues if pace > self._least]
         """Of those that decode: seconds until a token is due, and between two of them."""
-        self._tightest = min([pace for _, pace in self._dues], default=math.inf)
+        self._stream_pace = min([pace for _, pace in self._dues], default=math.inf)
+        self._tightest = self._stream_pace
         """Seconds between tokens that the most demanding sequence allows."""
         self._partial_left = view.limits.max_num_partial_prefills
         self._budget = math.inf
@@ -139,6 +142,7 @@ class PacedStep:
         budget = min(self._dues, default=(math.inf, math.inf))[0]
         if budget < base:
             budget = self._behind(base)
+        budget = min(budget, max(base, LONGEST_GAP * self._stream_pace))
         return budget if budget < math.inf else self._without_decodes()
 
     def _behind(self, base: float) -> float:
