@@ -97,8 +97,8 @@ class CatchUpAtOnce(PacedStep):
         return min(super()._time_budget(), self._load.bound if behind else math.inf)
 
 
-class Pausing(PacedStep):
-    """Some decodes are left out of a step while prefills that have deadlines want it."""
+class RelegatedPause(PacedStep):
+    """Decodes of best effort are left out while prefills that have deadlines want the step."""
 
     def _under_way(self) -> tuple[list[SequenceView], list[SequenceView], list[SequenceView]]:
         found = super()._under_way()
@@ -112,16 +112,11 @@ class Pausing(PacedStep):
         return found
 
     def _may_pause(self, seq: SequenceView) -> bool:
-        raise NotImplementedError
-
-
-class RelegatedPause(Pausing):
-    def _may_pause(self, seq: SequenceView) -> bool:
         return best_effort(seq)
 
 
-class EarlyPause(Pausing):
-    """Streams that are more than two tokens ahead of their pace skip steps."""
+class EarlyPause(RelegatedPause):
+    """Those of streams that are more than two tokens ahead of their pace."""
 
     def _may_pause(self, seq: SequenceView) -> bool:
         return slack(seq, self._view.now) > 2 * self._pace(seq)
@@ -201,10 +196,12 @@ def predicted_by(
     return lambda profile: [(simulator, "step_times_of", partial(made, coefficients(profile)))]
 
 
-def variants() -> list[Variant]:
-    """All of them; the shipped policy first."""
-    found = [Variant(part=SHIPPED, name=SHIPPED)]
-    table: dict[str, dict[str, Callable[[Profile], Iterable[Place]]]] = {
+Ways = dict[str, dict[str, Callable[[Profile], Iterable[Place]]]]
+"""By the part that is done otherwise: what each way replaces."""
+
+
+def ways_to_plan() -> Ways:
+    return {
         "the costliest are left out": {
             "the last are": constant(step, "left_out", last_out),
             "nobody is who could be on time alone": constant(step, "left_out", nobody_out),
@@ -222,6 +219,9 @@ def variants() -> list[Variant]:
         "the order of deadlines": {"of arrival": constant(paced.Paced, "order", by_arrival)},
         "a step's time is bounded": {"it is not": planned_by(NoTimeBudget)},
         "without decodes too": {"not without": planned_by(NoBudgetForPrompts)},
+        "no step is longer than four paces": {
+            "as long as streams are ahead": constant(step, "LONGEST_GAP", 1e9)
+        },
         "who is behind catches up with half": {
             "with nothing": constant(step, "HOPELESS", 0),
             "with all": planned_by(CatchUpAtOnce),
@@ -245,6 +245,11 @@ def variants() -> list[Variant]:
             "relegated ones pause": planned_by(RelegatedPause),
             "those that are ahead pause": planned_by(EarlyPause),
         },
+    }
+
+
+def ways_to_predict() -> Ways:
+    return {
         "a margin that is learned": {
             "none": predicted_by(FixedMargin),
             "1.1": predicted_by(TenPerCent),
@@ -255,7 +260,12 @@ def variants() -> list[Variant]:
             "known from the start": predicted_by(NotLearning, lambda each: each.coefficients),
         },
     }
-    for part, ways in table.items():
+
+
+def variants() -> list[Variant]:
+    """All of them; the shipped policy first."""
+    found = [Variant(part=SHIPPED, name=SHIPPED)]
+    for part, ways in (ways_to_plan() | ways_to_predict()).items():
         found += [Variant(part=part, name=name, places=places) for name, places in ways.items()]
     found += [
         Variant(

@@ -325,6 +325,16 @@ def test_a_prompt_that_has_begun_and_is_late_gets_its_share_too() -> None:
     assert ran.ttft(begun) < 3.0 + 8000 / 150 * 16 * 0.03
 
 
+def test_a_stream_that_is_resumed_is_not_held_up_by_its_age() -> None:
+    """What it computed is lost, in the middle of a flood, and patience ends before it has it."""
+    flood = [
+        asked(1 + number, prompt=900, output=2, arrival=number * 0.05) for number in range(300)
+    ]
+    resumed = replace(asked(0, prompt=8000, output=60, arrival=5.0), generated=(7,) * 50)
+    ran = paced([resumed, *flood], patience=0.3)
+    assert ran.ttft(resumed) < 2.0
+
+
 def test_a_caller_gives_slots_back_to_another() -> None:
     """As under `continuous`: many continuations of one caller hold every slot."""
     limits = limits_of(seqs=4, tokens=8192, partial=1, model_len=8192)

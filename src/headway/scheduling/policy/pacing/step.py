@@ -108,8 +108,8 @@ class PacedStep:
         )
 
     def _under_way(self) -> tuple[list[SequenceView], list[SequenceView], list[SequenceView]]:
-        """The prefills under way: of those that have deadlines, of those that waited long, and of
-        best effort."""
+        """The prefills under way: of streams and those that have deadlines, of those that waited
+        long, and of best effort."""
         now = self._view.now
         prefills: list[SequenceView] = []
         overdue: list[SequenceView] = []
@@ -126,8 +126,12 @@ class PacedStep:
             if not seq.deferred:
                 self._prefilling.add(seq.id)
                 late = free or now > first_token_due(seq, self._patience)
-                impatient = late and now >= seq.arrival + self._patience
-                (overdue if impatient else spare if free else prefills).append(seq)
+                if seq.generated or not late:
+                    prefills.append(seq)  # a stream that has begun is computed again at once
+                elif now >= seq.arrival + self._patience:
+                    overdue.append(seq)
+                else:
+                    (spare if free else prefills).append(seq)
         return prefills, overdue, spare
 
     def _pace(self, seq: SequenceView) -> float:
@@ -204,7 +208,7 @@ class PacedStep:
             first = together[0]
             due = first_token_due(first, self._patience) - now
             begun = first.id in self._prefilling
-            flooded = flood is not None and first.tenant != flood
+            quiet = flood is not None and first.tenant != flood
             seconds = self._tokens_of(together) / rate
             if first.generated:
                 # It was preempted, or its engine died: it has been answered in part.
@@ -212,8 +216,8 @@ class PacedStep:
             elif due >= seconds:
                 # The first token comes at the end of a step, half a step later on average.
                 due = max(seconds, due - half)
-                jobs.append(Job(together, seconds, due, begun or flooded))
-            elif flooded:
+                jobs.append(Job(together, seconds, due, begun or quiet))
+            elif quiet:
                 kept.update([seq.id for seq in together])  # late, but by no fault of its own
             elif not begun:
                 self._refuse(together)
@@ -241,7 +245,7 @@ class PacedStep:
     def _tokens_of(self, request: tuple[SequenceView, ...]) -> int:
         """Tokens that must be computed before each of them has its first one."""
         if request[0].id in self._prefilling:
-            return sum([seq.todo for seq in request])
+            return request[0].todo  # one that has begun is by itself
         # Continuations of one prompt compute it once.
         prompts = {seq.group or seq.id: seq.id for seq in request}
         return sum([self._view.uncached(number) for number in prompts.values()])
@@ -321,7 +325,7 @@ class PacedStep:
         self._budget = math.inf
         known = self._offered | self._prefilling
         for seq in line:
-            if seq.id in known or self._view.offer(seq.id):
+            if (seq.id in known or self._view.offer(seq.id)) and not seq.deferred:
                 self._compute(seq)
                 if self._load.tokens:
                     return
