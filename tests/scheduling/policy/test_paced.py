@@ -325,6 +325,26 @@ def test_a_prompt_that_has_begun_and_is_late_gets_its_share_too() -> None:
     assert ran.ttft(begun) < 3.0 + 8000 / 150 * 16 * 0.03
 
 
+def test_those_beyond_their_patience_take_a_small_share_of_the_time() -> None:
+    """A second is worth some 9,000 tokens: they would fill nine, beside others that need most."""
+    hopeless = parse_objectives("ttft=500ms")
+    long = [asked(number, prompt=8000, output=2, objectives=hopeless) for number in range(10)]
+    short = [
+        asked(100 + number, prompt=600, output=2, arrival=number * 0.1) for number in range(150)
+    ]
+    ran = paced([*long, *short], patience=1.0)
+    on_time = sum(ran.ttft(each) <= 1.0 for each in short)
+    assert on_time > 0.9 * len(short)
+
+
+def test_continuations_of_one_prompt_cost_it_once() -> None:
+    together = [
+        replace(asked(0, prompt=4000, output=2), id=f"0-{index}", group="0") for index in range(8)
+    ]
+    ran = run(together, Paced(overload="shed"), TIMES, limits=LIMITS, prefix_caching=True)
+    assert not ran.shed
+
+
 def test_a_stream_that_is_resumed_is_not_held_up_by_its_age() -> None:
     """What it computed is lost, in the middle of a flood, and patience ends before it has it."""
     flood = [

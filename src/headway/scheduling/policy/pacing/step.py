@@ -221,7 +221,7 @@ class PacedStep:
                 kept.update([seq.id for seq in together])  # late, but by no fault of its own
             elif not begun:
                 self._refuse(together)
-        self._retry_after = sum([job.seconds for job in jobs])
+        self._retry_after = max(1.0, sum([job.seconds for job in jobs]))
         kept.update([seq.id for job in jobs for seq in job.seqs])
         for job in left_out(jobs):
             kept.difference_update([seq.id for seq in job.seqs])
