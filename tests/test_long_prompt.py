@@ -22,6 +22,14 @@ class Stalling:
         self._until = 0.0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._answer(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # it left, as the benchmark does once it has seen enough
+        finally:
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         size = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
         body = json.loads(await reader.readexactly(size))
@@ -36,12 +44,18 @@ class Stalling:
                 await asyncio.sleep(TOKEN)
             choice = {"text": "a"} | ({"token_ids": [7]} if self._ids else {})
             writer.write(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
-            try:
-                await writer.drain()
-            except ConnectionError:
-                return
+            await writer.drain()
             await asyncio.sleep(TOKEN)
-        writer.close()
+
+
+async def close(server: asyncio.Server) -> None:
+    """Ends it and what it still answers, so that no socket outlives the loop."""
+    server.close()
+    answers = asyncio.all_tasks() - {asyncio.current_task()}
+    for answer in answers:
+        answer.cancel()
+    await asyncio.gather(*answers, return_exceptions=True)
+    await asyncio.sleep(0.05)  # the sockets close in the loop's next rounds
 
 
 @contextmanager
@@ -55,10 +69,7 @@ def listening(stalling: Stalling) -> Iterator[int]:
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        server.close()
-        loop.run_until_complete(asyncio.sleep(0.05))
+        loop.run_until_complete(close(server))
         loop.close()
 
 
