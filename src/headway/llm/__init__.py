@@ -6,6 +6,7 @@ supervises.
 """
 
 from headway.llm.async_llm import AsyncLLM
+from headway.llm.messages import TOOL_CALLS, MessageReader
 from headway.llm.outputs import ChoiceCollector, CompletionOutput, Delta, Logprob, RequestOutput
 from headway.llm.prompt import TokensPrompt
 from headway.llm.rendering import ChatRenderer
@@ -16,6 +17,7 @@ from headway.text import message_text
 
 __all__ = [
     "LLM",
+    "TOOL_CALLS",
     "AsyncLLM",
     "ChatRenderer",
     "ChoiceCollector",
@@ -23,6 +25,7 @@ __all__ = [
     "Delta",
     "GenerationRequest",
     "Logprob",
+    "MessageReader",
     "RequestOutput",
     "RequestStream",
     "TokensPrompt",

@@ -11,18 +11,11 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.types import Send
 
-from headway.llm import ChoiceCollector, Delta, GenerationRequest, message_text
+from headway.llm import ChoiceCollector, Delta, message_text
 from headway.server.admission import ServerState
 from headway.server.body import read_body
-from headway.server.callers import owner_of, priority_of
 from headway.server.formatter import UsageCounter
-from headway.server.generate import client_watched, respond
-from headway.server.openai.fit import (
-    check_length,
-    check_messages,
-    check_scores,
-    room_for_answer,
-)
+from headway.server.openai.conversation import Conversation, answer_conversation
 from headway.server.openai.logprobs import (
     ChatLogprobs,
     PromptLogprob,
@@ -30,17 +23,9 @@ from headway.server.openai.logprobs import (
     prompt_logprobs,
     token_names,
 )
-from headway.server.openai.sampling import (
-    chat_params,
-    check_streaming,
-    field_aliases,
-    length_field,
-)
 from headway.server.openai.schema import ChatBody, plain_messages
-from headway.server.openai.service import answered_tier, service_of
+from headway.server.openai.service import answered_tier
 from headway.server.openai.sse import EventEncoder, Usage, usage_of
-from headway.server.openai.structured import grammar_field
-from headway.text import Tokenizer
 from headway.types import TokenLogprobs
 
 
@@ -76,14 +61,14 @@ class ChatCompletion(msgspec.Struct, kw_only=True):
     prompt_logprobs: list[dict[str, PromptLogprob] | None] | None = None
 
 
-class MessageDelta(msgspec.Struct, kw_only=True):
+class ChatDelta(msgspec.Struct, kw_only=True):
     role: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
 
 
 class ChatChunkChoice(msgspec.Struct, kw_only=True):
     index: int
-    delta: MessageDelta
+    delta: ChatDelta
     logprobs: ChatLogprobs | None = None
     finish_reason: str | None = None
     stop_reason: int | str | UnsetType | None = UNSET
@@ -91,67 +76,24 @@ class ChatChunkChoice(msgspec.Struct, kw_only=True):
 
 
 async def chat_completions(request: Request, send: Send) -> None:
-    """Answer a conversation: admit, render and encode, generate."""
+    """Answer a conversation; see `headway.server.openai.conversation`."""
     state: ServerState = request.app.state.server
     body = await read_body(request, ChatBody, max_bytes=state.config.max_body_bytes)
-    state.check_model(body.model)
-    check_streaming(body)
-    params = chat_params(body, state.default_sampling.chat)
-    priority = priority_of(request.scope, state.config, body.priority)
-    with state.admit(f"chatcmpl-{uuid.uuid4().hex}", params.n) as handle:
-        llm = state.llm
-        service = service_of(request.scope, state, body)
-        check_messages(body.messages, llm)
-        aliases = {"prompt": "messages", "structured_outputs": grammar_field(body)}
-        with field_aliases(aliases), client_watched(request, handle):
-            await llm.check(params)
-            text = await llm.render(
-                plain_messages(body.messages),
-                add_generation_prompt=body.add_generation_prompt,
-                continue_final_message=bool(body.continue_final_message),
-                variables=body.chat_template_kwargs,
-            )
-            prompt = await llm.encode(
-                text,
-                add_special_tokens=bool(body.add_special_tokens),
-                truncate_to=room_for_answer(body.truncate_prompt_tokens, params.max_tokens, llm),
-            )
-            generation = llm.resolve(
-                prompt,
-                params=params,
-                request_id=handle.id,
-                priority=priority,
-                owner=owner_of(request.scope, handle.id, body.user),
-                cache_salt=body.cache_salt or "",
-                objectives=service.objectives,
-                service_class=service.service_class,
-            )
-        check_length(generation, llm, asked=length_field(body))
-        check_scores(generation, asked="prompt_logprobs")
-        formatter = ChatFormatter(generation, body, llm.tokenizer, state.names[0])
-        await respond(
-            request,
-            send,
-            handle,
-            generation,
-            formatter,
-            stream=bool(body.stream),
-            user=body.user,
-        )
+    request_id = f"chatcmpl-{uuid.uuid4().hex}"
+    await answer_conversation(request, send, body, request_id, ChatFormatter)
 
 
 class ChatFormatter:
     """Writes chat completions; see `headway.server.formatter.Formatter`."""
 
-    def __init__(
-        self, generation: GenerationRequest, body: ChatBody, tokenizer: Tokenizer, model: str
-    ) -> None:
+    def __init__(self, conversation: Conversation) -> None:
+        generation, body = conversation.generation, conversation.body
         last = body.messages[-1]
         self.usage = UsageCounter(generation)
         self._id = generation.id
         self._created = int(time.time())
-        self._model = model
-        self._tokenizer = tokenizer
+        self._model = conversation.model
+        self._tokenizer = conversation.llm.tokenizer
         self._echo = ""
         if body.echo and last.role == "assistant":
             self._echo = message_text(plain_messages([last])[0]["content"])
@@ -167,7 +109,7 @@ class ChatFormatter:
             id=self._id,
             kind="chat.completion.chunk",
             created=self._created,
-            model=model,
+            model=self._model,
             tier=self._tier,
         )
 
@@ -177,7 +119,7 @@ class ChatFormatter:
             data = self._opening(delta)
         scored = self._top is not None and delta.logprobs
         if delta.text or scored or (self._prompt_ids is not None and delta.token_ids):
-            choice = ChatChunkChoice(index=delta.index, delta=MessageDelta(content=delta.text))
+            choice = ChatChunkChoice(index=delta.index, delta=ChatDelta(content=delta.text))
             if self._top is not None:
                 choice.logprobs = self._logprobs(delta.logprobs)
             if self._prompt_ids is not None:
@@ -186,7 +128,7 @@ class ChatFormatter:
         if delta.finish_reason is not None:
             last = ChatChunkChoice(
                 index=delta.index,
-                delta=MessageDelta(),
+                delta=ChatDelta(),
                 finish_reason=delta.finish_reason,
                 stop_reason=delta.stop_reason,
             )
@@ -220,7 +162,7 @@ class ChatFormatter:
     def _opening(self, delta: Delta) -> bytes:
         """The event that names the role, with what echo shows, and comes before any token."""
         role = ChatChunkChoice(
-            index=delta.index, delta=MessageDelta(role="assistant", content=self._echo)
+            index=delta.index, delta=ChatDelta(role="assistant", content=self._echo)
         )
         prompt_ids = None if self._begun else self._prompt_ids
         self._begun.add(delta.index)

@@ -228,7 +228,7 @@ class ToolFunction(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
 
 
-class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+class PastToolCall(msgspec.Struct, frozen=True, kw_only=True):
     """A call that an assistant made earlier."""
 
     function: ToolFunction
@@ -249,7 +249,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: ShortText | None = None
     tool_call_id: ShortText | None = None
     tool_calls: Annotated[
-        list[ToolCall] | None, Meta(description="Refused where the chat template shows none.")
+        list[PastToolCall] | None, Meta(description="Refused where the chat template shows none.")
     ] = None
     reasoning_content: str | None = None
     reasoning: str | None = None

@@ -1,0 +1,50 @@
+"""Deltas of text as parts of messages: each continuation of a conversation has a parser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from headway.llm.outputs import ChoiceCollector, Delta
+from headway.message import AssistantMessage, MessageDelta, MessageParser, collect
+
+TOOL_CALLS = "tool_calls"
+"""Why an answer ended, in the place of "stop": it is for the caller to run tools."""
+
+
+class MessageReader:
+    """Reads the continuations of one conversation, all in the same form."""
+
+    def __init__(self, new_parser: Callable[[], MessageParser]) -> None:
+        self._new_parser = new_parser
+        self._parsers: dict[int, MessageParser] = {}
+        self._calling: set[int] = set()
+
+    def read(self, delta: Delta) -> list[MessageDelta]:
+        """What a delta of text adds to its continuation's message, in order.
+
+        The last delta of a continuation brings what was held back.
+        """
+        parser = self._parsers.get(delta.index)
+        if parser is None:
+            parser = self._parsers[delta.index] = self._new_parser()
+        parts = [parser.feed(delta.text)]
+        if delta.finish_reason is not None:
+            parts.append(parser.finish())
+        if any(part.tool_calls for part in parts):
+            self._calling.add(delta.index)
+        return [part for part in parts if part]
+
+    def finish_reason(self, delta: Delta) -> str | None:
+        """Why the continuation ended; one that called a tool and is complete says so."""
+        if delta.finish_reason == "stop" and delta.index in self._calling:
+            return TOOL_CALLS
+        return delta.finish_reason
+
+    def whole(self, choice: ChoiceCollector) -> tuple[AssistantMessage, str | None]:
+        """A continuation that was collected, as a message, and why it ended."""
+        parser = self._new_parser()
+        message = collect((parser.feed(choice.text), parser.finish()))
+        finish: str | None = choice.finish_reason
+        if finish == "stop" and message.tool_calls:
+            finish = TOOL_CALLS
+        return message, finish

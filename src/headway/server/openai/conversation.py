@@ -1,0 +1,125 @@
+"""The one road of a conversation: from a chat's body to its answer, whatever the dialect.
+
+A dialect translates its request into a `ChatBody` and gives a formatter for the answer; admission,
+rendering, encoding and generating are the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.types import Send
+
+from headway.llm import AsyncLLM, GenerationRequest, MessageReader
+from headway.message import PlainMessageParser
+from headway.server.admission import RequestHandle, ServerState
+from headway.server.callers import owner_of, priority_of
+from headway.server.formatter import Formatter
+from headway.server.generate import client_watched, respond
+from headway.server.openai.fit import (
+    check_length,
+    check_messages,
+    check_scores,
+    room_for_answer,
+)
+from headway.server.openai.sampling import (
+    chat_params,
+    check_streaming,
+    field_aliases,
+    length_field,
+)
+from headway.server.openai.schema import ChatBody, plain_messages
+from headway.server.openai.service import service_of
+from headway.server.openai.structured import grammar_field
+from headway.types import SamplingParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """A conversation that was admitted and is about to be answered: what formatters need."""
+
+    body: ChatBody
+    generation: GenerationRequest
+    llm: AsyncLLM
+    model: str
+    """The name under which the model is served."""
+
+    def reader(self) -> MessageReader:
+        """Reads the answer's deltas as parts of messages."""
+        return MessageReader(PlainMessageParser)
+
+
+async def answer_conversation(
+    request: Request,
+    send: Send,
+    body: ChatBody,
+    request_id: str,
+    new_formatter: Callable[[Conversation], Formatter],
+    *,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Answer a conversation: admit, render and encode, generate.
+
+    Errors name the fields of `body`; where the client's own have other names, `names` maps one to
+    the other.
+    """
+    state: ServerState = request.app.state.server
+    with field_aliases(names or {}):
+        state.check_model(body.model)
+        check_streaming(body)
+        params = chat_params(body, state.default_sampling.chat)
+    with state.admit(request_id, params.n) as handle:
+        with field_aliases(names or {}):
+            generation = await prepare_conversation(request, handle, body, params)
+        conversation = Conversation(
+            body=body, generation=generation, llm=state.llm, model=state.names[0]
+        )
+        await respond(
+            request,
+            send,
+            handle,
+            generation,
+            new_formatter(conversation),
+            stream=bool(body.stream),
+            user=body.user,
+        )
+
+
+async def prepare_conversation(
+    request: Request, handle: RequestHandle, body: ChatBody, params: SamplingParams
+) -> GenerationRequest:
+    """What the engine is asked for; raises `InvalidRequest` or its kin with the field to mend."""
+    state: ServerState = request.app.state.server
+    llm = state.llm
+    priority = priority_of(request.scope, state.config, body.priority)
+    service = service_of(request.scope, state, body)
+    check_messages(body.messages, llm)
+    aliases = {"prompt": "messages", "structured_outputs": grammar_field(body)}
+    with field_aliases(aliases), client_watched(request, handle):
+        await llm.check(params)
+        text = await llm.render(
+            plain_messages(body.messages),
+            add_generation_prompt=body.add_generation_prompt,
+            continue_final_message=bool(body.continue_final_message),
+            variables=body.chat_template_kwargs,
+        )
+        prompt = await llm.encode(
+            text,
+            add_special_tokens=bool(body.add_special_tokens),
+            truncate_to=room_for_answer(body.truncate_prompt_tokens, params.max_tokens, llm),
+        )
+        generation = llm.resolve(
+            prompt,
+            params=params,
+            request_id=handle.id,
+            priority=priority,
+            owner=owner_of(request.scope, handle.id, body.user),
+            cache_salt=body.cache_salt or "",
+            objectives=service.objectives,
+            service_class=service.service_class,
+        )
+    check_length(generation, llm, asked=length_field(body))
+    check_scores(generation, asked="prompt_logprobs")
+    return generation
