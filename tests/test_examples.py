@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from ast import literal_eval
 from itertools import pairwise
 from pathlib import Path
 
@@ -60,3 +61,12 @@ def test_structured_output() -> None:
         place, choice = run("structured_output.py", HEADWAY_URL=url).splitlines()
     assert place.startswith("name=")
     assert choice in ("yes", "no")
+
+
+@pytest.mark.model
+def test_tools() -> None:
+    with headway_serve() as (_, url):
+        (line,) = run("tools.py", HEADWAY_URL=url).splitlines()
+    name, _, arguments = line.partition(" ")
+    assert name == "get_weather"
+    assert set(literal_eval(arguments)) == {"city", "days"}

@@ -256,7 +256,7 @@ def files() -> None:
             "perf/bench/serve.py",
             "perf/bench/http_client.py",
         ),
-        *("grammar/translate.py", "message/writing.py"),
+        *("grammar/translate.py", "message/writing.py", "llm/message_form.py"),
         *("perf/bench/padded.py", "perf/bench/transformers_baseline.py"),
         *("perf/quality/evaluate.py", "perf/quality/program.py", "perf/workload/traces.py"),
     }

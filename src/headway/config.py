@@ -209,6 +209,12 @@ class ServerConfig:
     override_generation_config: str | None = setting(
         None, """some of it, as JSON, such as '{"temperature": 0.7}'"""
     )
+    tool_call_parser: str | None = setting(
+        None, "how the model writes calls of tools, by vLLM's name; what the chat template tells"
+    )
+    reasoning_parser: str | None = setting(
+        None, "how the model marks its reasoning, by vLLM's name; all is content if absent"
+    )
     unknown_fields: UnknownFields = setting(
         "refuse",
         "what becomes of fields in requests that nobody knows: a 400 (refuse), or a log line and a "

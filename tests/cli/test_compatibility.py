@@ -277,7 +277,7 @@ def test_a_config_file_may_have_them_too() -> None:
             "enforce_eager": True,
             "enable_lora": False,
             "quantization": None,
-            "enable_auto_tool_choice": False,
+            "cohere_is_reasoning_model": False,
             "hf_overrides": {},
             "kv_cache_memory_bytes": 2**30,
             "disable_log_requests": True,

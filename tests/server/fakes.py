@@ -1,9 +1,9 @@
 """A model without a model: one character is one token, and the answer is the alphabet.
 
 What `FakeEngine` generates is known by hand: token k of every continuation is letter k of the
-alphabet, again and again, until `max_tokens` or a letter in `stop_token_ids`. `hold()` makes it
-wait, so that tests decide when a request is queued, running or done. `FakeLLM` is the real
-`AsyncLLM` over it.
+alphabet, again and again, until `max_tokens` or a letter in `stop_token_ids`; or, if the engine has
+an `answer`, that, and a token that ends it. `hold()` makes it wait, so that tests decide when a
+request is queued, running or done. `FakeLLM` is the real `AsyncLLM` over it.
 """
 
 from __future__ import annotations
@@ -89,6 +89,8 @@ class FakeEngine:
         """After so many tokens of a continuation it ends with this event."""
         self.faulty = ""
         """Only of requests whose ids end so."""
+        self.answer = ""
+        """What every continuation says and ends with, instead of the alphabet."""
         self.running: set[str] = set()
         self.submitted: list[Request] = []
         self.closed = False
@@ -168,7 +170,10 @@ class FakeStream(Stream):
         if fault is not None and count >= fault[0] and request.id.endswith(self._engine.faulty):
             return structs.replace(fault[1], id=request.id)
         sampling = request.sampling
-        token = ord(LETTERS[count % len(LETTERS)])
+        answer = self._engine.answer
+        ends = count == len(answer) > 0
+        letter = answer[count : count + 1] if answer else LETTERS[count % len(LETTERS)]
+        token = ord(letter or "\0")
         stops = token in sampling.stop_token_ids
         length = count + 1 == sampling.max_tokens
         top = sampling.logprobs
@@ -176,12 +181,12 @@ class FakeStream(Stream):
         over_prompt = sampling.prompt_logprobs if first else None
         return TokenEvent(
             id=request.id,
-            tokens=(token,),
-            logprobs=() if top is None else (_logprobs(token, top),),
+            tokens=() if ends else (token,),
+            logprobs=() if top is None or ends else (_logprobs(token, top),),
             prompt_logprobs=()
             if over_prompt is None
             else tuple(_logprobs(each, over_prompt) for each in request.prompt[1:]),
-            finish="stop" if stops else "length" if length else None,
+            finish="stop" if stops or ends else "length" if length else None,
             stop_reason=token if stops else None,
             cached_tokens=2 if first else 0,
             scheduled_at=asyncio.get_running_loop().time() if first else None,

@@ -13,6 +13,7 @@ from headway.llm.rendering import ChatRenderer
 from headway.llm.resolve import GenerationRequest
 from headway.llm.stream import RequestStream
 from headway.llm.sync import LLM
+from headway.llm.tool_prompts import check_tools
 from headway.text import message_text
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "RequestOutput",
     "RequestStream",
     "TokensPrompt",
+    "check_tools",
     "message_text",
 ]

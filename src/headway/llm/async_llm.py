@@ -27,6 +27,7 @@ from headway.config import EngineConfig
 from headway.errors import HeadwayError, InvalidRequest
 from headway.llm.default_sampling import choose_default_sampling
 from headway.llm.grammars import GrammarChecker
+from headway.llm.message_form import MessageForm
 from headway.llm.model_check import check_prepared, stoppable
 from headway.llm.outputs import OutputCollector, RequestOutput
 from headway.llm.prompt import Prompt, PromptEncoder, TokensPrompt
@@ -34,6 +35,7 @@ from headway.llm.rendering import ChatRenderer
 from headway.llm.resolve import GenerationRequest, Resolver, Terms
 from headway.llm.stream import RequestStream
 from headway.llm.weight_format import ready_model
+from headway.message import Tool
 from headway.text import Tokenizer
 from headway.types import NOBODY, SERVICE_CLASSES, Owner, SamplingParams, ServiceClass
 from headway.types.objectives import Objective, checked_objectives
@@ -90,15 +92,24 @@ class AsyncLLM:
         chat_template: str | None = None,
         generation_config: str = "auto",
         override_generation_config: Mapping[str, Any] | str = "{}",
+        tool_call_parser: str | None = None,
+        reasoning_parser: str | None = None,
     ) -> AsyncLLM:
         """Prepare the model where that was not done before, and start its engine.
 
         `command` replaces the engine program (tests do that), `progress` shows progress bars,
         `chat_template` is a template in place of the model's; `generation_config` is "auto" for
         the model's own defaults of sampling, "vllm" for none or another file's path, and
-        `override_generation_config` has some of them, as JSON or data.
+        `override_generation_config` has some of them, as JSON or data;
+        `tool_call_parser` and `reasoning_parser` are how the model writes; see `MessageForm`.
         Raises `HeadwayError` where the model or the engine cannot be had.
         """
+        form_of = partial(
+            MessageForm.choose,
+            tool_call_parser=tool_call_parser,
+            reasoning_parser=reasoning_parser,
+        )
+        form_of(None)  # so that nothing is downloaded for a name that there is not
         override = parse_defaults(override_generation_config, field="override_generation_config")
         chosen = partial(
             choose_default_sampling, generation_config=generation_config, override=override
@@ -107,7 +118,7 @@ class AsyncLLM:
         ready = partial(ready_model, config, progress=progress)
         settled, prepared = await stoppable(lambda stop: ready(stop=stop))
         try:
-            llm = await cls._start(settled, prepared, command, chat_template)
+            llm = await cls._start(settled, prepared, command, chat_template, form_of)
         except HeadwayError as error:
             if error.field is not None:  # a setting is at fault, not the model
                 raise
@@ -116,7 +127,7 @@ class AsyncLLM:
                 raise
             logger.warning("the engine did not start from a damaged model: %s", error)
             settled, prepared = await stoppable(lambda stop: ready(verify=True, stop=stop))
-            llm = await cls._start(settled, prepared, command, chat_template)
+            llm = await cls._start(settled, prepared, command, chat_template, form_of)
         llm.default_sampling = chosen(prepared.text.sampling)
         mend = partial(ready_model, config, progress=False, verify=True)
         llm.check_model(prepared, lambda stop: mend(stop=stop))
@@ -129,6 +140,7 @@ class AsyncLLM:
         prepared: Prepared,
         command: Sequence[str] | None,
         chat_template: str | None,
+        form_of: Callable[[str | None], MessageForm],
     ) -> AsyncLLM:
         # The engine loads weights while the tokenizer is read here.
         starting = asyncio.create_task(  # awaited
@@ -139,7 +151,7 @@ class AsyncLLM:
             source = tokenizer.config.chat_template if chat_template is None else chat_template
             template = None
             if source is not None:
-                template = await ChatRenderer.load(source, tokenizer.config)
+                template = await ChatRenderer.load(source, tokenizer.config, form_of(source))
         except BaseException:
             starting.cancel()
             started = (await asyncio.gather(starting, return_exceptions=True))[0]
@@ -161,6 +173,13 @@ class AsyncLLM:
             objectives={each: config.objectives_of(each) for each in SERVICE_CLASSES},
         )
 
+    @property
+    def message_form(self) -> MessageForm:
+        """How the model writes what is not plain text."""
+        if self.chat_template is None:
+            return MessageForm.choose(None)
+        return self.chat_template.form
+
     def check_model(self, prepared: Prepared, mend: Callable[[threading.Event], object]) -> None:
         """Have the model's files read in the background; see `headway.llm.model_check`."""
         if isinstance(self.client, EngineClient) and self._check is None:
@@ -177,6 +196,7 @@ class AsyncLLM:
         *,
         add_generation_prompt: bool | None = None,
         continue_final_message: bool = False,
+        tools: Sequence[Tool] = (),
         variables: Mapping[str, Any] | None = None,
     ) -> str:
         """A conversation as the text of a prompt; see `ChatRenderer.render`.
@@ -194,6 +214,7 @@ class AsyncLLM:
             messages,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
+            tools=tools,
             variables=variables,
         )
 

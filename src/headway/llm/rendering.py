@@ -14,7 +14,10 @@ from hashlib import sha256
 from typing import Any, cast
 
 from headway.errors import InvalidRequest, ModelError
+from headway.llm.message_form import MessageForm
 from headway.llm.render_process import RenderProcess
+from headway.llm.tool_prompts import with_tools
+from headway.message import Tool
 from headway.text import ChatTemplate, TextConfig
 from headway.text.render_worker import RenderChat
 from headway.text.template_facts import TemplateFacts
@@ -41,35 +44,49 @@ class ChatRenderer:
     """Renders conversations by one chat template; `close` it in the end."""
 
     def __init__(
-        self, facts: TemplateFacts, *, local: ChatTemplate | None, process: RenderProcess
+        self,
+        facts: TemplateFacts,
+        *,
+        local: ChatTemplate | None,
+        process: RenderProcess,
+        form: MessageForm | None = None,
     ) -> None:
         """`local` renders what is small; None where the template is not known."""
         self.facts = facts
+        self.form = form or MessageForm.choose(None)
+        """How the model writes what is not plain text."""
         self._local = local
         self._process = process
 
     @classmethod
-    async def load(cls, source: str, text_config: TextConfig) -> ChatRenderer:
-        """For any template; raises `ModelError` where it cannot be compiled within limits."""
+    async def load(
+        cls, source: str, text_config: TextConfig, form: MessageForm | None = None
+    ) -> ChatRenderer:
+        """For any template; raises `ModelError` where it cannot be compiled within limits.
+
+        `form` is the one that the template tells, if absent.
+        """
         if len(source) > MAX_SOURCE:
             raise ModelError(
                 f"the chat template is larger than {MAX_SOURCE} characters", field="chat_template"
             )
         digest = sha256(source.encode(errors="surrogatepass")).hexdigest()
         if digest in KNOWN_TEMPLATES:
-            return cls.trusted(await asyncio.to_thread(ChatTemplate, source, text_config))
+            return cls.trusted(await asyncio.to_thread(ChatTemplate, source, text_config), form)
+        form = form or MessageForm.choose(source)
         process = RenderProcess(source, text_config)
         try:
-            return cls(await process.load(), local=None, process=process)
+            return cls(await process.load(), local=None, process=process, form=form)
         except BaseException:
             await process.close()
             raise
 
     @classmethod
-    def trusted(cls, template: ChatTemplate) -> ChatRenderer:
+    def trusted(cls, template: ChatTemplate, form: MessageForm | None = None) -> ChatRenderer:
         """For a template whose author is known to mean well."""
         process = RenderProcess(template.source, template.text_config)
-        return cls(template.facts, local=template, process=process)
+        form = form or MessageForm.choose(template.source)
+        return cls(template.facts, local=template, process=process, form=form)
 
     def reads(self, field: str) -> bool:
         """Whether the template looks at a message's field of this name."""
@@ -81,14 +98,16 @@ class ChatRenderer:
         *,
         add_generation_prompt: bool | None = None,
         continue_final_message: bool = False,
+        tools: Sequence[Tool] = (),
         variables: Mapping[str, Any] | None = None,
     ) -> str:
         """The conversation as one text.
 
         Messages are OpenAI's, as dictionaries. `add_generation_prompt` opens the assistant's turn
-        (if None: unless the final message is continued), `variables` are further variables of the
-        template. Raises `InvalidRequest` where the template cannot show these messages, does not
-        read one of the variables, or exceeds its limits.
+        (if None: unless the final message is continued), `tools` are those that the model is told
+        of, `variables` are further variables of the template. Raises `InvalidRequest` where the
+        template cannot show these messages, does not read one of the variables, or exceeds its
+        limits.
         """
         if not messages:
             raise InvalidRequest("messages is empty", field="messages")
@@ -96,11 +115,13 @@ class ChatRenderer:
         opens = add_generation_prompt
         if opens is None:
             opens = not continue_final_message
-        if self._local is not None and _is_small(messages, variables):
+        messages, shown = with_tools(messages, tools, self.facts, self.form.tools)
+        if self._local is not None and _is_small(messages, shown, variables):
             return self._local.render(
                 messages,
                 add_generation_prompt=opens,
                 continue_final_message=continue_final_message,
+                tools=shown,
                 variables=variables,
             )
         return await self._process.render(
@@ -108,6 +129,7 @@ class ChatRenderer:
                 messages=cast(list[dict[str, Any]], messages),
                 add_generation_prompt=opens,
                 continue_final_message=continue_final_message,
+                tools=shown,
                 variables=None if variables is None else dict(variables),
             )
         )

@@ -24,6 +24,7 @@ from headway.llm.async_llm import AsyncLLM
 from headway.llm.outputs import OutputCollector, RequestOutput
 from headway.llm.prompt import Prompt, TokensPrompt
 from headway.llm.resolve import GenerationRequest
+from headway.llm.tool_prompts import tools_of
 from headway.scheduling.policy import PARAMETERS, split_options
 from headway.text import Tokenizer
 from headway.types import SamplingParams, ServiceClass
@@ -156,7 +157,7 @@ class LLM:
         ]
         return self._run(requests, use_tqdm=use_tqdm)
 
-    def chat(
+    def chat(  # noqa: PLR0913 (as vLLM's has it)
         self,
         messages: Sequence[Message] | Sequence[Sequence[Message]],
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
@@ -164,11 +165,17 @@ class LLM:
         use_tqdm: bool = True,
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         objectives: str | Iterable[Objective] = (),
         service_class: ServiceClass = "standard",
     ) -> list[RequestOutput]:
-        """Answer a conversation, or several at once; see `generate`."""
+        """Answer a conversation, or several at once; see `generate`.
+
+        The model is told of `tools`, which are OpenAI's. What it writes is returned as it is: calls
+        are part of the text, in the model's own form.
+        """
+        told = tools_of(tools or ())
         objectives = checked_objectives(objectives)
         several = cast(
             Sequence[Sequence[Message]],
@@ -185,6 +192,7 @@ class LLM:
                     conversation,
                     add_generation_prompt=add_generation_prompt,
                     continue_final_message=continue_final_message,
+                    tools=told,
                     variables=chat_template_kwargs,
                 )
                 prompts.append(await self._llm.encode(text, add_special_tokens=False))

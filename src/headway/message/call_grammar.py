@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from headway.errors import InvalidRequest
 from headway.message.formats import ARGUMENT_KEYS, JsonCall, LiteralCall, NamedJsonCall, ToolFormat
@@ -30,9 +31,11 @@ def tool_grammar(
     reasoning: ReasoningFormat | None = None,
     inside: bool = False,
     special: Collection[str] = (),
+    content: Mapping[str, Any] | None = None,
 ) -> str | None:
     """What an answer must match, as a Lark grammar; None if it may be anything.
 
+    `content` is a JSON Schema of what is said by an answer that need not call, and does not.
     `reasoning` is that of the model, if it reasons, and `inside` says whether the answer begins
     inside of it (see `begins_inside`). `special` are the texts of the model's special tokens; the
     grammar names those that are markers, and the parser must then see them in the text. Raises
@@ -43,10 +46,18 @@ def tool_grammar(
             raise InvalidRequest(
                 f"tool_choice: there is no tool named {use.choice:.64}", field="tool_choice"
             )
-        return None
+        if content is None:
+            return None
     lark = Lark(special)
     calls = _Calls(lark, form, use)
-    body = calls.required(reasoning) if use.must_call else calls.free(reasoning)
+    if use.must_call:
+        body = calls.required(reasoning)
+    elif content is None:
+        body = calls.free(reasoning)
+    else:
+        body = f"{lark.terminal(_GAP)}? {lark.json(content)}" if reasoning else lark.json(content)
+        if use.callable:
+            body = f"{calls.required(reasoning)} | {body}"
     if reasoning is not None:
         closed = lark.until(reasoning.closing)
         if inside:

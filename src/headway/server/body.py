@@ -34,7 +34,6 @@ NOT_SUPPORTED = frozenset(
         "prediction",
         "prompt_embeds",
         "reasoning",
-        "reasoning_effort",
         "request_id",
         "structural_tag",
         "thinking_token_budget",
@@ -49,11 +48,10 @@ T = TypeVar("T")
 _REASONS = {
     "suffix": "models continue texts and fill no gaps; put what comes before into the prompt",
     "chat_template": "a template is a program; start the server with --chat-template",
-    "reasoning_effort": "give it in chat_template_kwargs, where the chat template reads it",
     "documents": "give them in chat_template_kwargs, where the chat template reads them",
     "request_id": "the header X-Request-Id is taken, and returned",
-    "tools": "send none, or an empty list",
-    "functions": "send none, or an empty list",
+    "functions": "send tools, which took their place",
+    "thinking_token_budget": "models end their reasoning themselves; bound all with max_tokens",
 }
 """What to do instead of fields that are not supported, where there is something."""
 

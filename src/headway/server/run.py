@@ -89,6 +89,8 @@ async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -
             chat_template=template,
             generation_config=server_config.generation_config,
             override_generation_config=server_config.override_generation_config or {},
+            tool_call_parser=server_config.tool_call_parser,
+            reasoning_parser=server_config.reasoning_parser,
         )
 
     return await serve(state, start_engine)

@@ -25,7 +25,8 @@ from headway.server.body import json_response, read_body
 from headway.server.metrics import Metrics
 from headway.server.openai.fit import check_messages
 from headway.server.openai.sampling import field_aliases
-from headway.server.openai.schema import DetokenizeBody, TokenizeBody, plain_messages
+from headway.server.openai.schema import OF_MESSAGES, DetokenizeBody, TokenizeBody, plain_messages
+from headway.server.openai.tools import known_tools
 from headway.server.slo import Explainer
 
 
@@ -217,10 +218,11 @@ async def _text(llm: AsyncLLM, body: TokenizeBody) -> tuple[str, bool]:
             plain_messages(body.messages),
             add_generation_prompt=body.add_generation_prompt,
             continue_final_message=bool(body.continue_final_message),
+            tools=known_tools(body.tools),
             variables=body.chat_template_kwargs,
         )
         return text, bool(body.add_special_tokens)
-    for name in ("add_generation_prompt", "continue_final_message", "chat_template_kwargs"):
+    for name in OF_MESSAGES[1:]:
         if getattr(body, name) is not None:
             raise InvalidRequest(f"{name} needs messages", field=name)
     return body.prompt or "", body.add_special_tokens is not False

@@ -37,6 +37,7 @@ HELLO = [{"role": "user", "content": "x"}]
 ANSWERED = [*HELLO, {"role": "assistant", "content": "y"}]
 COMPLETION: dict[str, Any] = {"prompt": "x", "max_tokens": 3}
 CHAT: dict[str, Any] = {"messages": HELLO, "max_tokens": 3}
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
 SAMPLING: dict[str, Row] = {
     "model": ({}, "other"),
     "n": ({}, 2),
@@ -99,6 +100,9 @@ CHATS: dict[str, Row] = SAMPLING | {
     "add_special_tokens": ({}, True),
     "chat_template_kwargs": ({}, {"thinking": True}),
     "chat_template": ({}, "{{ x }}"),
+    "tools": ({}, TOOLS),
+    "tool_choice": ({"tools": TOOLS}, "required"),
+    "parallel_tool_calls": ({"tools": TOOLS}, False),
 }
 TOKENIZES: dict[str, Row] = {
     "model": ({}, "other"),
@@ -108,6 +112,7 @@ TOKENIZES: dict[str, Row] = {
     "add_generation_prompt": ({"prompt": None, "messages": HELLO}, False),
     "continue_final_message": ({"prompt": None, "messages": ANSWERED}, True),
     "chat_template_kwargs": ({"prompt": None, "messages": HELLO}, {"thinking": True}),
+    "tools": ({"prompt": None, "messages": HELLO}, TOOLS),
     "return_token_strs": ({}, True),
 }
 DETOKENIZES: dict[str, Row] = {"model": ({}, "other"), "tokens": ({}, [98])}
@@ -142,14 +147,15 @@ HARMLESS: dict[str, tuple[Any, Any]] = {
     "truncation_side": ("left", "right"),
     "session_id": ("s", []),
     "modalities": (["text"], ["audio"]),
-    "tools": ([], [{"type": "function", "function": {"name": "f"}}]),
-    "tool_choice": ("auto", "required"),
-    "parallel_tool_calls": (True, "all"),
     "functions": ([], [{"name": "f"}]),
     "function_call": ("none", {"name": "f"}),
-    "include_reasoning": (True, False),
 }
 """Fields that make no difference: a value that passes, and one that is refused."""
+OF_REASONING: dict[str, tuple[Any, Any]] = {
+    "include_reasoning": (False, "no"),
+    "reasoning_effort": ("low", "enormous"),
+}
+"""Those that make none where the model does not reason; see `test_reasoning`."""
 HARMLESS_IN_MESSAGES: dict[str, Any] = {
     "tool_call_id": "1",
     "reasoning_content": "hm",
@@ -231,7 +237,7 @@ def test_every_field_makes_a_difference(
     assert observe(server, caplog, path, given) != before
 
 
-@pytest.mark.parametrize("name", HARMLESS)
+@pytest.mark.parametrize("name", HARMLESS | OF_REASONING)
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
 def test_a_harmless_field_makes_none_and_is_checked(
     server: Running, caplog: pytest.LogCaptureFixture, path: str, name: str
@@ -240,7 +246,7 @@ def test_a_harmless_field_makes_none_and_is_checked(
         pytest.skip("chats have it alone")
     caplog.set_level(logging.INFO)
     base = COMPLETION if path == "/v1/completions" else CHAT
-    passes, refused = HARMLESS[name]
+    passes, refused = (HARMLESS | OF_REASONING)[name]
     before = observe(server, caplog, path, base)
     assert observe(server, caplog, path, base | {name: passes}) == before
     assert observe(server, caplog, path, base | {name: None}) == before
@@ -291,7 +297,7 @@ def test_every_parameter_of_the_official_client_is_known(kind: str) -> None:
 
 def test_no_field_is_left_out() -> None:
     for kind, _, _, table in TABLES:
-        assert set(table) == set(kind.__struct_fields__) - set(HARMLESS)
+        assert set(table) == set(kind.__struct_fields__) - set(HARMLESS) - set(OF_REASONING)
     assert set(MESSAGES) == set(Message.__struct_fields__) - set(HARMLESS_IN_MESSAGES)
     assert set(OPTIONS) == set(StreamOptions.__struct_fields__) - {"include_obfuscation"}
     assert set(SLOS) == {field.encode_name for field in msgspec.structs.fields(SloBody)}

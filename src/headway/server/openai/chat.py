@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.types import Send
 
-from headway.llm import ChoiceCollector, Delta, message_text
+from headway.llm import TOOL_CALLS, ChoiceCollector, Delta, message_text
+from headway.message import AssistantMessage, MessageDelta, ToolCallDelta
 from headway.server.admission import ServerState
 from headway.server.body import read_body
 from headway.server.formatter import UsageCounter
@@ -26,17 +29,33 @@ from headway.server.openai.logprobs import (
 from headway.server.openai.schema import ChatBody, plain_messages
 from headway.server.openai.service import answered_tier
 from headway.server.openai.sse import EventEncoder, Usage, usage_of
+from headway.server.openai.tools import NamedChoice
 from headway.types import TokenLogprobs
+
+Part = TypeVar("Part", AssistantMessage, MessageDelta)
+
+
+class CalledFunction(msgspec.Struct, kw_only=True):
+    name: str
+    arguments: str
+
+
+class ChatToolCall(msgspec.Struct, kw_only=True):
+    id: str
+    type: str = "function"
+    function: CalledFunction
 
 
 class ChatMessage(msgspec.Struct, kw_only=True):
     role: str = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
     annotations: None = None
     audio: None = None
     function_call: None = None
-    reasoning: None = None
+    tool_calls: list[ChatToolCall] | UnsetType = UNSET
+    reasoning: str | None = None
+    reasoning_content: str | UnsetType = UNSET
 
 
 class ChatChoice(msgspec.Struct, kw_only=True):
@@ -61,9 +80,24 @@ class ChatCompletion(msgspec.Struct, kw_only=True):
     prompt_logprobs: list[dict[str, PromptLogprob] | None] | None = None
 
 
+class FunctionDelta(msgspec.Struct, kw_only=True):
+    name: str | UnsetType = UNSET
+    arguments: str
+
+
+class ChatToolCallDelta(msgspec.Struct, kw_only=True):
+    index: int
+    id: str | UnsetType = UNSET
+    type: str | UnsetType = UNSET
+    function: FunctionDelta
+
+
 class ChatDelta(msgspec.Struct, kw_only=True):
     role: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ChatToolCallDelta] | UnsetType = UNSET
 
 
 class ChatChunkChoice(msgspec.Struct, kw_only=True):
@@ -103,6 +137,9 @@ class ChatFormatter:
         self._prompt_ids = generation.prompts[0].token_ids if body.return_token_ids else None
         self._tier = answered_tier(body, generation)
         self._begun: set[int] = set()
+        self._reader = conversation.reader()
+        self._reasons = body.include_reasoning is not False
+        self._named = isinstance(body.tool_choice, NamedChoice)
         self._events = EventEncoder(
             self.usage,
             body.stream_options,
@@ -117,19 +154,22 @@ class ChatFormatter:
         data = b""
         if delta.index not in self._begun:
             data = self._opening(delta)
+        parts = [part for part in map(self._shown, self._reader.read(delta)) if part]
         scored = self._top is not None and delta.logprobs
-        if delta.text or scored or (self._prompt_ids is not None and delta.token_ids):
-            choice = ChatChunkChoice(index=delta.index, delta=ChatDelta(content=delta.text))
-            if self._top is not None:
+        if not parts and (scored or (self._prompt_ids is not None and delta.token_ids)):
+            parts = [MessageDelta()]
+        for number, part in enumerate(parts):
+            choice = ChatChunkChoice(index=delta.index, delta=_written_delta(part))
+            if number == 0 and self._top is not None:
                 choice.logprobs = self._logprobs(delta.logprobs)
-            if self._prompt_ids is not None:
+            if number == 0 and self._prompt_ids is not None:
                 choice.token_ids = delta.token_ids
             data += self._events.choice(choice)
         if delta.finish_reason is not None:
             last = ChatChunkChoice(
                 index=delta.index,
                 delta=ChatDelta(),
-                finish_reason=delta.finish_reason,
+                finish_reason=self._finish(self._reader.finish_reason(delta)),
                 stop_reason=delta.stop_reason,
             )
             data += self._events.choice(last)
@@ -171,11 +211,19 @@ class ChatFormatter:
     def _logprobs(self, positions: Sequence[TokenLogprobs]) -> ChatLogprobs:
         return chat_logprobs(positions, self._tokenizer, top=self._top or 0, name=self._name)
 
+    def _shown(self, part: Part) -> Part:
+        return part if self._reasons else replace(part, reasoning="")
+
+    def _finish(self, reason: str | None) -> str | None:
+        """OpenAI and vLLM say "stop" where the client itself chose which tool is called."""
+        return "stop" if self._named and reason == TOOL_CALLS else reason
+
     def _choice(self, index: int, choice: ChoiceCollector) -> ChatChoice:
+        message, reason = self._reader.whole(choice)
         written = ChatChoice(
             index=index,
-            message=ChatMessage(content=self._echo + choice.text),
-            finish_reason=choice.finish_reason,
+            message=_written_message(self._shown(message), self._echo),
+            finish_reason=self._finish(reason),
             stop_reason=choice.stop_reason,
         )
         if self._top is not None:
@@ -183,3 +231,40 @@ class ChatFormatter:
         if self._prompt_ids is not None:
             written.token_ids = choice.token_ids
         return written
+
+
+def _written_message(message: AssistantMessage, echo: str) -> ChatMessage:
+    """Content is null where there are calls and nothing else, as in OpenAI's answers."""
+    content = echo + message.content
+    written = ChatMessage(content=content if content or not message.tool_calls else None)
+    if message.reasoning:
+        written.reasoning = written.reasoning_content = message.reasoning
+    if message.tool_calls:
+        written.tool_calls = [
+            ChatToolCall(
+                id=call.id, function=CalledFunction(name=call.name, arguments=call.arguments)
+            )
+            for call in message.tool_calls
+        ]
+    return written
+
+
+def _written_delta(part: MessageDelta) -> ChatDelta:
+    delta = ChatDelta()
+    if part.content or not part:
+        delta.content = part.content
+    if part.reasoning:
+        delta.reasoning = delta.reasoning_content = part.reasoning
+    if part.tool_calls:
+        delta.tool_calls = [_written_call(call) for call in part.tool_calls]
+    return delta
+
+
+def _written_call(call: ToolCallDelta) -> ChatToolCallDelta:
+    """The first delta of a call names it, and has its type."""
+    written = ChatToolCallDelta(index=call.index, function=FunctionDelta(arguments=call.arguments))
+    if call.id is not None:
+        written.id, written.type = call.id, "function"
+    if call.name is not None:
+        written.function.name = call.name
+    return written

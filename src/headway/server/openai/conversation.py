@@ -13,11 +13,12 @@ from starlette.requests import Request
 from starlette.types import Send
 
 from headway.llm import AsyncLLM, GenerationRequest, MessageReader
-from headway.message import PlainMessageParser
 from headway.server.admission import RequestHandle, ServerState
 from headway.server.callers import owner_of, priority_of
 from headway.server.formatter import Formatter
 from headway.server.generate import client_watched, respond
+from headway.server.openai.constraint import constrained
+from headway.server.openai.effort import template_variables
 from headway.server.openai.fit import (
     check_length,
     check_messages,
@@ -32,8 +33,11 @@ from headway.server.openai.sampling import (
 )
 from headway.server.openai.schema import ChatBody, plain_messages
 from headway.server.openai.service import service_of
-from headway.server.openai.structured import grammar_field
+from headway.server.openai.tools import told_tools, tool_use_of
 from headway.types import SamplingParams
+
+PROMPT_TAIL = 16
+"""Last tokens of a prompt: whether the model is in the midst of its reasoning shows in them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,10 @@ class Conversation:
 
     def reader(self) -> MessageReader:
         """Reads the answer's deltas as parts of messages."""
-        return MessageReader(PlainMessageParser)
+        form, use = self.llm.message_form, tool_use_of(self.body)
+        prompt = self.generation.prompts[0].token_ids[-PROMPT_TAIL:]
+        tail = self.llm.tokenizer.decode(prompt, skip_special_tokens=False)
+        return MessageReader(lambda: form.new_parser(use, prompt=tail))
 
 
 async def answer_conversation(
@@ -95,16 +102,17 @@ async def prepare_conversation(
     llm = state.llm
     priority = priority_of(request.scope, state.config, body.priority)
     service = service_of(request.scope, state, body)
-    check_messages(body.messages, llm)
-    aliases = {"prompt": "messages", "structured_outputs": grammar_field(body)}
-    with field_aliases(aliases), client_watched(request, handle):
-        await llm.check(params)
+    tools, use = told_tools(body), tool_use_of(body)
+    check_messages(body.messages, llm, tools=tools)
+    with field_aliases({"prompt": "messages"}), client_watched(request, handle):
         text = await llm.render(
             plain_messages(body.messages),
             add_generation_prompt=body.add_generation_prompt,
             continue_final_message=bool(body.continue_final_message),
-            variables=body.chat_template_kwargs,
+            tools=tools,
+            variables=template_variables(body, llm),
         )
+        params = await constrained(params, body, use, llm, prompt=text)
         prompt = await llm.encode(
             text,
             add_special_tokens=bool(body.add_special_tokens),

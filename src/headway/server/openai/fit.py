@@ -9,18 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from headway.errors import InvalidRequest, RequestTooLarge
 from headway.llm import AsyncLLM, GenerationRequest
 from headway.llm.prompt import MAX_TOKEN_CHARACTERS
+from headway.message import Tool
 from headway.server.openai.schema import Message
 
-NOT_LOST = ("name", "tool_calls")
+NOT_LOST = ("name",)
 """Fields of messages that change what is said: refused where no template shows them."""
 MAX_SCORES = 2**20
 """Log probabilities of prompts in one answer, counted in every choice that repeats them."""
 
 
-def check_messages(messages: Sequence[Message], llm: AsyncLLM, *, must_fit: bool = True) -> None:
+def check_messages(
+    messages: Sequence[Message],
+    llm: AsyncLLM,
+    *,
+    tools: Sequence[Tool] = (),
+    must_fit: bool = True,
+) -> None:
     """Raise for a conversation that cannot fit however it is rendered, or has fields for nothing.
 
     Templates show each message with at least a token of their own. One that need not fit is only
@@ -28,6 +37,12 @@ def check_messages(messages: Sequence[Message], llm: AsyncLLM, *, must_fit: bool
     """
     most = MAX_TOKEN_CHARACTERS * llm.max_model_len
     size = sum(_characters(message) for message in messages)
+    told = len(msgspec.json.encode(tools))
+    if told > most:
+        raise RequestTooLarge(
+            f"tools: {told} bytes of JSON cannot fit in the context of {llm.max_model_len} tokens",
+            field="tools",
+        )
     if (must_fit and len(messages) > llm.max_model_len) or size > most:
         raise RequestTooLarge(
             f"{len(messages)} messages of {size} characters together cannot fit in the context "
@@ -45,7 +60,8 @@ def check_messages(messages: Sequence[Message], llm: AsyncLLM, *, must_fit: bool
         if llm.chat_template.reads(name):
             continue
         for position, message in enumerate(messages):
-            if getattr(message, name):
+            # A result may say whose it is; calls have said so already.
+            if getattr(message, name) and message.role != "tool":
                 field = f"messages[{position}].{name}"
                 raise InvalidRequest(
                     f"{field}: this model's chat template does not show it; leave it out, or say "

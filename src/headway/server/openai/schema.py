@@ -28,6 +28,7 @@ from headway.server.openai.structured import (
     Schema,
     StructuredOutputsBody,
 )
+from headway.server.openai.tools import ToolChoice, Tools
 from headway.types import ServiceClass
 from headway.types.objectives import MOST_SECONDS
 from headway.types.sampling import (
@@ -51,6 +52,7 @@ Text = Annotated[str, Meta(min_length=1)]
 Priority = Annotated[int, Meta(ge=-(2**31), le=INT32, extra_json_schema={"format": "priority"})]
 Milliseconds = Annotated[float, Meta(ge=0.001, le=MOST_SECONDS * 1000)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 StopText = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 
 
@@ -249,7 +251,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: ShortText | None = None
     tool_call_id: ShortText | None = None
     tool_calls: Annotated[
-        list[PastToolCall] | None, Meta(description="Refused where the chat template shows none.")
+        list[PastToolCall] | None,
+        Meta(description="Written as the model writes calls, where the chat template shows none."),
     ] = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -283,21 +286,11 @@ class HarmlessChatFields(SamplingBody, frozen=True, kw_only=True):
     modalities: Annotated[list[Literal["text"]] | None, Meta(description="Answers are text.")] = (
         None
     )
-    tools: Annotated[
-        Annotated[list[Any], Meta(max_length=0)] | None, Meta(description="None, or an empty list.")
-    ] = None
-    tool_choice: Annotated[
-        Literal["none", "auto"] | None, Meta(description="There are no tools.")
-    ] = None
-    parallel_tool_calls: Annotated[bool | None, Meta(description="There are no tools.")] = None
     functions: Annotated[
-        Annotated[list[Any], Meta(max_length=0)] | None, Meta(description="None, or an empty list.")
+        Annotated[list[Any], Meta(max_length=0)] | None, Meta(description="See `tools`.")
     ] = None
     function_call: Annotated[
-        Literal["none", "auto"] | None, Meta(description="There are no tools.")
-    ] = None
-    include_reasoning: Annotated[
-        Literal[True] | None, Meta(description="Reasoning is part of the text.")
+        Literal["none", "auto"] | None, Meta(description="See `tool_choice`.")
     ] = None
 
 
@@ -328,6 +321,20 @@ class ChatBody(HarmlessChatFields, frozen=True, kw_only=True):
         dict[str, Any] | None, Meta(description="More variables for the chat template.")
     ] = None
     chat_template: None = None
+    tools: Annotated[Tools | None, Meta(description="What the model may call.")] = None
+    tool_choice: Annotated[
+        ToolChoice | None,
+        Meta(description="auto if absent: the model decides; with none it hears of no tool."),
+    ] = None
+    parallel_tool_calls: Annotated[
+        bool | None, Meta(description="False: one call at most; true if absent.")
+    ] = None
+    include_reasoning: Annotated[
+        bool | None, Meta(description="False leaves it out of the answer; true if absent.")
+    ] = None
+    reasoning_effort: Annotated[
+        ReasoningEffort | None, Meta(description="For chat templates that read it.")
+    ] = None
 
 
 class TokenizeBody(StrictBody, frozen=True, kw_only=True):
@@ -342,6 +349,7 @@ class TokenizeBody(StrictBody, frozen=True, kw_only=True):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    tools: Tools | None = None
     return_token_strs: bool | None = None
 
 
@@ -352,18 +360,20 @@ class DetokenizeBody(StrictBody, frozen=True, kw_only=True):
     tokens: list[TokenId]
 
 
-_OF_MESSAGES = (
+OF_MESSAGES = (
     "messages",
     "add_generation_prompt",
     "continue_final_message",
     "chat_template_kwargs",
+    "tools",
 )
+"""What a body to be tokenized has: messages, and fields that say how to render them."""
 _ONE_OF_BOTH = {
     "anyOf": [
         {
             "required": ["prompt"],
             "properties": {"prompt": {"type": "string"}}
-            | {name: {"type": "null"} for name in _OF_MESSAGES},
+            | {name: {"type": "null"} for name in OF_MESSAGES},
         },
         {
             "required": ["messages"],
