@@ -157,7 +157,8 @@ def endpoints() -> None:
     from headway.server.endpoints import ENDPOINTS
 
     handlers = {getattr(each.handler or each.sender, "__module__", "") for each in ENDPOINTS}
-    prefixes = ("headway.server.openai.", "headway.server.system", "headway.server.openapi")
+    dialects = ("headway.server.openai.", "headway.server.responses.")
+    prefixes = (*dialects, "headway.server.system", "headway.server.openapi")
     assert all(name.startswith(prefixes) for name in handlers)
     assert len(handlers) >= 4
 
@@ -247,7 +248,7 @@ def files() -> None:
     # operator's flag, or the lines of a process that it started.
     foreign = {
         *("checkpoint/huggingface/text.py", "checkpoint/safetensors.py", "server/body.py"),
-        *("server/json_bounds.py", "server/openai/schema.py"),
+        *("server/json_bounds.py", "server/openai/schema.py", "server/responses/items.py"),
         *(
             "cli/bench_serve.py",
             "cli/compatibility.py",

@@ -233,6 +233,15 @@ class ServerConfig:
         60.0, "seconds that running requests get after SIGTERM", least=0, most=MONTH
     )
     max_body_bytes: int = setting(16 * 2**20, "largest request body", least=1, most=2**30)
+    max_stored_responses: int = setting(
+        1024,
+        "responses kept for each API key, of which those used longest ago go first; 0: none",
+        least=0,
+        most=10**6,
+    )
+    max_stored_response_bytes: int = setting(
+        64 * 2**20, "bytes of the responses kept for each API key", least=1, most=2**40
+    )
     max_pending_body_bytes: int | None = setting(
         None,
         "bytes of all bodies being received; 4 times max_body_bytes by default; more gets 429",

@@ -57,7 +57,8 @@ def test_the_model_bounds_what_it_bounds() -> None:
 
 @pytest.mark.parametrize("bounds", [None, BOUNDS])
 def test_no_mark_of_ours_is_left(bounds: ModelBounds | None) -> None:
-    assert '"format"' not in str(describe(ENDPOINTS, bounds=bounds)).replace("'", '"')
+    # A field may be named so, but no schema has a format.
+    assert '"format": "' not in str(describe(ENDPOINTS, bounds=bounds)).replace("'", '"')
 
 
 def test_the_served_description_is_that_of_the_model(server: Running, http: httpx.Client) -> None:

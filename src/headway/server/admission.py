@@ -25,7 +25,8 @@ from headway.types.sampling_defaults import DefaultSampling
 
 Phase = Literal["starting", "open", "draining"]
 """Of the server's life: no engine yet; accepting requests; only finishing those in flight."""
-CancelReason = Literal["disconnect", "shutdown"]
+CancelReason = Literal["disconnect", "client", "shutdown"]
+"""The client left, or asked for it; or the server stops."""
 
 FIRST_RETRY_AFTER = 1.0
 """Seconds after which a client may try again while it is not known how long requests take."""
@@ -154,6 +155,12 @@ class ServerState:
         """Refuse new requests from now on; those in flight may finish."""
         self.phase = "draining"
 
+    def cancel(self, request_id: str) -> None:
+        """Cancel a request as its client asks, if it is in flight."""
+        for handle in tuple(self._in_flight):
+            if handle.id == request_id:
+                handle.cancel("client")
+
     def cancel_all(self) -> None:
         """Cancel every request in flight; their clients are told that the server stopped."""
         for handle in tuple(self._in_flight):
@@ -192,7 +199,7 @@ class ServerState:
             if handle.cancel_reason is None or handle.generation is not None:
                 raise
             handle.uncancel()
-            left = handle.cancel_reason == "disconnect"
+            left = handle.cancel_reason != "shutdown"
             raise Unavailable("the client left" if left else "the server stopped") from None
         finally:
             self._remove(handle)

@@ -28,6 +28,8 @@ from headway.server.metrics import Metrics
 from headway.server.middleware import REQUEST_ID, ApiKeyMiddleware, RequestIdMiddleware
 from headway.server.openai.fit import NOT_LOST
 from headway.server.openapi import Endpoint, ModelBounds, SendingHandler, describe
+from headway.server.responses.kept import KeptResponses
+from headway.server.responses.store import ResponseStore
 from headway.server.slo import Explainer
 
 
@@ -59,6 +61,7 @@ def build_app(state: ServerState) -> Starlette:
     app.router.redirect_slashes = False
     app.state.server = state
     app.state.metrics = metrics
+    app.state.responses = _kept_responses(state.config)
     app.state.explainer = None
     app.state.openapi = describe(ENDPOINTS, keys=bool(state.config.api_key))
     return app
@@ -90,6 +93,13 @@ def _bounds_of(llm: AsyncLLM, config: ServerConfig) -> ModelBounds:
         unread_fields=unread,
         most_priority=MOST_PRIORITY if config.scheduling_policy == "priority" else 0,
     )
+
+
+def _kept_responses(config: ServerConfig) -> KeptResponses:
+    store = ResponseStore(
+        most_entries=config.max_stored_responses, most_bytes=config.max_stored_response_bytes
+    )
+    return KeptResponses(store)
 
 
 def _route(endpoint: Endpoint) -> Route:

@@ -52,6 +52,9 @@ _REASONS = {
     "request_id": "the header X-Request-Id is taken, and returned",
     "functions": "send tools, which took their place",
     "thinking_token_budget": "models end their reasoning themselves; bound all with max_tokens",
+    "conversation": "go on from a response with previous_response_id",
+    "prompt": "prompts are not kept here; send instructions and input",
+    "context_management": "shorten the input yourself, or ask for truncation auto",
 }
 """What to do instead of fields that are not supported, where there is something."""
 
@@ -99,6 +102,22 @@ def decode(data: bytes, kind: type[T]) -> T:
         raise InvalidRequest("the body is not valid UTF-8") from None
     except ValueError as error:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+
+
+def convert(value: object, kind: type[T], *, within: str = "", strict: bool = True) -> T:
+    """Decoded JSON as a `kind`; its errors name fields as those of `decode`, inside of `within`.
+
+    Not `strict`: numbers may be texts, as in the query of a path.
+    """
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        found = _explain(str(error))
+        if not within:
+            raise found from None
+        field = f"{within}.{found.field}" if found.field else within
+        message = found.message.replace(found.field, field, 1) if found.field else found.message
+        raise InvalidRequest(message, field=field) from None
 
 
 def decode_known(data: bytes, kind: type[T]) -> tuple[T, list[str]]:

@@ -11,6 +11,17 @@ from headway.server.openai.schema import (
     DetokenizeBody,
 )
 from headway.server.openapi import Endpoint, docs, openapi_json
+from headway.server.responses.endpoints import (
+    DeletedResponse,
+    cancel_response,
+    create_response,
+    delete_response,
+    get_response,
+    list_input_items,
+)
+from headway.server.responses.items import ItemList, ItemsQuery
+from headway.server.responses.objects import ResponseObject
+from headway.server.responses.schema import ResponsesBody
 from headway.server.system import (
     DetokenizeResult,
     HealthStatus,
@@ -48,6 +59,43 @@ ENDPOINTS = (
         summary="Continue texts or token ids, whole or as a stream of events.",
         takes=CompletionBody,
         gives=Completion,
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/responses",
+        sender=create_response,
+        summary="Answer a text or items, whole, as a stream of events, or in the background.",
+        takes=ResponsesBody,
+        gives=ResponseObject,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/responses/{response_id}",
+        handler=get_response,
+        summary="A response that is kept, or as far as it is in the background.",
+        gives=ResponseObject,
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/responses/{response_id}",
+        handler=delete_response,
+        summary="Forget a response; one in the background is stopped.",
+        gives=DeletedResponse,
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/responses/{response_id}/cancel",
+        handler=cancel_response,
+        summary="Stop a response in the background.",
+        gives=ResponseObject,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/responses/{response_id}/input_items",
+        handler=list_input_items,
+        summary="The input of a kept response, without that of those before it.",
+        gives=ItemList,
+        query=ItemsQuery,
     ),
     Endpoint(
         method="GET",

@@ -7,6 +7,7 @@ It reads on a phone and on a desk, in light and in dark.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -28,7 +29,7 @@ REFERENCE = "#/components/schemas/{name}"
 STATUSES = {
     400: "A field is wrong, unknown or not supported; `param` names it.",
     401: "The API key is missing or wrong.",
-    404: "The model is not served here.",
+    404: "The model is not served here, or there is no such response.",
     408: "The body took too long to come.",
     413: "The body is too large.",
     415: "The body is not JSON.",
@@ -50,7 +51,8 @@ SendingHandler = Callable[[Request, Send], Awaitable[None]]
 class Endpoint:
     """One path of the server. It has a `handler`, or, where it generates, a `sender`.
 
-    `takes` and `gives` are the types of the JSON body and answer, None where there is none;
+    `takes` and `gives` are the types of the JSON body and answer, `query` that of what follows a
+    question mark in the path; None where there is none.
     `media_type` is that of an answer that is not JSON.
     """
 
@@ -61,6 +63,7 @@ class Endpoint:
     summary: str
     takes: type | None = None
     gives: type | None = None
+    query: type | None = None
     media_type: str = "application/json"
 
 
@@ -129,16 +132,11 @@ def _operation(endpoint: Endpoint, references: dict[type, Any], *, keys: bool) -
         "responses": {"200": {"description": "OK", "content": content}},
     }
     statuses = {431, 503}
-    if "{model" in endpoint.path:
-        operation["parameters"] = [
-            {
-                "name": "model",
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string", "minLength": 1},
-            }
-        ]
+    parameters = _parameters(endpoint)
+    if parameters:
+        operation["parameters"] = parameters
         statuses |= {404}
+        statuses |= {400} if endpoint.query is not None or endpoint.method == "POST" else set()
     if endpoint.takes is not None:
         body = {"application/json": {"schema": references[endpoint.takes]}}
         operation["requestBody"] = {"required": True, "content": body}
@@ -153,6 +151,24 @@ def _operation(endpoint: Endpoint, references: dict[type, Any], *, keys: bool) -
             answer["headers"] = {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}}
         operation["responses"][str(status)] = answer
     return operation
+
+
+def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    """What an endpoint's path holds, and what may follow it."""
+    found: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "minLength": 1},
+        }
+        for name in re.findall(r"{(\w+)", endpoint.path)
+    ]
+    if endpoint.query is not None:
+        _, components = msgspec.json.schema_components([endpoint.query])
+        fields = components[endpoint.query.__name__]["properties"]
+        found += [{"name": name, "in": "query", "schema": form} for name, form in fields.items()]
+    return found
 
 
 def _set_bounds(schema: Any, bounds: ModelBounds | None) -> None:
