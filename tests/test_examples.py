@@ -70,3 +70,11 @@ def test_tools() -> None:
     name, _, arguments = line.partition(" ")
     assert name == "get_weather"
     assert set(literal_eval(arguments)) == {"city", "days"}
+
+
+@pytest.mark.model
+def test_responses() -> None:
+    with headway_serve() as (_, url):
+        capital, *_, city = run("responses.py", HEADWAY_URL=url).splitlines()
+    assert "Paris" in capital
+    assert city.startswith("name=")

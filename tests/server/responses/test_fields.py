@@ -6,7 +6,9 @@ What a response repeats of its request does not count as a difference.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -148,3 +150,11 @@ def test_no_field_is_left_out() -> None:
     fields = set(ResponsesBody.__struct_fields__)
     assert fields == set(CHANGING) | set(HARMLESS) | set(OTHERS) | ONLY_NULL
     assert set(ResponseSamplingFields.__struct_fields__) <= set(CHANGING) | set(OTHERS)
+
+
+def test_the_document_names_what_does_nothing() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "responses.md").read_text()
+    unlike = {"parallel_tool_calls", "tool_choice", "tools"}
+    named = set(re.findall(r"`([\w.:= ]+)`", text))
+    words = {word for name in named for word in re.split(r"[.: ]", name)}
+    assert ONLY_NULL | (set(HARMLESS) - unlike) <= words
