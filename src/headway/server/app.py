@@ -50,7 +50,11 @@ def build_app(state: ServerState) -> Starlette:
     metrics = Metrics(state.names[0])
     state.observers.append(metrics)
     app = Starlette(
-        routes=[_route(endpoint) for endpoint in ENDPOINTS],
+        routes=[
+            _route(endpoint, path)
+            for endpoint in ENDPOINTS
+            for path in (endpoint.path, *endpoint.aliases)
+        ],
         middleware=_middleware(state.config),
         exception_handlers={
             HeadwayError: _on_headway_error,
@@ -102,11 +106,11 @@ def _kept_responses(config: ServerConfig) -> KeptResponses:
     return KeptResponses(store)
 
 
-def _route(endpoint: Endpoint) -> Route:
+def _route(endpoint: Endpoint, path: str) -> Route:
     if endpoint.sender is not None:
-        return Route(endpoint.path, _SenderApp(endpoint.sender), methods=[endpoint.method])
+        return Route(path, _SenderApp(endpoint.sender), methods=[endpoint.method])
     assert endpoint.handler is not None, "an endpoint has one of the two"
-    return Route(endpoint.path, endpoint.handler, methods=[endpoint.method])
+    return Route(path, endpoint.handler, methods=[endpoint.method])
 
 
 class _SenderApp:

@@ -1,4 +1,7 @@
-"""The route table: every path that the server answers, and who answers it."""
+"""The route table: every path that the server answers, and who answers it.
+
+llama.cpp's server answers without `/v1` too, so some of its clients leave that out.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/v1/chat/completions",
+        aliases=("/chat/completions",),
         sender=chat_completions,
         summary="Answer a conversation, whole or as a stream of events.",
         takes=ChatBody,
@@ -55,6 +59,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/v1/completions",
+        aliases=("/completions",),
         sender=completions,
         summary="Continue texts or token ids, whole or as a stream of events.",
         takes=CompletionBody,
@@ -100,6 +105,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/v1/models",
+        aliases=("/models",),
         handler=list_models,
         summary="The names under which the model is served.",
         gives=ModelList,
@@ -107,6 +113,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/v1/models/{model:path}",
+        aliases=("/models/{model:path}",),
         handler=get_model,
         summary="One of them.",
         gives=ModelCard,
@@ -130,6 +137,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/health",
+        aliases=("/v1/health",),
         handler=health,
         summary="200 while the engine runs or is being restarted, 503 otherwise.",
         gives=HealthStatus,

@@ -22,7 +22,17 @@ from headway.server.ignored_fields import HEADER, IGNORED_FIELDS, shown
 
 REQUEST_ID = "headway.request_id"
 """Key in the ASGI scope."""
-PROTECTED = ("/v1", "/tokenize", "/detokenize", "/slo")
+PROTECTED = (
+    "/v1",
+    "/chat",
+    "/completions",
+    "/models",
+    "/tokenize",
+    "/detokenize",
+    "/slo",
+)
+OPEN = ("/v1/health",)
+"""Within those, for probes, which have no key."""
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -98,6 +108,8 @@ class ApiKeyMiddleware:
 
 def is_protected(path: str) -> bool:
     """Whether requests to this path need a key, where the server has any."""
+    if path in OPEN:
+        return False
     return any(path == start or path.startswith(start + "/") for start in PROTECTED)
 
 

@@ -53,11 +53,13 @@ class Endpoint:
 
     `takes` and `gives` are the types of the JSON body and answer, `query` that of what follows a
     question mark in the path; None where there is none.
-    `media_type` is that of an answer that is not JSON.
+    `media_type` is that of an answer that is not JSON. At its `aliases` it answers just as at its
+    path, but they are not described.
     """
 
     method: str
     path: str
+    aliases: tuple[str, ...] = ()
     handler: Handler | None = None
     sender: SendingHandler | None = None
     summary: str
