@@ -22,10 +22,16 @@ from headway.server.admission import ServerState
 from headway.server.batch_metrics import BatchMetrics
 from headway.server.callers import MOST_PRIORITY
 from headway.server.endpoints import ENDPOINTS
-from headway.server.errors import error_response, on_http_error, status_of
+from headway.server.errors import (
+    OPENAI_FORM,
+    REQUEST_ID,
+    error_response,
+    on_http_error,
+    status_of,
+)
 from headway.server.logs import log, logs_requests
 from headway.server.metrics import Metrics
-from headway.server.middleware import REQUEST_ID, ApiKeyMiddleware, RequestIdMiddleware
+from headway.server.middleware import ApiKeyMiddleware, RequestIdMiddleware
 from headway.server.openai.fit import NOT_LOST
 from headway.server.openapi import Endpoint, ModelBounds, SendingHandler, describe
 from headway.server.responses.kept import KeptResponses
@@ -67,6 +73,9 @@ def build_app(state: ServerState) -> Starlette:
     app.state.metrics = metrics
     app.state.responses = _kept_responses(state.config)
     app.state.explainer = None
+    app.state.error_forms = {
+        each.path: each.errors for each in ENDPOINTS if each.errors is not OPENAI_FORM
+    }
     app.state.openapi = describe(ENDPOINTS, keys=bool(state.config.api_key))
     return app
 
@@ -156,14 +165,14 @@ async def _on_headway_error(request: Request, error: Exception) -> Response:
             reason=str(error)[:500],
         ),
     )
-    return error_response(error)
+    return error_response(error, request.scope)
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
     """A bug; Starlette raises it again after this answer, and uvicorn logs the traceback."""
     request_id = request.scope.get(REQUEST_ID)
     log.error(line("error", request_id=request_id, reason=f"{type(error).__name__}: {error}"))
-    answer = error_response(error)
+    answer = error_response(error, request.scope)
     # uvicorn closes the connection after a fault; a client that knows sends nothing more on it.
     answer.headers["connection"] = "close"
     # This answer is given outside the middleware that adds the id to all others.

@@ -1,13 +1,17 @@
 """What a client gets when something is wrong: a status, and `{"error": {...}}` in OpenAI's shape.
 
 One table maps the package's errors to statuses. A bug is reported as such without its
-details, which go to the log. This module sends nothing.
+details, which go to the log. Paths of another API have errors in that API's shape (`ErrorForm`).
+This module sends nothing, and knows no API but OpenAI's.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -25,6 +29,8 @@ from headway.errors import (
 
 RETRY_AFTER = 5
 """Seconds after which a client may try again while the server starts or shuts down."""
+REQUEST_ID = "headway.request_id"
+"""Key in the ASGI scope."""
 
 KINDS = {
     400: ("invalid_request_error", None),
@@ -57,6 +63,31 @@ class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
 
 class ErrorBody(msgspec.Struct, frozen=True):
     error: ErrorDetail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorForm:
+    """How the clients of an API expect its errors to look."""
+
+    body: type[msgspec.Struct]
+    """What `write` makes."""
+    write: Callable[[ErrorDetail, int, str], msgspec.Struct]
+    """From what is wrong, the status, and the request's id."""
+    id_header: bytes | None = None
+    """Every answer names the request's id in this header, too, besides `x-request-id`."""
+
+
+OPENAI_FORM = ErrorForm(body=ErrorBody, write=lambda detail, _status, _id: ErrorBody(detail))
+
+
+def form_of(scope: Mapping[str, Any]) -> ErrorForm:
+    """The form of the endpoint at a request's path, or above it: also where no endpoint is."""
+    path: str = scope["path"]
+    forms: Mapping[str, ErrorForm] = scope["app"].state.error_forms
+    for start, form in forms.items():
+        if path == start or path.startswith(start + "/"):
+            return form
+    return OPENAI_FORM
 
 
 def status_of(error: Exception) -> int:
@@ -102,24 +133,35 @@ def encode_error(detail: ErrorDetail) -> bytes:
     return msgspec.json.encode(ErrorBody(detail))
 
 
-def error_response(error: Exception) -> Response:
-    return Response(
-        encode_error(detail_of(error)),
-        status_code=status_of(error),
-        headers=headers_of(error),
-        media_type="application/json",
-    )
+def error_response(error: Exception, scope: Mapping[str, Any]) -> Response:
+    return _response(detail_of(error), status_of(error), headers_of(error), scope)
 
 
-def plain_error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    """A refusal that comes from routing or authentication rather than from an exception of ours."""
+def plain_error(
+    status: int,
+    message: str,
+    headers: dict[str, str] | None = None,
+    scope: Mapping[str, Any] | None = None,
+) -> Response:
+    """A refusal that comes from routing or authentication rather than from an exception of ours.
+
+    `scope` is None where there is no request yet.
+    """
     kind, code = KINDS.get(status, ("invalid_request_error", None))
-    return Response(
-        encode_error(ErrorDetail(message=message, type=kind, code=code)),
-        status_code=status,
-        headers=headers,
-        media_type="application/json",
-    )
+    return _response(ErrorDetail(message=message, type=kind, code=code), status, headers, scope)
+
+
+def _response(
+    detail: ErrorDetail,
+    status: int,
+    headers: dict[str, str] | None,
+    scope: Mapping[str, Any] | None,
+) -> Response:
+    form, request_id = OPENAI_FORM, ""
+    if scope is not None:
+        form, request_id = form_of(scope), scope.get(REQUEST_ID, "")
+    body = msgspec.json.encode(form.write(detail, status, request_id))
+    return Response(body, status, headers, "application/json")
 
 
 def refusal_bytes(status: int, message: str) -> bytes:
@@ -142,4 +184,5 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         404: "there is nothing at this path; /docs lists the endpoints",
         405: f"this path does not take {request.method}",
     }
-    return plain_error(status, messages.get(status, "the request cannot be served"), headers)
+    message = messages.get(status, "the request cannot be served")
+    return plain_error(status, message, headers, request.scope)

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from headway.llm import GenerationRequest
 from headway.logs import line
 from headway.server.admission import RequestHandle, ServerState
+from headway.server.errors import REQUEST_ID
 from headway.server.formatter import UsageCounter
-from headway.server.middleware import REQUEST_ID
 
 log = logging.getLogger("headway.server")
 

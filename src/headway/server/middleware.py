@@ -17,11 +17,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headway.server.callers import TENANT, tenant_name
-from headway.server.errors import plain_error
+from headway.server.errors import REQUEST_ID, form_of, plain_error
 from headway.server.ignored_fields import HEADER, IGNORED_FIELDS, shown
 
-REQUEST_ID = "headway.request_id"
-"""Key in the ASGI scope."""
 PROTECTED = (
     "/v1",
     "/chat",
@@ -53,11 +51,13 @@ class RequestIdMiddleware:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _PLAIN_ID.fullmatch(given) else uuid.uuid4().hex
         scope[REQUEST_ID] = request_id
-        header = (b"x-request-id", request_id.encode())
+        shown_id = [(b"x-request-id", request_id.encode())]
+        if name := form_of(scope).id_header:
+            shown_id.append((name, request_id.encode()))
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [*message.get("headers", ()), header]
+                headers = [*message.get("headers", ()), *shown_id]
                 if ignored := scope.get(IGNORED_FIELDS):
                     headers.append((HEADER, shown(ignored).encode()))
                 message["headers"] = headers
@@ -86,6 +86,7 @@ class ApiKeyMiddleware:
             401,
             "a valid API key is needed, as `Authorization: Bearer KEY` or as `X-Api-Key: KEY`",
             {"www-authenticate": "Bearer"},
+            scope,
         )
         await refusal(scope, receive, send)
 

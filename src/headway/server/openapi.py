@@ -21,7 +21,7 @@ from starlette.types import Send
 from headway import __version__
 from headway.server.admission import ServerState
 from headway.server.body import json_response
-from headway.server.errors import ErrorBody
+from headway.server.errors import OPENAI_FORM, ErrorForm
 from headway.server.middleware import is_protected
 
 INT32 = 2**31 - 1
@@ -53,8 +53,8 @@ class Endpoint:
 
     `takes` and `gives` are the types of the JSON body and answer, `query` that of what follows a
     question mark in the path; None where there is none.
-    `media_type` is that of an answer that is not JSON. At its `aliases` it answers just as at its
-    path, but they are not described.
+    `media_type` is that of an answer that is not JSON. `errors` holds for paths below as well. At
+    its `aliases` it answers just as at its path, but they are not described.
     """
 
     method: str
@@ -67,6 +67,7 @@ class Endpoint:
     gives: type | None = None
     query: type | None = None
     media_type: str = "application/json"
+    errors: ErrorForm = OPENAI_FORM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +91,10 @@ def describe(
 
     `keys`: a key is needed on protected paths. `bounds` are None while there is no model yet.
     """
-    types: list[type] = [ErrorBody]
+    types: list[type] = []
     for endpoint in endpoints:
-        types += [kind for kind in (endpoint.takes, endpoint.gives) if kind is not None]
+        bodies = (endpoint.takes, endpoint.gives, endpoint.errors.body)
+        types += [kind for kind in bodies if kind is not None]
     schemas, components = msgspec.json.schema_components(types, ref_template=REFERENCE)
     references = dict(zip(types, schemas, strict=True))
     _set_bounds(components, bounds)
@@ -146,7 +148,7 @@ def _operation(endpoint: Endpoint, references: dict[type, Any], *, keys: bool) -
     if is_protected(endpoint.path):
         statuses |= {401} if keys else set()
         operation["security"] = [{"bearer": []}, {"header": []}] if keys else []
-    error = {"application/json": {"schema": references[ErrorBody]}}
+    error = {"application/json": {"schema": references[endpoint.errors.body]}}
     for status in sorted(statuses):
         answer: dict[str, Any] = {"description": STATUSES[status], "content": error}
         if status in (429, 503):
