@@ -31,8 +31,8 @@ Headers = list[tuple[bytes, bytes]]
 LONG_ANSWER = 4096
 """Tokens, those of prompts with log probabilities included."""
 
-EVENT_HEADERS: Headers = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
+EVENT_STREAM = "text/event-stream; charset=utf-8"
+STREAM_HEADERS: Headers = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
@@ -74,19 +74,19 @@ async def respond(
     generation: GenerationRequest,
     formatter: Formatter,
     *,
-    stream: bool,
+    stream: str | None,
     user: str | None,
 ) -> None:
     """Run `generation` and send the answer; returns once the last byte is sent.
 
-    Errors before the first byte are raised and get a status of their own, later ones are sent as
-    the last event. Every request is logged as received, and as finished, failed or aborted; `user`
-    is for that log.
+    `stream` is the content type of a stream of events, None for one JSON body. Errors before the
+    first byte are raised and get a status of their own, later ones are sent as the last event.
+    Every request is logged as received, and as finished, failed or aborted; `user` is for that log.
     """
     state: ServerState = request.app.state.server
-    usage, response = formatter.usage, _Response(send, stream=stream)
+    usage, response = formatter.usage, _Response(send, stream)
     state.started(handle, generation)
-    log_received(request, generation, usage, stream=stream, user=user)
+    log_received(request, generation, usage, stream=stream is not None, user=user)
     watcher = _watch(request, handle)
     error: Exception | None = None
     try:
@@ -195,21 +195,25 @@ def _engine_error(client: EngineHandle, delta: Delta, restarts: int) -> HeadwayE
 class _Response:
     """The response as far as it is sent: nothing before its first bytes are there."""
 
-    def __init__(self, send: Send, *, stream: bool) -> None:
-        """`stream`: it is a stream of events, and not one JSON body."""
+    def __init__(self, send: Send, stream_type: str | None) -> None:
+        """`stream_type`: what a stream of events is; None for one JSON body."""
         self.started = False
-        self.stream = stream
+        self.stream = stream_type is not None
+        self._stream_type = stream_type
         self._send = send
 
     async def send(self, data: bytes, *, more: bool = True) -> None:
         if not self.started:
             self.started = True
-            headers = EVENT_HEADERS if self.stream else _json_headers(data)
+            headers = _headers(self._stream_type, data)
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
 
-def _json_headers(data: bytes) -> Headers:
+def _headers(stream_type: str | None, data: bytes) -> Headers:
+    """Those of a stream, or of a JSON body that is all of `data`."""
+    if stream_type is not None:
+        return [(b"content-type", stream_type.encode()), *STREAM_HEADERS]
     length = (b"content-length", str(len(data)).encode())
     return [(b"content-type", b"application/json"), length]
 

@@ -17,10 +17,7 @@ from headway.errors import InvalidRequest
 from headway.llm import ChoiceCollector, Delta, GenerationRequest
 from headway.server.admission import ServerState
 from headway.server.body import read_body
-from headway.server.callers import owner_of, priority_of
 from headway.server.formatter import UsageCounter
-from headway.server.generate import client_watched, respond
-from headway.server.openai.fit import check_length, check_scores, room_for_answer
 from headway.server.openai.logprobs import (
     CompletionLogprobs,
     PromptLogprob,
@@ -29,11 +26,11 @@ from headway.server.openai.logprobs import (
     prompt_logprobs,
     token_names,
 )
-from headway.server.openai.sampling import check_streaming, completion_params, field_aliases
+from headway.server.openai.prompts import Prompts, answer_prompts
+from headway.server.openai.sampling import completion_params
 from headway.server.openai.schema import CompletionBody
-from headway.server.openai.service import answered_tier, service_of
+from headway.server.openai.service import answered_tier
 from headway.server.openai.sse import EventEncoder, Usage, usage_of
-from headway.server.openai.structured import grammar_field
 from headway.text import Tokenizer
 from headway.types import TokenLogprobs
 
@@ -73,52 +70,23 @@ class Completion(msgspec.Struct, kw_only=True):
 
 
 async def completions(request: Request, send: Send) -> None:
-    """Continue prompts: admit, encode, generate."""
+    """Continue prompts; see `headway.server.openai.prompts`."""
     state: ServerState = request.app.state.server
     body = await read_body(request, CompletionBody, max_bytes=state.config.max_body_bytes)
-    state.check_model(body.model)
-    check_streaming(body)
     params = completion_params(body, state.default_sampling.completions)
-    priority = priority_of(request.scope, state.config, body.priority)
     given = split_prompts(body.prompt)
     check_prompts(body, given)
-    with state.admit(f"cmpl-{uuid.uuid4().hex}", len(given) * params.n) as handle:
-        llm = state.llm
-        service = service_of(request.scope, state, body)
-        aliases = {"structured_outputs": grammar_field(body)}
-        with field_aliases(aliases), client_watched(request, handle):
-            await llm.check(params)
-            prompts = [
-                await llm.encode(
-                    prompt,
-                    add_special_tokens=body.add_special_tokens is not False,
-                    truncate_to=room_for_answer(body.truncate_prompt_tokens, body.max_tokens, llm),
-                )
-                for prompt in given
-            ]
-        generation = llm.resolve(
-            *prompts,
-            params=params,
-            request_id=handle.id,
-            priority=priority,
-            owner=owner_of(request.scope, handle.id, body.user),
-            cache_salt=body.cache_salt or "",
-            objectives=service.objectives,
-            service_class=service.service_class,
-        )
-        check_length(generation, llm, asked="max_tokens" if body.max_tokens else None)
-        scoring = "logprobs" if body.prompt_logprobs is None else "prompt_logprobs"
-        check_scores(generation, asked=scoring)
-        formatter = CompletionFormatter(generation, body, llm.tokenizer, state.names[0])
-        await respond(
-            request,
-            send,
-            handle,
-            generation,
-            formatter,
-            stream=bool(body.stream),
-            user=body.user,
-        )
+    special = body.add_special_tokens is not False
+    await answer_prompts(
+        request,
+        send,
+        body,
+        Prompts(given=given, params=params, add_special_tokens=special),
+        f"cmpl-{uuid.uuid4().hex}",
+        lambda generation: CompletionFormatter(
+            generation, body, state.llm.tokenizer, state.names[0]
+        ),
+    )
 
 
 def check_prompts(body: CompletionBody, prompts: Sequence[str | list[int]]) -> None:

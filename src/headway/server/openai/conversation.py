@@ -16,7 +16,7 @@ from headway.llm import AsyncLLM, GenerationRequest, MessageReader
 from headway.server.admission import RequestHandle, ServerState
 from headway.server.callers import owner_of, priority_of
 from headway.server.formatter import Formatter
-from headway.server.generate import client_watched, respond
+from headway.server.generate import EVENT_STREAM, client_watched, respond
 from headway.server.openai.constraint import constrained
 from headway.server.openai.effort import template_variables
 from headway.server.openai.fit import (
@@ -66,11 +66,12 @@ async def answer_conversation(
     new_formatter: Callable[[Conversation], Formatter],
     *,
     names: Mapping[str, str] | None = None,
+    stream_type: str = EVENT_STREAM,
 ) -> None:
     """Answer a conversation: admit, render and encode, generate.
 
     Errors name the fields of `body`; where the client's own have other names, `names` maps one to
-    the other.
+    the other. `stream_type` is the content type of the formatter's events.
     """
     state: ServerState = request.app.state.server
     with field_aliases(names or {}):
@@ -89,7 +90,7 @@ async def answer_conversation(
             handle,
             generation,
             new_formatter(conversation),
-            stream=bool(body.stream),
+            stream=stream_type if body.stream else None,
             user=body.user,
         )
 

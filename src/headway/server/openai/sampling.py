@@ -97,6 +97,20 @@ def chat_params(body: ChatBody, defaults: SamplingDefaults) -> SamplingParams:
     )
 
 
+def prompt_params(
+    body: SamplingBody,
+    defaults: SamplingDefaults,
+    *,
+    max_tokens: int | None,
+    logprobs: int | None,
+) -> SamplingParams:
+    """The parameters of a dialect's completion, for which its body has no fields of its own.
+
+    `max_tokens` None is as many as fit.
+    """
+    return _params(body, {"max_tokens": max_tokens, "logprobs": logprobs}, {}, defaults)
+
+
 def length_field(body: ChatBody) -> str | None:
     """The field that says how many tokens to generate at most; None where that is left open."""
     if body.max_completion_tokens is not None:
