@@ -157,8 +157,11 @@ def endpoints() -> None:
     from headway.server.endpoints import ENDPOINTS
 
     handlers = {getattr(each.handler or each.sender, "__module__", "") for each in ENDPOINTS}
-    dialects = ("headway.server.openai.", "headway.server.responses.")
-    prefixes = (*dialects, "headway.server.system", "headway.server.openapi")
+    dialects = ("openai", "responses", "llamacpp", "ollama")
+    others = ("system", "openapi", "refusing")
+    prefixes = tuple(f"headway.server.{name}." for name in dialects) + tuple(
+        f"headway.server.{name}" for name in others
+    )
     assert all(name.startswith(prefixes) for name in handlers)
     assert len(handlers) >= 4
 

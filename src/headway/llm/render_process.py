@@ -69,6 +69,11 @@ class RenderProcess:
         self._waiting = 0
         self._worker: WorkerProcess | None = None
 
+    @property
+    def source(self) -> str:
+        """The template itself."""
+        return self._load.source
+
     async def load(self) -> TemplateFacts:
         """Start the process; raises `ModelError` where it cannot compile the template."""
         async with self._turn:

@@ -88,6 +88,11 @@ class ChatRenderer:
         form = form or MessageForm.choose(template.source)
         return cls(template.facts, local=template, process=process, form=form)
 
+    @property
+    def source(self) -> str:
+        """The template itself."""
+        return self._process.source
+
     def reads(self, field: str) -> bool:
         """Whether the template looks at a message's field of this name."""
         return self.facts.reads_field(field)

@@ -74,7 +74,10 @@ def build_app(state: ServerState) -> Starlette:
     app.state.responses = _kept_responses(state.config)
     app.state.explainer = None
     app.state.error_forms = {
-        each.path: each.errors for each in ENDPOINTS if each.errors is not OPENAI_FORM
+        path: each.errors
+        for each in ENDPOINTS
+        for path in (each.path, *each.aliases)
+        if each.errors is not OPENAI_FORM
     }
     app.state.openapi = describe(ENDPOINTS, keys=bool(state.config.api_key))
     return app

@@ -5,6 +5,7 @@ llama.cpp's server answers without `/v1` too, so some of its clients leave that 
 
 from __future__ import annotations
 
+from headway.server.llamacpp.endpoints import LLAMA_ENDPOINTS
 from headway.server.openai.chat import ChatCompletion, chat_completions
 from headway.server.openai.completions import Completion, completions
 from headway.server.openai.schema import (
@@ -191,4 +192,5 @@ ENDPOINTS = (
         summary="This page for machines.",
         media_type="application/vnd.oai.openapi+json",
     ),
+    *LLAMA_ENDPOINTS,
 )

@@ -54,7 +54,8 @@ class Endpoint:
     `takes` and `gives` are the types of the JSON body and answer, `query` that of what follows a
     question mark in the path; None where there is none.
     `media_type` is that of an answer that is not JSON. `errors` holds for paths below as well. At
-    its `aliases` it answers just as at its path, but they are not described.
+    its `aliases` it answers just as at its path, but they are not described, nor is what only says
+    why it refuses.
     """
 
     method: str
@@ -68,6 +69,7 @@ class Endpoint:
     query: type | None = None
     media_type: str = "application/json"
     errors: ErrorForm = OPENAI_FORM
+    described: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +93,9 @@ def describe(
 
     `keys`: a key is needed on protected paths. `bounds` are None while there is no model yet.
     """
-    types: list[type] = []
-    for endpoint in endpoints:
+    types: list[Any] = []
+    shown = [endpoint for endpoint in endpoints if endpoint.described]
+    for endpoint in shown:
         bodies = (endpoint.takes, endpoint.gives, endpoint.errors.body)
         types += [kind for kind in bodies if kind is not None]
     schemas, components = msgspec.json.schema_components(types, ref_template=REFERENCE)
@@ -101,7 +104,7 @@ def describe(
     if bounds is not None:
         _set_template_bounds(components, bounds)
     paths: dict[str, dict[str, Any]] = {}
-    for endpoint in endpoints:
+    for endpoint in shown:
         path = endpoint.path.replace(":path}", "}")
         operation = _operation(endpoint, references, keys=keys)
         paths.setdefault(path, {})[endpoint.method.lower()] = operation
@@ -331,7 +334,7 @@ def _kind(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return " or ".join(str(value) for value in schema["enum"])
     if schema.get("type") == "array":
-        return f"list of {_kind(schema.get('items', {}))}"
+        return f"list of {_kind(schema.get('items') or {})}"
     return (
         "only null: not supported"
         if schema.get("type") == "null"

@@ -1,0 +1,1 @@
+"""llama.cpp's own routes, for its clients and web pages: `/completion`, `/props`, `/slots`, ..."""
