@@ -248,10 +248,11 @@ def simulated() -> None:
 
 def files() -> None:
     # Who decodes JSON alone reads somebody else's: a client's, a server's, a hub's, a trace's, an
-    # operator's flag, or the lines of a process that it started.
+    # operator's flag, a model's, or the lines of a process that it started.
     foreign = {
         *("checkpoint/huggingface/text.py", "checkpoint/safetensors.py", "server/body.py"),
-        *("server/json_bounds.py", "server/openai/schema.py", "server/responses/items.py"),
+        *("server/json_bounds.py", "server/openai/schema.py", "server/ollama/formatter.py"),
+        "server/responses/items.py",
         *(
             "cli/bench_serve.py",
             "cli/compatibility.py",

@@ -6,6 +6,7 @@ llama.cpp's server answers without `/v1` too, so some of its clients leave that 
 from __future__ import annotations
 
 from headway.server.llamacpp.endpoints import LLAMA_ENDPOINTS
+from headway.server.ollama.endpoints import OLLAMA_ENDPOINTS
 from headway.server.openai.chat import ChatCompletion, chat_completions
 from headway.server.openai.completions import Completion, completions
 from headway.server.openai.schema import (
@@ -193,4 +194,5 @@ ENDPOINTS = (
         media_type="application/vnd.oai.openapi+json",
     ),
     *LLAMA_ENDPOINTS,
+    *OLLAMA_ENDPOINTS,
 )

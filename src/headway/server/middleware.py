@@ -30,6 +30,7 @@ PROTECTED = (
     "/props",
     "/slots",
     "/infill",
+    "/api",
     "/tokenize",
     "/detokenize",
     "/slo",

@@ -52,10 +52,10 @@ class Endpoint:
     """One path of the server. It has a `handler`, or, where it generates, a `sender`.
 
     `takes` and `gives` are the types of the JSON body and answer, `query` that of what follows a
-    question mark in the path; None where there is none.
-    `media_type` is that of an answer that is not JSON. `errors` holds for paths below as well. At
-    its `aliases` it answers just as at its path, but they are not described, nor is what only says
-    why it refuses.
+    question mark in the path; None where there is none. `media_type` is that of an answer that is
+    not JSON, `stream_type` that of a stream. `errors` holds for paths below as well. At its
+    `aliases` it answers just as at its path, but they are not described, nor is what only says why
+    it refuses.
     """
 
     method: str
@@ -68,6 +68,7 @@ class Endpoint:
     gives: type | None = None
     query: type | None = None
     media_type: str = "application/json"
+    stream_type: str = "text/event-stream"
     errors: ErrorForm = OPENAI_FORM
     described: bool = True
 
@@ -133,7 +134,7 @@ def _operation(endpoint: Endpoint, references: dict[type, Any], *, keys: bool) -
     if endpoint.gives is not None:
         content = {"application/json": {"schema": references[endpoint.gives]}}
     if endpoint.sender is not None:
-        content["text/event-stream"] = {}
+        content[endpoint.stream_type] = {}
     operation: dict[str, Any] = {
         "summary": endpoint.summary,
         "responses": {"200": {"description": "OK", "content": content}},
