@@ -17,6 +17,7 @@ from headway.checkpoint import ModelConfig, prepare_tokenizer
 from headway.checkpoint.storage import PANEL_ROWS, WEIGHT_FORMATS, panel_bytes
 from headway.clock import MonotonicClock
 from headway.config import EngineConfig
+from headway.engine.grammars import ForcedTokens, GrammarGate
 from headway.engine.loop import Engine
 from headway.engine.pacing import Pacing
 from headway.errors import InvalidRequest
@@ -104,7 +105,11 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     loaded = build_runner(config, Path(start.prepared), tokens=_token_table(start))
     info = describe(config, loaded)
     step_times = None if info.sizes is None else step_times_of(info.sizes, info.machine)
-    scheduler = build_scheduler(info.scheduler, step_times=step_times)
+    grammars = loaded.grammars
+    forced = None
+    if grammars is not None:
+        forced = ForcedTokens(grammars, kept=loaded.limits.max_num_seqs)
+    scheduler = build_scheduler(info.scheduler, step_times=step_times, proposer=forced)
     limit = limit_of(info)
     hardware = info.hardware
     logger.info(
@@ -132,6 +137,7 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
         ideal=limit,
         on_cycle=None if limit is None else limit.took,
         pacing=Pacing(scheduler.traffic, step_times),
+        gate=None if grammars is None else GrammarGate(grammars),
     )
     return engine, info
 

@@ -23,6 +23,9 @@ from headway.types import Request, StepPlan, StepResult, TokenEvent
 from headway.types.step import Runner
 from headway.wire import EngineStats
 
+GATE_SECONDS = 0.002
+"""Between two looks for compiled grammars, where there is nothing else to do."""
+
 
 class BusyTime:
     """Sums over all cycles that have ended, in seconds; `ideal` predicts a step's least time.
@@ -61,6 +64,26 @@ class BusyTime:
                 self._on_cycle(seconds)
 
 
+class Gate(Protocol):
+    """Holds requests back that cannot run yet, since something is made ready for them elsewhere."""
+
+    def hold(self, request: Request) -> bool:
+        """Whether a request must wait; then `take` gives it back later."""
+        ...
+
+    def drop(self, request_id: str) -> bool:
+        """Forget a request; False for one that is not held."""
+        ...
+
+    def take(self) -> list[Request]:
+        """Those that need not wait any longer, in the order in which they came."""
+        ...
+
+    def __len__(self) -> int:
+        """How many are held."""
+        ...
+
+
 class EngineObserver(Protocol):
     """Sees all that happens in an engine and changes nothing. Times are the engine's clock's."""
 
@@ -96,7 +119,8 @@ class Engine:
     """Single-threaded; `add` and `abort` happen between steps.
 
     `ideal` tells the seconds that a step would take at the machine's limits, where they are known,
-    and `on_cycle` is told how long it took. `pacing` says what its batches follow from.
+    and `on_cycle` is told how long it took. `pacing` says what its batches follow from. What `gate`
+    holds is in no batch yet.
     """
 
     def __init__(
@@ -109,6 +133,7 @@ class Engine:
         ideal: StepTime | None = None,
         on_cycle: Callable[[float], None] | None = None,
         pacing: Pacing | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._runner = runner
@@ -116,6 +141,7 @@ class Engine:
         self._observer = observer
         self._cycles = BusyTime(ideal, on_cycle)
         self._pacing = pacing
+        self._gate = gate
         self._step_seconds = 0.0
         self._held = False
         """The policy holds all that wait back, and nothing runs."""
@@ -123,10 +149,15 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether any request waits or runs."""
-        return self._scheduler.has_work
+        return self._scheduler.has_work or bool(self._gate)
 
     def add(self, request: Request) -> list[TokenEvent]:
         """Queue a request. One that cannot be served ends here, with an event that says why."""
+        if self._gate is not None and self._gate.hold(request):
+            return []
+        return self._queue(request)
+
+    def _queue(self, request: Request) -> list[TokenEvent]:
         try:
             event = self._scheduler.add(request)
         except InvalidRequest as error:
@@ -137,6 +168,8 @@ class Engine:
 
     def abort(self, request_id: str) -> list[TokenEvent]:
         """End a request; nothing if it is unknown or has ended already."""
+        if self._gate is not None and self._gate.drop(request_id):
+            return [TokenEvent(id=request_id, finish="abort")]
         event = self._scheduler.abort(request_id)
         if event is None:
             return []
@@ -151,13 +184,14 @@ class Engine:
 
         An error of the runner passes through: the step is lost and the engine cannot go on.
         """
+        told = self._queue_compiled()
         began = self._clock.now()
         plan = self._scheduler.plan(began)
-        shed = self._take_shed(began)
+        told += self._take_shed(began)
         self._held = isinstance(plan, Idle)
         if isinstance(plan, Idle):
             self._on_idle(began)
-            return shed or plan
+            return told or self._until_compiled(plan, began)
         self._cycles.begin(plan, began)
         if self._pacing is not None:
             self._pacing.on_plan(plan, began)
@@ -168,15 +202,16 @@ class Engine:
         if self._observer is not None:
             self._observer.on_step(plan, result, events, began, now)
         self._idle_without_work(now)
-        return shed + events
+        return told + events
 
     def stats(self) -> EngineStats:
         """The state after the last step, and counters since the start."""
         stats = self._scheduler.stats()
+        held = 0 if self._gate is None else len(self._gate)
         return EngineStats(
             step=stats.step,
             running=stats.running,
-            waiting=stats.waiting,
+            waiting=stats.waiting + held,
             deferred=stats.waiting if self._held else min(stats.waiting, stats.idle_slots),
             free_blocks=stats.free_blocks,
             cached_blocks=stats.cached_blocks,
@@ -194,6 +229,17 @@ class Engine:
             ideal_seconds=self._cycles.ideal,
             pacing=None if self._pacing is None else self._pacing.news(),
         )
+
+    def _queue_compiled(self) -> list[TokenEvent]:
+        compiled = [] if self._gate is None else self._gate.take()
+        return [event for request in compiled for event in self._queue(request)]
+
+    def _until_compiled(self, idle: Idle, now: float) -> Idle:
+        """When to look again, where a grammar is being compiled: soon."""
+        if not self._gate:
+            return idle
+        soon = now + GATE_SECONDS
+        return Idle(until=soon if idle.until is None else min(soon, idle.until))
 
     def _take_shed(self, now: float) -> list[TokenEvent]:
         shed = self._scheduler.take_shed()

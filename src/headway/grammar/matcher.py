@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from headway.errors import InvalidRequest
 from headway.grammar.translate import invalid, translate
 from headway.types import Grammar, Vocabulary
 
@@ -37,29 +38,33 @@ class GrammarCompiler:
         self._vocabulary = vocabulary
         self._tokenizer: LLTokenizer | None = None
         self._lock = threading.Lock()
-        self._compiled: OrderedDict[Grammar, LLMatcher] = OrderedDict()
-        """The latest used last; none of them was given a token."""
+        self._compiled: OrderedDict[Grammar, LLMatcher | InvalidRequest] = OrderedDict()
+        """The latest used last; none of them was given a token. An error where it has one."""
         self._characters = 0
 
     def has(self, grammar: Grammar) -> bool:
-        """Whether it is compiled, so that asking for a matcher takes no time."""
+        """Whether it was compiled, or could not be, so that asking for it takes no time."""
         return grammar in self._compiled
 
     def check(self, grammar: Grammar) -> None:
         """Raise `InvalidRequest` for what cannot be compiled."""
-        if not self.has(grammar):
-            self.matcher(grammar)
+        self.matcher(grammar)
 
     def matcher(self, grammar: Grammar) -> Matcher:
         """At the beginning of a text. Raises `InvalidRequest` for what cannot be compiled."""
         with self._lock:
             compiled = self._compiled.get(grammar)
             if compiled is None:
-                compiled = self._compile(grammar)
+                try:
+                    compiled = self._compile(grammar)
+                except InvalidRequest as error:
+                    compiled = error
                 self._compiled[grammar] = compiled
                 self._characters += len(grammar.text)
                 self._forget_some()
             self._compiled.move_to_end(grammar)
+            if isinstance(compiled, InvalidRequest):
+                raise InvalidRequest(compiled.message, field=compiled.field)
             return Matcher(compiled.deep_copy())
 
     def _forget_some(self) -> None:
@@ -130,6 +135,17 @@ class Matcher:
             self.fill(address, size)
         if taken:
             self._state.rollback(taken)
+
+    def forced(self) -> list[int]:
+        """The tokens that must come next, one after the other, as far as there is no choice.
+
+        They are those that `fill` would leave alone; where the text may end, there are none.
+        """
+        if self._state is None or self.error is not None:
+            return []
+        tokens: list[int] = self._state.compute_ff_tokens()
+        self._note_error()
+        return tokens
 
     def _note_error(self) -> None:
         if self._state is not None and self._state.is_error():

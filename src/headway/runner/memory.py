@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from headway.checkpoint import ModelConfig
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
+from headway.grammar import GrammarCompiler
 from headway.ops import CacheShape
 from headway.types import Limits
 from headway.types.engine import Hardware
@@ -37,6 +38,8 @@ class LoadedRunner:
     block_size: int
     kv_bytes: int
     weight_bytes: int
+    grammars: GrammarCompiler | None = None
+    """Where the runner has its grammars from; None where it was not told what tokens stand for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

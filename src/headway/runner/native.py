@@ -104,14 +104,14 @@ def build_native_runner(
         threads=threads,
         cpus=choose_cpus(threads) if config.pin_threads else None,
     )
-    vocabulary = source.config.vocab_size
+    grammars = SequenceGrammars(tokens, source.config.vocab_size)
     return LoadedRunner(
         runner=NativeRunner(
             program=program,
-            vocabulary=vocabulary,
+            vocabulary=source.config.vocab_size,
             limits=limits,
             block_size=config.block_size,
-            grammars=SequenceGrammars(tokens, vocabulary),
+            grammars=grammars,
         ),
         model=source.config,
         hardware=_hardware(weight_format, kind, isa, threads),
@@ -120,6 +120,7 @@ def build_native_runner(
         block_size=config.block_size,
         kv_bytes=cache.bytes,
         weight_bytes=source.weight_bytes,
+        grammars=grammars.compiler,
     )
 
 

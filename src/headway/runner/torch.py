@@ -84,6 +84,7 @@ def build_torch_runner(
         free_after=free_memory(device),
     )
     one = one_block(config, source.config)
+    grammars = SequenceGrammars(tokens, source.config.vocab_size)
     block_bytes = one.elements_per_block * _TYPES[dtype].itemsize
     limits, shape = choose_cache(config, one, limits, budget, block_bytes)
     return LoadedRunner(
@@ -93,7 +94,7 @@ def build_torch_runner(
             weights=weights,
             cache=backend.allocate(shape),
             limits=limits,
-            grammars=SequenceGrammars(tokens, source.config.vocab_size),
+            grammars=grammars,
         ),
         model=source.config,
         hardware=Hardware(
@@ -108,6 +109,7 @@ def build_torch_runner(
         block_size=config.block_size,
         kv_bytes=shape.num_blocks * block_bytes,
         weight_bytes=source.weight_bytes,
+        grammars=grammars.compiler,
     )
 
 

@@ -48,5 +48,6 @@ def propose_drafts(
         if found:
             take_blocks(seq, 1 + len(found), queues)
             drafts[seq] = found
+            seq.drafted = True
             budget -= len(found)
     return drafts

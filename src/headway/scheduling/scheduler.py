@@ -255,7 +255,7 @@ class Scheduler:
             self._lengths,
             self._queues.running,
             reserve_all=self._reserve_all,
-            lockstep=self._proposer is None,
+            lockstep=not any(seq.drafted for seq in self._queues.running),
         )
 
     def _may_admit(self) -> bool:

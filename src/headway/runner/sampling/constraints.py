@@ -26,19 +26,19 @@ class SequenceGrammars:
     """Makes the matchers of one engine's sequences."""
 
     def __init__(self, tokens: TokenTable | None, vocabulary: int) -> None:
-        self._compiler = None
+        self.compiler: GrammarCompiler | None = None
         if tokens is not None:
-            self._compiler = GrammarCompiler(lambda: tokens(vocabulary))
+            self.compiler = GrammarCompiler(lambda: tokens(vocabulary))
 
     def matcher(self, sampling: ResolvedSampling) -> Matcher | None:
         """At the beginning of an answer; None for one that may be anything."""
         grammar = sampling.structured_outputs
         if grammar is None:
             return None
-        if self._compiler is None:
+        if self.compiler is None:
             return Matcher.failed("structured_outputs: this engine was not told its model's tokens")
         try:
-            return self._compiler.matcher(grammar)
+            return self.compiler.matcher(grammar)
         except HeadwayError as error:
             return Matcher.failed(error.message)
 

@@ -1,0 +1,114 @@
+"""Grammars in an engine's time: compiled beside its steps, and put to use to save some of them.
+
+To compile a grammar takes a while, the first one most of all, since the vocabulary is read for it.
+So it is done in a thread: the request waits outside the scheduler and the others go on. And where a
+grammar leaves no choice, its tokens are drafts, so that a step computes several of them at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence as Seq
+from queue import SimpleQueue
+
+from headway.errors import HeadwayError
+from headway.grammar import GrammarCompiler, Matcher
+from headway.types import Request
+
+
+class GrammarGate:
+    """Holds requests back until their grammars are compiled; for one thread, besides its own."""
+
+    def __init__(self, compiler: GrammarCompiler) -> None:
+        self._compiler = compiler
+        self._held: OrderedDict[str, Request] = OrderedDict()
+        self._asked: SimpleQueue[Request] = SimpleQueue()
+        self._done: SimpleQueue[Request | BaseException] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def __len__(self) -> int:
+        """How many are held."""
+        return len(self._held)
+
+    def hold(self, request: Request) -> bool:
+        """Whether a request must wait; then `take` gives it back later."""
+        grammar = request.sampling.structured_outputs
+        if grammar is None or self._compiler.has(grammar):
+            return False
+        self._held[request.id] = request
+        self._asked.put(request)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="headway-grammars", daemon=True)
+            self._thread.start()
+        return True
+
+    def drop(self, request_id: str) -> bool:
+        """Forget a request; False for one that is not held."""
+        return self._held.pop(request_id, None) is not None
+
+    def take(self) -> list[Request]:
+        """Those that need not wait any longer, in the order in which they came.
+
+        One whose grammar cannot be compiled is among them: whoever samples says why. Raises
+        whatever else ended the thread.
+        """
+        found: list[Request] = []
+        while not self._done.empty():
+            request = self._done.get()
+            if isinstance(request, BaseException):
+                raise request
+            # One that was dropped may have come again under the same id.
+            if self._held.get(request.id) is request:
+                found.append(self._held.pop(request.id))
+        return found
+
+    def _work(self) -> None:
+        while True:
+            request = self._asked.get()
+            grammar = request.sampling.structured_outputs
+            assert grammar is not None, "only those with a grammar wait"
+            try:
+                if self._held.get(request.id) is request:
+                    self._compiler.check(grammar)
+            except HeadwayError:
+                pass  # the sampler gets it again, and ends the request with it
+            except BaseException as error:
+                self._done.put(error)
+                return
+            self._done.put(request)
+
+
+class ForcedTokens:
+    """A `Proposer` of the tokens that a grammar has without a choice: drafts that are right."""
+
+    def __init__(self, compiler: GrammarCompiler, *, kept: int) -> None:
+        """`kept`: of how many requests it remembers where they stand."""
+        self._compiler = compiler
+        self._kept = kept
+        self._matchers: OrderedDict[str, tuple[Request, Matcher]] = OrderedDict()
+
+    def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
+        """See `headway.scheduling.drafts.Proposer`."""
+        if request.sampling.structured_outputs is None:
+            return ()
+        matcher = self._matcher(request)
+        matcher.advance(tokens[len(request.prompt) :])
+        return matcher.forced()[:most]
+
+    def _matcher(self, request: Request) -> Matcher:
+        known = self._matchers.pop(request.id, None)
+        if known is None or known[0] is not request:
+            known = (request, self._new(request))
+        self._matchers[request.id] = known
+        if len(self._matchers) > self._kept:
+            self._matchers.popitem(last=False)
+        return known[1]
+
+    def _new(self, request: Request) -> Matcher:
+        grammar = request.sampling.structured_outputs
+        assert grammar is not None, "only those with a grammar have a matcher"
+        try:
+            return self._compiler.matcher(grammar)
+        except HeadwayError as error:
+            return Matcher.failed(error.message)
