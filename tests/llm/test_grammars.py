@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from headway.errors import InvalidRequest, Overloaded, Unavailable
-from headway.llm import grammars
+from headway.llm import grammar_queue, grammars
 from headway.llm.grammars import MAX_REMEMBERED, GrammarChecker
-from headway.types import SamplingParams, StructuredOutputsParams
+from headway.types import Grammar, SamplingParams, StructuredOutputsParams
 from headway.types.grammar import MAX_GRAMMAR_CHARACTERS
 from tests.server.fakes import FakeTokenizer
 
@@ -103,16 +103,89 @@ def test_what_was_found_good_is_remembered(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_no_more_than_some_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grammars, "MAX_WAITING", 2)
+    monkeypatch.setattr(grammar_queue, "MAX_WAITING", 2)
 
     async def main() -> None:
         checker = GrammarChecker(FakeTokenizer())
         waiting = [
-            asyncio.create_task(checker.check(params(regex=f"[ab]{{{n}}}"))) for n in range(1, 4)
+            asyncio.create_task(checker.check(params(regex=f"[ab]{{{n}}}"))) for n in range(1, 5)
         ]
         done = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [type(each) for each in done] == [type(None), type(None), Overloaded]
+        assert [type(each) for each in done].count(Overloaded) == 2
+        await checker.check(params(regex="[ab]{4}"))
         await checker.close()
+
+    asyncio.run(main())
+
+
+def test_what_several_ask_for_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        checker = GrammarChecker(FakeTokenizer())
+        compiled: list[str] = []
+        go_on = asyncio.Event()
+
+        async def ask(grammar: Grammar) -> str | None:
+            compiled.append(grammar.text)
+            await go_on.wait()
+            return "no good" if grammar.text == "b" else None
+
+        monkeypatch.setattr(checker, "_ask", ask)
+        asked = [
+            asyncio.create_task(checker.check(params(regex=text), tenant=tenant))
+            for text, tenant in (("a", "x"), ("b", "x"), ("b", "y"), ("a", "y"), ("c", "x"))
+        ]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        asked[0].cancel()  # another waits for the same
+        asked[4].cancel()  # nobody else does
+        await asyncio.sleep(0)
+        go_on.set()
+        done = await asyncio.gather(*asked, return_exceptions=True)
+        assert compiled == ["a", "b"]
+        assert [type(each) for each in done] == [
+            asyncio.CancelledError,
+            InvalidRequest,
+            InvalidRequest,
+            type(None),
+            asyncio.CancelledError,
+        ]
+        assert not checker._jobs
+        await checker.close()
+
+    asyncio.run(main())
+
+
+def test_a_tenant_with_many_does_not_keep_another_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        checker = GrammarChecker(FakeTokenizer())
+        compiled: list[str] = []
+
+        async def ask(grammar: Grammar) -> None:
+            await asyncio.sleep(0)
+            compiled.append(grammar.text)
+
+        monkeypatch.setattr(checker, "_ask", ask)
+        many = [checker.check(params(regex=f"a{n}"), tenant="many") for n in range(30)]
+        await asyncio.gather(*many, checker.check(params(regex="b"), tenant="few"))
+        assert compiled.index("b") <= 2
+        await checker.close()
+
+    asyncio.run(main())
+
+
+def test_who_waits_when_it_is_closed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        checker = GrammarChecker(FakeTokenizer())
+
+        async def ask(grammar: Grammar) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(checker, "_ask", ask)
+        asked = [asyncio.create_task(checker.check(params(regex=text))) for text in "ab"]
+        await asyncio.sleep(0)
+        await checker.close()
+        done = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(each) for each in done] == [Unavailable, Unavailable]
 
     asyncio.run(main())
 

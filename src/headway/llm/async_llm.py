@@ -234,12 +234,12 @@ class AsyncLLM:
             must_fit=must_fit,
         )
 
-    async def check(self, params: SamplingParams) -> None:
+    async def check(self, params: SamplingParams, *, tenant: str = "") -> None:
         """Raise `InvalidRequest` for parameters whose grammar cannot be compiled.
 
         `resolve` does not find that out, because it may take a while; see `GrammarChecker`.
         """
-        await self._grammars.check(params)
+        await self._grammars.check(params, tenant=tenant)
 
     def check_now(self, params: SamplingParams) -> None:
         """The same on the spot."""

@@ -3,7 +3,7 @@
 What an engine samples by is compiled there; here it is compiled to tell a caller what is wrong with
 it, in a process of its own, because clients choose what it costs (`headway.text.grammar_worker`).
 There is one, started when it is first needed; it compiles one grammar at a time, the rest wait in
-line, and what was found good is remembered. For one event loop.
+line (`grammar_queue`), and what was found good is remembered. For one event loop.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from headway.errors import InvalidRequest, Overloaded
+from headway.background import watched
+from headway.errors import HeadwayError, InvalidRequest, Unavailable
 from headway.grammar import GrammarCompiler
+from headway.llm.grammar_queue import GrammarJob, GrammarQueue
 from headway.llm.worker_process import WorkerProcess
 from headway.text import Tokenizer
 from headway.text.grammar_worker import (
@@ -32,10 +34,7 @@ from headway.types import Grammar, SamplingParams
 WORKER_COMMAND = (sys.executable, "-m", "headway.text.grammar_worker")
 WALL_SECONDS = 20.0
 """Longest time to start the process, or to compile where it does not get its processor time."""
-MAX_WAITING = 64
-"""Grammars in line; one more is refused."""
 MAX_REMEMBERED = 256
-RETRY_AFTER = 1.0
 
 
 class GrammarChecker:
@@ -44,15 +43,18 @@ class GrammarChecker:
     def __init__(self, tokenizer: Tokenizer, *, command: Sequence[str] = WORKER_COMMAND) -> None:
         self._tokenizer = tokenizer
         self._command = command
-        self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._queue = GrammarQueue()
+        self._jobs: dict[Grammar, GrammarJob] = {}
+        """Those in line and the one that is checked."""
+        self._checking: asyncio.Task[None] | None = None
         self._worker: WorkerProcess | None = None
         self._good: OrderedDict[Grammar, None] = OrderedDict()
 
-    async def check(self, params: SamplingParams) -> None:
+    async def check(self, params: SamplingParams, *, tenant: str = "") -> None:
         """Raise `InvalidRequest` for a grammar that cannot be compiled within the limits.
 
         `Overloaded` where too many wait, `Unavailable` where there is no process to be had.
+        Tenants take turns.
         """
         if params.structured_outputs is None:
             return
@@ -60,22 +62,17 @@ class GrammarChecker:
         if grammar in self._good:
             self._good.move_to_end(grammar)
             return
-        if self._waiting >= MAX_WAITING:
-            raise Overloaded(
-                f"{self._waiting} grammars wait to be compiled; try again later",
-                retry_after=RETRY_AFTER,
-            )
-        self._waiting += 1
+        job = self._jobs.get(grammar) or self._enqueue(grammar, tenant)
+        job.askers += 1
         try:
-            async with self._turn:
-                error = None if grammar in self._good else await self._ask(grammar)
+            error = await asyncio.shield(job.error)
         finally:
-            self._waiting -= 1
+            job.askers -= 1
+            if not job.askers:
+                self._queue.discard(job)
+                self._settled(job)
         if error is not None:
             raise InvalidRequest(error, field="structured_outputs")
-        self._good[grammar] = None
-        if len(self._good) > MAX_REMEMBERED:
-            self._good.popitem(last=False)
 
     def check_now(self, params: SamplingParams) -> None:
         """The same on the spot and without its limits, for a caller who is trusted."""
@@ -86,11 +83,56 @@ class GrammarChecker:
 
     async def close(self) -> None:
         """End the process; a check after that would start another."""
-        async with self._turn:
-            await self._end()
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.gather(self._checking, return_exceptions=True)
+        self._give_up(Unavailable("the server is closed"))
+        await self._end()
 
     def _special_tokens(self) -> list[bytes]:
         return [self._tokenizer.token_bytes(each) for each in sorted(self._tokenizer.special_ids)]
+
+    def _enqueue(self, grammar: Grammar, tenant: str) -> GrammarJob:
+        job = GrammarJob(grammar, tenant, asyncio.get_running_loop().create_future())
+        self._queue.add(job)
+        self._jobs[grammar] = job
+        if self._checking is None or self._checking.done():
+            self._checking = watched(
+                self._check_all(), name="grammar checker", on_failure=self._give_up
+            )
+        return job
+
+    def _settled(self, job: GrammarJob) -> None:
+        if self._jobs.get(job.grammar) is job:
+            del self._jobs[job.grammar]
+
+    async def _check_all(self) -> None:
+        """One after the other, until none is in line."""
+        while (job := self._queue.next()) is not None:
+            try:
+                error = await self._ask(job.grammar)
+            except HeadwayError as failure:
+                if job.askers:
+                    job.error.set_exception(failure)
+            else:
+                if error is None:
+                    self._remember(job.grammar)
+                job.error.set_result(error)
+            self._settled(job)
+
+    def _remember(self, grammar: Grammar) -> None:
+        self._good[grammar] = None
+        if len(self._good) > MAX_REMEMBERED:
+            self._good.popitem(last=False)
+
+    def _give_up(self, error: BaseException) -> None:
+        """Nobody is told of a grammar any more what it is worth."""
+        while self._queue.next() is not None:
+            pass
+        jobs, self._jobs = self._jobs, {}
+        for job in jobs.values():
+            if job.askers and not job.error.done():
+                job.error.set_exception(error)
 
     async def _ask(self, grammar: Grammar) -> str | None:
         """Why a grammar cannot be compiled; a process that has no answer is ended."""

@@ -23,7 +23,13 @@ BLAME_SECONDS = 1.0
 
 
 async def constrained(
-    params: SamplingParams, body: ChatBody, use: ToolUse | None, llm: AsyncLLM, *, prompt: str
+    params: SamplingParams,
+    body: ChatBody,
+    use: ToolUse | None,
+    llm: AsyncLLM,
+    *,
+    prompt: str,
+    tenant: str,
 ) -> SamplingParams:
     """The parameters with all that the answer must match, which was found to compile.
 
@@ -41,7 +47,7 @@ async def constrained(
             field=field,
         )
     with field_aliases({"structured_outputs": field}):
-        await llm.check(params)
+        await llm.check(params, tenant=tenant)
     special = form.special_markers(llm.tokenizer, use)
     if special:
         params = replace(params, skip_special_tokens=False)
@@ -50,14 +56,14 @@ async def constrained(
             text = form.constraint(use, prompt=prompt, content=content, special=special)
             if text is not None:
                 params = replace(params, structured_outputs=StructuredOutputsParams(grammar=text))
-                await llm.check(params)
+                await llm.check(params, tenant=tenant)
     except InvalidRequest:
-        await _blame(() if use is None else use.tools, body, llm)
+        await _blame(() if use is None else use.tools, body, llm, tenant)
         raise
     return params
 
 
-async def _blame(tools: tuple[Tool, ...], body: ChatBody, llm: AsyncLLM) -> None:
+async def _blame(tools: tuple[Tool, ...], body: ChatBody, llm: AsyncLLM, tenant: str) -> None:
     """Raise for the first tool whose schema cannot be compiled by itself, if there is one."""
     places = {each.function.name: number for number, each in enumerate(body.tools or ())}
     end = time.monotonic() + BLAME_SECONDS
@@ -67,4 +73,4 @@ async def _blame(tools: tuple[Tool, ...], body: ChatBody, llm: AsyncLLM) -> None
         field = f"tools[{places[tool.name]}].function.parameters"
         with field_aliases({"structured_outputs": field}):
             alone = StructuredOutputsParams(json=tool.schema())
-            await llm.check(SamplingParams(structured_outputs=alone))
+            await llm.check(SamplingParams(structured_outputs=alone), tenant=tenant)

@@ -14,7 +14,7 @@ from starlette.types import Send
 
 from headway.llm import AsyncLLM, GenerationRequest, MessageReader
 from headway.server.admission import RequestHandle, ServerState
-from headway.server.callers import owner_of, priority_of
+from headway.server.callers import owner_of, priority_of, tenant_of
 from headway.server.formatter import Formatter
 from headway.server.generate import EVENT_STREAM, client_watched, respond
 from headway.server.openai.constraint import constrained
@@ -113,7 +113,8 @@ async def prepare_conversation(
             tools=tools,
             variables=template_variables(body, llm),
         )
-        params = await constrained(params, body, use, llm, prompt=text)
+        tenant = tenant_of(request.scope)
+        params = await constrained(params, body, use, llm, prompt=text, tenant=tenant)
         prompt = await llm.encode(
             text,
             add_special_tokens=bool(body.add_special_tokens),

@@ -15,7 +15,7 @@ from starlette.types import Send
 
 from headway.llm import AsyncLLM, GenerationRequest, TokensPrompt
 from headway.server.admission import RequestHandle, ServerState
-from headway.server.callers import owner_of, priority_of
+from headway.server.callers import owner_of, priority_of, tenant_of
 from headway.server.formatter import Formatter
 from headway.server.generate import EVENT_STREAM, client_watched, respond
 from headway.server.openai.fit import check_length, check_scores, room_for_answer
@@ -85,7 +85,7 @@ async def _prepare(
     service = service_of(request.scope, state, body)
     aliases = {"structured_outputs": grammar_field(body)}
     with field_aliases(aliases), client_watched(request, handle):
-        await llm.check(prompts.params)
+        await llm.check(prompts.params, tenant=tenant_of(request.scope))
         encoded = await _encode(prompts, body, llm)
     generation = llm.resolve(
         *encoded,
