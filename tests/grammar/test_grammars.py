@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from headway.errors import InvalidRequest
 from headway.grammar import GrammarCompiler, matcher
 from headway.grammar.matcher import MAX_COMPILED
-from headway.grammar.translate import MAX_NESTING, MAX_RULES, nesting
+from headway.grammar.translate import MAX_NESTING, MAX_OPTIONAL, MAX_RULES, nesting
 from headway.types import Grammar, Vocabulary
 from tests.grammar.letters import EOS, allowed, compiler, draw, text_of, token_of, vocabulary
 from tests.grammar.schemas import SCHEMAS
@@ -111,6 +111,11 @@ def test_drafts_leave_a_matcher_where_it_was() -> None:
     assert allowed(following) == before
 
 
+def optional(number: int, *, required: int = 0) -> dict[str, Any]:
+    names = [f"p{n}" for n in range(number + required)]
+    return {"properties": {name: {"type": "null"} for name in names}, "required": names[:required]}
+
+
 BAD = [
     (Grammar(kind="json", text="{"), "not JSON"),
     (Grammar(kind="json", text="[]"), "an object"),
@@ -128,6 +133,7 @@ BAD = [
     (Grammar(kind="grammar", text="hello"), "no rules"),
     (Grammar(kind="grammar", text='root ::= "a"\n' + 'x ::= "a"\n' * MAX_RULES), "too many"),
     (Grammar(kind="structural_tag", text="[]"), "triggers"),
+    (Grammar(kind="json", text=json.dumps({"items": optional(501)})), "501 optional properties"),
     (
         Grammar(
             kind="structural_tag", text='{"structures":[{"begin":"a","end":""}],"triggers":["b"]}'
@@ -237,3 +243,15 @@ def test_how_deep_brackets_nest() -> None:
     assert nesting(r"\(\(\(") == 0
     assert nesting(")))(") == 1
     assert text_of([token_of("a"), EOS]) == "a"
+
+
+def test_as_many_optional_properties_as_are_let_through_can_be_generated() -> None:
+    schema = optional(MAX_OPTIONAL, required=2) | {"additionalProperties": False}
+    matcher = compiler().matcher(Grammar(kind="json", text=json.dumps(schema)))
+    tokens: list[int] = []
+    for text in ("{", *'"p0":', "null", ",", *'"p1":', "null", ",", *'"p401":', "null", "}"):
+        assert token_of(text) in allowed(matcher)
+        tokens.append(token_of(text))
+        matcher.advance(tokens)
+    assert matcher.error is None
+    assert EOS in allowed(matcher)

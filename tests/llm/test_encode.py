@@ -98,6 +98,9 @@ def test_a_text_keeps_its_text_and_token_ids_have_none(tokenizer: Tokenizer) -> 
 )
 def test_the_last_tokens_are_kept(tokenizer: Tokenizer, keep: int, kept: Any) -> None:
     assert encode(tokenizer, range(10), truncate_to=keep).token_ids == tuple(kept)
+    first = encode(tokenizer, range(10), truncate_to=keep, keep_first=True).token_ids
+    assert first == tuple(range(len(first)))
+    assert len(first) == len(kept)
 
 
 @pytest.mark.parametrize("keep", [0, -2])
@@ -151,18 +154,19 @@ def test_as_much_is_encoded_as_the_tokens_that_are_kept_need(long_tokens: Tokeni
 UNITS = [WORDS, "word " * 50, "ünï cödé — 中文 text\n", "a  b\n\n c\td e f "]
 
 
+@pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("keep", [1, 7, 500, 1999])
 @pytest.mark.parametrize(
     "unit", [WORDS, "word " * 50, "ünï cödé — 中文 text\n", "a  b\n\n c\td e f "]
 )
 def test_a_truncated_text_keeps_the_tokens_of_the_whole(
-    counting: Counting, keep: int, unit: str
+    counting: Counting, keep: int, unit: str, first: bool
 ) -> None:
     text = (unit * 30_000)[-600_000:]
     whole = Tokenizer.encode(counting, text)
     counting.sizes.clear()
-    kept = encode(counting, text, 2000, truncate_to=keep).token_ids
-    assert list(kept) == whole[-keep:]
+    kept = encode(counting, text, 2000, truncate_to=keep, keep_first=first).token_ids
+    assert list(kept) == (whole[:keep] if first else whole[-keep:])
     assert sum(counting.sizes) <= 2 * (16 * keep * USUAL_TOKEN_CHARACTERS + 4 * LONG_TEXT)
 
 

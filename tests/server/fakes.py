@@ -250,6 +250,7 @@ class FakeLLM(AsyncLLM):
         *,
         add_special_tokens: bool = True,
         truncate_to: int | None = None,
+        keep_first: bool = False,
         must_fit: bool = True,
     ) -> TokensPrompt:
         self.encoded += 1
@@ -258,6 +259,7 @@ class FakeLLM(AsyncLLM):
             prompt,
             add_special_tokens=add_special_tokens,
             truncate_to=truncate_to,
+            keep_first=keep_first,
             must_fit=must_fit,
         )
 

@@ -21,6 +21,9 @@ MAX_NESTING = 64
 MAX_RULES = 512
 """Of a GBNF grammar."""
 MAX_TAGS = 64
+MAX_OPTIONAL = 500
+"""Optional properties of one object. Any may come next, and llguidance follows four readings of
+each, of which it has room for 2,000."""
 WHITESPACE = r"( |\n[ \t]{0,16})"
 """Between parts of JSON where nothing else was asked: a space, or a line's end and the next one's
 indentation. Without a bound, a model that is unsure can go on with spaces for all its tokens."""
@@ -77,6 +80,7 @@ def _json_schema(grammar: Grammar) -> str:
     schema = {} if (given := _parsed(grammar.text)) is True else given
     if not isinstance(schema, dict):
         raise invalid("a JSON Schema is an object, or true")
+    _check_optional(schema)
     whitespace = WHITESPACE if grammar.whitespace is None else grammar.whitespace
     try:
         return LLMatcher.grammar_from_json_schema(
@@ -85,6 +89,26 @@ def _json_schema(grammar: Grammar) -> str:
         )
     except ValueError as error:
         raise invalid(str(error)) from None
+
+
+def _check_optional(schema: Any) -> None:
+    """Raise for an object that would be found too ambiguous once an answer is in it."""
+    parts: list[Any] = [schema]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, list):
+            parts += part
+        elif isinstance(part, dict):
+            parts += part.values()
+            named, required = part.get("properties"), part.get("required")
+            if isinstance(named, dict):
+                needed = required if isinstance(required, list) else []
+                optional = len(named.keys() - {each for each in needed if isinstance(each, str)})
+                if optional > MAX_OPTIONAL:
+                    raise invalid(
+                        f"{optional} optional properties of one object are too many: at most "
+                        f"{MAX_OPTIONAL}; make some required"
+                    )
 
 
 def _regex(text: str) -> str:

@@ -224,6 +224,7 @@ class AsyncLLM:
         *,
         add_special_tokens: bool = True,
         truncate_to: int | None = None,
+        keep_first: bool = False,
         must_fit: bool = True,
     ) -> TokensPrompt:
         """A prompt in token ids; see `headway.llm.prompt.PromptEncoder.encode`."""
@@ -231,6 +232,7 @@ class AsyncLLM:
             prompt,
             add_special_tokens=add_special_tokens,
             truncate_to=truncate_to,
+            keep_first=keep_first,
             must_fit=must_fit,
         )
 

@@ -83,13 +83,14 @@ class PromptEncoder:
         *,
         add_special_tokens: bool = True,
         truncate_to: int | None = None,
+        keep_first: bool = False,
         must_fit: bool = True,
     ) -> TokensPrompt:
         """The prompt in token ids.
 
-        `truncate_to` keeps so many of the last tokens, -1 as many as leave room for one token of
-        the answer. Of a long text only the part is encoded that these are in, cut between two
-        words; the tokens are those of the whole text unless it has hardly any words.
+        `truncate_to` keeps so many of the last tokens, or of the first with `keep_first`, -1 as
+        many as leave room for one token of the answer. Of a long text only the part is encoded that
+        these are in, cut between two words; the tokens are those of the whole text unless it has hardly any words.
 
         Raises `RequestTooLarge` for a text that cannot fit however it is encoded and, if it
         `must_fit`, early for one whose first part alone does not; `InvalidRequest` for one that is
@@ -98,7 +99,9 @@ class PromptEncoder:
         most = self._max_model_len
         keep = None if truncate_to is None else _kept(truncate_to, most)
         if not isinstance(prompt, str):
-            tokens = prompt if keep is None else prompt[-keep:]
+            tokens = prompt
+            if keep is not None:
+                tokens = prompt[:keep] if keep_first else prompt[-keep:]
             return TokensPrompt(token_ids=tuple(tokens))
         text, tokenizer = prompt, self._tokenizer
         if keep is None:
@@ -106,9 +109,8 @@ class PromptEncoder:
 
         def work() -> Sequence[int]:
             if keep is not None:
-                return last_tokens(
-                    tokenizer, text, keep, most, add_special_tokens=add_special_tokens
-                )
+                cut = first_tokens if keep_first else last_tokens
+                return cut(tokenizer, text, keep, most, add_special_tokens=add_special_tokens)
             if must_fit:
                 check_fits(tokenizer, text, most)
             return tokenizer.encode(text, add_special_tokens=add_special_tokens)
@@ -190,6 +192,22 @@ def last_tokens(
     # What lies so far back that no token of it could be kept is left out.
     tail = text[-MAX_TOKEN_CHARACTERS * max_model_len :]
     return tokenizer.encode(tail, add_special_tokens=add_special_tokens)[-keep:]
+
+
+def first_tokens(
+    tokenizer: Tokenizer, text: str, keep: int, max_model_len: int, *, add_special_tokens: bool
+) -> Sequence[int]:
+    """The first `keep` tokens of a text, of which no more is encoded than they need."""
+    part = USUAL_TOKEN_CHARACTERS * keep + _CUT_WINDOW
+    while part < min(len(text), MAX_TOKEN_CHARACTERS * max_model_len):
+        cut = _SAFE_CUT.search(text, part - _CUT_WINDOW, part)
+        if cut is not None:
+            tokens = tokenizer.encode(text[: cut.start()], add_special_tokens=add_special_tokens)
+            if len(tokens) >= keep + MARGIN:
+                return tokens[:keep]
+        part *= 4
+    head = text[: MAX_TOKEN_CHARACTERS * max_model_len]
+    return tokenizer.encode(head, add_special_tokens=add_special_tokens)[:keep]
 
 
 def _kept(truncate_to: int, max_model_len: int) -> int:

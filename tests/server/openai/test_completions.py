@@ -207,7 +207,10 @@ def test_the_last_tokens_are_kept(server: Running, keep: int, kept: str) -> None
     body = {"prompt": "vwxyz", "truncate_prompt_tokens": keep, "add_special_tokens": False}
     with server.http() as http:
         assert http.post("/v1/completions", json=body).status_code == 200
+        body["truncation_side"] = "right"
+        assert http.post("/v1/completions", json=body).status_code == 200
     assert server.llm.asked[0][0] == tuple(map(ord, kept))
+    assert server.llm.asked[1][0] == tuple(map(ord, "vwxyz"[: len(kept)]))
 
 
 def test_every_parameter_reaches_the_engine(server: Running) -> None:

@@ -65,6 +65,7 @@ SAMPLING: dict[str, Row] = {
     "return_tokens_as_token_ids": ({"logprobs": 1}, True),
     "return_token_ids": ({}, True),
     "truncate_prompt_tokens": ({}, 1),
+    "truncation_side": ({"truncate_prompt_tokens": 1}, "right"),
     "priority": ({}, 3),
     "cache_salt": ({}, "mine"),
     "user": ({}, "somebody"),
@@ -81,6 +82,7 @@ SAMPLING: dict[str, Row] = {
     "service_tier": ({}, "flex"),
 }
 COMPLETIONS: dict[str, Row] = SAMPLING | {
+    "truncation_side": ({"truncate_prompt_tokens": 1, "prompt": "yx"}, "right"),
     "prompt": ({}, "y"),
     "echo": ({}, True),
     "logprobs": ({}, 1),
@@ -144,7 +146,6 @@ HARMLESS: dict[str, tuple[Any, Any]] = {
     "use_beam_search": (False, True),
     "length_penalty": (1.0, 0.5),
     "spaces_between_special_tokens": (True, False),
-    "truncation_side": ("left", "right"),
     "session_id": ("s", []),
     "modalities": (["text"], ["audio"]),
     "functions": ([], [{"name": "f"}]),

@@ -119,6 +119,7 @@ async def prepare_conversation(
             text,
             add_special_tokens=bool(body.add_special_tokens),
             truncate_to=room_for_answer(body.truncate_prompt_tokens, params.max_tokens, llm),
+            keep_first=body.truncation_side == "right",
         )
         generation = llm.resolve(
             prompt,

@@ -45,7 +45,4 @@ class HarmlessFields(StrictBody, frozen=True, kw_only=True):
     spaces_between_special_tokens: Annotated[
         Literal[True] | None, Meta(description="Text is the tokens' own.")
     ] = None
-    truncation_side: Annotated[
-        Literal["left"] | None, Meta(description="What is kept are the last tokens.")
-    ] = None
     session_id: Annotated[ShortText | None, Meta(description="Not looked at.")] = None

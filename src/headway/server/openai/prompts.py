@@ -113,6 +113,7 @@ async def _encode(prompts: Prompts, body: SamplingBody, llm: AsyncLLM) -> list[T
             cast(str | Sequence[int], prompt),
             add_special_tokens=special,
             truncate_to=truncate_to,
+            keep_first=body.truncation_side == "right",
         )
         for prompt in prompts.given
     ]

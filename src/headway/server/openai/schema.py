@@ -146,7 +146,11 @@ class SamplingBody(HarmlessFields, frozen=True, kw_only=True):
     ] = None
     truncate_prompt_tokens: Annotated[
         Annotated[int, Meta(ge=-1, le=INT32, extra_json_schema={"not": {"const": 0}})] | None,
-        Meta(description="Keep only so many of the prompt's last tokens; -1: all fit."),
+        Meta(description="Keep only so many of the prompt's tokens; -1: all that fit."),
+    ] = None
+    truncation_side: Annotated[
+        Literal["left", "right"] | None,
+        Meta(description="Where `truncate_prompt_tokens` cuts: left if absent."),
     ] = None
     priority: Annotated[
         Priority | None,
