@@ -44,6 +44,8 @@ DECODING_OBJECTIVES = "ttft_p99=1s,tpot_p99=12ms"
 MACHINE_OBJECTIVES = "ttft_p99=1s,tpot_p99=50ms"
 SHARES = {"interactive": 0.3, "standard": 0.5, "batch": 0.2}
 ON_H100 = (("azure conversation", 3.0), ("azure conversation", 4.0), ("azure code", 2.0))
+LONG_ANSWERS = {"long answers": 20.0, "fewer long answers": 12.0}
+"""Requests a second."""
 SHIFTING = ("step in rate", "shift in lengths", "tight and loose")
 BURST = 192
 """Requests at once by which this machine's capacity is found."""
@@ -93,7 +95,8 @@ def cases(traces: Path, requests: int) -> dict[str, Case]:
     found["conversation x 4, classes"] = Case(
         profile=h100, make=partial(_with_classes, traces, requests)
     )
-    found["long answers"] = Case(profile=h100, make=partial(_long_answers, requests))
+    for name, rate in LONG_ANSWERS.items():
+        found[name] = Case(profile=h100, make=partial(_long_answers, name, rate, requests))
     cores = roofline_profile(known_device("zen4-2core"), known_model("smollm2-135m"), dtype="int8")
     machine = scattered(cores)
     fixed = fixed_systems([(64, 512)])
@@ -110,17 +113,17 @@ def cases(traces: Path, requests: int) -> dict[str, Case]:
     return found
 
 
-def _long_answers(requests: int) -> Load:
+def _long_answers(name: str, rate: float, requests: int) -> Load:
     """Short prompts, answers of 800 tokens: how many decode is what the objectives bound."""
     workload = synthesize(
         num_requests=requests,
         prompt=parse_lengths("lognormal:150:0.5:600"),
         output=parse_lengths("exponential:800:3000"),
-        arrivals=gamma(20.0),
+        arrivals=gamma(rate),
         seed=1,
     )
     objectives = parse_objectives(DECODING_OBJECTIVES)
-    return Load(name="long answers", family="long", workload=held_to(workload, objectives))
+    return Load(name=name, family="long", workload=held_to(workload, objectives))
 
 
 def _with_classes(traces: Path, requests: int) -> Load:

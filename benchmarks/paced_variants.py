@@ -97,6 +97,27 @@ class CatchUpAtOnce(PacedStep):
         return min(super()._time_budget(), self._load.bound if behind else math.inf)
 
 
+class AnyNumber(PacedStep):
+    """Who waits joins without regard to the pace of later steps."""
+
+    def _keeps(self, later: StepLoad, pace: float) -> bool:
+        del later, pace
+        return True
+
+
+class TwentiethToSpare(PacedStep):
+    """A share of the pace is left for contexts to grow into."""
+
+    spare = 0.05
+
+    def _keeps(self, later: StepLoad, pace: float) -> bool:
+        return super()._keeps(later, pace * (1 - self.spare))
+
+
+class MoreToSpare(TwentiethToSpare):
+    spare = 0.15
+
+
 class RelegatedPause(PacedStep):
     """Decodes of best effort are left out while prefills that have deadlines want the step."""
 
@@ -228,9 +249,9 @@ def ways_to_plan() -> Ways:
             "however far behind": constant(step, "HOPELESS", 1e9),
         },
         "admission by the pace of a later step": {
-            "none": constant(step, "RESERVE", -1e12),
-            "nothing to spare": constant(step, "RESERVE", 0.0),
-            "0.15 to spare": constant(step, "RESERVE", 0.15),
+            "none": planned_by(AnyNumber),
+            "0.05 to spare": planned_by(TwentiethToSpare),
+            "0.15 to spare": planned_by(MoreToSpare),
         },
         "no chunk below 16 tokens": {
             "any": constant(step, "LEAST_CHUNK", 1),

@@ -377,6 +377,14 @@ def test_a_stream_that_has_begun_is_not_held_up_even_without_objectives() -> Non
     assert max(gaps) < 0.3
 
 
+def test_as_many_join_as_keep_the_pace_of_all_and_no_more() -> None:
+    """A step of 204 decodes takes 10 ms and 20.4 ms more, one of 205 is longer than was asked."""
+    slo = parse_objectives("ttft=60s,tpot=30.45ms")
+    workload = [asked(number, prompt=2, output=300, objectives=slo) for number in range(300)]
+    ran = run(workload, Paced(), LinearTimes(position=0.0), limits=LIMITS)
+    assert max(shape.decodes for _, shape, _ in ran.steps) == 204
+
+
 def test_tighter_objectives_go_first() -> None:
     tight = asked(1, prompt=2000, objectives=parse_objectives("ttft=300ms"))
     loose = asked(0, prompt=4000, objectives=parse_objectives("ttft=5s"))

@@ -22,8 +22,6 @@ LOOKED_AT = 256
 """Most waiting sequences of which is asked whether they can be on time."""
 LEAST_CHUNK = 16
 """Tokens; a smaller part of a prompt is not worth a step's while."""
-RESERVE = 0.05
-"""Share of the time between tokens that is left for the contexts to grow into."""
 SHARE_BEYOND_PATIENCE = 64
 """One in so many running sequences may be one whose patience has ended."""
 TURN, TURNS = 8, 128
@@ -296,7 +294,7 @@ class PacedStep:
             return False
         pace = min(self._tightest, self._pace(seq))
         later = self._batch.with_prefill(len_of(seq), 1)
-        if self._batch.tokens and later.bound > pace * (1 - RESERVE):
+        if self._batch.tokens and not self._keeps(later, pace):
             return False
         if not self._view.offer(seq.id):
             self.refused = seq
@@ -306,6 +304,11 @@ class PacedStep:
             self._batch = later
             self._tightest = pace
         return True
+
+    def _keeps(self, later: StepLoad, pace: float) -> bool:
+        """Whether a step in which all decode is as short as the most demanding allows. There is
+        nothing to spare for contexts to grow into: while some grow, others end."""
+        return later.bound <= pace
 
     def _compute(self, seq: SequenceView) -> bool:
         """A chunk of the sequence's prompt; whether that was all of it."""
