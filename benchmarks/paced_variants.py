@@ -18,8 +18,9 @@ from headway.config import MONTH, PolicyOption
 from headway.perf.sim import simulate as simulator
 from headway.scheduling.policy import paced
 from headway.scheduling.policy.base import SequenceView
-from headway.scheduling.policy.pacing import overload, step
+from headway.scheduling.policy.pacing import budget, line, overload, step
 from headway.scheduling.policy.pacing.deadlines import best_effort, first_token_due, slack
+from headway.scheduling.policy.pacing.line import LineUp, PrefillRate
 from headway.scheduling.policy.pacing.overload import Job, left_out
 from headway.scheduling.policy.pacing.step import PacedStep
 from headway.scheduling.policy.pacing.step_load import StepLoad
@@ -53,26 +54,26 @@ class Variant:
         return stack
 
 
-class NobodyLate(PacedStep):
+class NobodyLate(LineUp):
     """All that wait are taken to be on time."""
 
-    def _who_is_on_time(self, line: list[SequenceView]) -> list[SequenceView]:
-        return line
+    def _who_is_on_time(self, found: list[SequenceView]) -> list[SequenceView]:
+        return found
 
 
 class NoHalfStep(PacedStep):
     """A first token is taken to come within a step, not at its end."""
 
-    def _prefill_rate(self) -> tuple[float, float]:
-        return super()._prefill_rate()[0], 0.0
+    def _prefill_rate(self) -> PrefillRate:
+        return super()._prefill_rate()._replace(cycle=0.0)
 
 
-class ByDeadline(PacedStep):
+class ByDeadline(LineUp):
     """A prompt that has begun waits for one that is due sooner."""
 
-    def _who_is_on_time(self, line: list[SequenceView]) -> list[SequenceView]:
+    def _who_is_on_time(self, found: list[SequenceView]) -> list[SequenceView]:
         patience = self._patience
-        return super()._who_is_on_time(sorted(line, key=lambda s: first_token_due(s, patience)))
+        return super()._who_is_on_time(sorted(found, key=lambda s: first_token_due(s, patience)))
 
 
 class NoTimeBudget(PacedStep):
@@ -82,18 +83,11 @@ class NoTimeBudget(PacedStep):
         return math.inf
 
 
-class NoBudgetForPrompts(PacedStep):
-    """A step in which nobody decodes may take as long as it likes."""
-
-    def _without_decodes(self) -> float:
-        return math.inf
-
-
 class CatchUpAtOnce(PacedStep):
     """A stream that is behind gets decode steps alone."""
 
     def _time_budget(self) -> float:
-        behind = any(-step.HOPELESS * pace < left <= 0 for left, pace in self._dues)
+        behind = any(-budget.HOPELESS * pace < left <= 0 for left, pace in self._dues)
         return min(super()._time_budget(), self._load.bound if behind else math.inf)
 
 
@@ -204,6 +198,10 @@ def planned_by(kind: type[PacedStep]) -> Callable[[Profile], list[Place]]:
     return lambda _: [(paced, "PacedStep", kind)]
 
 
+def lined_up_by(kind: type[LineUp]) -> Callable[[Profile], list[Place]]:
+    return lambda _: [(step, "LineUp", kind)]
+
+
 def constant(owner: object, name: str, value: Any) -> Callable[[Profile], list[Place]]:
     return lambda _: [(owner, name, value)]
 
@@ -224,29 +222,31 @@ Ways = dict[str, dict[str, Callable[[Profile], Iterable[Place]]]]
 def ways_to_plan() -> Ways:
     return {
         "the costliest are left out": {
-            "the last are": constant(step, "left_out", last_out),
-            "nobody is who could be on time alone": constant(step, "left_out", nobody_out),
-            "nobody ever is": planned_by(NobodyLate),
+            "the last are": constant(line, "left_out", last_out),
+            "nobody is who could be on time alone": constant(line, "left_out", nobody_out),
+            "nobody ever is": lined_up_by(NobodyLate),
         },
         "lower classes first": {
             "any class": constant(overload, "_FIRST", dict.fromkeys(SERVICE_CLASSES, 0))
         },
-        "who floods is late": {"whoever costs most": constant(step, "flooding", lambda _: None)},
+        "who floods is late": {"whoever costs most": constant(line, "flooding", lambda _: None)},
         "what has begun is left out last": {
-            "begun or not": constant(step, "left_out", begun_or_not)
+            "begun or not": constant(line, "left_out", begun_or_not)
         },
-        "what has begun is finished first": {"in the order of deadlines": planned_by(ByDeadline)},
+        "what has begun is finished first": {"in the order of deadlines": lined_up_by(ByDeadline)},
         "a first token comes at the end of a step": {"within it": planned_by(NoHalfStep)},
         "the order of deadlines": {"of arrival": constant(paced.Paced, "order", by_arrival)},
         "a step's time is bounded": {"it is not": planned_by(NoTimeBudget)},
-        "without decodes too": {"not without": planned_by(NoBudgetForPrompts)},
+        "without decodes too": {
+            "not without": constant(step, "budget_without_decodes", lambda *_: math.inf)
+        },
         "no step is longer than four paces": {
-            "as long as streams are ahead": constant(step, "LONGEST_GAP", 1e9)
+            "as long as streams are ahead": constant(budget, "LONGEST_GAP", 1e9)
         },
         "who is behind catches up with half": {
-            "with nothing": constant(step, "HOPELESS", 0),
+            "with nothing": constant(budget, "HOPELESS", 0),
             "with all": planned_by(CatchUpAtOnce),
-            "however far behind": constant(step, "HOPELESS", 1e9),
+            "however far behind": constant(budget, "HOPELESS", 1e9),
         },
         "admission by the pace of a later step": {
             "none": planned_by(AnyNumber),

@@ -13,7 +13,8 @@ from headway.errors import InvalidRequest
 from headway.scheduling.policy.base import Decision, SequenceView, View
 from headway.scheduling.policy.continuous import Continuous
 from headway.scheduling.policy.paced import Overload, Paced
-from headway.scheduling.policy.pacing.step import LOOKED_AT, PacedStep
+from headway.scheduling.policy.pacing.line import LOOKED_AT
+from headway.scheduling.policy.pacing.step import PacedStep
 from headway.steptime.online import StepTimes
 from headway.types import Limits, Request, ServiceClass
 from headway.types.objectives import Objective, parse_objectives
