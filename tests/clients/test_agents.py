@@ -100,7 +100,7 @@ def test_tools(agent: Agent, run: Run) -> None:
 
 @both("tools", "stream")
 def test_tools_as_a_stream(agent: Agent, run: Run) -> None:
-    """The same with `run_streamed`."""
+    """A function as a tool, with `run_streamed`."""
     weather = Weather()
     _, answer = run(streamed(agent(most=80, choice="required", tools=[weather.tool])))
     assert weather.cities
