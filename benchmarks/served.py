@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -87,23 +87,29 @@ async def ask(
     place = Place(port=place) if isinstance(place, int) else place
     chunks = [] if chunks is None else chunks
     asked = time.perf_counter()
-    reader, writer = await asyncio.open_connection(place.host, place.port, limit=2**20)
     seen = b""
-    try:
-        writer.write(_post(place, "/v1/completions", json.dumps(_body(work, model)).encode()))
-        async for line in reader:
-            if line.startswith(b"data: {"):
-                choices = json.loads(line[6:]).get("choices") or ()
-                tokens = [token for each in choices for token in each.get("token_ids") or ()]
-                if tokens or any(each.get("text") for each in choices):
-                    chunks.append((time.perf_counter(), tokens))
-            seen = line if line.strip() else seen
-    finally:
-        writer.close()
+    async for line in lines(place, "/v1/completions", _body(work, model)):
+        if line.startswith(b"data: {"):
+            choices = json.loads(line[6:]).get("choices") or ()
+            tokens = [token for each in choices for token in each.get("token_ids") or ()]
+            if tokens or any(each.get("text") for each in choices):
+                chunks.append((time.perf_counter(), tokens))
+        seen = line if line.strip() else seen
     count = sum(len(tokens) for _, tokens in chunks)
     if not chunks or (count and count != work.tokens * work.n):
         raise RuntimeError(f"asked for {work.tokens} tokens, got {len(chunks)} chunks; {seen!r}")
     return Stream(asked=asked, chunks=chunks)
+
+
+async def lines(place: Place, path: str, body: Mapping[str, object]) -> AsyncIterator[bytes]:
+    """The lines of an answer as they come, from the status line to the body's."""
+    reader, writer = await asyncio.open_connection(place.host, place.port, limit=2**20)
+    try:
+        writer.write(_post(place, path, json.dumps(body).encode()))
+        async for line in reader:
+            yield line
+    finally:
+        writer.close()
 
 
 def _body(work: Work, model: str) -> dict[str, object]:

@@ -1,8 +1,11 @@
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 # An engine that is faster in every later prompt set, and one that never runs.
@@ -67,6 +70,7 @@ def test_benchmarks_say_how_they_are_used() -> None:
         "plots",
         "recording_cost",
         "simulation",
+        "structured",
     )
     for name in names:
         command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--help"]
@@ -131,3 +135,27 @@ def test_every_part_of_paced_can_be_turned_off_and_what_is_known_is_kept(tmp_pat
     assert len(set(found.values())) > 3, "parts that are off make a difference"
     assert all(f"{part}: {name}" in shown for part, name in found if part != "as shipped")
     assert run() == (shown, []), "nothing is simulated twice"
+
+
+@pytest.mark.model
+def test_answers_to_random_schemas_are_valid(tmp_path: Path) -> None:
+    """A small part of what `structured.py` asks for: every kind of schema, in four ways."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, str(ROOT / "benchmarks" / "structured.py"), "--port", port]
+    command += ["--schemas", "18", "--room", "120", "--rounds", "0"]
+    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out.json")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "out.json").read_text())["validity"]
+    assert found["answers"]["valid"] + found["answers"].get("cut off", 0) == 4 * 18
+    assert found["answers"]["valid"] > 36
+    assert found["neighbours answered"] == 4 * 18
