@@ -7,7 +7,7 @@ answer (`tool_grammar`) and its parser (`ToolCallParser`) are both made.
 
 from headway.message.call_grammar import tool_grammar
 from headway.message.call_parser import ToolCallParser
-from headway.message.formats import TOOL_FORMATS, ToolFormat, format_for_template
+from headway.message.formats import TOOL_FORMATS, ToolFormat, format_for_template, shown_tokens
 from headway.message.parts import (
     AssistantMessage,
     MessageDelta,
@@ -49,6 +49,7 @@ __all__ = [
     "describe_tools",
     "format_for_template",
     "reasoning_for_template",
+    "shown_tokens",
     "tool_grammar",
     "write_calls",
 ]

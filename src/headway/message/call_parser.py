@@ -196,6 +196,8 @@ class _Answer:
             text = reader.forget()
             if self._name is not None and not self.bare and not self.begun:
                 self.begin()
+            if self.begun:
+                reader.take_all()
             elif text:
                 self._found.content(text)
 

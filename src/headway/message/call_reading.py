@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Protocol
 
 from headway.message.formats import (
@@ -82,15 +82,14 @@ def _json_call(reader: TextReader, call: PendingCall) -> Reading:
             call.named((yield from short_text(reader, MAX_NAME)))
             named = True
         elif key in ARGUMENT_KEYS and named and waiting is None and not call.begun:
-            call.begin()
-            yield from _json_arguments(reader, call.arguments)
+            yield from _json_arguments(reader, call.arguments, call.begin)
         elif key in ARGUMENT_KEYS and not named and waiting is None:
             waiting = []
-            yield from _json_arguments(reader, waiting.append)
+            yield from _json_arguments(reader, waiting.append, _nothing)
         elif call.bare and key not in _OTHER_KEYS:
             raise Unreadable
         else:
-            yield from copy_value(reader, lambda _: None)
+            yield from copy_value(reader, _nothing)
         yield from reader.skip_white()
         if not (yield from reader.accept(",")):
             break
@@ -102,16 +101,20 @@ def _json_call(reader: TextReader, call: PendingCall) -> Reading:
         call.arguments("".join(waiting) if waiting is not None else "{}")
 
 
-def _json_arguments(reader: TextReader, emit: Emit) -> Reading:
+def _json_arguments(reader: TextReader, emit: Emit, begin: Callable[[], None]) -> Reading:
     """An object; or a text that says one, as OpenAI's messages have it; or null for none."""
     first = yield from reader.peek()
-    if first == '"':
-        yield from read_text(reader, emit)
-    elif first == "{":
-        yield from copy_value(reader, emit)
-    else:
+    if first not in ("{", '"'):
         yield from expect(reader, "null")
+        begin()
         emit("{}")
+    else:
+        begin()
+        yield from copy_value(reader, emit) if first == "{" else read_text(reader, emit)
+
+
+def _nothing(*_: str) -> None:
+    """Takes what is not looked at."""
 
 
 def _named_json_call(reader: TextReader, form: NamedJsonCall, call: PendingCall) -> Reading:
@@ -132,29 +135,34 @@ def _literal_call(reader: TextReader, form: LiteralCall, call: PendingCall) -> R
     name = yield from _name(reader)
     yield from expect(reader, form.opening)
     call.named(name)
+    before = ""
     while not (yield from _ends(reader, form.closing)):
-        before = ", " if call.begun else "{"
         if form.unpack is not None and (yield from reader.accept(form.unpack)):
             yield from expect(reader, "{")
-            if not call.begun:
-                call.begin()
-            yield from convert_members(reader, form, call.arguments, before=before)
+            _open(call)
+            if (yield from convert_members(reader, form, call.arguments, before=before)):
+                before = ", "
         else:
             key = yield from read_key(reader, form)
             yield from reader.skip_white()
             yield from expect(reader, form.assign)
             yield from reader.skip_white()
-            if not call.begun:
-                call.begin()
+            _open(call)
             call.arguments(f"{before}{json.dumps(key, ensure_ascii=False)}: ")
             yield from convert_value(reader, form, call.arguments)
+            before = ", "
         if (yield from _ends(reader, form.closing)):
             break
         yield from expect(reader, ",")
+    _open(call)
+    call.arguments("}")
+
+
+def _open(call: PendingCall) -> None:
+    """Begin a call, if it has not begun, and the object of its arguments."""
     if not call.begun:
         call.begin()
         call.arguments("{")
-    call.arguments("}")
 
 
 def _name(reader: TextReader) -> Generator[None, None, str]:

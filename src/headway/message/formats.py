@@ -10,9 +10,10 @@ of times, the end. White space in a description is written, and may be missing w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Protocol
 
 ARGUMENT_KEYS = ("arguments", "parameters")
 """Where calls in JSON have their arguments; every format reads both."""
@@ -268,3 +269,19 @@ def format_for_template(source: str) -> str:
     "hermes" where it does not show: most models have seen it.
     """
     return next((name for sign, name in _SIGNS if sign in source), "hermes")
+
+
+class Marked(Protocol):
+    """A description with markers: a `ToolFormat` or a `ReasoningFormat`."""
+
+    @property
+    def markers(self) -> tuple[str, ...]: ...
+
+
+def shown_tokens(special: Collection[str], *forms: Marked) -> frozenset[str]:
+    """Those of a model's special tokens (their texts) that parsers of these forms must see.
+
+    If there are any, special tokens must not be left out of the text that the parsers get.
+    """
+    markers = [marker for form in forms for marker in form.markers]
+    return frozenset(each for each in special if any(each in marker for marker in markers))

@@ -31,6 +31,7 @@ MAX_KEY = 512
 KEY = re.compile(r"[^\s:=,(){}\[\]\"'<>]+")
 _WORD = re.compile(r"[^,(){}\[\]\"'<>]+")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_BEHIND_VALUES = ",)]}"
 _CLOSING = {"[": "]", "(": ")"}
 
 
@@ -60,25 +61,34 @@ def convert_value(
         yield from _convert_items(reader, call, emit, _CLOSING[first], depth=depth)
         emit("]")
     else:
-        emit(_word((yield from bare_value(reader, _WORD)).strip(), call))
+        word = yield from bare_value(reader, _WORD)
+        if not (following := (yield from reader.peek())):
+            raise CutOff
+        if following not in _BEHIND_VALUES:
+            raise Unreadable
+        emit(_word(word.strip(), call))
 
 
 def convert_members(
     reader: TextReader, call: LiteralCall, emit: Emit, *, before: str = "", depth: int = MAX_DEPTH
-) -> Reading:
-    """The members of an object and its closing brace; the JSON has none, and begins with `before`
-    where there is a member."""
+) -> Generator[None, None, bool]:
+    """Pass the JSON of an object's members on, from behind its opening brace, without the braces.
+
+    `before` comes before the first of them. Returns whether there was one.
+    """
+    found = False
     while not (yield from _ends(reader, "}")):
         key = yield from read_key(reader, call)
         yield from reader.skip_white()
         yield from expect(reader, ":")
         yield from reader.skip_white()
-        emit(f"{before}{_quoted(key)}: ")
+        emit(f"{', ' if found else before}{_quoted(key)}: ")
         yield from convert_value(reader, call, emit, depth=depth - 1)
-        before = ", "
+        found = True
         if (yield from _ends(reader, "}")):
-            return
+            break
         yield from expect(reader, ",")
+    return found
 
 
 def read_key(reader: TextReader, call: LiteralCall) -> Generator[None, None, str]:

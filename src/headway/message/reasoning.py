@@ -36,22 +36,10 @@ def _think(name: str, *, implied: bool = False) -> ReasoningFormat:
 
 
 _FORMATS = (
-    *(_think(name, implied=True) for name in ("deepseek_r1", "step3")),
-    *map(
-        _think,
-        (
-            "think",
-            "qwen3",
-            "deepseek_v3",
-            "glm45",
-            "granite_thinking",
-            "holo2",
-            "hunyuan_a13b",
-            "minimax_m2",
-            "nemotron_v3",
-            "olmo3",
-            "smollm3",
-        ),
+    *(_think(name) for name in ("think", "qwen3", "deepseek_v3", "glm45", "holo2", "nemotron_v3")),
+    *(
+        _think(name, implied=True)
+        for name in ("deepseek_r1", "step3", "olmo3", "minimax_m2", "kimi_k2")
     ),
     ReasoningFormat(name="mistral", opening="[THINK]", closing="[/THINK]"),
     ReasoningFormat(name="seed_oss", opening="<seed:think>", closing="</seed:think>"),

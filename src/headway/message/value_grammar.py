@@ -138,9 +138,10 @@ class _Values:
         value = self._value(schema["items"], depth - 1)
         if most is not None and most < max(least, 1):
             return '"[]"' if most == 0 == least else None
-        others = f"{max(least - 1, 0)},{'' if most is None else most - 1}"
-        more = self._lark.literal(self._form.comma)
-        items = f"{value} ({more} {value}){{{others}}}"
+        items = value
+        if most != 1:
+            others = f"{max(least - 1, 0)},{'' if most is None else most - 1}"
+            items = f"{value} ({self._lark.literal(self._form.comma)} {value}){{{others}}}"
         return f'"[" {items} "]"' if least else f'"[" ({items})? "]"'
 
     def _either(self, schemas: Iterable[Any], depth: int) -> str | None:
