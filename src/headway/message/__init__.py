@@ -5,6 +5,7 @@ The forms in which models call tools are descriptions (`TOOL_FORMATS`), from whi
 answer (`tool_grammar`) and its parser (`ToolCallParser`) are both made.
 """
 
+from headway.message.annotations import without_annotations
 from headway.message.call_grammar import tool_grammar
 from headway.message.call_parser import ToolCallParser
 from headway.message.formats import TOOL_FORMATS, ToolFormat, format_for_template, shown_tokens
@@ -51,5 +52,6 @@ __all__ = [
     "reasoning_for_template",
     "shown_tokens",
     "tool_grammar",
+    "without_annotations",
     "write_calls",
 ]
