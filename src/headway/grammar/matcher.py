@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from headway.errors import InvalidRequest
 from headway.grammar.translate import invalid, translate
-from headway.types import Grammar, Vocabulary
+from headway.types import Grammar, Vocabulary, special_token_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -188,6 +188,9 @@ class _Tokens:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.tokens = list(vocabulary.tokens)
+        for token in vocabulary.special_ids:
+            if text := self.tokens[token].decode(errors="replace"):
+                self.tokens[token] = special_token_name(text).encode()
         self.special_token_ids = list(vocabulary.special_ids)
         self.eos_token_id = vocabulary.eos_token_ids[0]
         self.bos_token_id = None

@@ -6,7 +6,12 @@ the simulator and the wire can share them. What every sequence has one of in eve
 Nothing else comes from outside of the standard library.
 """
 
-from headway.types.grammar import Grammar, StructuredOutputsParams, Vocabulary
+from headway.types.grammar import (
+    Grammar,
+    StructuredOutputsParams,
+    Vocabulary,
+    special_token_name,
+)
 from headway.types.request import (
     NOBODY,
     SERVICE_CLASSES,
@@ -51,4 +56,5 @@ __all__ = [
     "TokenEvent",
     "TokenLogprobs",
     "Vocabulary",
+    "special_token_name",
 ]

@@ -9,6 +9,7 @@ Nothing here knows how a grammar is compiled.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -50,6 +51,11 @@ class Vocabulary:
     special_ids: tuple[int, ...]
     eos_token_ids: tuple[int, ...]
     encode: Callable[[str], list[int]] | None = None
+
+
+def special_token_name(text: str) -> str:
+    """How a grammar names a special token: as it is written, in angle brackets if it has none."""
+    return text if re.fullmatch(r"<[^\[<>\s][^<>\s]*>", text) else f"<|{text}|>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
