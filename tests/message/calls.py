@@ -104,10 +104,9 @@ class Walk:
 
     def __init__(self, grammar: str, special: tuple[str, ...] = ()) -> None:
         self.tokens = (*_LETTERS, *(each.encode() for each in special), b"<|end|>")
-        names = (each if each[0] == "<" else f"<|{each}|>" for each in special)
         self._end = len(self.tokens) - 1
         vocabulary = Vocabulary(
-            tokens=(*_LETTERS, *(each.encode() for each in names), b"<|end|>"),
+            tokens=self.tokens,
             special_ids=tuple(range(len(_LETTERS), len(self.tokens))),
             eos_token_ids=(self._end,),
         )

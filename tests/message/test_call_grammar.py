@@ -237,6 +237,36 @@ def test_calls_come_behind_reasoning(name: str, special: tuple[str, ...], choice
     assert not walk(form, use, special, reasoning=THINK, inside=True).takes(wrong)
 
 
+CONTENTS: list[tuple[dict[str, Any], list[str], str]] = [
+    (
+        {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}},
+        ['{"name": "now"}', '{"age": 1}'],
+        "{} Hi",
+    ),
+    ({"type": "array", "items": {"type": "integer"}}, ["[1, 2]", "[]"], '["x"]'),
+    ({"type": "string"}, ['"[now("'], "Hi"),
+]
+
+
+@pytest.mark.parametrize(("schema", "answers", "other"), CONTENTS, ids=str)
+@pytest.mark.parametrize("name", FORMS)
+def test_an_answer_calls_or_has_the_format_of_content(
+    name: str, schema: dict[str, Any], answers: list[str], other: str
+) -> None:
+    form = TOOL_FORMATS[name]
+    calls = write_calls(form, [PARIS, NOW])
+    for answer in (*answers, calls):
+        assert walk(form, USE, content=schema).takes(answer)
+        thoughts = f"Hm </think>\n\n{answer}"
+        assert walk(form, USE, content=schema, reasoning=THINK, inside=True).takes(thoughts)
+        assert walk(form, REQUIRED, content=schema).takes(answer) is (answer == calls)
+    for answer in answers:
+        assert walk(form, ToolUse(), content=schema).takes(answer)
+        assert message(name, answer).content == answer
+    assert not walk(form, USE, content=schema).takes(other)
+    assert not walk(form, USE, content=schema).takes(calls.replace("city", "town"))
+
+
 def test_nothing_is_constrained_where_nothing_can_be_called() -> None:
     form = TOOL_FORMATS["hermes"]
     assert tool_grammar(form, ToolUse()) is None

@@ -16,6 +16,7 @@ from tests.message.calls import CALLS, FORMS, USE, call, message, pairs, parser,
 
 PARIS = '{"city": "Paris"}'
 A_CALL = f'{{"name": "get_weather", "arguments": {PARIS}}}'
+LLAMA = '{"name": "now", "parameters": {}}'
 
 READ: list[tuple[str, str, str, list[tuple[str, str]]]] = [
     (
@@ -33,9 +34,9 @@ READ: list[tuple[str, str, str, list[tuple[str, str]]]] = [
     ("hermes", r'<tool_call>{"name": "now", "arguments": "{\"a\": 1}"}', "", [("now", '{"a": 1}')]),
     ("hermes", '<tool_call>{"id": [1, "}"], "name": "now", "arguments": {}}', "", [("now", "{}")]),
     ("hermes", '<tool_call>{"name": "other", "arguments": {}}', "", [("other", "{}")]),
-    ("llama3_json", '{"name": "now", "parameters": {}}', "", [("now", "{}")]),
+    ("llama3_json", LLAMA, "", [("now", "{}")]),
     ("llama3_json", '{"type": "function", "name": "now", "parameters": {}}', "", [("now", "{}")]),
-    ("llama3_json", '{"name": "now", "parameters": {}}; {"name": "now"}', "", [("now", "{}")] * 2),
+    ("llama3_json", f"{LLAMA}; {LLAMA}", "", [("now", "{}")] * 2),
     ("llama3_json", '<|python_tag|>{"name": "now", "arguments": {}}', "", [("now", "{}")]),
     (
         "mistral",
@@ -84,6 +85,7 @@ CONTENT: list[tuple[str, str]] = [
     ("llama3_json", '{"age": 1, "name": "now", "parameters": {}}'),
     ("llama3_json", ' See {"name": "now", "parameters": {}}'),
     ("llama3_json", '{"name": "now"'),
+    ("llama3_json", '{"name": "now"}'),
     ("mistral", "[TOOL_CALLS] and more"),
     ("mistral", "[TOOL_CALLS] [1, 2]"),
     ("pythonic", "[1, 2]"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_ANNOTATIONS = frozenset(
+ANNOTATIONS = frozenset(
     (
         "$comment",
         "default",
@@ -28,7 +28,7 @@ def without_annotations(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The same schema to whoever checks values by it."""
     found: dict[str, Any] = {}
     for key, value in schema.items():
-        if key in _ANNOTATIONS:
+        if key in ANNOTATIONS:
             continue
         if key in _BY_NAME and isinstance(value, Mapping):
             found[key] = {name: _plain(each) for name, each in value.items()}

@@ -18,7 +18,7 @@ from headway.message.formats import ARGUMENT_KEYS, JsonCall, LiteralCall, NamedJ
 from headway.message.lark import ANY_TEXT, Lark
 from headway.message.reasoning import ReasoningFormat
 from headway.message.tools import Tool, ToolUse
-from headway.message.value_grammar import arguments_schema, literal_arguments
+from headway.message.value_grammar import DEFINITIONS, arguments_schema, literal_arguments
 
 _GAP = r"/[ \n]{0,4}/"
 """White space that models write behind their reasoning."""
@@ -55,9 +55,11 @@ def tool_grammar(
     elif content is None:
         body = calls.free(reasoning)
     else:
-        body = f"{lark.terminal(_GAP)}? {lark.json(content)}" if reasoning else lark.json(content)
+        body = lark.json(content)
         if use.callable:
-            body = f"{calls.required(reasoning)} | {body}"
+            body = f"{calls.beside_json()} | {body}"
+        if reasoning is not None:
+            body = f"{lark.terminal(_GAP)}? ({body})"
     if reasoning is not None:
         closed = lark.until(reasoning.closing)
         if inside:
@@ -74,7 +76,7 @@ class _Calls:
     def __init__(self, lark: Lark, form: ToolFormat, use: ToolUse) -> None:
         self._lark = lark
         self._form = form
-        self._most = use.most_calls
+        self._use = use
         self._tools = {tool.name: _CallGrammar.of(lark, form, tool) for tool in use.callable}
 
     def required(self, reasoning: ReasoningFormat | None) -> str:
@@ -82,6 +84,16 @@ class _Calls:
         form = self._form
         start = form.marker + form.start if form.marker_needed else form.start
         return self._all(self._led_by(start, before=_GAP if reasoning else ""))
+
+    def beside_json(self) -> str:
+        """Calls and nothing else, where the answer could also be JSON that is no call."""
+        form = self._form
+        if form.marker_needed or not isinstance(form.call, JsonCall):
+            return self.required(None)
+        # A fixed beginning of a call would take in the beginning of any object.
+        key = form.call.arguments
+        options = (self._lark.json(_call_schema(tool, key)) for tool in self._use.callable)
+        return self._all(self._lark.rule(" | ".join(options)))
 
     def free(self, reasoning: ReasoningFormat | None) -> str:
         """Any text; or calls, behind text that leads to them."""
@@ -102,10 +114,10 @@ class _Calls:
     def _all(self, first: str) -> str:
         """The calls, of which `first` is the first, and what ends them."""
         end = self._lark.literal(self._form.end)
-        if self._most == 1:
+        if self._use.most_calls == 1:
             return f"{first} {end}"
         more = self._led_by(self._form.separator)
-        return f"{first} {more}{{0,{self._most - 1}}} {end}"
+        return f"{first} {more}{{0,{self._use.most_calls - 1}}} {end}"
 
     def _led_by(self, text: str, *, before: str = "") -> str:
         """One call, with a text in front of it."""
@@ -153,6 +165,18 @@ class _CallGrammar:
         if call.unpack is None:
             return cls(head, whole)
         return cls(head + call.opening + call.unpack, f"{whole} {json.dumps(call.closing)}")
+
+
+def _call_schema(tool: Tool, key: str) -> dict[str, Any]:
+    """A JSON Schema of a tool's whole call."""
+    arguments = arguments_schema(tool)
+    definitions = {name: arguments.pop(name) for name in DEFINITIONS if name in arguments}
+    return definitions | {
+        "type": "object",
+        "properties": {"name": {"const": tool.name}, key: arguments},
+        "required": ["name", key],
+        "additionalProperties": False,
+    }
 
 
 def _bare_head(form: ToolFormat, name: str) -> str:

@@ -94,7 +94,7 @@ def _json_call(reader: TextReader, call: PendingCall) -> Reading:
         if not (yield from reader.accept(",")):
             break
     yield from expect(reader, "}")
-    if not named:
+    if not named or (call.bare and not call.begun and waiting is None):
         raise Unreadable
     if not call.begun:
         call.begin()

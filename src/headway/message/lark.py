@@ -7,6 +7,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from headway.types import special_token_name
+
 ANY_TEXT = r"/(.|\n)*/"
 _JSON_OPTIONS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """JSON as Python writes it, and so as models saw it: white space leaves nothing to decide, and a
@@ -40,7 +42,10 @@ class Lark:
     def literal(self, text: str, *, before: str = "") -> str:
         """This text, with its special tokens as such; `before` is a terminal in front of it."""
         parts = _split(text, [each for each in self._special if each in text])
-        written = [_token(each) if each in self._special else json.dumps(each) for each in parts]
+        written = [
+            special_token_name(each) if each in self._special else json.dumps(each)
+            for each in parts
+        ]
         if before and written and parts[0] not in self._special:
             written[0] = self.terminal(f"{before} {written[0]}")
         elif before:
@@ -51,7 +56,7 @@ class Lark:
         """What `within` matches, up to the first of the markers, and the marker."""
         inner = self.terminal(within)
         if self.is_special(marker):
-            return f"{inner} {_token(marker)}"
+            return f"{inner} {special_token_name(marker)}"
         return self.rule(f"{inner} {json.dumps(marker)}", options="[lazy]")
 
     def json(self, schema: Mapping[str, Any]) -> str:
@@ -66,11 +71,6 @@ class Lark:
             name = self._names[kind + definition] = f"{kind}_{len(self._names)}"
             self._lines.append(f"{name}{definition}")
         return name
-
-
-def _token(text: str) -> str:
-    """How a special token is named: those that are not in angle brackets get them."""
-    return text if re.fullmatch(r"<[^\[].*>", text) else f"<|{text}|>"
 
 
 def _split(text: str, special: list[str]) -> list[str]:

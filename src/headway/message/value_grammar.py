@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from headway.message.annotations import ANNOTATIONS
 from headway.message.formats import LiteralCall
 from headway.message.lark import Lark
 from headway.message.tools import Tool
@@ -19,11 +20,10 @@ from headway.message.writing import is_identifier, write_key, write_value
 
 MAX_DEPTH = 8
 """Of lists and objects that are written in a notation; deeper ones are JSON."""
-_REMARKS = frozenset(
-    ("title", "description", "default", "examples", "deprecated", "$comment", "$schema", "strict")
-)
+DEFINITIONS = ("$defs", "definitions")
+"""Keywords of what `$ref` refers to."""
+_REMARKS = ANNOTATIONS | {"$schema", "strict", *DEFINITIONS}
 """Keywords that say nothing about which values match."""
-_DEFINITIONS = ("$defs", "definitions")
 _REFERENCE_ELSEWHERE = re.compile(r'"\$ref": "(?!#/(\$defs|definitions)/)')
 
 Schema = Mapping[str, Any]
@@ -59,7 +59,7 @@ class _Values:
     def __init__(self, lark: Lark, form: LiteralCall, root: Schema) -> None:
         self._lark = lark
         self._form = form
-        self._definitions = {key: root[key] for key in _DEFINITIONS if key in root}
+        self._definitions = {key: root[key] for key in DEFINITIONS if key in root}
 
     def members(self, schema: Schema, assign: str, depth: int) -> str | None:
         """Of an object without its brackets; None if the schema says more than which there are."""
@@ -157,4 +157,4 @@ class _Values:
 
 def _keywords(schema: Schema) -> frozenset[str]:
     """What says something of which values match."""
-    return frozenset(schema) - _REMARKS - frozenset(_DEFINITIONS)
+    return frozenset(schema) - _REMARKS
