@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
 from headway.config import EngineConfig
 from headway.llm import AsyncLLM
+from headway.message import TOOL_FORMATS, Tool, ToolUse, tool_grammar
 from headway.types import SamplingParams, StructuredOutputsParams
 from tests.client.support import until
 from tests.llm.support import engine_client
@@ -25,11 +27,15 @@ def test_32_streams_outlive_the_engine_with_the_tokens_of_an_undisturbed_run() -
         max_tokens=12,
         structured_outputs=StructuredOutputsParams(json={"type": "object"}),
     )
+    tool = Tool(name="f", parameters={"type": "object", "properties": {"a": {"type": "string"}}})
+    grammar = tool_grammar(TOOL_FORMATS["hermes"], ToolUse(tools=(tool,), choice="required"))
+    calling = replace(structured, structured_outputs=StructuredOutputsParams(grammar=grammar))
     prompts = [f"Tell me a story about the number {number}." for number in range(32)]
 
     async def answer(llm: AsyncLLM, prompt: str) -> list[int]:
-        # Every third answer is JSON.
-        asked = structured if int(prompt.rsplit(maxsplit=1)[-1].rstrip(".")) % 3 == 0 else params
+        # Of three answers one is JSON, and one calls a tool.
+        number = int(prompt.rsplit(maxsplit=1)[-1].rstrip("."))
+        asked = (structured, params, calling)[number % 3]
         return [token async for delta in llm.stream(prompt, asked) for token in delta.token_ids]
 
     async def main() -> None:

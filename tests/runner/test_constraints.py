@@ -13,6 +13,7 @@ import pytest
 
 from headway.checkpoint import load_prepared
 from headway.config import EngineConfig
+from headway.message import TOOL_FORMATS, Tool, ToolUse, tool_grammar
 from headway.runner import build_runner
 from headway.types import Grammar, NewSequence, ResolvedSampling, StepPlan
 from headway.types.sampling import NOTHING_LEFT
@@ -37,12 +38,22 @@ OBJECT = Grammar(
         }
     ),
 )
+CALL = Tool(name="f", parameters={"type": "object", "properties": {"a": {"type": "boolean"}}})
+
+
+def calling(choice: str) -> Grammar:
+    use = ToolUse(tools=(CALL,), choice=choice, parallel=False)
+    return Grammar(kind="grammar", text=tool_grammar(TOOL_FORMATS["llama3_json"], use) or "")
+
+
 GRAMMARS = [
     OBJECT,
     Grammar(kind="regex", text="[a-f]{3}-[0-9]{2}"),
     Grammar(kind="choice", text='["yes","no","nobody"]'),
     Grammar(kind="grammar", text='start: "(" start ")" | "x"'),
     Grammar(kind="grammar", text='root ::= "a" [0-9]+ ("b" | "c")'),
+    calling("required"),
+    calling("auto"),
 ]
 PATTERNS = [
     r"(?s)\{.*\}",
@@ -50,6 +61,8 @@ PATTERNS = [
     "yes|no|nobody",
     r"\(*x\)*",
     "a[0-9]+[bc]",
+    r'\{"name": "f", "parameters": \{.*\}\}',
+    r"(?s).*",
 ]
 
 
