@@ -20,6 +20,7 @@ from headway.errors import InvalidRequest, ModelError, Overloaded, Unavailable
 from headway.llm import rendering
 from headway.llm.render_process import MAX_WAITING, RenderProcess
 from headway.llm.rendering import ChatRenderer
+from headway.message import Tool
 from headway.text import TextConfig
 from headway.text.render_worker import RenderChat, RenderLimits
 from tests.text.hostile_templates import HOSTILE
@@ -270,6 +271,9 @@ def test_an_unknown_template_is_never_compiled_here(monkeypatch: pytest.MonkeyPa
         assert await renderer.render(messages) == "hi-Ann<s>"
         with pytest.raises(InvalidRequest, match="it reads: bos_token, endless"):
             await renderer.render(messages, variables={"thinking": True})
+        await renderer.close()
+        renderer = await ChatRenderer.load("{{ tools[0].function.name }}", TEXT)
+        assert await renderer.render(messages, tools=[Tool(name="f")]) == "f"
         await renderer.close()
         with pytest.raises(ModelError, match="not valid Jinja"):
             await ChatRenderer.load("{% for %}", TEXT)

@@ -59,6 +59,16 @@ def test_chat_applies_the_template(llm: LLM) -> None:
     assert [each.outputs for each in pair] == [output.outputs] * 2
 
 
+def test_chat_tells_the_model_of_tools_and_returns_its_text(llm: LLM) -> None:
+    tool = {"type": "function", "function": {"name": "weather", "description": "Of a city."}}
+    conversation = [{"role": "user", "content": "Hi"}]
+    (output,) = llm.chat(conversation, SamplingParams(max_tokens=3, seed=1), tools=[tool])
+    assert "<system>" in (output.prompt or "")
+    assert "Of a city." in (output.prompt or "")
+    with pytest.raises(InvalidRequest, match=r"tools\[1\].function.name: weather is there already"):
+        llm.chat(conversation, tools=[tool, tool])
+
+
 def test_prompts_without_parameters_get_the_models_defaults(llm: LLM) -> None:
     assert llm.get_default_sampling_params() == SamplingParams()
     assert llm.get_default_sampling_params(chat=True).top_k == SAFE_CHAT.top_k

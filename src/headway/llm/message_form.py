@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 from headway.errors import InvalidRequest, did_you_mean
@@ -26,6 +26,7 @@ from headway.message import (
     begins_inside,
     format_for_template,
     tool_grammar,
+    without_annotations,
 )
 from headway.text import Tokenizer
 from headway.types import Grammar
@@ -85,7 +86,7 @@ class MessageForm:
             return None
         return tool_grammar(
             self.tools,
-            use or ToolUse(),
+            _undescribed(use or ToolUse()),
             reasoning=self.reasoning,
             inside=self.reasoning is not None and begins_inside(self.reasoning, prompt),
             special=special,
@@ -107,6 +108,17 @@ class MessageForm:
         unique = uuid.uuid4().hex
         length = self.tools.id_characters
         return f"call_{unique[:24]}" if length is None else unique[:length]
+
+
+def _undescribed(use: ToolUse) -> ToolUse:
+    """A grammar has a bounded size, which words need not take up."""
+    tools = (
+        tool
+        if tool.parameters is None
+        else replace(tool, parameters=without_annotations(tool.parameters))
+        for tool in use.tools
+    )
+    return replace(use, tools=tuple(tools))
 
 
 def _schema(content: Grammar) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from headway.text.template_facts import TemplateFacts
 Messages = Sequence[Mapping[str, Any]]
 
 _SYSTEM = ("system", "developer")
+MAX_NESTING = 64
+"""Objects and lists within each other, of a tool's parameters."""
 _NO_PARAMETERS = {"type": "object", "properties": {}}
 
 
@@ -54,7 +56,9 @@ def tools_of(given: Sequence[Mapping[str, Any]]) -> tuple[Tool, ...]:
 
 
 def check_tools(tools: Sequence[Tool]) -> None:
-    """Raise `InvalidRequest` for two tools of one name, and for arguments that are no object."""
+    """Raise `InvalidRequest` for two tools of one name, and for parameters that are of no object or
+    nest too deeply.
+    """
     names = set()
     for number, tool in enumerate(tools):
         place = f"tools[{number}].function"
@@ -65,6 +69,11 @@ def check_tools(tools: Sequence[Tool]) -> None:
         if (tool.parameters or {}).get("type", "object") != "object":
             field = f"{place}.parameters.type"
             raise InvalidRequest(f"{field} must be object: arguments have names", field=field)
+        if _nests_deeper(tool.parameters, MAX_NESTING):
+            field = f"{place}.parameters"
+            raise InvalidRequest(
+                f"{field}: at most {MAX_NESTING} objects and lists within each other", field=field
+            )
 
 
 def as_templates_expect(tool: Tool) -> dict[str, Any]:
@@ -77,6 +86,19 @@ def as_templates_expect(tool: Tool) -> dict[str, Any]:
             "parameters": tool.parameters or _NO_PARAMETERS,
         },
     }
+
+
+def _nests_deeper(value: object, most: int) -> bool:
+    layer = [value]
+    for _ in range(most + 1):
+        inner: list[Any] = []
+        for each in layer:
+            if isinstance(each, Mapping):
+                inner += each.values()
+            elif isinstance(each, list):
+                inner += each
+        layer = inner
+    return bool(layer)
 
 
 def _described(messages: Messages, description: str) -> Messages:

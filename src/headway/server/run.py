@@ -25,6 +25,7 @@ from headway.client.descriptors import raise_descriptor_limit
 from headway.config import EngineConfig, ServerConfig
 from headway.errors import HeadwayError, InvalidRequest
 from headway.llm import AsyncLLM
+from headway.llm.message_form import MessageForm
 from headway.logs import line
 from headway.server.admission import ServerState
 from headway.server.app import attach_engine, build_app, build_state
@@ -81,6 +82,11 @@ async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -
     raise_descriptor_limit()
     state = build_state(server_config, model_name=engine_config.model)
     template = _template(server_config.chat_template)
+    forms = {
+        "tool_call_parser": server_config.tool_call_parser,
+        "reasoning_parser": server_config.reasoning_parser,
+    }
+    MessageForm.choose(template, **forms)  # so that the command ends at once for an unknown name
     warn_of_threads(engine_config)
 
     async def start_engine() -> AsyncLLM:
@@ -89,8 +95,7 @@ async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -
             chat_template=template,
             generation_config=server_config.generation_config,
             override_generation_config=server_config.override_generation_config or {},
-            tool_call_parser=server_config.tool_call_parser,
-            reasoning_parser=server_config.reasoning_parser,
+            **forms,
         )
 
     return await serve(state, start_engine)

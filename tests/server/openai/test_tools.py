@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -337,3 +338,66 @@ def test_a_response_format_beside_tools(server: Running) -> None:
     text = grammar(server)
     prompt(server, tools=[CLOCK])
     assert grammar(server) == text
+
+
+def test_a_schema_that_nests_too_deeply_is_an_error_of_the_client(http: httpx.Client) -> None:
+    for depth in (70, 400, 2000):
+        schema: Any = {"type": "string"}
+        for _ in range(depth):
+            schema = {"type": "object", "properties": {"a": schema}}
+        tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+        for path in (CHAT, "/tokenize"):
+            text = json.dumps({"messages": HELLO, "tools": "TOOLS"}).replace(
+                '"TOOLS"', dumped(tools)
+            )
+            answer = http.post(path, content=text, headers={"content-type": "application/json"})
+            assert answer.status_code in ((400,) if path == CHAT else (200, 400)), answer.text
+
+
+def dumped(value: Any) -> str:
+    """JSON of any depth."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        return json.dumps(value)
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def test_descriptions_do_not_count_towards_the_size_of_a_constraint(server: Running) -> None:
+    described = {"type": "object", "properties": {"a": {"type": "null", "description": "d" * 800}}}
+    tools = [{**CLOCK, "function": {"name": f"f{n}", "parameters": described}} for n in range(100)]
+    with server.http() as http:
+        answer = http.post(CHAT, json={"messages": HELLO, "max_tokens": 1, "tools": tools})
+    # They fit in no context of 1000 tokens, but that is found where the prompt is counted.
+    assert answer.json()["error"]["param"] in ("messages", "tools")
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+
+
+def test_arguments_of_a_history_that_nest_too_deeply_are_an_error_of_the_client(
+    http: httpx.Client,
+) -> None:
+    for depth in (100, 300, 490, 900):
+        arguments = '{"a":' * depth + "1" + "}" * depth
+        for given in (arguments, json.dumps(arguments)):
+            call = f'{{"id": "1", "function": {{"name": "f", "arguments": {given}}}}}'
+            messages = f'[{{"role": "assistant", "tool_calls": [{call}]}}]'
+            answer = http.post(
+                CHAT,
+                content=f'{{"messages": {messages}, "max_tokens": 1}}',
+                headers={"content-type": "application/json"},
+            )
+            assert answer.status_code in (200, 400), answer.text
+    answer = http.post(
+        CHAT,
+        json={
+            "messages": [
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "no JSON"}}],
+                }
+            ]
+        },
+    )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "messages"
