@@ -9,6 +9,7 @@ import pytest
 
 from headway.errors import InvalidRequest
 from headway.llm.rendering import SMALL_INPUT, ChatRenderer
+from headway.message import Tool
 from headway.text import ChatTemplate, TextConfig
 from tests.llm.support import TEMPLATE
 
@@ -105,4 +106,6 @@ def test_a_large_conversation_of_a_known_template_is_rendered_elsewhere(
     many = HELLO * (SMALL_INPUT // 64)
     assert render(many) == "<user>hi" * len(many) + "<assistant>"
     assert render(HELLO, "{{ x[0][0] }}", variables={"x": [[1] * SMALL_INPUT]}) == "1"
+    large = Tool(name="f", description="x" * SMALL_INPUT)
+    assert render(HELLO, "{{ tools[0].function.name }}", tools=[large]) == "f"
     assert here == [1], "only the small one was rendered in this process"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headway.errors import InvalidRequest
 from headway.llm.message_form import MessageForm
-from headway.llm.tool_prompts import tools_of, with_tools
+from headway.llm.tool_prompts import check_tools, tools_of, with_tools
 from headway.message import TOOL_FORMATS, Tool
 from headway.text import ChatTemplate, TextConfig
 from headway.text.template_facts import TemplateFacts
@@ -100,6 +100,16 @@ def test_what_is_no_tool(given_tools: list[dict[str, Any]], field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         tools_of(given_tools)
     assert caught.value.field == field
+
+
+def test_parameters_nest_so_deep() -> None:
+    deep: dict[str, Any] = {"type": "object"}
+    for _ in range(63):
+        deep = {"a": deep}
+    check_tools([Tool(name="f", parameters=deep)])
+    with pytest.raises(InvalidRequest, match="at most 64") as caught:
+        check_tools([Tool(name="f"), Tool(name="g", parameters={"a": [deep]})])
+    assert caught.value.field == "tools[1].function.parameters"
 
 
 @pytest.mark.parametrize("field", ["tool_call_parser", "reasoning_parser"])

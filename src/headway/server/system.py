@@ -213,12 +213,13 @@ async def _in_turns(tokens: Sequence[int]) -> AsyncIterator[Sequence[int]]:
 async def _text(llm: AsyncLLM, body: TokenizeBody) -> tuple[str, bool]:
     """What to tokenize, and whether the model's special tokens are added."""
     if body.messages is not None:
-        check_messages(body.messages, llm, must_fit=False)
+        tools = known_tools(body.tools)
+        check_messages(body.messages, llm, tools=tools, must_fit=False)
         text = await llm.render(
             plain_messages(body.messages),
             add_generation_prompt=body.add_generation_prompt,
             continue_final_message=bool(body.continue_final_message),
-            tools=known_tools(body.tools),
+            tools=tools,
             variables=body.chat_template_kwargs,
         )
         return text, bool(body.add_special_tokens)

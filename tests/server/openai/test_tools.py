@@ -364,16 +364,6 @@ def dumped(value: Any) -> str:
         sys.setrecursionlimit(before)
 
 
-def test_descriptions_do_not_count_towards_the_size_of_a_constraint(server: Running) -> None:
-    described = {"type": "object", "properties": {"a": {"type": "null", "description": "d" * 800}}}
-    tools = [{**CLOCK, "function": {"name": f"f{n}", "parameters": described}} for n in range(100)]
-    with server.http() as http:
-        answer = http.post(CHAT, json={"messages": HELLO, "max_tokens": 1, "tools": tools})
-    # They fit in no context of 1000 tokens, but that is found where the prompt is counted.
-    assert answer.json()["error"]["param"] in ("messages", "tools")
-    assert answer.json()["error"]["code"] == "context_length_exceeded"
-
-
 def test_arguments_of_a_history_that_nest_too_deeply_are_an_error_of_the_client(
     http: httpx.Client,
 ) -> None:
@@ -401,3 +391,61 @@ def test_arguments_of_a_history_that_nest_too_deeply_are_an_error_of_the_client(
     )
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "messages"
+
+
+def test_pieces_that_become_certain_at_once_have_their_log_probabilities_once(
+    server: Running,
+) -> None:
+    """The end brings what a stop string and a marker held back, in two parts."""
+    body = {
+        "messages": HELLO,
+        "tools": [WEATHER],
+        "stream": True,
+        "logprobs": True,
+        "return_token_ids": True,
+        "stop": "b<tz",
+        "max_tokens": 4,
+    }
+    with saying(server, "ab<t!"), server.http() as http:
+        events = http.post(CHAT, json=body).text.split("\n\n")[:-2]
+    choices = [json.loads(event[6:])["choices"][0] for event in events]
+    assert [each["delta"].get("content") for each in choices[-3:]] == ["b", "<t", None]
+    scored = [each["logprobs"]["content"] for each in choices if each["logprobs"]]
+    assert "".join(token["token"] for each in scored for token in each) == "ab<t"
+    ids = [token for each in choices for token in each.get("token_ids") or ()]
+    assert "".join(map(chr, ids)) == "ab<t"
+
+
+def test_markers_that_are_special_tokens_are_shown_to_the_parser(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = server.llm.tokenizer
+    plain = tokenizer.token_bytes
+    monkeypatch.setattr(tokenizer, "_special", frozenset((0,)))
+    monkeypatch.setattr(
+        tokenizer, "token_bytes", lambda token: plain(token) if token else b"<tool_call>"
+    )
+    prompt(server, tools=[WEATHER], skip_special_tokens=True)
+    assert server.llm.asked[0][1].skip_special_tokens is False
+    prompt(server)
+    assert server.llm.asked[0][1].skip_special_tokens is True
+
+
+def test_a_result_may_name_its_tool(server: Running) -> None:
+    result = {"role": "tool", "content": "rain", "name": "weather"}
+    assert "rain" in prompt(server, messages=[*HELLO, result])
+
+
+def test_tools_that_cannot_fit_are_not_rendered(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered: list[object] = []
+    monkeypatch.setattr(server.llm, "render", lambda *given, **_: rendered.append(given))
+    described = {"name": "f", "description": "d" * 128 * 1000}
+    with server.http() as http:
+        body = {"messages": HELLO, "tools": [{"type": "function", "function": described}]}
+        answers = [http.post(path, json=body) for path in (CHAT, "/tokenize")]
+    for answer in answers:
+        assert answer.json()["error"]["param"] == "tools"
+        assert answer.json()["error"]["code"] == "context_length_exceeded"
+    assert rendered == []
