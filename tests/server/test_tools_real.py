@@ -63,7 +63,8 @@ def check(message: Any, tools: list[Any]) -> list[tuple[str, str]]:
 
 def streamed(stream: Any) -> tuple[str, list[tuple[str, str]], str]:
     """What the chunks of one answer add up to: content, calls, why it ended."""
-    content, calls, finish = "", [], ""
+    calls: list[list[str]] = []
+    content = finish = ""
     for chunk in stream:
         choice = chunk.choices[0]
         content += choice.delta.content or ""
@@ -97,7 +98,7 @@ def test_required_calls_are_valid_whole_and_streamed(
 
 
 def test_a_tool_by_name_is_called(client: openai.OpenAI) -> None:
-    choice = {"type": "function", "function": {"name": "clock"}}
+    choice: Any = {"type": "function", "function": {"name": "clock"}}
     answer = client.chat.completions.create(**ASK, tool_choice=choice, temperature=1, seed=1)
     assert check(answer.choices[0].message, TOOLS) == [("clock", "{}")]
     assert answer.choices[0].finish_reason == "stop"
@@ -150,7 +151,7 @@ def test_any_tools_that_must_be_called_are_called_as_their_schemas_say(
 ) -> None:
     tools = []
     for number, properties in enumerate(parts):
-        schema = {
+        schema: dict[str, Any] = {
             # What refers to its own beginning is no part of another schema.
             "properties": {n: each for n, each in properties.items() if "$defs" not in each},
             "type": "object",

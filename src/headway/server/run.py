@@ -82,11 +82,12 @@ async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -
     raise_descriptor_limit()
     state = build_state(server_config, model_name=engine_config.model)
     template = _template(server_config.chat_template)
-    forms = {
-        "tool_call_parser": server_config.tool_call_parser,
-        "reasoning_parser": server_config.reasoning_parser,
-    }
-    MessageForm.choose(template, **forms)  # so that the command ends at once for an unknown name
+    # So that the command ends at once for a name that there is not.
+    MessageForm.choose(
+        template,
+        tool_call_parser=server_config.tool_call_parser,
+        reasoning_parser=server_config.reasoning_parser,
+    )
     warn_of_threads(engine_config)
 
     async def start_engine() -> AsyncLLM:
@@ -95,7 +96,8 @@ async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -
             chat_template=template,
             generation_config=server_config.generation_config,
             override_generation_config=server_config.override_generation_config or {},
-            **forms,
+            tool_call_parser=server_config.tool_call_parser,
+            reasoning_parser=server_config.reasoning_parser,
         )
 
     return await serve(state, start_engine)
