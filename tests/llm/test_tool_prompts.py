@@ -52,6 +52,22 @@ def test_calls_are_written_though_the_template_reads_tools() -> None:
     assert result == {"role": "user", "content": "<tool_response>\nr\n</tool_response>"}
 
 
+def test_results_get_the_names_that_a_template_reads() -> None:
+    reads_names = facts("{% for m in messages %}{{ m.tool_calls }}{{ m.name }}{% endfor %}")
+    other = {"role": "tool", "tool_call_id": "2", "content": "s"}
+    own = RESULT | {"name": "own"}
+    shown, _ = with_tools([CALLING, RESULT, other, own], [], reads_names, HERMES)
+    assert shown == [CALLING, RESULT | {"name": "f"}, other, own]
+    assert with_tools([CALLING, RESULT], [], READS_BOTH, HERMES)[0] == [CALLING, RESULT]
+
+
+def test_parameters_always_have_properties() -> None:
+    _, tools = with_tools([], [TOOL, Tool(name="g")], READS_BOTH, HERMES)
+    assert tools is not None
+    for each in tools:
+        assert each["function"]["parameters"] == {"type": "object", "properties": {}}
+
+
 def test_results_between_turns_join_and_others_stay() -> None:
     user = {"role": "user", "content": "u"}
     shown, _ = with_tools([CALLING, RESULT, RESULT, user, CALLING, RESULT], [], PLAIN, HERMES)

@@ -137,7 +137,7 @@ def test_auto_is_text_or_valid_calls(client: openai.OpenAI) -> None:
         assert bool(check(choice.message, TOOLS)) == (choice.finish_reason == "tool_calls")
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     parts=st.lists(
         st.dictionaries(st.sampled_from("abc"), SCHEMAS, max_size=3), min_size=1, max_size=3

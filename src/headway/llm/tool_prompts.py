@@ -32,8 +32,11 @@ def with_tools(
 
     Messages are OpenAI's, with the arguments of calls as data or JSON text.
     """
-    if not facts.reads_field("tool_calls") and any(each.get("tool_calls") for each in messages):
-        messages = _with_written_calls(messages, form)
+    if any(each.get("tool_calls") for each in messages):
+        if not facts.reads_field("tool_calls"):
+            messages = _with_written_calls(messages, form)
+        elif facts.reads_field("name"):
+            messages = _with_named_results(messages)
     if not tools:
         return messages, None
     if "tools" in facts.variables:
@@ -83,7 +86,7 @@ def as_templates_expect(tool: Tool) -> dict[str, Any]:
         "function": {
             "name": tool.name,
             "description": tool.description or "",
-            "parameters": tool.parameters or _NO_PARAMETERS,
+            "parameters": {**_NO_PARAMETERS, **(tool.parameters or {})},
         },
     }
 
@@ -121,8 +124,22 @@ def _with_written_calls(messages: Messages, form: ToolFormat) -> Messages:
         _add_results(shown, results)
         calls = [_as_call(each) for each in message.get("tool_calls") or ()]
         written = message_text(content) + write_calls(form, calls) if calls else content
-        shown.append({**message, "content": written})
+        rest = {key: value for key, value in message.items() if key != "tool_calls"}
+        shown.append({**rest, "content": written})
     _add_results(shown, results)
+    return shown
+
+
+def _with_named_results(messages: Messages) -> Messages:
+    """Results with the names of their tools, which some templates want and clients leave out."""
+    names: dict[str, str] = {}
+    shown: list[Mapping[str, Any]] = []
+    for message in messages:
+        for call in message.get("tool_calls") or ():
+            names[call.get("id") or ""] = call["function"]["name"]
+        name = names.get(message.get("tool_call_id") or "")
+        unnamed = message.get("role") == "tool" and not message.get("name")
+        shown.append({**message, "name": name} if unnamed and name else message)
     return shown
 
 

@@ -217,7 +217,8 @@ def test_a_history_of_calls_reaches_the_template_as_data() -> None:
     source = (
         "{% for m in messages %}{{ m.role }}:{{ m.content }}"
         "{% for c in m.tool_calls or [] %}[{{ c.id }} {{ c.function.name }}"
-        " {{ c.function.arguments.city or c.function.arguments }}]{% endfor %};{% endfor %}"
+        " {{ c.function.arguments.city or c.function.arguments }}]{% endfor %}"
+        "{{ '!' if 'tool_calls' in m }};{% endfor %}"
     )
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"city": "B"}'}}
     odd = {"id": "2", "type": "function", "function": {"name": "g", "arguments": "no json"}}
@@ -233,7 +234,7 @@ def test_a_history_of_calls_reaches_the_template_as_data() -> None:
         tokens = http.post("/tokenize", json={"messages": messages}).json()["tokens"]
         body = {"messages": messages, "max_tokens": 1}
         assert http.post("/v1/chat/completions", json=body).status_code == 200
-    shown = "assistant:[1 f B][2 g no json];tool:rain;king:y;assistant:z;"
+    shown = "assistant:[1 f B][2 g no json]!;tool:rain;king:y;assistant:z;"
     assert "".join(map(chr, tokens)) == shown
 
 

@@ -270,6 +270,8 @@ def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     plain: list[dict[str, Any]] = msgspec.to_builtins(messages)
     for message in plain:
         message.setdefault("content", "")
+        if not message.get("tool_calls", True):
+            del message["tool_calls"]  # templates ask whether there is such a field
         for call in message.get("tool_calls", ()):
             call["function"]["arguments"] = _data(call["function"]["arguments"])
     return plain
