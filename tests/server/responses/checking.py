@@ -52,20 +52,30 @@ def item_type(item: dict[str, Any]) -> Any:
 
 
 class Lettered:
-    """Reads the alphabet: a and b are reasoning; e and g call tools, of which f is an argument."""
+    """Reads the alphabet: a and b are reasoning; e and g call tools, of which f is an argument.
+
+    It holds the a back till something follows.
+    """
+
+    def __init__(self) -> None:
+        self._held = ""
 
     def feed(self, text: str) -> MessageDelta:
         part = MessageDelta()
         for letter in text:
+            if letter == "a":
+                self._held = letter
+                continue
+            part = _joined(part, self.finish())
             part = _joined(part, _LETTERS.get(letter, MessageDelta(content=letter)))
         return part
 
     def finish(self) -> MessageDelta:
-        return MessageDelta()
+        held, self._held = self._held, ""
+        return MessageDelta(reasoning=held)
 
 
 _LETTERS = {
-    "a": MessageDelta(reasoning="a"),
     "b": MessageDelta(reasoning="b"),
     "e": MessageDelta(tool_calls=(ToolCallDelta(index=0, id="one", name="f", arguments="{"),)),
     "f": MessageDelta(tool_calls=(ToolCallDelta(index=0, arguments="}"),)),

@@ -117,6 +117,54 @@ def test_output_comes_back_as_input(server: Running, client: openai.OpenAI) -> N
     assert prompt(server) == "user:hi;assistant:ab;user:more;assistant:"
 
 
+@pytest.mark.parametrize("large", [True, False])
+def test_output_is_referred_to(
+    server: Running, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, *, large: bool
+) -> None:
+    if large:
+        monkeypatch.setattr("headway.server.responses.endpoints.LARGE", 1)
+    monkeypatch.setattr(Conversation, "reader", lambda _: MessageReader(Lettered))
+    first = client.responses.create(model=MODEL, input="hi", max_output_tokens=4)
+    reasoning, message = first.output
+    items: list[Any] = [
+        {"role": "user", "content": "hi"},
+        {"type": "item_reference", "id": reasoning.id},
+        {"id": message.id},
+        {"role": "user", "content": "more"},
+    ]
+    second = client.responses.create(model=MODEL, input=items, max_output_tokens=1)
+    assert prompt(server) == "user:hi;assistant:cd;user:more;assistant:"
+    listed = client.responses.input_items.list(second.id, order="asc").data
+    assert [item.type for item in listed] == ["message", "reasoning", "message", "message"]
+    with pytest.raises(openai.BadRequestError, match="already"):
+        client.responses.create(model=MODEL, input=[*items, items[1]])
+    client.responses.delete(first.id)
+    with pytest.raises(openai.BadRequestError, match=reasoning.id):
+        client.responses.create(model=MODEL, input=items)
+
+
+def test_references_are_bounded_as_bodies_are() -> None:
+    config = ServerConfig(port=0, max_body_bytes=1500)
+    with serving(config=config) as server, server.http() as http:
+        ids = [http.post(PATH, json=SHORT).json()["output"][0]["id"] for _ in range(2)]
+        for count, status in ((1, 200), (2, 400)):
+            items = [{"type": "item_reference", "id": name} for name in ids[:count]]
+            answer = http.post(PATH, json=SHORT | {"input": items})
+            assert answer.status_code == status, answer.text
+        assert answer.json()["error"]["param"] == "input"
+
+
+def test_a_conversation_of_too_many_items_is_refused(http: httpx.Client) -> None:
+    items = [{"type": "reasoning", "summary": []}] * 600 + [{"role": "user", "content": "x"}]
+    body = SHORT | {"input": items, "max_output_tokens": 1}
+    for turn in range(3):
+        answer = http.post(PATH, json=body)
+        assert answer.status_code == (200 if turn < 2 else 400)
+        body |= {"previous_response_id": answer.json().get("id")}
+    error = answer.json()["error"]
+    assert (error["param"], error["code"]) == ("previous_response_id", "context_length_exceeded")
+
+
 def test_a_kept_response_is_retrieved_and_deleted(client: openai.OpenAI) -> None:
     answer = client.responses.create(model=MODEL, input="hi", max_output_tokens=2)
     assert client.responses.retrieve(answer.id) == answer
@@ -204,6 +252,9 @@ def test_no_key_sees_what_another_keeps() -> None:
                 theirs.responses.input_items.list(answer.id)
             with pytest.raises(openai.BadRequestError):
                 theirs.responses.create(model=MODEL, input="x", previous_response_id=answer.id)
+            reference: Any = {"type": "item_reference", "id": answer.output[0].id}
+            with pytest.raises(openai.BadRequestError):
+                theirs.responses.create(model=MODEL, input=[reference])
             assert mine.responses.retrieve(answer.id).id == answer.id
 
 
@@ -274,95 +325,6 @@ def test_every_parameter_of_the_official_client_is_known() -> None:
 
     parameters = set(ResponseCreateParamsBase.__annotations__)
     assert parameters - set(ResponsesBody.__struct_fields__) == set()
-
-
-MESSAGE = {"role": "user", "content": "x"}
-CALL = {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}
-
-
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
-        ({}, "input"),
-        ({"input": []}, "input"),
-        ({"input": 3}, "input"),
-        ({"input": [MESSAGE, {"content": "x"}]}, "input[1].role"),
-        ({"input": [{"role": "king", "content": "x"}]}, "input[0].role"),
-        ({"input": [{"role": "user"}]}, "input[0].content"),
-        ({"input": [MESSAGE, {"role": "user", "content": [{}]}]}, "input[1].content[0].type"),
-        (
-            {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
-            "input[0].content[0].type",
-        ),
-        (
-            {"input": [{"role": "user", "content": [{"type": "input_text"}]}]},
-            "input[0].content[0].text",
-        ),
-        ({"input": [{"type": "web_search_call"}]}, "input[0].type"),
-        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
-        ({"input": [{"type": "function_call"}]}, "input[0].call_id"),
-        ({"input": [MESSAGE, CALL | {"name": ""}]}, "input[1].name"),
-        (
-            {"input": [{"type": "function_call_output", "call_id": "1", "output": "x"}]},
-            "input[0].call_id",
-        ),
-        ({"input": "x" * 2000}, "input"),
-        ({"input": "x", "max_output_tokens": 0}, "max_output_tokens"),
-        ({"input": "x", "max_output_tokens": 999}, "max_output_tokens"),
-        ({"input": "x", "temperature": "hot"}, "temperature"),
-        ({"input": "x", "top_logprobs": 99}, "top_logprobs"),
-        ({"input": "x", "include": ["everything"]}, "include[0]"),
-        ({"input": "x", "truncation": "middle"}, "truncation"),
-        ({"input": "x", "metadata": {"a": 1}}, "metadata"),
-        ({"input": "x", "metadata": {str(n): "" for n in range(17)}}, "metadata"),
-        ({"input": "x", "text": {"format": {"type": "yaml"}}}, "text.format.type"),
-        (
-            {"input": "x", "text": {"format": {"type": "json_schema", "name": "x"}}},
-            "text.format.schema",
-        ),
-        (
-            {
-                "input": "x",
-                "text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": "no"}}},
-            },
-            "text.format",
-        ),
-        ({"input": "x", "tools": [{"type": "web_search"}]}, "tools[0].type"),
-        ({"input": "x", "tools": [{"type": "function"}]}, "tools[0].name"),
-        (
-            {"input": "x", "tools": [{"type": "function", "name": "f", "parameters": 3}]},
-            "tools[0].parameters",
-        ),
-        ({"input": "x", "tools": [{"type": "function", "name": "f", "x": 3}]}, "tools[0].x"),
-        ({"input": "x", "tool_choice": {"type": "mcp"}}, "tool_choice.type"),
-        (
-            {"input": "x", "tool_choice": {"type": "allowed_tools", "mode": "auto"}},
-            "tool_choice.tools",
-        ),
-        ({"input": "x", "reasoning": {"summary": "detailed"}}, "reasoning.summary"),
-        ({"input": "x", "prompt": {"id": "p"}}, "prompt"),
-        ({"input": "x", "conversation": "c"}, "conversation"),
-        ({"input": "x", "previous_response_id": "resp_no"}, "previous_response_id"),
-        ({"input": "x", "background": True, "stream": True}, "background"),
-        ({"input": "x", "background": True, "store": False}, "background"),
-        ({"input": "x", "background": True, "max_output_tokens": 999}, "max_output_tokens"),
-        ({"input": "x", "no_such_field": 1}, "no_such_field"),
-        ({"input": "x", "priority": 1}, "priority"),
-        ({"input": "x", "model": "other"}, "model"),
-    ],
-)
-def test_errors_name_the_field(http: httpx.Client, body: dict[str, object], field: str) -> None:
-    answer = http.post(PATH, json=body)
-    assert answer.status_code == (404 if field == "model" else 400)
-    error = answer.json()["error"]
-    assert error["param"] == field
-    assert field.partition(".")[0].partition("[")[0] in error["message"]
-
-
-def test_an_item_too_large_is_a_request_too_large(http: httpx.Client) -> None:
-    items = [MESSAGE] * 1001
-    error = http.post(PATH, json={"input": items}).json()["error"]
-    assert (error["param"], error["code"]) == ("input", "context_length_exceeded")
 
 
 def test_events_are_not_kept(http: httpx.Client) -> None:

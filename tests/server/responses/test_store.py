@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,9 +31,9 @@ ACTIONS = st.lists(
 
 def entry(name: str, size: int = 0, previous: str | None = None) -> StoredResponse:
     half = size // 2
-    return StoredResponse(
-        id=name, previous=previous, input=b"x" * half, response=b"y" * (size - half)
-    )
+    items = (f"item-{name}",) if size % 2 else ()
+    rest = b"y" * (size - half)
+    return StoredResponse(id=name, previous=previous, input=b"x" * half, response=rest, items=items)
 
 
 def small(**bounds: int) -> ResponseStore:
@@ -43,6 +46,11 @@ def has(store: ResponseStore, tenant: str, name: str) -> bool:
         return store.get(tenant, name).id == name
     except ResponseMissing:
         return False
+
+
+def with_item(store: ResponseStore, tenant: str, item: str) -> Iterator[StoredResponse]:
+    with suppress(ResponseMissing):
+        yield store.with_item(tenant, item)
 
 
 @given(ACTIONS)
@@ -77,6 +85,9 @@ def test_each_tenant_has_the_last_used_ones_that_fit(
     for tenant, model in models.items():
         kept = [name for name in IDS if has(store, tenant, name)]
         assert kept == sorted(each.id for each in model)
+        for name in IDS:
+            expected = [each for each in model if f"item-{name}" in each.items]
+            assert [*with_item(store, tenant, f"item-{name}")] == expected
 
 
 def test_a_chain_is_the_whole_conversation_and_stays_together() -> None:

@@ -43,7 +43,7 @@ def test_the_events_of_reasoning_and_calls(
 ) -> None:
     monkeypatch.setattr(Conversation, "reader", lambda _: MessageReader(Lettered))
     events = streamed(http, {"input": "hi", "stop": "h"})
-    reasoning = ("reasoning_text.delta", "reasoning_text.delta", "reasoning_text.done")
+    reasoning = ("reasoning_text.delta", "reasoning_text.done")
     arguments = ("function_call_arguments.delta", "function_call_arguments.done")
     assert kinds(events) == [
         *("created", "in_progress"),

@@ -11,16 +11,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Send
 
-from headway.errors import InvalidRequest
+from headway.errors import InvalidRequest, RequestTooLarge
 from headway.server.admission import ServerState
 from headway.server.body import convert, json_response, read_body
 from headway.server.callers import tenant_of
 from headway.server.errors import plain_error
 from headway.server.openai.conversation import Conversation, answer_conversation
-from headway.server.responses.formatter import ResponsesFormatter
+from headway.server.responses.formatter import Keep, ResponsesFormatter
 from headway.server.responses.items import (
     ItemsQuery,
+    is_reference,
     items_before,
+    items_meant,
     kept_items,
     listed,
     was_in_background,
@@ -32,8 +34,6 @@ from headway.server.responses.translate import TranslatedResponse, translate
 
 LARGE = 256 * 1024
 """Bytes of kept responses from which they are read off the event loop."""
-
-Keep = Callable[[bytes], None]
 
 
 class DeletedResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +49,8 @@ async def create_response(request: Request, send: Send) -> None:
     body = await read_body(request, ResponsesBody, max_bytes=state.config.max_body_bytes)
     keeps = body.store is not False and kept.store.most_entries > 0
     _check_background(body, keeps=keeps)
-    before = await _before(kept, tenant_of(request.scope), body.previous_response_id)
+    body = await _meant(request, body)
+    before = await _before(request, body.previous_response_id)
     translated = translate(body, before)
     response_id = f"resp_{uuid.uuid4().hex}"
     keep = _keeper(request, body, response_id) if keeps else _forget
@@ -139,14 +140,12 @@ async def _in_background(
     await _json(begun)(request.scope, request.receive, send)
 
 
-async def _before(
-    kept: KeptResponses, tenant: str, previous: str | None
-) -> list[ResponseInputItem]:
+async def _before(request: Request, previous: str | None) -> list[ResponseInputItem]:
     """The items of the response that this one goes on from, and of all before it."""
     if previous is None:
         return []
     try:
-        chain = kept.store.chain(tenant, previous)
+        chain = _kept(request).store.chain(tenant_of(request.scope), previous)
     except ResponseMissing as missing:
         which = "" if missing.args[0] == previous else f" goes on from {missing.args[0]}, which"
         raise InvalidRequest(
@@ -154,9 +153,48 @@ async def _before(
             "conversation as input",
             field="previous_response_id",
         ) from None
-    if sum(entry.size for entry in chain) < LARGE:
-        return items_before(chain)
-    return await asyncio.to_thread(items_before, chain)
+    small = sum(entry.size for entry in chain) < LARGE
+    items = items_before(chain) if small else await asyncio.to_thread(items_before, chain)
+    most: int = request.app.state.server.llm.max_model_len
+    if len(items) > most:
+        raise RequestTooLarge(
+            f"previous_response_id: {len(items)} items cannot fit in the context of {most} tokens",
+            field="previous_response_id",
+        )
+    return items
+
+
+async def _meant(request: Request, body: ResponsesBody) -> ResponsesBody:
+    """The body with items in the place of references to them, each of which it may name once."""
+    if isinstance(body.input, str):
+        return body
+    store, tenant = _kept(request).store, tenant_of(request.scope)
+    referred: dict[str, StoredResponse] = {}
+    for place, item in enumerate(body.input):
+        if item.id is not None and is_reference(item):
+            field = f"input[{place}].id"
+            if item.id in referred:
+                raise InvalidRequest(f"{field}: this item is in the input already", field=field)
+            try:
+                referred[item.id] = store.with_item(tenant, item.id)
+            except ResponseMissing:
+                raise InvalidRequest(
+                    f"{field}: no output item {item.id[:100]!r} is kept; send the item itself",
+                    field=field,
+                ) from None
+    if not referred:
+        return body
+    size = sum({entry.id: len(entry.response) for entry in referred.values()}.values())
+    most: int = request.app.state.server.config.max_body_bytes
+    if size > most:
+        raise RequestTooLarge(
+            f"input refers to items of responses of {size} bytes; at most {most}", field="input"
+        )
+    if size < LARGE:
+        items = items_meant(body.input, referred)
+    else:
+        items = await asyncio.to_thread(items_meant, body.input, referred)
+    return msgspec.structs.replace(body, input=items)
 
 
 def _check_background(body: ResponsesBody, *, keeps: bool) -> None:
@@ -177,16 +215,20 @@ def _keeper(request: Request, body: ResponsesBody, response_id: str) -> Keep:
     store, tenant = _kept(request).store, tenant_of(request.scope)
     items = msgspec.json.encode(kept_items(body.input))
 
-    def keep(response: bytes) -> None:
+    def keep(response: bytes, names: tuple[str, ...]) -> None:
         entry = StoredResponse(
-            id=response_id, previous=body.previous_response_id, input=items, response=response
+            id=response_id,
+            previous=body.previous_response_id,
+            input=items,
+            response=response,
+            items=names,
         )
         store.put(tenant, entry)
 
     return keep
 
 
-def _forget(_response: bytes) -> None:
+def _forget(_response: bytes, _items: tuple[str, ...]) -> None:
     pass
 
 

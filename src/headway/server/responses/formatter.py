@@ -42,14 +42,18 @@ PROMPT_TAIL = 16
 _encoder = msgspec.json.Encoder()
 
 
+Keep = Callable[[bytes, tuple[str, ...]], None]
+"""Takes a response that has ended, as JSON, and the ids of its items."""
+
+
 class ResponsesFormatter:
-    """Writes the answer to `asked`, and hands every response that has ended to `keep`, as JSON."""
+    """Writes the answer to `asked`, and hands the response to `keep` when it has ended."""
 
     def __init__(
         self,
         conversation: Conversation,
         asked: ResponsesBody,
-        keep: Callable[[bytes], None],
+        keep: Keep,
         *,
         kept: bool,
     ) -> None:
@@ -126,7 +130,7 @@ class ResponsesFormatter:
 
     def _kept(self, written: bytes) -> bytes:
         self.ended = True
-        self._keep(written)
+        self._keep(written, tuple(item.id for item in self._output.items))
         return written
 
     def _written(self, *, status: str, output: list[OutputItem], **more: Any) -> bytes:
@@ -192,7 +196,7 @@ class ResponsesFormatter:
             last = place == len(tokens) - 1
             yield Delta(
                 index=0,
-                text=text[start:] if last else text[start:stop],
+                text=text[start:stop],
                 token_ids=(tokens[place],),
                 logprobs=tuple(choice.logprobs[place : place + 1]),
                 finish_reason=finish if last else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -70,6 +70,24 @@ def items_before(chain: Iterable[StoredResponse]) -> list[ResponseInputItem]:
                 field="previous_response_id",
             )
     return items
+
+
+def items_meant(
+    items: Sequence[ResponseInputItem], referred: Mapping[str, StoredResponse]
+) -> list[ResponseInputItem]:
+    """The items, with what references mean in their place: items of these responses, by id."""
+    outputs = {entry.id: entry for entry in referred.values()}
+    known: dict[str, ResponseInputItem] = {}
+    for entry in outputs.values():
+        answered = msgspec.json.decode(entry.response, type=_Answered)
+        known |= {item.id: item for item in answered.output if item.id is not None}
+    return [known[item.id] if is_reference(item) and item.id else item for item in items]
+
+
+def is_reference(item: ResponseInputItem) -> bool:
+    """Whether it is an item of an earlier response, named instead of sent."""
+    bare = item.type == "message" and item.role is None and item.content is None
+    return item.type == "item_reference" or (bare and item.id is not None)
 
 
 def listed(items: bytes, query: ItemsQuery) -> ItemList:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 OVERHEAD = 512
 """Bytes that an entry counts besides its texts."""
+ITEM_OVERHEAD = 256
+"""Bytes that it counts for each of its items."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,15 +28,18 @@ class StoredResponse:
     input: bytes
     """The list of its own input items."""
     response: bytes
+    items: tuple[str, ...] = ()
+    """The ids of the items in the response."""
 
     @property
     def size(self) -> int:
         """Bytes."""
-        return OVERHEAD + len(self.input) + len(self.response)
+        names = ITEM_OVERHEAD * len(self.items)
+        return OVERHEAD + names + len(self.input) + len(self.response)
 
 
 class ResponseMissing(KeyError):
-    """A response that is not kept, by its id: never was, was deleted, or had to make room."""
+    """What is not kept, by its id: never was, was deleted, or had to make room."""
 
 
 class _Share:
@@ -42,12 +47,21 @@ class _Share:
 
     def __init__(self) -> None:
         self.entries: OrderedDict[str, StoredResponse] = OrderedDict()
+        self.places: dict[str, str] = {}
+        """In which response each item is."""
         self.size = 0
+
+    def add(self, entry: StoredResponse) -> None:
+        self.entries[entry.id] = entry
+        self.places.update(dict.fromkeys(entry.items, entry.id))
+        self.size += entry.size
 
     def remove(self, response_id: str) -> StoredResponse | None:
         found = self.entries.pop(response_id, None)
         if found is not None:
             self.size -= found.size
+            for item in found.items:
+                del self.places[item]
         return found
 
 
@@ -68,8 +82,7 @@ class ResponseStore:
             share.remove(entry.id)
             if entry.size > self.most_bytes or not self.most_entries:
                 return False
-            share.entries[entry.id] = entry
-            share.size += entry.size
+            share.add(entry)
             while len(share.entries) > self.most_entries or share.size > self.most_bytes:
                 share.remove(next(iter(share.entries)))
             return True
@@ -78,6 +91,14 @@ class ResponseStore:
         """Raises `ResponseMissing`."""
         with self._lock:
             return self._used(tenant, response_id)
+
+    def with_item(self, tenant: str, item_id: str) -> StoredResponse:
+        """The response that has this item. Raises `ResponseMissing`."""
+        with self._lock:
+            share = self._shares.get(tenant)
+            if share is None or item_id not in share.places:
+                raise ResponseMissing(item_id)
+            return self._used(tenant, share.places[item_id])
 
     def delete(self, tenant: str, response_id: str) -> bool:
         """Whether there was one."""

@@ -63,7 +63,7 @@ class Turns:
             case "reasoning":
                 self._reasoning(item, source)
             case "item_reference":
-                raise _refused(source, "type", "item_reference: send the item itself")
+                raise _refused(source, "id", "is required: the item that is referred to")
             case _:
                 raise _refused(
                     source,
