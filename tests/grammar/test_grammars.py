@@ -15,13 +15,8 @@ from hypothesis import strategies as st
 from headway.errors import InvalidRequest
 from headway.grammar import GrammarCompiler, matcher
 from headway.grammar.matcher import MAX_COMPILED
-<<<<<<< HEAD
 from headway.grammar.translate import MAX_NESTING, MAX_OPTIONAL, MAX_RULES, nesting
-from headway.types import Grammar, Vocabulary
-=======
-from headway.grammar.translate import MAX_NESTING, MAX_RULES, nesting
 from headway.types import Grammar, Vocabulary, special_token_name
->>>>>>> 572dbd4 (Grammars can name special tokens that are not in angle brackets)
 from tests.grammar.letters import EOS, allowed, compiler, draw, text_of, token_of, vocabulary
 from tests.grammar.schemas import SCHEMAS
 from tests.grammar.validity import validate
@@ -251,7 +246,6 @@ def test_how_deep_brackets_nest() -> None:
     assert text_of([token_of("a"), EOS]) == "a"
 
 
-<<<<<<< HEAD
 def test_as_many_optional_properties_as_are_let_through_can_be_generated() -> None:
     schema = optional(MAX_OPTIONAL, required=2) | {"additionalProperties": False}
     matcher = compiler().matcher(Grammar(kind="json", text=json.dumps(schema)))
@@ -262,7 +256,8 @@ def test_as_many_optional_properties_as_are_let_through_can_be_generated() -> No
         matcher.advance(tokens)
     assert matcher.error is None
     assert EOS in allowed(matcher)
-=======
+
+
 @pytest.mark.parametrize("name", ["<|zero|>", "[CALLS]", "CALLS"])
 def test_any_special_token_can_be_named(name: str) -> None:
     table = vocabulary()
@@ -271,4 +266,3 @@ def test_any_special_token_can_be_named(name: str) -> None:
     found = GrammarCompiler(lambda: table).matcher(Grammar(kind="grammar", text=text))
     found.advance([token_of("a")])
     assert allowed(found) == [0]
->>>>>>> 572dbd4 (Grammars can name special tokens that are not in angle brackets)

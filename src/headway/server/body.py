@@ -46,15 +46,15 @@ NOT_SUPPORTED = frozenset(
 T = TypeVar("T")
 
 _REASONS = {
+    "conversation": "go on from a response with previous_response_id",
+    "prompt": "prompts are not kept here; send instructions and input",
+    "context_management": "shorten the input yourself, or ask for truncation auto",
     "suffix": "models continue texts and fill no gaps; put what comes before into the prompt",
     "chat_template": "a template is a program; start the server with --chat-template",
     "documents": "give them in chat_template_kwargs, where the chat template reads them",
     "request_id": "the header X-Request-Id is taken, and returned",
     "functions": "send tools, which took their place",
     "thinking_token_budget": "models end their reasoning themselves; bound all with max_tokens",
-    "conversation": "go on from a response with previous_response_id",
-    "prompt": "prompts are not kept here; send instructions and input",
-    "context_management": "shorten the input yourself, or ask for truncation auto",
 }
 """What to do instead of fields that are not supported, where there is something."""
 
