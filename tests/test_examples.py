@@ -78,11 +78,3 @@ def test_responses() -> None:
         capital, *_, city = run("responses.py", HEADWAY_URL=url).splitlines()
     assert "Paris" in capital
     assert city.startswith("name=")
-
-
-@pytest.mark.model
-def test_structured_output() -> None:
-    with headway_serve() as (_, url):
-        place, choice = run("structured_output.py", HEADWAY_URL=url).splitlines()
-    assert place.startswith("name=")
-    assert choice in ("yes", "no")

@@ -157,7 +157,7 @@ def endpoints() -> None:
     from headway.server.endpoints import ENDPOINTS
 
     handlers = {getattr(each.handler or each.sender, "__module__", "") for each in ENDPOINTS}
-    dialects = ("openai", "responses", "llamacpp", "ollama")
+    dialects = ("openai", "responses", "anthropic", "llamacpp", "ollama")
     others = ("system", "openapi", "refusing")
     prefixes = tuple(f"headway.server.{name}." for name in dialects) + tuple(
         f"headway.server.{name}" for name in others
@@ -253,6 +253,7 @@ def files() -> None:
         *("checkpoint/huggingface/text.py", "checkpoint/safetensors.py", "server/body.py"),
         *("server/json_bounds.py", "server/openai/schema.py", "server/ollama/formatter.py"),
         "server/responses/items.py",
+        "server/anthropic/unfinished.py",
         *(
             "cli/bench_serve.py",
             "cli/compatibility.py",

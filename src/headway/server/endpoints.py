@@ -5,6 +5,9 @@ llama.cpp's server answers without `/v1` too, so some of its clients leave that 
 
 from __future__ import annotations
 
+from headway.server.anthropic.messages import count_tokens, create_message
+from headway.server.anthropic.objects import ANTHROPIC_FORM, AnthropicAnswer, TokensCount
+from headway.server.anthropic.schema import CountTokensBody, MessagesBody
 from headway.server.llamacpp.endpoints import LLAMA_ENDPOINTS
 from headway.server.ollama.endpoints import OLLAMA_ENDPOINTS
 from headway.server.openai.chat import ChatCompletion, chat_completions
@@ -103,6 +106,24 @@ ENDPOINTS = (
         summary="The input of a kept response, without that of those before it.",
         gives=ItemList,
         query=ItemsQuery,
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/messages",
+        sender=create_message,
+        summary="Answer a conversation in Anthropic's way, whole or as a stream of events.",
+        takes=MessagesBody,
+        gives=AnthropicAnswer,
+        errors=ANTHROPIC_FORM,
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/messages/count_tokens",
+        handler=count_tokens,
+        summary="How many tokens the model would read, of a conversation in Anthropic's way.",
+        takes=CountTokensBody,
+        gives=TokensCount,
+        errors=ANTHROPIC_FORM,
     ),
     Endpoint(
         method="GET",

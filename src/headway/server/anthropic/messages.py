@@ -1,0 +1,71 @@
+"""`POST /v1/messages` and `/v1/messages/count_tokens`: Anthropic's way to ask.
+
+The key may come as `X-Api-Key`, as everywhere; the headers `anthropic-version` and `anthropic-beta`
+are not looked at.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Send
+
+from headway.server.admission import ServerState
+from headway.server.anthropic.formatter import MessagesFormatter
+from headway.server.anthropic.names import named_as_sent
+from headway.server.anthropic.objects import TokensCount
+from headway.server.anthropic.schema import CountTokensBody, MessagesBody
+from headway.server.anthropic.translate import translate
+from headway.server.body import json_response, read_body
+from headway.server.openai.conversation import answer_conversation
+from headway.server.openai.fit import check_messages
+from headway.server.openai.sampling import field_aliases
+from headway.server.openai.schema import plain_messages
+
+
+async def create_message(request: Request, send: Send) -> None:
+    """Answer a conversation; see `headway.server.openai.conversation`."""
+    state: ServerState = request.app.state.server
+    with named_as_sent():
+        body = await read_body(request, MessagesBody, max_bytes=state.config.max_body_bytes)
+    translated = translate(body, _template_variables(state))
+    await answer_conversation(
+        request,
+        send,
+        translated.chat,
+        f"msg_{uuid.uuid4().hex}",
+        partial(MessagesFormatter, shows_thinking=translated.shows_thinking),
+        names=translated.names,
+    )
+
+
+async def count_tokens(request: Request) -> Response:
+    """How many tokens the model would read."""
+    state: ServerState = request.app.state.server
+    with named_as_sent():
+        body = await read_body(request, CountTokensBody, max_bytes=state.config.max_body_bytes)
+    llm = state.llm
+    translated = translate(body, _template_variables(state))
+    chat = translated.chat
+    with field_aliases(translated.names):
+        state.check_model(chat.model)
+        check_messages(chat.messages, llm, must_fit=False)
+        with field_aliases({"prompt": "messages"}):
+            text = await llm.render(
+                plain_messages(chat.messages),
+                add_generation_prompt=chat.add_generation_prompt,
+                continue_final_message=bool(chat.continue_final_message),
+                variables=chat.chat_template_kwargs,
+            )
+            prompt = await llm.encode(text, add_special_tokens=False, must_fit=False)
+    return json_response(TokensCount(input_tokens=len(prompt.token_ids)))
+
+
+def _template_variables(state: ServerState) -> Collection[str]:
+    """Those that the chat template reads; none where there is none, or no model yet."""
+    template = state.llm.chat_template if state.alive else None
+    return frozenset[str]() if template is None else template.facts.variables
