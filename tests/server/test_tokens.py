@@ -5,6 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from tests.server.conftest import Running
+
 MESSAGES = [{"role": "user", "content": "hi"}]
 
 
@@ -17,7 +19,7 @@ def test_a_text_to_tokens_and_back(http: httpx.Client) -> None:
         "token_strs": None,
     }
     back = http.post("/detokenize", json={"tokens": [97, 98]}).json()
-    assert back == {"prompt": "ab"}
+    assert back == {"prompt": "ab", "content": "ab"}
 
 
 def test_without_special_tokens_and_with_strings(http: httpx.Client) -> None:
@@ -34,9 +36,32 @@ def test_messages_as_they_reach_the_model(http: httpx.Client) -> None:
     assert "".join(map(chr, tokens)) == "user:hi;"
 
 
+def test_content_as_llama_cpp_has_it(http: httpx.Client) -> None:
+    tokens = [
+        http.post("/tokenize", json={"content": text}).json()["tokens"] for text in ("ab", "")
+    ]
+    assert tokens == [[97, 98], []]
+    body = {"content": "ab", "add_special": True, "parse_special": True}
+    assert http.post("/tokenize", json=body).json()["tokens"] == [2, 97, 98]
+    pieces = http.post("/tokenize", json={"content": "ab", "with_pieces": True}).json()["tokens"]
+    assert pieces == [{"id": 97, "piece": "a"}, {"id": 98, "piece": "b"}]
+
+
+def test_a_piece_that_is_no_text_is_bytes(server: Running, http: httpx.Client) -> None:
+    tokenizer = server.llm.tokenizer
+    whole = tokenizer.token_bytes
+    tokenizer.token_bytes = lambda token: whole(token)[:1]  # type: ignore[method-assign]
+    try:
+        body = {"content": "\u00e1", "with_pieces": True}
+        pieces = http.post("/tokenize", json=body).json()["tokens"]
+    finally:
+        del tokenizer.token_bytes
+    assert pieces == [{"id": 0xE1, "piece": [0xC3]}]
+
+
 def test_many_tokens(http: httpx.Client) -> None:
     back = http.post("/detokenize", json={"tokens": [97] * 5000}).json()
-    assert back == {"prompt": "a" * 5000}
+    assert back["prompt"] == "a" * 5000
 
 
 @pytest.mark.parametrize(
@@ -46,6 +71,12 @@ def test_many_tokens(http: httpx.Client) -> None:
         ("/tokenize", {"prompt": "x", "messages": MESSAGES}, "prompt"),
         ("/tokenize", {"prompt": "x", "add_generation_prompt": True}, "add_generation_prompt"),
         ("/tokenize", {"prompt": 1}, "prompt"),
+        ("/tokenize", {"prompt": "x", "content": "x"}, "prompt"),
+        ("/tokenize", {"prompt": "x", "with_pieces": True}, "with_pieces"),
+        ("/tokenize", {"messages": MESSAGES, "add_special": True}, "add_special"),
+        ("/tokenize", {"content": "x", "add_special_tokens": True}, "add_special_tokens"),
+        ("/tokenize", {"content": "x", "add_generation_prompt": True}, "add_generation_prompt"),
+        ("/tokenize", {"content": "x", "parse_special": False}, "parse_special"),
         ("/detokenize", {}, "tokens"),
         ("/detokenize", {"tokens": [0x10FFFF]}, "tokens"),
         ("/detokenize", {"tokens": [-1]}, "tokens[0]"),

@@ -12,12 +12,8 @@ from headway.server.llamacpp.endpoints import LLAMA_ENDPOINTS
 from headway.server.ollama.endpoints import OLLAMA_ENDPOINTS
 from headway.server.openai.chat import ChatCompletion, chat_completions
 from headway.server.openai.completions import Completion, completions
-from headway.server.openai.schema import (
-    ChatBody,
-    CompletionBody,
-    DescribedTokenizeBody,
-    DetokenizeBody,
-)
+from headway.server.openai.schema import ChatBody, CompletionBody
+from headway.server.openai.token_bodies import DescribedTokenizeBody, DetokenizeBody
 from headway.server.openapi import Endpoint, docs, openapi_json
 from headway.server.responses.endpoints import (
     DeletedResponse,

@@ -25,7 +25,13 @@ from headway.server.body import json_response, read_body
 from headway.server.metrics import Metrics
 from headway.server.openai.fit import check_messages
 from headway.server.openai.sampling import field_aliases
-from headway.server.openai.schema import OF_MESSAGES, DetokenizeBody, TokenizeBody, plain_messages
+from headway.server.openai.schema import plain_messages
+from headway.server.openai.token_bodies import (
+    FOR_CONTENT,
+    FOR_MESSAGES,
+    DetokenizeBody,
+    TokenizeBody,
+)
 from headway.server.openai.tools import known_tools
 from headway.server.slo import Explainer
 
@@ -147,15 +153,26 @@ TOKENS_PER_TURN = 2048
 """So many are turned into text before others have their turn on the event loop."""
 
 
+class TokenPiece(msgspec.Struct, frozen=True):
+    """A token as llama.cpp shows it."""
+
+    id: int
+    piece: str | list[int]
+    """Its text; its bytes, where they are no text by themselves."""
+
+
 class TokenizeResult(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     max_model_len: int
-    tokens: Sequence[int]
+    tokens: Sequence[int | TokenPiece]
+    """Token ids; objects on request (`with_pieces`)."""
     token_strs: list[str] | None = None
 
 
 class DetokenizeResult(msgspec.Struct, frozen=True):
     prompt: str
+    content: str
+    """The same: `prompt` is vLLM's word for it, `content` llama.cpp's."""
 
 
 async def tokenize(request: Request) -> Response:
@@ -163,17 +180,20 @@ async def tokenize(request: Request) -> Response:
     body = await read_body(request, TokenizeBody, max_bytes=state.config.max_body_bytes)
     state.check_model(body.model)
     llm = state.llm
-    if (body.prompt is None) == (body.messages is None):
-        raise InvalidRequest("give either prompt or messages", field="prompt")
-    with field_aliases({"prompt": "messages"} if body.prompt is None else {}):
+    with field_aliases({"prompt": _check_source(body)}):
         text, special = await _text(llm, body)
         prompt = await llm.encode(text, add_special_tokens=special, must_fit=False)
-    tokens = prompt.token_ids
+    tokens: Sequence[int | TokenPiece] = prompt.token_ids
     strings: list[str] | None = None
     if body.return_token_strs:
         strings = []
-        async for some in _in_turns(tokens):
+        async for some in _in_turns(prompt.token_ids):
             strings += map(llm.tokenizer.token_text, some)
+    if body.with_pieces:
+        pieces: list[TokenPiece] = []
+        async for some in _in_turns(prompt.token_ids):
+            pieces += (_piece(llm, token) for token in some)
+        tokens = pieces
     return json_response(
         TokenizeResult(
             count=len(tokens),
@@ -199,7 +219,8 @@ async def detokenize(request: Request) -> Response:
     raw = bytearray()
     async for some in _in_turns(body.tokens):
         raw += tokenizer.bytes_of(some)
-    return json_response(DetokenizeResult(tokenizer.text_of(bytes(raw))))
+    text = tokenizer.text_of(bytes(raw))
+    return json_response(DetokenizeResult(prompt=text, content=text))
 
 
 async def _in_turns(tokens: Sequence[int]) -> AsyncIterator[Sequence[int]]:
@@ -208,6 +229,32 @@ async def _in_turns(tokens: Sequence[int]) -> AsyncIterator[Sequence[int]]:
         if start:
             await asyncio.sleep(0)
         yield tokens[start : start + TOKENS_PER_TURN]
+
+
+def _piece(llm: AsyncLLM, token: int) -> TokenPiece:
+    raw = llm.tokenizer.token_bytes(token)
+    try:
+        return TokenPiece(token, raw.decode())
+    except UnicodeDecodeError:
+        return TokenPiece(token, list(raw))
+
+
+def _check_source(body: TokenizeBody) -> str:
+    """The field that says what to tokenize; raises for several, and what does not go with it."""
+    sources = ("prompt", FOR_MESSAGES[0], FOR_CONTENT[0])
+    given = [name for name in sources if getattr(body, name) is not None]
+    if len(given) != 1:
+        raise InvalidRequest("give one of prompt, messages and content", field="prompt")
+    for needed, fields in (("messages", FOR_MESSAGES), ("content", FOR_CONTENT)):
+        for name in fields:
+            if given[0] != needed and getattr(body, name) is not None:
+                raise InvalidRequest(f"{name} needs {needed}", field=name)
+    if given[0] == "content" and body.add_special_tokens is not None:
+        raise InvalidRequest(
+            "add_special_tokens does not go with content; its word is add_special",
+            field="add_special_tokens",
+        )
+    return given[0]
 
 
 async def _text(llm: AsyncLLM, body: TokenizeBody) -> tuple[str, bool]:
@@ -223,7 +270,6 @@ async def _text(llm: AsyncLLM, body: TokenizeBody) -> tuple[str, bool]:
             variables=body.chat_template_kwargs,
         )
         return text, bool(body.add_special_tokens)
-    for name in OF_MESSAGES[1:]:
-        if getattr(body, name) is not None:
-            raise InvalidRequest(f"{name} needs messages", field=name)
+    if body.content is not None:
+        return body.content, bool(body.add_special)
     return body.prompt or "", body.add_special_tokens is not False

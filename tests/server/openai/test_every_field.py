@@ -21,14 +21,13 @@ from headway.server.openai.harmless import HarmlessFields
 from headway.server.openai.schema import (
     ChatBody,
     CompletionBody,
-    DetokenizeBody,
     HarmlessChatFields,
     Message,
     SamplingBody,
     SloBody,
     StreamOptions,
-    TokenizeBody,
 )
+from headway.server.openai.token_bodies import DetokenizeBody, TokenizeBody
 from tests.server.conftest import Running
 
 Row = tuple[dict[str, Any], Any]
@@ -116,6 +115,10 @@ TOKENIZES: dict[str, Row] = {
     "chat_template_kwargs": ({"prompt": None, "messages": HELLO}, {"thinking": True}),
     "tools": ({"prompt": None, "messages": HELLO}, TOOLS),
     "return_token_strs": ({}, True),
+    "content": ({"prompt": None}, "y"),
+    "add_special": ({"prompt": None, "content": "y"}, True),
+    "parse_special": ({"prompt": None, "content": "y"}, False),
+    "with_pieces": ({"prompt": None, "content": "y"}, True),
 }
 DETOKENIZES: dict[str, Row] = {"model": ({}, "other"), "tokens": ({}, [98])}
 MESSAGES: dict[str, Row] = {
