@@ -19,7 +19,14 @@ from msgspec import structs
 from headway.checkpoint import ModelConfig
 from headway.client import EngineListener, EngineState, Stream
 from headway.config import EngineConfig
-from headway.llm import AsyncLLM, ChatRenderer, GenerationRequest, RequestStream, TokensPrompt
+from headway.llm import (
+    AsyncLLM,
+    BeamStream,
+    ChatRenderer,
+    GenerationRequest,
+    RequestStream,
+    TokensPrompt,
+)
 from headway.text import ChatTemplate, TextConfig, Tokenizer
 from headway.types import (
     SERVICE_CLASSES,
@@ -263,7 +270,7 @@ class FakeLLM(AsyncLLM):
             must_fit=must_fit,
         )
 
-    def run(self, request: GenerationRequest) -> RequestStream:
+    def run(self, request: GenerationRequest) -> RequestStream | BeamStream:
         if self.bug is not None:
             raise self.bug
         for prompt in request.prompts:

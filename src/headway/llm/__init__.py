@@ -6,6 +6,7 @@ supervises.
 """
 
 from headway.llm.async_llm import AsyncLLM
+from headway.llm.beams import BeamStream
 from headway.llm.messages import TOOL_CALLS, MessageReader
 from headway.llm.outputs import ChoiceCollector, CompletionOutput, Delta, Logprob, RequestOutput
 from headway.llm.prompt import TokensPrompt
@@ -20,6 +21,7 @@ __all__ = [
     "LLM",
     "TOOL_CALLS",
     "AsyncLLM",
+    "BeamStream",
     "ChatRenderer",
     "ChoiceCollector",
     "CompletionOutput",

@@ -25,6 +25,7 @@ from headway.checkpoint import ModelConfig, Prepared, damaged_files, prepare_tok
 from headway.client import EngineClient, EngineHandle
 from headway.config import EngineConfig
 from headway.errors import HeadwayError, InvalidRequest
+from headway.llm.beams import BeamStream
 from headway.llm.default_sampling import choose_default_sampling
 from headway.llm.grammars import GrammarChecker
 from headway.llm.message_form import MessageForm
@@ -79,7 +80,7 @@ class AsyncLLM:
         self._random = Random(os.urandom(16) if seed is None else seed)  # noqa: S311
         self._prefix = os.urandom(4).hex()
         self._count = itertools.count(1)
-        self._streams: WeakValueDictionary[str, RequestStream] = WeakValueDictionary()
+        self._streams: WeakValueDictionary[str, RequestStream | BeamStream] = WeakValueDictionary()
         self._check: asyncio.Task[None] | None = None
 
     @classmethod
@@ -280,13 +281,17 @@ class AsyncLLM:
             ),
         )
 
-    def run(self, request: GenerationRequest) -> RequestStream:
+    def run(self, request: GenerationRequest) -> RequestStream | BeamStream:
         """Start a resolved request and return its deltas.
 
         Raises `Unavailable` where the engine has failed for good or is closed.
         """
-        events = self.client.submit(*request.requests)
-        stream = RequestStream(request, events, self.tokenizer)
+        stream: RequestStream | BeamStream
+        if request.params.use_beam_search:
+            stream = BeamStream(request, self.client, self.tokenizer)
+        else:
+            events = self.client.submit(*request.requests)
+            stream = RequestStream(request, events, self.tokenizer)
         self._streams[request.id] = stream
         return stream
 
@@ -300,7 +305,7 @@ class AsyncLLM:
         cache_salt: str = "",
         objectives: str | Iterable[Objective] = (),
         service_class: ServiceClass = "standard",
-    ) -> RequestStream:
+    ) -> RequestStream | BeamStream:
         """Start a request now and return its deltas; errors in the request raise here at once.
 
         Text gets the model's special tokens (such as a beginning of sequence); token ids are taken
@@ -358,6 +363,8 @@ class AsyncLLM:
         """End a request with finish reason "abort"; unknown ids are ignored."""
         stream = self._streams.get(request_id)
         if stream is not None:
+            if isinstance(stream, BeamStream):
+                stream.abort()
             for request in stream.request.requests:
                 self.client.abort(request.id)
 

@@ -89,9 +89,9 @@ class PromptEncoder:
         """The prompt in token ids.
 
         `truncate_to` keeps so many of the last tokens, or of the first with `keep_first`, -1 as
-        many as leave room for one token of the answer. Of a long text only the part is encoded that
-        these are in, cut between two words; the tokens are those of the whole text unless it has
-        hardly any words.
+        many as leave room for one token of the answer. Of a long text only the part is encoded
+        that these are in, cut between two words; the tokens are those of the whole text unless it
+        has hardly any words.
 
         Raises `RequestTooLarge` for a text that cannot fit however it is encoded and, if it
         `must_fit`, early for one whose first part alone does not; `InvalidRequest` for one that is

@@ -19,7 +19,7 @@ from starlette.types import Receive, Send
 from headway.background import later, watched
 from headway.client import EngineHandle
 from headway.errors import EngineError, HeadwayError, InvalidRequest, Overloaded, Unavailable
-from headway.llm import ChoiceCollector, Delta, GenerationRequest, RequestStream
+from headway.llm import BeamStream, ChoiceCollector, Delta, GenerationRequest, RequestStream
 from headway.logs import line
 from headway.server.admission import RequestHandle, ServerState
 from headway.server.formatter import Formatter
@@ -165,7 +165,7 @@ async def _last_bytes(
     return await asyncio.to_thread(formatter.body, choices)
 
 
-async def _first(deltas: RequestStream, state: ServerState) -> Delta | None:
+async def _first(deltas: RequestStream | BeamStream, state: ServerState) -> Delta | None:
     """The first delta; raises `Unavailable` where none comes within `queue_timeout`."""
     limit = state.config.queue_timeout
     try:

@@ -20,6 +20,9 @@ NOTHING_LEFT = "the sampling parameters leave no token to choose"
 
 MAX_N = 128
 MAX_LOGPROBS = 20
+MAX_BEAMS = 32
+"""Each is a sequence, and has the likeliest 2n tokens looked at in every step."""
+MAX_LENGTH_PENALTY = 10.0
 MAX_STOP_STRINGS = 64
 MAX_STOP_CHARACTERS = 1024
 """Of each stop string."""
@@ -38,7 +41,9 @@ class SamplingParams:
     `top_p` 1 switch those steps off. `logprobs` k asks for the k likeliest tokens at each
     generated position beside the chosen one, `prompt_logprobs` k the same over the prompt.
     Lists that are sets by nature keep each entry once. `structured_outputs` says what the text
-    must match; it ends where that is complete, even before `min_tokens`.
+    must match; it ends where that is complete, even before `min_tokens`. With `use_beam_search` the
+    continuations are the `n` likeliest that a search of as many beams finds, and nothing is drawn;
+    their log probabilities are divided by the length (prompt included) to the `length_penalty`.
     """
 
     n: int = 1
@@ -63,6 +68,8 @@ class SamplingParams:
     ignore_eos: bool = False
     skip_special_tokens: bool = True
     structured_outputs: StructuredOutputsParams | None = None
+    use_beam_search: bool = False
+    length_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
@@ -80,6 +87,10 @@ class SamplingParams:
                 "ignore_eos contradicts structured_outputs: what they describe has an end",
                 field="ignore_eos",
             )
+        if self.use_beam_search:
+            self._check_beams()
+        elif self.length_penalty != 1.0:
+            raise InvalidRequest("length_penalty needs use_beam_search", field="length_penalty")
 
     @property
     def greedy(self) -> bool:
@@ -114,6 +125,17 @@ class SamplingParams:
         if self.seed is not None:
             _within("seed", self.seed, -(2**63), 2**63 - 1)
 
+    def _check_beams(self) -> None:
+        _within("n", self.n, 1, MAX_BEAMS)
+        _within("length_penalty", self.length_penalty, -MAX_LENGTH_PENALTY, MAX_LENGTH_PENALTY)
+        for name, usual in _WITHOUT_BEAMS.items():
+            if getattr(self, name) != usual:
+                raise InvalidRequest(
+                    f"{name} is not available with use_beam_search: beams are followed by the "
+                    "model's own log probabilities, and nothing is drawn",
+                    field=name,
+                )
+
     def _check_lists(self) -> None:
         for name, most in _LONGEST.items():
             value = getattr(self, name)
@@ -143,6 +165,23 @@ class SamplingParams:
                 )
 
 
+_WITHOUT_BEAMS: dict[str, object] = {
+    "temperature": 0.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "min_tokens": 0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "repetition_penalty": 1.0,
+    "logit_bias": None,
+    "allowed_token_ids": None,
+    "bad_words": (),
+    "prompt_logprobs": None,
+    "stop": (),
+    "structured_outputs": None,
+}
+"""What a search cannot keep to, and the only values it takes."""
 _LONGEST = {
     "stop": MAX_STOP_STRINGS,
     "stop_token_ids": MAX_LIST,

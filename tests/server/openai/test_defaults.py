@@ -66,3 +66,8 @@ def test_models_tell_their_defaults(defaulting: Running) -> None:
 
 def test_without_defaults_nothing_is_added(server: Running) -> None:
     assert chat(server, max_tokens=3) == SamplingParams(max_tokens=3)
+
+
+def test_a_search_of_beams_draws_nothing_whatever_the_model_says(defaulting: Running) -> None:
+    asked = chat(defaulting, use_beam_search=True, n=2)
+    assert asked == SamplingParams(use_beam_search=True, n=2, temperature=0.0, max_tokens=5)

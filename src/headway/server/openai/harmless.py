@@ -38,10 +38,6 @@ class HarmlessFields(StrictBody, frozen=True, kw_only=True):
     verbosity: Annotated[
         Literal["low", "medium", "high"] | None, Meta(description="The model decides.")
     ] = None
-    use_beam_search: Annotated[Literal[False] | None, Meta(description="There is none.")] = None
-    length_penalty: Annotated[
-        Annotated[float, Meta(ge=1, le=1)] | None, Meta(description="There is no beam search.")
-    ] = None
     spaces_between_special_tokens: Annotated[
         Literal[True] | None, Meta(description="Text is the tokens' own.")
     ] = None

@@ -34,6 +34,8 @@ SAME_NAME = (
     "ignore_eos",
     "skip_special_tokens",
     "prompt_logprobs",
+    "use_beam_search",
+    "length_penalty",
 )
 COMPLETION_MAX_TOKENS = 16
 
@@ -56,6 +58,10 @@ def completion_params(body: CompletionBody, defaults: SamplingDefaults) -> Sampl
         max_tokens = 1
     prompt_logprobs = body.prompt_logprobs
     if body.echo and body.logprobs is not None:
+        if body.use_beam_search:
+            raise InvalidRequest(
+                "echo with logprobs is not available with use_beam_search", field="echo"
+            )
         prompt_logprobs = max(body.logprobs, prompt_logprobs or 0)
     return _params(
         body,
@@ -122,6 +128,12 @@ def check_streaming(body: SamplingBody) -> None:
     """Raises `InvalidRequest` for what streams cannot have, or what only streams can."""
     if body.stream_options is not None and not body.stream:
         raise InvalidRequest("stream_options needs stream: true", field="stream_options")
+    if body.stream and body.use_beam_search:
+        raise InvalidRequest(
+            "use_beam_search is not available while streaming: no token is settled before the "
+            "search is over",
+            field="use_beam_search",
+        )
     if body.stream and body.prompt_logprobs is not None:
         raise InvalidRequest(
             "prompt_logprobs is not available while streaming", field="prompt_logprobs"
@@ -151,7 +163,8 @@ def _params(
     defaults: SamplingDefaults,
 ) -> SamplingParams:
     values = {name: getattr(body, name) for name in SAME_NAME}
-    given: dict[str, object] = defaults.given()
+    # A model's defaults say how to draw, which a search of beams does not.
+    given: dict[str, object] = {"temperature": 0.0} if body.use_beam_search else defaults.given()
     given |= {k: v for k, v in values.items() if v is not None}
     given |= {k: v for k, v in special.items() if v is not None or k == "max_tokens"}
     if body.logit_bias:

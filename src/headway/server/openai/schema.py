@@ -32,6 +32,7 @@ from headway.server.openai.tools import ToolChoice, Tools
 from headway.types import ServiceClass
 from headway.types.objectives import MOST_SECONDS
 from headway.types.sampling import (
+    MAX_LENGTH_PENALTY,
     MAX_LIST,
     MAX_LOGPROBS,
     MAX_N,
@@ -147,6 +148,14 @@ class SamplingBody(HarmlessFields, frozen=True, kw_only=True):
     truncate_prompt_tokens: Annotated[
         Annotated[int, Meta(ge=-1, le=INT32, extra_json_schema={"not": {"const": 0}})] | None,
         Meta(description="Keep only so many of the prompt's tokens; -1: all that fit."),
+    ] = None
+    use_beam_search: Annotated[
+        bool | None,
+        Meta(description="The `n` likeliest continuations, by as many beams; not in streams."),
+    ] = None
+    length_penalty: Annotated[
+        Annotated[float, Meta(ge=-MAX_LENGTH_PENALTY, le=MAX_LENGTH_PENALTY)] | None,
+        Meta(description="Of beams: above 0 prefers longer ones; 1 if absent."),
     ] = None
     truncation_side: Annotated[
         Literal["left", "right"] | None,
