@@ -134,6 +134,7 @@ def sampling() -> None:
 
     # What speaks of text, or becomes several requests, ends in the API process.
     text_only = {"n", "stop", "include_stop_str_in_output", "ignore_eos", "skip_special_tokens"}
+    text_only |= {"use_beam_search", "length_penalty"}
     asked = {field.name for field in fields(SamplingParams)}
     resolved = {field.name for field in fields(ResolvedSampling)}
     assert asked - text_only == resolved

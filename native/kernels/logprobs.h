@@ -2,6 +2,8 @@
 #ifndef HEADWAY_LOGPROBS_H
 #define HEADWAY_LOGPROBS_H
 
+#include <algorithm>
+
 #include "../headway.h"
 #include "logits.h"
 
@@ -34,6 +36,16 @@ static int64_t take_highest(const LogitsRow& row, int64_t number, float* spare, 
   return taken;
 }
 
+// All logits, in the same order. Inserted one by one, they would take as many steps as their square.
+static int64_t sort_all(const LogitsRow& row, int64_t* tokens, float* logits) {
+  for (int64_t token = 0; token < row.vocab_size; ++token) tokens[token] = token;
+  std::sort(tokens, tokens + row.vocab_size, [&row](int64_t a, int64_t b) {
+    return row.logits[a] != row.logits[b] ? row.logits[a] > row.logits[b] : a < b;
+  });
+  for (int64_t n = 0; n < row.vocab_size; ++n) logits[n] = row.logits[tokens[n]];
+  return row.vocab_size;
+}
+
 // Rank and log probability of sampled->token, and the `number` likeliest tokens; where there are
 // fewer tokens than that, the rest is filled with token -1.
 static void gather_logprobs(const LogitsRow& row, int64_t number, hw_sampled_token* sampled,
@@ -50,7 +62,9 @@ static void gather_logprobs(const LogitsRow& row, int64_t number, hw_sampled_tok
   sampled->logprob = (logit - row.top) - whole;
   sampled->rank = static_cast<int32_t>(d_sum(higher)) + 1;
   float* logits = sampled->top_logprobs;
-  const int64_t taken = take_highest(row, number, spare, sampled->top_tokens, logits);
+  const int64_t taken = number >= row.vocab_size
+                            ? sort_all(row, sampled->top_tokens, logits)
+                            : take_highest(row, number, spare, sampled->top_tokens, logits);
   for (int64_t n = 0; n < taken; ++n) logits[n] = (logits[n] - row.top) - whole;
   for (int64_t n = taken; n < number; ++n) {
     sampled->top_tokens[n] = -1;

@@ -111,6 +111,32 @@ TEST(lists_are_read_to_their_end_and_tops_written_to_theirs) {
   }
 }
 
+TEST(all_tops_are_in_the_order_of_some) {
+  for (const Kernels* kernels : samples::kernels()) {
+    for (size_t vocab_size : {1, 31, 100, 4099}) {
+      Block<float> logits(vocab_size);
+      for (size_t n = 0; n < vocab_size; ++n) logits[n] = static_cast<float>(n * 37 % 50);
+      Block<int64_t> top_tokens(vocab_size);
+      Block<float> top_logprobs(vocab_size);
+      hw_sampling sampling = greedy();
+      sampling.logprobs = static_cast<int32_t>(vocab_size);
+      hw_sampled_token sampled = {};
+      sampled.top_tokens = top_tokens.data;
+      sampled.top_logprobs = top_logprobs.data;
+      const int64_t size = static_cast<int64_t>(vocab_size);
+      Block<uint8_t> scratch(static_cast<size_t>(kernels->sample_scratch_bytes(size)));
+      kernels->sample(logits.data, size, sampling, &sampled, scratch.data);
+      CHECK_EQUAL(top_tokens[0], sampled.token);
+      for (size_t n = 1; n < vocab_size; ++n) {
+        const float before = logits[static_cast<size_t>(top_tokens[n - 1])];
+        const float here = logits[static_cast<size_t>(top_tokens[n])];
+        CHECK(before > here || (before == here && top_tokens[n - 1] < top_tokens[n]));
+        CHECK(top_logprobs[n] <= top_logprobs[n - 1]);
+      }
+    }
+  }
+}
+
 TEST(a_mask_is_read_to_its_end_and_leaves_what_it_has) {
   for (const Kernels* kernels : samples::kernels()) {
     for (size_t vocab_size : {1, 31, 32, 33, 100, 4099}) {

@@ -251,3 +251,10 @@ def test_a_beam_is_never_changed() -> None:
     assert start.extended(position, 2, finish="length").tokens == (position.top[1][0],)
     assert start == Beam()
     assert replace(start, total=1.0) != start
+
+
+def test_objectives_are_not_kept_and_not_taken() -> None:
+    llm = FakeLLM()
+    with pytest.raises(InvalidRequest) as caught:
+        llm.resolve("x", params=params(), objectives="ttft=1s")
+    assert caught.value.field == "objectives"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from headway.llm.stream import DeltaDecoder
 from headway.text import StopPatterns, Tokenizer
 from headway.types import FinishReason, SamplingParams, TokenEvent, TokenLogprobs
 from tests.llm.support import EOS, VOCABULARY, write_prepared
+from tests.server.fakes import FakeLLM
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +158,40 @@ def test_the_result_does_not_depend_on_how_events_are_cut(
     assert text(cut) == text(whole)
     assert sum((delta.token_ids for delta in cut), ()) == whole[0].token_ids
     assert cut[-1].stop_reason == whole[0].stop_reason
+
+
+def test_equal_continuations_are_computed_once_and_told_for_each() -> None:
+    async def main(temperature: float) -> tuple[set[str], list[Any]]:
+        llm = FakeLLM()
+        llm.engine.gate.clear()
+        params = SamplingParams(n=3, max_tokens=2, temperature=temperature, prompt_logprobs=0)
+        stream = llm.run(llm.resolve("xy", "z", params=params, request_id="r"))
+        running = set(llm.engine.running)
+        llm.engine.gate.set()
+        return running, [delta async for delta in stream]
+
+    once, copied = asyncio.run(main(0.0))
+    each, drawn = asyncio.run(main(1.0))
+    assert once == {"r-p0-0", "r-p1-0"}
+    assert len(each) == 6
+    for index in range(6):
+        mine = [delta for delta in copied if delta.index == index]
+        other = [delta for delta in drawn if delta.index == index]
+        assert [(d.text, d.token_ids, d.finish_reason) for d in mine] == [
+            (d.text, d.token_ids, d.finish_reason) for d in other
+        ]
+        assert bool(mine[0].prompt_logprobs) == (index % 3 == 0), "once a prompt"
+
+
+def test_copies_that_are_cancelled_say_no_more() -> None:
+    async def main() -> None:
+        llm = FakeLLM()
+        params = SamplingParams(n=3, max_tokens=9, temperature=0.0)
+        stream = llm.run(llm.resolve("x", params=params))
+        assert (await anext(stream)).index == 0
+        assert (await anext(stream)).index == 1
+        stream.cancel()
+        assert [delta async for delta in stream] == []
+        assert not llm.engine.running
+
+    asyncio.run(main())

@@ -302,3 +302,26 @@ def test_the_native_runner_refuses_drafts_that_are_no_tokens(tinies: Tiny) -> No
     driver.run([(live, 1)])
     with pytest.raises(InvalidRequest, match="vocabulary"):
         driver.run([(live, 1)], [[VOCABULARY]])
+
+
+def test_the_whole_vocabulary_is_told_beside_others_that_want_less(either: Path) -> None:
+    wants: list[int | None] = [2, VOCABULARY, None, 0, VOCABULARY]
+    driver = Driver(load(either), BLOCK)
+    lives = [
+        driver.add([5, 6, 7 + n], ResolvedSampling(max_tokens=2, seed=0, logprobs=want))
+        for n, want in enumerate(wants)
+    ]
+    driver.run([(live, 10) for live in lives])
+    for live, want in zip(lives, wants, strict=True):
+        [sampled] = live.sampled
+        if want is None:
+            assert sampled.logprobs == ()
+            continue
+        [position] = sampled.logprobs
+        assert len(position.top) == want
+        values = [value for _, value in position.top]
+        assert values == sorted(values, reverse=True)
+        if want == VOCABULARY:
+            assert {token for token, _ in position.top} == set(range(VOCABULARY))
+            assert sum(map(math.exp, values)) == pytest.approx(1.0, abs=1e-4)
+            assert dict(position.top)[position.token] == position.logprob

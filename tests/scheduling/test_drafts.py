@@ -109,6 +109,23 @@ def test_right_drafts_come_in_one_event_and_save_steps() -> None:
     assert (stats.draft_tokens, stats.accepted_tokens) == (3, 3)
 
 
+@pytest.mark.parametrize(("drafts", "admitted"), [((), True), ((5,), False)])
+def test_only_where_there_are_drafts_do_sequences_count_with_all_they_may_become(
+    drafts: tuple[int, ...], admitted: bool
+) -> None:
+    """Two of at most 17 tokens fit in 8 blocks a token at a time: one ends before the other needs
+    its last ones. Not so where one may be ahead.
+    """
+    harness = make_harness(proposer=Fixed(drafts), blocks=8, reserve_all=False)
+    harness.add(request_of("a", prompt=(1,), max_tokens=16))
+    for _ in range(8):
+        harness.step()
+    harness.add(request_of("b", prompt=(2,), max_tokens=20))
+    harness.step()
+    assert ("b" in harness.tokens) == admitted
+    harness.drain()
+
+
 def test_wrong_drafts_are_taken_back() -> None:
     prompt = (1, 2, 3)
     truth = reference(prompt, max_tokens=9)

@@ -21,10 +21,9 @@ from headway.client import EngineListener, EngineState, Stream
 from headway.config import EngineConfig
 from headway.llm import (
     AsyncLLM,
-    BeamStream,
     ChatRenderer,
+    DeltaStream,
     GenerationRequest,
-    RequestStream,
     TokensPrompt,
 )
 from headway.text import ChatTemplate, TextConfig, Tokenizer
@@ -59,6 +58,9 @@ class FakeTokenizer(Tokenizer):
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         return [2] * add_special_tokens + [ord(letter) for letter in text]
+
+    def token_piece(self, token: int) -> str:
+        return chr(token)
 
     def token_bytes(self, token: int) -> bytes:
         return chr(token).encode(errors="replace")
@@ -270,7 +272,7 @@ class FakeLLM(AsyncLLM):
             must_fit=must_fit,
         )
 
-    def run(self, request: GenerationRequest) -> RequestStream | BeamStream:
+    def run(self, request: GenerationRequest) -> DeltaStream:
         if self.bug is not None:
             raise self.bug
         for prompt in request.prompts:

@@ -25,6 +25,8 @@ def test_a_token_stands_for_bytes() -> None:
     assert tokenizer.token_text(first) == "\ufffd"
     assert tokenizer.token_bytes(second) == b"\xa9"
     assert tokenizer.token_text(tokenizer.encode(" w")[0]) == " w"
+    assert tokenizer.token_piece(tokenizer.encode(" w")[0]) == "Ġw"
+    assert tokenizer.token_piece(10**6) == ""
     assert tokenizer.token_bytes(10**9) == b""
     assert tokenizer.token_bytes(-1) == b""
 

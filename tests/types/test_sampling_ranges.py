@@ -23,8 +23,8 @@ RANGES: list[tuple[str, list[Any], list[Any]]] = [
     ("presence_penalty", [-2.0, 2.0], [-2.001, 2.001]),
     ("frequency_penalty", [-2.0, 2.0], [-2.001, 2.001]),
     ("repetition_penalty", [TINY, 100.0], [0.0, -1.0, 100.001, math.inf]),
-    ("logprobs", [None, 0, 20], [-1, 21]),
-    ("prompt_logprobs", [None, 0, 20], [-1, 21]),
+    ("logprobs", [None, -1, 0, 20], [-2, 21]),
+    ("prompt_logprobs", [None, -1, 0, 20], [-2, 21]),
     ("seed", [None, -(2**63), 2**63 - 1], [-(2**63) - 1, 2**63]),
     ("logit_bias", [{5: -100.0}, {5: 100.0}], [{5: -100.001}, {5: 100.001}]),
 ]

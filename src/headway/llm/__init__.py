@@ -6,13 +6,12 @@ supervises.
 """
 
 from headway.llm.async_llm import AsyncLLM
-from headway.llm.beams import BeamStream
 from headway.llm.messages import TOOL_CALLS, MessageReader
 from headway.llm.outputs import ChoiceCollector, CompletionOutput, Delta, Logprob, RequestOutput
 from headway.llm.prompt import TokensPrompt
 from headway.llm.rendering import ChatRenderer
 from headway.llm.resolve import GenerationRequest
-from headway.llm.stream import RequestStream
+from headway.llm.stream import DeltaStream, RequestStream
 from headway.llm.sync import LLM
 from headway.llm.tool_prompts import check_tools
 from headway.text import message_text
@@ -21,11 +20,11 @@ __all__ = [
     "LLM",
     "TOOL_CALLS",
     "AsyncLLM",
-    "BeamStream",
     "ChatRenderer",
     "ChoiceCollector",
     "CompletionOutput",
     "Delta",
+    "DeltaStream",
     "GenerationRequest",
     "Logprob",
     "MessageReader",

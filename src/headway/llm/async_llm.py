@@ -34,7 +34,7 @@ from headway.llm.outputs import OutputCollector, RequestOutput
 from headway.llm.prompt import Prompt, PromptEncoder, TokensPrompt
 from headway.llm.rendering import ChatRenderer
 from headway.llm.resolve import GenerationRequest, Resolver, Terms
-from headway.llm.stream import RequestStream
+from headway.llm.stream import CopiedStream, DeltaStream, RequestStream
 from headway.llm.weight_format import ready_model
 from headway.message import Tool
 from headway.text import Tokenizer
@@ -80,7 +80,7 @@ class AsyncLLM:
         self._random = Random(os.urandom(16) if seed is None else seed)  # noqa: S311
         self._prefix = os.urandom(4).hex()
         self._count = itertools.count(1)
-        self._streams: WeakValueDictionary[str, RequestStream | BeamStream] = WeakValueDictionary()
+        self._streams: WeakValueDictionary[str, DeltaStream] = WeakValueDictionary()
         self._check: asyncio.Task[None] | None = None
 
     @classmethod
@@ -281,17 +281,19 @@ class AsyncLLM:
             ),
         )
 
-    def run(self, request: GenerationRequest) -> RequestStream | BeamStream:
+    def run(self, request: GenerationRequest) -> DeltaStream:
         """Start a resolved request and return its deltas.
 
         Raises `Unavailable` where the engine has failed for good or is closed.
         """
-        stream: RequestStream | BeamStream
+        stream: DeltaStream
         if request.params.use_beam_search:
             stream = BeamStream(request, self.client, self.tokenizer)
         else:
-            events = self.client.submit(*request.requests)
+            events = self.client.submit(*request.distinct)
             stream = RequestStream(request, events, self.tokenizer)
+            if len(request.distinct) < len(request.requests):
+                stream = CopiedStream(stream)
         self._streams[request.id] = stream
         return stream
 
@@ -305,7 +307,7 @@ class AsyncLLM:
         cache_salt: str = "",
         objectives: str | Iterable[Objective] = (),
         service_class: ServiceClass = "standard",
-    ) -> RequestStream | BeamStream:
+    ) -> DeltaStream:
         """Start a request now and return its deltas; errors in the request raise here at once.
 
         Text gets the model's special tokens (such as a beginning of sequence); token ids are taken

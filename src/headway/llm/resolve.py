@@ -25,6 +25,7 @@ from headway.types import (
     ServiceClass,
 )
 from headway.types.objectives import Objective, with_defaults
+from headway.types.sampling import WHOLE_VOCABULARY
 
 _SEED = struct.Struct("<q")
 _CHILD = struct.Struct("<qq")
@@ -48,6 +49,11 @@ class GenerationRequest:
         if self.params.max_tokens is not None:
             return self.params.max_tokens
         return max(request.sampling.max_tokens for request in self.requests)
+
+    @property
+    def distinct(self) -> tuple[Request, ...]:
+        """Those of `requests` that are worth running: one a prompt where nothing is drawn."""
+        return self.requests[:: self.params.n] if self.params.greedy else self.requests
 
     def prompt_of(self, choice: int) -> TokensPrompt:
         """The prompt that a choice continues."""
@@ -106,7 +112,7 @@ class Resolver:
         `arrival` is in monotonic seconds; `seeds` has one for each prompt, used where the
         parameters name none. Raises `InvalidRequest` naming the field to mend.
         """
-        objectives = self._objectives_of(terms)
+        objectives = self._objectives_of(terms, params)
         encoded = tuple(
             encode_now(self._tokenizer, prompt, max_model_len=self._max_model_len)
             for prompt in prompts
@@ -138,13 +144,20 @@ class Resolver:
             id=request_id, prompts=encoded, params=params, requests=tuple(requests)
         )
 
-    def _objectives_of(self, terms: Terms) -> tuple[Objective, ...]:
+    def _objectives_of(self, terms: Terms, params: SamplingParams) -> tuple[Objective, ...]:
         asked = terms.service_class
         if asked not in SERVICE_CLASSES:
             raise InvalidRequest(
                 f"service_class: {asked!r:.60} is none of {', '.join(SERVICE_CLASSES)}",
                 field="service_class",
             )
+        if params.use_beam_search:
+            if terms.objectives:
+                raise InvalidRequest(
+                    "objectives are not kept by a search of beams: it has no token before its end",
+                    field="objectives",
+                )
+            return ()
         return with_defaults(terms.objectives, self._objectives.get(asked, ()))
 
     def _check_prompt(self, prompt: TokensPrompt) -> None:
@@ -182,11 +195,14 @@ class Resolver:
             logit_bias=bias,
             allowed_token_ids=params.allowed_token_ids,
             bad_words=self._bad_words(params.bad_words),
-            logprobs=params.logprobs,
-            prompt_logprobs=params.prompt_logprobs,
+            logprobs=self._alternatives(params.logprobs),
+            prompt_logprobs=self._alternatives(params.prompt_logprobs),
             stop_token_ids=tuple(sorted({*eos, *params.stop_token_ids})),
             structured_outputs=None if structured is None else structured.resolved(),
         )
+
+    def _alternatives(self, asked: int | None) -> int | None:
+        return self._vocab_size if asked == WHOLE_VOCABULARY else asked
 
     def _for_prompt(
         self, shared: ResolvedSampling, params: SamplingParams, prompt: int, seed: int

@@ -7,7 +7,10 @@ on how tokens were grouped into events: with stop strings they are read one by o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 from headway.client import Stream
 from headway.errors import Overloaded
@@ -100,6 +103,21 @@ class DeltaDecoder:
         return None if event.stop_reason in self._eos else event.stop_reason
 
 
+class DeltaStream(Protocol):
+    """The deltas of a request, until every continuation has finished."""
+
+    @property
+    def request(self) -> GenerationRequest: ...
+
+    def cancel(self) -> None:
+        """Abort what still runs, and say no more; harmless at any time."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[Delta]: ...
+
+    async def __anext__(self) -> Delta: ...
+
+
 class RequestStream:
     """An asynchronous iterator of `Delta`, until every continuation has finished.
 
@@ -136,3 +154,33 @@ class RequestStream:
         if delta.finish_reason is not None and event.finish is None:
             self._events.cancel(event.id)
         return delta
+
+
+class CopiedStream:
+    """The deltas of a request whose continuations are equal, since nothing is drawn.
+
+    `stream` has those of each prompt's first continuation; every delta comes once for each.
+    """
+
+    def __init__(self, stream: RequestStream) -> None:
+        self.request = stream.request
+        self._stream = stream
+        self._copies: deque[Delta] = deque()
+
+    def cancel(self) -> None:
+        """Abort what still runs; its blocks are free at once."""
+        self._copies.clear()
+        self._stream.cancel()
+
+    def __aiter__(self) -> CopiedStream:
+        return self
+
+    async def __anext__(self) -> Delta:
+        if not self._copies:
+            delta = await anext(self._stream)
+            self._copies.append(delta)
+            self._copies.extend(
+                replace(delta, index=delta.index + copy, prompt_logprobs=())
+                for copy in range(1, self.request.params.n)
+            )
+        return self._copies.popleft()

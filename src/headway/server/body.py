@@ -15,7 +15,6 @@ from headway.server.errors import BadBody
 from headway.server.ignored_fields import IGNORED_FIELDS
 from headway.server.json_bounds import check_values
 from headway.server.receiving import receive_body
-from headway.types.sampling import MAX_LOGPROBS
 
 NOT_SUPPORTED = frozenset(
     (
@@ -62,7 +61,6 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _FLOAT_FOR_INT = re.compile(r"Expected `[^`]*\bint\b[^`]*`, got `float`")
 _PLACE = " - at `$"
 _ONLY_NULL = "Expected `null`, got"
-_LEAST_ZERO = "Expected `int` >= 0"
 _ONLY_EMPTY = "Expected `array` of length <= 0"
 
 
@@ -173,12 +171,6 @@ def _explain(message: str) -> InvalidRequest:
         return InvalidRequest(f"unknown field: {field}", field=field)
     if place and what.startswith((_ONLY_NULL, _ONLY_EMPTY)) and "|" not in what:
         return _not_supported(place)
-    if place.endswith("logprobs") and what.startswith(_LEAST_ZERO):
-        return InvalidRequest(
-            f"{place}: those of the whole vocabulary (-1) are not given; ask for up to "
-            f"{MAX_LOGPROBS}",
-            field=place,
-        )
     missing = re.match(r"Object missing required field `(\w+)`", what)
     if missing:
         field = f"{place}.{missing[1]}" if place else missing[1]

@@ -19,12 +19,12 @@ from starlette.types import Receive, Send
 from headway.background import later, watched
 from headway.client import EngineHandle
 from headway.errors import EngineError, HeadwayError, InvalidRequest, Overloaded, Unavailable
-from headway.llm import BeamStream, ChoiceCollector, Delta, GenerationRequest, RequestStream
+from headway.llm import ChoiceCollector, Delta, DeltaStream, GenerationRequest
 from headway.logs import line
 from headway.server.admission import RequestHandle, ServerState
 from headway.server.formatter import Formatter
 from headway.server.logs import log, log_end, log_received
-from headway.types.sampling import NOTHING_LEFT
+from headway.types.sampling import MAX_LOGPROBS, NOTHING_LEFT
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -160,12 +160,19 @@ async def _last_bytes(
     """The end of a stream, or a whole answer: a long one is written off the event loop."""
     if response.stream:
         return formatter.end()
-    if sum(len(each.token_ids) + len(each.prompt_logprobs) for each in choices) < LONG_ANSWER:
+    if sum(map(_size, choices)) < LONG_ANSWER:
         return formatter.body(choices)
     return await asyncio.to_thread(formatter.body, choices)
 
 
-async def _first(deltas: RequestStream | BeamStream, state: ServerState) -> Delta | None:
+def _size(choice: ChoiceCollector) -> int:
+    """Tokens and alternatives, without those few that cost no more than a token."""
+    scored = (*choice.prompt_logprobs, *choice.logprobs)
+    more = sum(max(0, len(each.top) - MAX_LOGPROBS) for each in scored)
+    return len(choice.token_ids) + len(choice.prompt_logprobs) + more
+
+
+async def _first(deltas: DeltaStream, state: ServerState) -> Delta | None:
     """The first delta; raises `Unavailable` where none comes within `queue_timeout`."""
     limit = state.config.queue_timeout
     try:

@@ -177,9 +177,12 @@ class Metrics:
     def started(self, request: GenerationRequest) -> None:
         """A request goes to the engine, as so many requests as it has continuations."""
         now = self._clock.now()
-        for each in request.requests:
+        copies = len(request.requests) // len(request.distinct)
+        for number, each in enumerate(request.requests):
             tokens = len(each.prompt)
-            self._times[each.id] = RequestTimes(arrival=now, prompt_tokens=tokens)
+            if number % copies == 0:  # those that are not run have the times of the one that is
+                times = RequestTimes(arrival=now, prompt_tokens=tokens)
+            self._times[each.id] = times
             self._histograms["vllm:request_prompt_tokens"].observe(tokens)
             self._histograms["vllm:request_params_max_tokens"].observe(request.max_tokens)
         self._histograms["vllm:request_params_n"].observe(request.params.n)

@@ -188,7 +188,7 @@ async def tokenize(request: Request) -> Response:
     if body.return_token_strs:
         strings = []
         async for some in _in_turns(prompt.token_ids):
-            strings += map(llm.tokenizer.token_text, some)
+            strings += map(llm.tokenizer.token_piece, some)
     if body.with_pieces:
         pieces: list[TokenPiece] = []
         async for some in _in_turns(prompt.token_ids):

@@ -99,6 +99,10 @@ class Tokenizer:
             raw = raw.removeprefix(b" ")
         return raw.decode("utf-8", errors="replace")
 
+    def token_piece(self, token: int) -> str:
+        """One token as the vocabulary spells it ("Ġis", "▁is"); empty for one that it lacks."""
+        return self._backend.id_to_token(token) or ""
+
     def token_bytes(self, token: int) -> bytes:
         """The bytes one token stands for; none for an id that the vocabulary lacks."""
         text = self._added.get(token)

@@ -20,6 +20,8 @@ NOTHING_LEFT = "the sampling parameters leave no token to choose"
 
 MAX_N = 128
 MAX_LOGPROBS = 20
+WHOLE_VOCABULARY = -1
+"""As a number of alternatives: all tokens."""
 MAX_BEAMS = 32
 """Each is a sequence, and has the likeliest 2n tokens looked at in every step."""
 MAX_LENGTH_PENALTY = 10.0
@@ -39,7 +41,8 @@ class SamplingParams:
 
     `max_tokens` None means "as many as fit". `temperature` 0 is greedy. `top_k` 0 or -1 and
     `top_p` 1 switch those steps off. `logprobs` k asks for the k likeliest tokens at each
-    generated position beside the chosen one, `prompt_logprobs` k the same over the prompt.
+    generated position beside the chosen one, `prompt_logprobs` k the same over the prompt; -1 is
+    the whole vocabulary.
     Lists that are sets by nature keep each entry once. `structured_outputs` says what the text
     must match; it ends where that is complete, even before `min_tokens`. With `use_beam_search` the
     continuations are the `n` likeliest that a search of as many beams finds, and nothing is drawn;
@@ -119,9 +122,9 @@ class SamplingParams:
                 field="repetition_penalty",
             )
         if self.logprobs is not None:
-            _within("logprobs", self.logprobs, 0, MAX_LOGPROBS)
+            _within("logprobs", self.logprobs, WHOLE_VOCABULARY, MAX_LOGPROBS)
         if self.prompt_logprobs is not None:
-            _within("prompt_logprobs", self.prompt_logprobs, 0, MAX_LOGPROBS)
+            _within("prompt_logprobs", self.prompt_logprobs, WHOLE_VOCABULARY, MAX_LOGPROBS)
         if self.seed is not None:
             _within("seed", self.seed, -(2**63), 2**63 - 1)
 

@@ -48,6 +48,7 @@ def test_log_probabilities_are_those_along_the_beams(http: httpx.Client) -> None
         ({"stop": "a"}, "stop"),
         ({"guided_regex": "a"}, "guided_regex"),
         ({"n": 40}, "n"),
+        ({"slo": {"ttft_ms": 9}}, "slo"),
         ({"length_penalty": 11}, "length_penalty"),
         ({"use_beam_search": False, "length_penalty": 2}, "length_penalty"),
     ],

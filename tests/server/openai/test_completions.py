@@ -260,8 +260,8 @@ def test_every_parameter_reaches_the_engine(server: Running) -> None:
         ({"prompt": "x", "logprobs": 21}, "logprobs"),
         ({"prompt": "x", "best_of": 2}, "best_of"),
         ({"prompt": "x", "suffix": "y"}, "suffix"),
-        ({"prompt": "x", "logprobs": -1}, "logprobs"),
-        ({"prompt": "x", "prompt_logprobs": -1}, "prompt_logprobs"),
+        ({"prompt": "x", "logprobs": -2}, "logprobs"),
+        ({"prompt": "x", "prompt_logprobs": -2}, "prompt_logprobs"),
         ({"prompt": "x", "suffix": "end"}, "suffix"),
         ({"prompt": "x", "response_format": {"type": "yaml"}}, "response_format.type"),
         ({"prompt": "x", "logit_bias": {"a": 1}}, "logit_bias"),
@@ -306,7 +306,7 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
     [
         ({"best_of": 2}, "choose by logprobs"),
         ({"suffix": "y"}, "fill no gaps"),
-        ({"logprobs": -1}, "whole vocabulary"),
+        ({"logprobs": -1, "stream": True}, "whole vocabulary"),
         ({"documents": []}, "chat_template_kwargs"),
     ],
 )

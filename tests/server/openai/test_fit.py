@@ -144,3 +144,35 @@ def test_an_answer_holds_so_many_log_probabilities_of_prompts(
     assert http.post(COMPLETIONS, json=body | {"max_tokens": 1}).status_code == 200
     monkeypatch.setattr(fit, "MAX_SCORES", 79)
     assert param_of(http.post(COMPLETIONS, json=body | {"max_tokens": 1})) == field
+
+
+WHOLE: dict[str, dict[str, Any]] = {
+    "logprobs": {"prompt": "x", "logprobs": -1},
+    "prompt_logprobs": {"prompt": "xy", "prompt_logprobs": -1},
+    "top_logprobs": {
+        "messages": [{"role": "user", "content": "x"}],
+        "logprobs": True,
+        "top_logprobs": -1,
+    },
+}
+
+
+@pytest.mark.parametrize("field", WHOLE)
+def test_an_answer_holds_so_many_of_the_whole_vocabulary(
+    http: httpx.Client, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    """The stand-in has more than a million tokens, and scores three of them."""
+    path = CHAT if "messages" in WHOLE[field] else COMPLETIONS
+    refused = http.post(path, json=WHOLE[field] | {"max_tokens": 1})
+    assert param_of(refused) == field
+    assert "1,048,576" in refused.json()["error"]["message"]
+    monkeypatch.setattr(fit, "MAX_SCORES", 2**30)
+    [choice] = http.post(path, json=WHOLE[field] | {"max_tokens": 2}).json()["choices"]
+    found = {
+        "logprobs": lambda: choice["logprobs"]["top_logprobs"][1],
+        "prompt_logprobs": lambda: choice["prompt_logprobs"][1],
+        "top_logprobs": lambda: choice["logprobs"]["content"][1]["top_logprobs"],
+    }[field]()
+    assert len(found) == 3
+    streamed = http.post(path, json=WHOLE[field] | {"stream": True})
+    assert param_of(streamed) == field

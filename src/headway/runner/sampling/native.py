@@ -143,14 +143,16 @@ class SamplerOutput:
         self.sampling: Records = np.concatenate(parts) if parts else np.zeros(0, dtype=_SAMPLING)
         self.sampled: Records = np.zeros(len(self.sampling), dtype=_SAMPLED)
         self._wanted: list[int] = self.sampling["logprobs"].tolist()
-        most = max(self._wanted, default=-1)
-        if most > 0:
-            shape = (len(self.sampling), most)
-            self._ids = np.zeros(shape, dtype=np.int64)
-            self._values = np.zeros(shape, dtype=np.float32)
-            step = np.arange(len(self.sampling), dtype=np.uint64) * np.uint64(most)
-            self.sampled["top_tokens"] = address(self._ids) + step * np.uint64(8)
-            self.sampled["top_logprobs"] = address(self._values) + step * np.uint64(4)
+        counts = np.maximum(self.sampling["logprobs"], 0).astype(np.uint64)
+        ends = counts.cumsum()
+        if len(ends) and ends[-1]:
+            # One after the other, as many as each wants: some may want the whole vocabulary.
+            self._ids = np.zeros(int(ends[-1]), dtype=np.int64)
+            self._values = np.zeros(int(ends[-1]), dtype=np.float32)
+            starts = ends - counts
+            self.sampled["top_tokens"] = address(self._ids) + starts * np.uint64(8)
+            self.sampled["top_logprobs"] = address(self._values) + starts * np.uint64(4)
+            self._ends: list[int] = ends.tolist()
 
     def tokens(self) -> list[int]:
         found: list[int] = self.sampled["token"].tolist()
@@ -168,7 +170,8 @@ class SamplerOutput:
         result = self.sampled[n]
         likeliest: tuple[tuple[int, float], ...] = ()
         if top > 0:
-            pairs = zip(self._ids[n, :top].tolist(), self._values[n, :top].tolist(), strict=True)
+            span = slice(self._ends[n] - top, self._ends[n])
+            pairs = zip(self._ids[span].tolist(), self._values[span].tolist(), strict=True)
             likeliest = tuple(pairs)
         target = int(self.sampling[n]["target"])
         return TokenLogprobs(

@@ -132,5 +132,5 @@ async def prepare_conversation(
             service_class=service.service_class,
         )
     check_length(generation, llm, asked=length_field(body))
-    check_scores(generation, asked="prompt_logprobs")
+    check_scores(generation, asked="prompt_logprobs", answer="top_logprobs")
     return generation

@@ -16,11 +16,13 @@ from headway.llm import AsyncLLM, GenerationRequest
 from headway.llm.prompt import MAX_TOKEN_CHARACTERS
 from headway.message import Tool
 from headway.server.openai.schema import Message
+from headway.types.sampling import WHOLE_VOCABULARY
 
 NOT_LOST = ("name",)
 """Fields of messages that change what is said: refused where no template shows them."""
 MAX_SCORES = 2**20
-"""Log probabilities of prompts in one answer, counted in every choice that repeats them."""
+"""Log probabilities in one answer: those of prompts, counted in every choice that repeats them, or
+those of the whole vocabulary after each token."""
 
 
 def check_messages(
@@ -97,21 +99,29 @@ def check_length(generation: GenerationRequest, llm: AsyncLLM, *, asked: str | N
             )
 
 
-def check_scores(generation: GenerationRequest, *, asked: str) -> None:
-    """Raise `InvalidRequest` for more log probabilities of prompts than one answer may hold.
+def check_scores(generation: GenerationRequest, *, asked: str, answer: str = "logprobs") -> None:
+    """Raise `InvalidRequest` for more log probabilities than one answer may hold.
 
-    `asked` is the field that asked for them.
+    `asked` is the field that asked for those of prompts, `answer` for those of the answer: of the
+    latter only those of the whole vocabulary can be too many.
     """
-    top = generation.params.prompt_logprobs
-    if top is None:
-        return
-    tokens = sum(len(prompt.token_ids) for prompt in generation.prompts)
-    scores = tokens * (top + 1) * generation.params.n
+    params = generation.params
+    top = generation.requests[0].sampling.prompt_logprobs
+    if top is not None:
+        tokens = sum(len(prompt.token_ids) for prompt in generation.prompts) * params.n
+        _check_number(tokens * (top + 1), asked, "prompt tokens (tokens times alternatives")
+    if params.logprobs == WHOLE_VOCABULARY:
+        each = (request.sampling for request in generation.requests)
+        scores = sum(one.max_tokens * ((one.logprobs or 0) + 1) for one in each)
+        _check_number(scores, answer, "generated tokens (max_tokens times the vocabulary")
+
+
+def _check_number(scores: int, field: str, what: str) -> None:
     if scores > MAX_SCORES:
         raise InvalidRequest(
-            f"{asked}: {scores:,} log probabilities of prompt tokens (tokens times alternatives "
-            f"times n) are more than {MAX_SCORES:,}; ask for fewer at once",
-            field=asked,
+            f"{field}: {scores:,} log probabilities of {what} times n) are more than "
+            f"{MAX_SCORES:,}; ask for fewer at once",
+            field=field,
         )
 
 

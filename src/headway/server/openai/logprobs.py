@@ -6,6 +6,7 @@ and `prompt_logprobs` is vLLM's: one mapping from token id per prompt token, nul
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from headway.text import Tokenizer
 from headway.text.detokenizer import Detokenizer
 from headway.types import TokenLogprobs
+from headway.types.sampling import WHOLE_VOCABULARY
 
 LOWEST = -9999.0
 """Stands for minus infinity, which JSON has no number for."""
@@ -47,6 +49,11 @@ class PromptLogprob(msgspec.Struct, frozen=True, kw_only=True):
     logprob: float
     rank: int | None
     decoded_token: str
+
+
+def alternatives(asked: int) -> int:
+    """The most alternatives to show of a position, where so many were asked for."""
+    return sys.maxsize if asked == WHOLE_VOCABULARY else asked
 
 
 def token_names(tokenizer: Tokenizer, *, as_ids: bool) -> Callable[[int], str]:
@@ -98,7 +105,7 @@ def completion_logprobs(
     for position in positions:
         token = name(position.token)
         logprob = _finite(position.logprob)
-        likeliest = {name(t): _finite(p) for t, p in position.top[:top]}
+        likeliest = {name(t): _finite(p) for t, p in position.top[: alternatives(top)]}
         tokens.append(token)
         chosen.append(logprob)
         tops.append(likeliest | {token: logprob})
@@ -123,7 +130,7 @@ def chat_logprobs(
                 bytes=list(tokenizer.token_bytes(position.token)),
                 top_logprobs=[
                     TopLogprob(name(t), _finite(p), list(tokenizer.token_bytes(t)))
-                    for t, p in position.top[:top]
+                    for t, p in position.top[: alternatives(top)]
                 ],
             )
             for position in positions
@@ -141,7 +148,7 @@ def prompt_logprobs(
             str(token): PromptLogprob(
                 logprob=_finite(logprob), rank=rank, decoded_token=tokenizer.token_text(token)
             )
-            for rank, (token, logprob) in enumerate(position.top[:top], start=1)
+            for rank, (token, logprob) in enumerate(position.top[: alternatives(top)], start=1)
         }
         entry[str(position.token)] = PromptLogprob(
             logprob=_finite(position.logprob),

@@ -13,6 +13,7 @@ from headway.errors import InvalidRequest
 from headway.server.openai.schema import ChatBody, CompletionBody, SamplingBody
 from headway.server.openai.structured import grammar_field, structured_outputs_of
 from headway.types import SamplingParams
+from headway.types.sampling import WHOLE_VOCABULARY
 from headway.types.sampling_defaults import SamplingDefaults
 
 SAME_NAME = (
@@ -62,7 +63,8 @@ def completion_params(body: CompletionBody, defaults: SamplingDefaults) -> Sampl
             raise InvalidRequest(
                 "echo with logprobs is not available with use_beam_search", field="echo"
             )
-        prompt_logprobs = max(body.logprobs, prompt_logprobs or 0)
+        asked = (body.logprobs, prompt_logprobs or 0)
+        prompt_logprobs = WHOLE_VOCABULARY if WHOLE_VOCABULARY in asked else max(asked)
     return _params(
         body,
         {
@@ -128,6 +130,12 @@ def check_streaming(body: SamplingBody) -> None:
     """Raises `InvalidRequest` for what streams cannot have, or what only streams can."""
     if body.stream_options is not None and not body.stream:
         raise InvalidRequest("stream_options needs stream: true", field="stream_options")
+    name = "top_logprobs" if isinstance(body, ChatBody) else "logprobs"
+    if body.stream and getattr(body, name) == WHOLE_VOCABULARY:
+        raise InvalidRequest(
+            f"{name}: those of the whole vocabulary (-1) are not available while streaming",
+            field=name,
+        )
     if body.stream and body.use_beam_search:
         raise InvalidRequest(
             "use_beam_search is not available while streaming: no token is settled before the "
@@ -162,6 +170,12 @@ def _params(
     names: dict[str, str],
     defaults: SamplingDefaults,
 ) -> SamplingParams:
+    if body.use_beam_search and body.slo is not None:
+        raise InvalidRequest(
+            "slo is not available with use_beam_search: there is no token before the search is "
+            "over",
+            field="slo",
+        )
     values = {name: getattr(body, name) for name in SAME_NAME}
     # A model's defaults say how to draw, which a search of beams does not.
     given: dict[str, object] = {"temperature": 0.0} if body.use_beam_search else defaults.given()

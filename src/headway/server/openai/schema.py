@@ -38,6 +38,7 @@ from headway.types.sampling import (
     MAX_N,
     MAX_STOP_CHARACTERS,
     MAX_STOP_STRINGS,
+    WHOLE_VOCABULARY,
 )
 
 INT32 = 2**31 - 1
@@ -47,7 +48,7 @@ Count = Annotated[int, Meta(ge=0, le=INT32)]
 Positive = Annotated[int, Meta(ge=1, le=INT32)]
 Length = Annotated[Count, Meta(extra_json_schema={"format": "length"})]
 PositiveLength = Annotated[Positive, Meta(extra_json_schema={"format": "length"})]
-Logprobs = Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)]
+Logprobs = Annotated[int, Meta(ge=WHOLE_VOCABULARY, le=MAX_LOGPROBS)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Text = Annotated[str, Meta(min_length=1)]
 Priority = Annotated[int, Meta(ge=-(2**31), le=INT32, extra_json_schema={"format": "priority"})]
@@ -135,7 +136,8 @@ class SamplingBody(HarmlessFields, frozen=True, kw_only=True):
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
     prompt_logprobs: Annotated[
-        Logprobs | None, Meta(description="Log probabilities of the prompt: so many alternatives.")
+        Logprobs | None,
+        Meta(description="Those of the prompt, with so many alternatives; -1: all."),
     ] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -220,7 +222,8 @@ class CompletionBody(SamplingBody, frozen=True, kw_only=True):
     ] = None
     echo: Annotated[bool | None, Meta(description="Put the prompt before the answer.")] = None
     logprobs: Annotated[
-        Logprobs | None, Meta(description="Log probabilities, with so many alternatives per token.")
+        Logprobs | None,
+        Meta(description="With so many alternatives per token; -1: all."),
     ] = None
     best_of: Annotated[Positive | None, Meta(description="Equal to n, or absent.")] = None
     add_special_tokens: Annotated[
@@ -319,7 +322,7 @@ class ChatBody(HarmlessChatFields, frozen=True, kw_only=True):
     ] = None
     logprobs: bool | None = None
     top_logprobs: Annotated[
-        Logprobs | None, Meta(description="Alternatives per token; needs `logprobs`.")
+        Logprobs | None, Meta(description="Alternatives per token, -1 for all; needs `logprobs`.")
     ] = None
     echo: Annotated[
         bool | None, Meta(description="Put the last message before the answer if the model's own.")
