@@ -6,6 +6,9 @@ its token. Those are done in the loop itself: what they need and no more, withou
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from collections.abc import Sequence as Seq
+
 from headway.scheduling.admission import LengthEstimate
 from headway.scheduling.queues import Queues
 from headway.scheduling.sequence import (
@@ -38,12 +41,11 @@ class Committer:
             if news.seq in live:
                 keep_prompt_logprobs(live[news.seq], news)
         events = []
-        results, live_one = iter(result.sampled), live.get
+        live_one = live.get
         tokens = len(plan.slices)
         """At least one each."""
-        for part in plan.slices:
+        for part, sampled in _paired(plan.slices, result.sampled):
             number, computed = part.seq, part.start + 1
-            sampled = next(results) if part.outputs else None
             if sampled is not None and sampled.seq != number:
                 raise ValueError(f"sequence {number} sampled, {sampled.seq} came back")
             seq = live_one(number)
@@ -121,3 +123,11 @@ class Committer:
         self._stats.draft_tokens += part.outputs - 1
         self._stats.accepted_tokens += len(tokens) - 1
         return tokens
+
+
+def _paired(slices: Seq[Slice], sampled: Seq[Sampled]) -> Iterable[tuple[Slice, Sampled | None]]:
+    """Each slice with what it sampled; None where it has no outputs."""
+    if len(slices) == len(sampled):
+        return zip(slices, sampled, strict=True)
+    results = iter(sampled)
+    return [(part, next(results) if part.outputs else None) for part in slices]
