@@ -92,6 +92,8 @@ class Sequence:
     arrival: float = field(init=False)
     priority: int = field(init=False)
     tenant: str = field(init=False)
+    caller: str = field(init=False)
+    group: str = field(init=False)
     service_class: ServiceClass = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,14 +101,7 @@ class Sequence:
         request = self.request
         self.arrival, self.priority = request.arrival, request.priority
         self.tenant, self.service_class = request.tenant, request.service_class
-
-    @property
-    def caller(self) -> str:
-        return self.request.caller
-
-    @property
-    def group(self) -> str:
-        return self.request.group
+        self.caller, self.group = request.caller, request.group
 
     @property
     def generated(self) -> int:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from headway.scheduling.policy.base import View
 from headway.scheduling.policy.paced import Paced
 from headway.types.objectives import Pace
-from tests.scheduling.harness import limits_of
-from tests.scheduling.policy.pacing.views import LinearTimes, Seen
+from tests.scheduling.policy.pacing.views import LinearTimes, Seen, view_of
 
 NOW = 100.0
 
@@ -17,21 +15,8 @@ def chunk_beside(*dues: float) -> int:
     pace = Pace(tpot=0.05)
     decodes = [Seen(id=n, computed=9, due=due, pace=pace) for n, due in enumerate(dues, 1)]
     prompt = Seen(id=9, todo=4000, arrival=NOW, pace=Pace(ttft=10.0))
-    view = View(
-        now=NOW,
-        running=[*decodes, prompt],
-        waiting=[],
-        waiting_later=lambda standing: iter(()),
-        candidates=(),
-        limits=limits_of(seqs=8, tokens=8192, model_len=8192),
-        free_slots=0,
-        launch_size=3,
-        whose_turn_ends=lambda: None,
-        offer=lambda number: False,
-        step=1,
-        uncached=lambda number: 0,
-        paced=True,
-        step_times=LinearTimes(position=0.0),
+    view = view_of(
+        now=NOW, running=[*decodes, prompt], free_slots=0, times=LinearTimes(position=0.0)
     )
     return dict(Paced().decide(view).tokens).get(9, 0)
 

@@ -1,13 +1,17 @@
-"""Sequences as the policy sees them, made by hand."""
+"""What the policy sees, made by hand."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from headway.scheduling.policy.base import View
+from headway.steptime.online import StepTimes
 from headway.steptime.shape import StepShape
 from headway.types import ServiceClass
 from headway.types.objectives import NO_PACE, Pace
+from tests.scheduling.harness import limits_of
 
 
 @dataclass(kw_only=True)
@@ -61,3 +65,32 @@ class LinearTimes:
 
     def learn(self, shape: StepShape, seconds: float) -> None:
         self.learned.append((shape, seconds))
+
+
+def view_of(
+    *,
+    running: Sequence[Seen] = (),
+    waiting: Sequence[Seen] = (),
+    now: float = 100.0,
+    step: int = 1,
+    free_slots: int = 8,
+    times: StepTimes | None = None,
+) -> View:
+    """A moment in which there is memory for everybody, and no prefix is cached."""
+    todo = {seq.id: seq.todo for seq in waiting}
+    return View(
+        now=now,
+        running=running,
+        waiting=waiting,
+        waiting_later=lambda standing: iter(()),
+        candidates=(),
+        limits=limits_of(seqs=64, tokens=8192, partial=1, model_len=8192),
+        free_slots=free_slots,
+        launch_size=len(running),
+        whose_turn_ends=lambda: None,
+        offer=lambda number: True,
+        uncached=todo.__getitem__,
+        step=step,
+        paced=True,
+        step_times=times,
+    )

@@ -110,6 +110,7 @@ class LineUp:
         hopeless are refused."""
         now, (rate, cycle) = self._view.now, self._rate()
         flood = flooding(chain(self._view.running, found))
+        under_way = {seq.group for seq in found if seq.id in self._begun}
         jobs: list[Job] = []
         kept: set[int] = set()
         for together in self._requests(found):
@@ -117,7 +118,7 @@ class LineUp:
             due = first_token_due(first, self._patience) - now
             begun = first.id in self._begun
             quiet = flood is not None and first.tenant != flood
-            seconds = self._tokens_of(together) / rate
+            seconds = self._tokens_of(together, under_way) / rate
             if first.generated:
                 # It was preempted, or its engine died: it has been answered in part.
                 kept.add(first.id)
@@ -132,24 +133,30 @@ class LineUp:
         return jobs, kept
 
     def _requests(self, found: list[SequenceView]) -> Iterable[tuple[SequenceView, ...]]:
-        """The line in parts that are on time together: what waits of one request, which is shed as
-        a whole. It is what came of one caller at one time."""
-        if not self._shedding:
-            return ((seq,) for seq in found)
+        """The line in parts that are on time together: what waits of one request, which is served
+        or refused as a whole. It is what came of one caller at one time."""
         parts: dict[object, list[SequenceView]] = {}
         for seq in found:
-            alone = seq.id in self._begun or seq.generated or not seq.caller
+            alone = not seq.caller or seq.id in self._begun or seq.generated
             key = seq.id if alone else (seq.tenant, seq.caller, seq.arrival)
             parts.setdefault(key, []).append(seq)
         return map(tuple, parts.values())
 
-    def _tokens_of(self, request: tuple[SequenceView, ...]) -> int:
-        """Tokens that must be computed before each of them has its first one."""
+    def _tokens_of(self, request: tuple[SequenceView, ...], under_way: Set[str]) -> int:
+        """Tokens that must be computed before each of them has its first one. Continuations of one
+        prompt compute it once, and it is counted with the one that does so, of a group `under_way`.
+        """
         if request[0].id in self._begun:
             return request[0].todo  # one that has begun is by itself
-        # Continuations of one prompt compute it once.
-        prompts = {seq.group or seq.id: seq.id for seq in request}
-        return sum([self._view.uncached(number) for number in prompts.values()])
+        if len(request) == 1 and not request[0].group:
+            return self._view.uncached(request[0].id)
+        prompts = {seq.group or seq.id: seq for seq in request}
+        return sum(
+            [
+                1 if seq.group and seq.group in under_way else self._view.uncached(seq.id)
+                for seq in prompts.values()
+            ]
+        )
 
     def _refuse(self, request: tuple[SequenceView, ...]) -> None:
         """Shed it or relegate it. Of one that has been answered in part, the rest is not shed."""
