@@ -56,6 +56,8 @@ class Flood:
     fields: Mapping[str, object] = field(default_factory=dict)
     tenants: bool = False
     """Each request is another tenant's."""
+    whole: bool = False
+    """No answer is shorter than the longest, as those of continuations are not."""
 
     @property
     def width(self) -> int:
@@ -72,8 +74,8 @@ FLOODS = (
         requests=WIDE,
         fields={"slo": {"class": "interactive", "ttft_ms": 1, "tpot_ms": 1}},
     ),
-    Flood(name="128 tenants", requests=WIDEST, tenants=True),
-    Flood(name="n=128", requests=1, n=WIDEST),
+    Flood(name="128 tenants", requests=WIDEST, tenants=True, whole=True),
+    Flood(name="n=128", requests=1, n=WIDEST, whole=True),
 )
 SETTINGS = {
     "objectives": "--slo ttft_p99=2s,tpot_p99=500ms --scheduling-policy priority",
@@ -112,7 +114,7 @@ class Requests:
             lengths = workload.lengths(count)
             works = [
                 replace(
-                    self.work(PROMPT, min(LONGEST, length) if flood.n == 1 else LONGEST),
+                    self.work(PROMPT, LONGEST if flood.whole else min(LONGEST, length)),
                     n=flood.n,
                     fields=flood.fields,
                 )
