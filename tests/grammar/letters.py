@@ -10,18 +10,19 @@ from headway.grammar import GrammarCompiler, Matcher
 from headway.types import Grammar, Vocabulary
 
 EOS = 2
-SIZE = 160
+SIZE = 288
 _PAIRS = ('{"', '":', ', "', '"}', "true", "false", "null", "ab", "[{", "]}", "00", "12", "  ")
 TOKENS: tuple[bytes, ...] = (
     *(b"<|zero|>", b"<|one|>", b"<|end|>"),
     *(bytes([byte]) for byte in range(32, 127)),
-    *(b"\n", b"\t", b"\r", b"\xc3", b"\xa9", "é".encode()),
+    *(b"\n", b"\t", b"\r", "é".encode()),
+    *(bytes([byte]) for byte in range(128, 256)),
     *(pair.encode() for pair in _PAIRS),
 )
 
 
 def vocabulary(size: int = SIZE) -> Vocabulary:
-    """Three special tokens, printable ASCII, a few longer ones, and some that stand for nothing."""
+    """Three special tokens, all bytes of texts, a few longer ones, and some that are nothing."""
     tokens = TOKENS + (b"",) * (size - len(TOKENS))
     return Vocabulary(tokens=tokens, special_ids=(0, 1, EOS), eos_token_ids=(EOS,))
 

@@ -17,7 +17,7 @@ from headway.grammar import GrammarCompiler, matcher
 from headway.grammar.matcher import MAX_COMPILED
 from headway.grammar.translate import MAX_NESTING, MAX_OPTIONAL, MAX_RULES, nesting
 from headway.types import Grammar, Vocabulary, special_token_name
-from tests.grammar.letters import EOS, allowed, compiler, draw, text_of, token_of, vocabulary
+from tests.grammar.letters import EOS, SIZE, allowed, compiler, draw, text_of, token_of, vocabulary
 from tests.grammar.schemas import SCHEMAS
 from tests.grammar.validity import validate
 
@@ -102,7 +102,7 @@ def test_a_matcher_depends_on_its_tokens_alone(seed: int, cuts: list[int]) -> No
 
 def test_drafts_leave_a_matcher_where_it_was() -> None:
     following = compiler().matcher(Grammar(kind="regex", text="[a-z]{2}[0-9]"))
-    before, mask = allowed(following), np.zeros(5, dtype=np.uint32)
+    before, mask = allowed(following), np.zeros(SIZE // 32, dtype=np.uint32)
     following.fill_after([token_of("a"), token_of("b")], mask.ctypes.data, mask.nbytes)
     digit = token_of("7")
     assert mask[digit // 32] >> digit % 32 & 1
