@@ -42,7 +42,7 @@ os.environ.setdefault("OPENAI_AGENTS_DISABLE_TRACING", "1")
 os.environ.setdefault("LANGSMITH_TRACING", "false")
 
 
-class Place(BaseModel):
+class Place(BaseModel, extra="forbid"):
     """A place on a map."""
 
     name: str = Field(max_length=12)

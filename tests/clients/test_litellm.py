@@ -163,15 +163,16 @@ def test_anthropic_provider_with_tools(url: str) -> None:
 
 
 @shows("messages")
-def test_messages(url: str) -> None:
-    """`anthropic.messages`."""
-    answer = litellm.anthropic.messages.create(
+def test_messages(url: str, run: Callable[..., Any]) -> None:
+    """`anthropic.messages.acreate`."""
+    asking = litellm.anthropic.messages.acreate(
         model=f"anthropic/{MODEL}",
         messages=QUESTION,
         max_tokens=12,
         api_base=url,
         api_key="none",
     )
+    answer = run(asking)
     assert answer["content"][0]["text"]
 
 

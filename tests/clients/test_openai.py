@@ -258,8 +258,9 @@ def test_responses_as_a_stream(client: Any) -> None:
     assert events[0].type == "response.created"
     assert events[-1].type in ("response.completed", "response.incomplete")
     assert whole == "".join(e.delta for e in events if e.type == "response.output_text.delta")
-    with client.responses.stream(**asked) as stream:
-        assert stream.get_final_response().output_text == whole
+    # The helper takes no response that was cut off.
+    with client.responses.stream(**asked | {"max_output_tokens": 300}) as stream:
+        assert stream.get_final_response().output_text.startswith(whole)
 
 
 @shows("responses", "tools")
