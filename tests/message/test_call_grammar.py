@@ -213,6 +213,10 @@ def test_every_schema_of_an_object_will_do(schema: dict[str, Any]) -> None:
 def test_values_are_written_as_the_notation_has_them() -> None:
     python = walk(TOOL_FORMATS["pythonic"], REQUIRED)
     assert python.takes('[get_weather(city="x", unit="C", days=[1, 2], wind=True)]')
+    for arguments in ('city="x"', 'city="x", wind=False', 'city="x", unit="F", days=[]'):
+        assert walk(TOOL_FORMATS["pythonic"], REQUIRED).takes(f"[get_weather({arguments})]")
+    for arguments in ("", 'unit="F"', 'wind=True, city="x"', 'city="x",', 'city="x", city="x"'):
+        assert not walk(TOOL_FORMATS["pythonic"], REQUIRED).takes(f"[get_weather({arguments})]")
     gemma = walk(TOOL_FORMATS["functiongemma"], REQUIRED)
     assert gemma.takes(
         "<start_function_call>call:get_weather{city:<escape>x<escape>,unit:<escape>C<escape>,"

@@ -261,3 +261,13 @@ ENDLESS = [
 def test_reading_takes_time_linear_in_the_text(form: str, unit: str, size: int) -> None:
     few, many = (work(form, unit * count, size) for count in (100, 400))
     assert many < 4.5 * few + 1000
+
+
+@pytest.mark.parametrize(("form", "unit"), ENDLESS, ids=str)
+def test_what_waits_to_be_read_is_short(form: str, unit: str) -> None:
+    """It is copied with each piece that comes."""
+    reader = parser(TOOL_FORMATS[form])
+    waiting = reader._reader
+    for letter in unit * 100:
+        reader.feed(letter)
+        assert len(waiting._text) - waiting._place < 40
