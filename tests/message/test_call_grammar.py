@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.errors import InvalidRequest
+from headway.grammar.translate import nesting
 from headway.message import (
     MAX_CALLS,
     REASONING_FORMATS,
@@ -284,10 +285,15 @@ def test_a_choice_of_no_tool_is_refused() -> None:
         Tool(name="f", parameters={"type": "string"}).schema()
 
 
-def test_the_grammar_grows_with_the_tools_and_not_with_their_square() -> None:
-    def size(count: int) -> int:
+@pytest.mark.parametrize("choice", ["auto", "required"])
+@pytest.mark.parametrize("name", FORMS)
+def test_a_grammar_of_many_tools_is_as_deep_and_little_larger(name: str, choice: str) -> None:
+    def grammar(count: int) -> str:
         tools = tuple(Tool(name=f"f{n:04}", parameters=WEATHER.parameters) for n in range(count))
-        grammar = tool_grammar(TOOL_FORMATS["hermes"], ToolUse(tools=tools))
-        return len(grammar or "")
+        found = tool_grammar(TOOL_FORMATS[name], ToolUse(tools=tools, choice=choice))
+        assert found is not None
+        return found
 
-    assert size(80) < 9 * size(10)
+    assert len(grammar(128)) < 20 * len(grammar(8))
+    assert nesting(grammar(128)) == nesting(grammar(1)) < 16
+    Walk(grammar(128))

@@ -149,7 +149,7 @@ class _CallGrammar:
         match call:
             case JsonCall(arguments=key):
                 head = f'{{"name": {json.dumps(tool.name)}, "{key}": '
-                return cls(head, f'{lark.json(arguments_schema(tool))} "}}"')
+                return cls(head, f"{lark.json(arguments_schema(tool))} {lark.literal('}')}")
             case NamedJsonCall(marker=marker):
                 return cls(f"{tool.name}{marker}", lark.json(arguments_schema(tool)))
             case LiteralCall():
@@ -160,11 +160,11 @@ class _CallGrammar:
         head = f"{call.before_name}{tool.name}"
         inner = literal_arguments(lark, call, tool)
         if inner is not None:
-            return cls(head + call.opening, f"{inner} {json.dumps(call.closing)}")
+            return cls(head + call.opening, f"{inner} {lark.literal(call.closing)}")
         whole = lark.json(arguments_schema(tool))
         if call.unpack is None:
             return cls(head, whole)
-        return cls(head + call.opening + call.unpack, f"{whole} {json.dumps(call.closing)}")
+        return cls(head + call.opening + call.unpack, f"{whole} {lark.literal(call.closing)}")
 
 
 def _call_schema(tool: Tool, key: str) -> dict[str, Any]:

@@ -14,6 +14,8 @@ _JSON_OPTIONS = {"whitespace_flexible": False, "item_separator": ", ", "key_sepa
 """JSON as Python writes it, and so as models saw it: white space leaves nothing to decide, and a
 model that is unsure cannot go on with it."""
 
+_BRACKET = re.compile(r"[\[\](){}]")
+
 
 class Lark:
     """A grammar that is being written. `special` are texts that are single special tokens."""
@@ -43,8 +45,7 @@ class Lark:
         """This text, with its special tokens as such; `before` is a terminal in front of it."""
         parts = _split(text, [each for each in self._special if each in text])
         written = [
-            special_token_name(each) if each in self._special else json.dumps(each)
-            for each in parts
+            special_token_name(each) if each in self._special else _quoted(each) for each in parts
         ]
         if before and written and parts[0] not in self._special:
             written[0] = self.terminal(f"{before} {written[0]}")
@@ -57,7 +58,7 @@ class Lark:
         inner = self.terminal(within)
         if self.is_special(marker):
             return f"{inner} {special_token_name(marker)}"
-        return self.rule(f"{inner} {json.dumps(marker)}", options="[lazy]")
+        return self.rule(f"{inner} {_quoted(marker)}", options="[lazy]")
 
     def json(self, schema: Mapping[str, Any]) -> str:
         """JSON of a schema."""
@@ -71,6 +72,11 @@ class Lark:
             name = self._names[kind + definition] = f"{kind}_{len(self._names)}"
             self._lines.append(f"{name}{definition}")
         return name
+
+
+def _quoted(text: str) -> str:
+    """A literal. Its brackets are escaped: they are not the grammar's own, whose nesting counts."""
+    return _BRACKET.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text))
 
 
 def _split(text: str, special: list[str]) -> list[str]:
