@@ -192,3 +192,12 @@ def test_a_request_has_its_own_objectives_and_the_other_ones_of_its_class(
     with pytest.raises(InvalidRequest, match="none of interactive, standard, batch") as caught:
         resolved(service_class="premium")
     assert caught.value.field == "service_class"
+
+
+def test_every_token_outside_the_vocabulary_is_named(tokenizer: Tokenizer) -> None:
+    bias = {VOCABULARY: 1.0, 5: 1.0, VOCABULARY + 7: 1.0}
+    with pytest.raises(InvalidRequest, match=f"{VOCABULARY}, {VOCABULARY + 7} are outside"):
+        resolve(tokenizer, "ok", logit_bias=bias)
+    many = tuple(range(VOCABULARY, VOCABULARY + 40))
+    with pytest.raises(InvalidRequest, match="and 24 more"):
+        resolve(tokenizer, "ok", stop_token_ids=many)

@@ -325,3 +325,29 @@ def test_the_whole_vocabulary_is_told_beside_others_that_want_less(either: Path)
             assert {token for token, _ in position.top} == set(range(VOCABULARY))
             assert sum(map(math.exp, values)) == pytest.approx(1.0, abs=1e-4)
             assert dict(position.top)[position.token] == position.logprob
+
+
+def test_tokens_that_are_listed_have_the_log_probabilities_of_the_whole(either: Path) -> None:
+    """With prompts scored in the same step, and drafts of which one is right."""
+    driver = Driver(load(either), BLOCK)
+    prompt, listed = [5, 6, 7], (9, 4, VOCABULARY - 1)
+    asked = ResolvedSampling(max_tokens=4, seed=0)
+    whole, some, other = (
+        driver.add(prompt, replace(asked, **changes))
+        for changes in (
+            {"logprobs": VOCABULARY},
+            {"logprobs": 0, "logprob_token_ids": listed, "prompt_logprobs": 1},
+            {"logprobs": 0, "logprob_token_ids": (8,)},
+        )
+    )
+    driver.run([(live, 10) for live in (whole, some, other)])
+    driver.run([(live, 10) for live in (whole, some, other)])
+    for one, two, three in zip(whole.sampled, some.sampled, other.sampled, strict=True):
+        [full], [few], [single] = one.logprobs, two.logprobs, three.logprobs
+        expected = dict(full.top)
+        assert (few.token, few.logprob, few.rank) == (full.token, full.logprob, full.rank)
+        assert [token for token, _ in few.top] == list(listed)
+        assert [value for _, value in few.top] == [expected[token] for token in listed]
+        assert single.top == ((8, expected[8]),)
+    [scored] = some.prompt_logprobs
+    assert [len(each.top) for each in scored.logprobs] == [1, 1]

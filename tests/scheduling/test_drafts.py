@@ -113,16 +113,15 @@ def test_right_drafts_come_in_one_event_and_save_steps() -> None:
 def test_only_where_there_are_drafts_do_sequences_count_with_all_they_may_become(
     drafts: tuple[int, ...], admitted: bool
 ) -> None:
-    """Two of at most 17 tokens fit in 8 blocks a token at a time: one ends before the other needs
-    its last ones. Not so where one may be ahead.
-    """
-    harness = make_harness(proposer=Fixed(drafts), blocks=8, reserve_all=False)
-    harness.add(request_of("a", prompt=(1,), max_tokens=16))
-    for _ in range(8):
-        harness.step()
-    harness.add(request_of("b", prompt=(2,), max_tokens=20))
-    harness.step()
-    assert ("b" in harness.tokens) == admitted
+    """A third sequence fits as the first is about to leave, if the second cannot get ahead."""
+    harness = make_harness(proposer=Fixed(drafts), blocks=28)
+    for name, steps in (("a", 18), ("b", 20), ("c", 1)):
+        harness.add(request_of(name, prompt=(ord(name) - 90,), max_tokens=40))
+        for _ in range(steps):
+            harness.step()
+    assert {"a", "b"} == harness.tokens.keys() - {"c"}
+    assert "a" not in harness.ends
+    assert ("c" in harness.tokens) == admitted
     harness.drain()
 
 

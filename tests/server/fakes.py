@@ -191,7 +191,9 @@ class FakeStream(Stream):
         return TokenEvent(
             id=request.id,
             tokens=() if ends else (token,),
-            logprobs=() if top is None or ends else (_logprobs(token, top),),
+            logprobs=() if top is None or ends else (
+                _logprobs(token, top, sampling.logprob_token_ids),
+            ),
             prompt_logprobs=()
             if over_prompt is None
             else tuple(_logprobs(each, over_prompt) for each in request.prompt[1:]),
@@ -202,8 +204,11 @@ class FakeStream(Stream):
         )
 
 
-def _logprobs(token: int, top: int) -> TokenLogprobs:
+def _logprobs(token: int, top: int, listed: tuple[int, ...] = ()) -> TokenLogprobs:
     """The token has logprob -0.5 and rank 2, behind the next letter; the rest have -inf."""
+    if listed:
+        chosen = tuple((each, -0.125 * each) for each in listed)
+        return TokenLogprobs(token=token, logprob=-0.5, rank=2, top=chosen)
     ranked = ((token + 1, -0.25), (token, -0.5), (token + 2, float("-inf")))
     return TokenLogprobs(token=token, logprob=-0.5, rank=2, top=ranked[:top])
 

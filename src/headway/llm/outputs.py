@@ -158,7 +158,8 @@ class OutputCollector:
 
     def _completion(self, index: int) -> CompletionOutput:
         choice, table = self._choices[index], self._tables[index]
-        scored = self._request.params.logprobs is not None
+        params = self._request.params
+        scored = params.logprobs is not None or params.logprob_token_ids is not None
         self._extend(table, choice.logprobs)
         return CompletionOutput(
             index=index,
@@ -178,7 +179,12 @@ class OutputCollector:
     def _row(self, position: TokenLogprobs) -> dict[int, Logprob]:
         """The chosen token first, then the likeliest; a token that is both stands once."""
         chosen = (position.token, position.logprob, position.rank)
-        ranked = ((token, value, rank) for rank, (token, value) in enumerate(position.top, 1))
+        # Those that were asked for by id come in that order, and not by rank.
+        by_rank = self._request.params.logprob_token_ids is None
+        ranked = (
+            (token, value, rank if by_rank else None)
+            for rank, (token, value) in enumerate(position.top, 1)
+        )
         row: dict[int, Logprob] = {}
         for token, value, rank in (chosen, *ranked):
             if token not in row:

@@ -27,6 +27,9 @@ from headway.types import (
 from headway.types.objectives import Objective, with_defaults
 from headway.types.sampling import WHOLE_VOCABULARY
 
+MOST_NAMED = 16
+"""Token ids that one error tells."""
+
 _SEED = struct.Struct("<q")
 _CHILD = struct.Struct("<qq")
 
@@ -180,6 +183,8 @@ class Resolver:
         self._check_tokens("logit_bias", [token for token, _ in bias])
         self._check_tokens("stop_token_ids", params.stop_token_ids)
         self._check_tokens("allowed_token_ids", params.allowed_token_ids or ())
+        listed = params.logprob_token_ids or ()
+        self._check_tokens("logprob_token_ids", listed)
         structured = params.structured_outputs
         eos = () if params.ignore_eos else self._tokenizer.eos_token_ids
         return ResolvedSampling(
@@ -195,7 +200,8 @@ class Resolver:
             logit_bias=bias,
             allowed_token_ids=params.allowed_token_ids,
             bad_words=self._bad_words(params.bad_words),
-            logprobs=self._alternatives(params.logprobs),
+            logprobs=0 if listed else self._alternatives(params.logprobs),
+            logprob_token_ids=listed,
             prompt_logprobs=self._alternatives(params.prompt_logprobs),
             stop_token_ids=tuple(sorted({*eos, *params.stop_token_ids})),
             structured_outputs=None if structured is None else structured.resolved(),
@@ -236,10 +242,12 @@ class Resolver:
         for token in tokens:
             if type(token) is not int:
                 raise InvalidRequest(f"{field}: token id {token!r} is no integer", field=field)
-            if not 0 <= token < size:
-                raise InvalidRequest(
-                    f"{field}: token id {token} is outside the vocabulary [0, {size})", field=field
-                )
+        outside = [token for token in tokens if not 0 <= token < size]
+        named = ", ".join(map(str, outside[:MOST_NAMED]))
+        more = f" and {len(outside) - MOST_NAMED} more" if len(outside) > MOST_NAMED else ""
+        raise InvalidRequest(
+            f"{field}: token ids {named}{more} are outside the vocabulary [0, {size})", field=field
+        )
 
 
 def _are_ints(tokens: Sequence[int]) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -46,6 +47,7 @@ from headway.runner.batch import (
 from headway.runner.memory import CacheBudget, LoadedRunner, choose_cache, choose_limits, one_block
 from headway.runner.sampling.constraints import SequenceGrammars, TokenTable
 from headway.runner.sampling.native import (
+    ListedTokens,
     SamplerOutput,
     SamplingRecords,
     SamplingRequests,
@@ -249,15 +251,17 @@ class NativeRunner:
         if len(ahead) and ahead.max():  # other tokens come from prompts and sampling
             self._records.check(np.array([t for p in slices for t in p.tokens], dtype=np.int64))
         requests: list[SamplingRequests] = []
-        if len(which):
-            sampling = [states[n] for n in which.tolist()]
+        sampling = [states[n] for n in which.tolist()]
+        if sampling:
             requests.append(self._records.sample(sampling, step_rows, ahead))
         spans = _prompt_spans(slices, states, ends)
         for n, span_rows, targets, top in spans:
             requests.append(gather_logprobs(states[n], span_rows, targets, top))
-        output = SamplerOutput(requests)
+        before = len(which) + sum(len(targets) for _, _, targets, _ in spans)
+        listed = ListedTokens(sampling, step_rows, first=before)
+        output = SamplerOutput(requests + listed.requests)
         self._run(slices, states, counts, output)
-        sampled = _sampled(output, slices, states)
+        sampled = _sampled(output, listed, slices, states)
         prompts, done = [], len(which)
         for n, _, targets, _ in spans:
             found = (output.logprobs(done + m) for m in range(len(targets)))
@@ -343,7 +347,10 @@ def _prompt_spans(
 
 
 def _sampled(
-    output: SamplerOutput, slices: Sequence[Slice], states: Sequence[RequestState]
+    output: SamplerOutput,
+    listed: ListedTokens,
+    slices: Sequence[Slice],
+    states: Sequence[RequestState],
 ) -> list[Sampled]:
     """The tokens that came first among what was asked, or an error of their sequence."""
     tokens, errors = output.tokens(), [_ERRORS.get(status) for status in output.statuses()]
@@ -351,6 +358,7 @@ def _sampled(
     for part, state in zip(slices, states, strict=True):
         if part.outputs and not state.hidden:
             errors[first] = state.error or errors[first]
-            found.append(accept(part, first, tokens, errors, output.logprobs))
+            logprobs = partial(listed.logprobs, output)
+            found.append(accept(part, first, tokens, errors, logprobs))
             first += part.outputs
     return found

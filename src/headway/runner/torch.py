@@ -342,6 +342,7 @@ def _sample_rows(
         logits[wanted],
         [tokens[n] or 0 for n in wanted],
         [states[n].sampling.logprobs or 0 for n in wanted],
+        [states[n].sampling.logprob_token_ids for n in wanted],
     )
     by_row = dict(zip(wanted, logprobs, strict=True))
     return [

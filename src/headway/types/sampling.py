@@ -20,6 +20,7 @@ NOTHING_LEFT = "the sampling parameters leave no token to choose"
 
 MAX_N = 128
 MAX_LOGPROBS = 20
+MAX_LOGPROB_TOKEN_IDS = 128
 WHOLE_VOCABULARY = -1
 """As a number of alternatives: all tokens."""
 MAX_BEAMS = 32
@@ -42,7 +43,7 @@ class SamplingParams:
     `max_tokens` None means "as many as fit". `temperature` 0 is greedy. `top_k` 0 or -1 and
     `top_p` 1 switch those steps off. `logprobs` k asks for the k likeliest tokens at each
     generated position beside the chosen one, `prompt_logprobs` k the same over the prompt; -1 is
-    the whole vocabulary.
+    the whole vocabulary. `logprob_token_ids` names the tokens beside the chosen one instead.
     Lists that are sets by nature keep each entry once. `structured_outputs` says what the text
     must match; it ends where that is complete, even before `min_tokens`. With `use_beam_search` the
     continuations are the `n` likeliest that a search of as many beams finds, and nothing is drawn;
@@ -64,6 +65,7 @@ class SamplingParams:
     bad_words: tuple[str, ...] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    logprob_token_ids: tuple[int, ...] | None = None
     seed: int | None = None
     stop: tuple[str, ...] | str = ()
     stop_token_ids: tuple[int, ...] = ()
@@ -77,7 +79,7 @@ class SamplingParams:
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
-        for name in ("stop", "stop_token_ids", "bad_words", "allowed_token_ids"):
+        for name in _SETS:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, tuple(dict.fromkeys(value)))
@@ -181,15 +183,18 @@ _WITHOUT_BEAMS: dict[str, object] = {
     "allowed_token_ids": None,
     "bad_words": (),
     "prompt_logprobs": None,
+    "logprob_token_ids": None,
     "stop": (),
     "structured_outputs": None,
 }
 """What a search cannot keep to, and the only values it takes."""
+_SETS = ("stop", "stop_token_ids", "bad_words", "allowed_token_ids", "logprob_token_ids")
 _LONGEST = {
     "stop": MAX_STOP_STRINGS,
     "stop_token_ids": MAX_LIST,
     "bad_words": MAX_LIST,
     "allowed_token_ids": MAX_ALLOWED,
+    "logprob_token_ids": MAX_LOGPROB_TOKEN_IDS,
     "logit_bias": MAX_LIST,
 }
 """Most entries of each list, those that are given twice counted once."""
@@ -204,7 +209,8 @@ class ResolvedSampling:
     unless the caller ignores them; none of them is sampled before `min_tokens`. `bad_words` are
     token sequences whose last token is banned where the others were just generated. With
     `structured_outputs`, only tokens that keep the generated text within that grammar are sampled,
-    and a stop token of the model only where the text is complete.
+    and a stop token of the model only where the text is complete. Where there are
+    `logprob_token_ids`, `logprobs` is not None and these tokens take the place of the likeliest.
     """
 
     max_tokens: int
@@ -224,6 +230,7 @@ class ResolvedSampling:
     prompt_logprobs: int | None = None
     stop_token_ids: tuple[int, ...] = ()
     structured_outputs: Grammar | None = None
+    logprob_token_ids: tuple[int, ...] = ()
 
 
 def _finite(name: str, value: object) -> None:

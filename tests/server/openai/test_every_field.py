@@ -59,6 +59,7 @@ SAMPLING: dict[str, Row] = {
     "ignore_eos": ({}, True),
     "skip_special_tokens": ({}, False),
     "prompt_logprobs": ({}, 1),
+    "logprob_token_ids": ({"logprobs": 1}, [99]),
     "stream": ({}, True),
     "stream_options": ({"stream": True}, {"include_usage": True}),
     "return_tokens_as_token_ids": ({"logprobs": 1}, True),
@@ -93,6 +94,7 @@ COMPLETIONS: dict[str, Row] = SAMPLING | {
 }
 CHATS: dict[str, Row] = SAMPLING | {
     "return_tokens_as_token_ids": ({"logprobs": True}, True),
+    "logprob_token_ids": ({"logprobs": True}, [99]),
     "messages": ({}, ANSWERED),
     "max_completion_tokens": ({}, 4),
     "logprobs": ({}, True),

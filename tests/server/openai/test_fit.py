@@ -176,3 +176,10 @@ def test_an_answer_holds_so_many_of_the_whole_vocabulary(
     assert len(found) == 3
     streamed = http.post(path, json=WHOLE[field] | {"stream": True})
     assert param_of(streamed) == field
+
+
+def test_every_name_that_is_no_token_id_is_told(http: httpx.Client) -> None:
+    body = {"prompt": "x", "logit_bias": {"5": 1, "five": 1, "-1": 1}}
+    answer = http.post(COMPLETIONS, json=body)
+    assert param_of(answer) == "logit_bias"
+    assert "'five', '-1'" in answer.json()["error"]["message"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import httpx
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,3 +48,38 @@ def test_an_offset_is_the_length_of_the_text_before(tokens: list[int], skips: bo
     found = [offsets.next(token) for token in tokens]
     for count, offset in enumerate(found):
         assert offset == len(Detokenizer(Bytes(), (), skips).push(tokens[:count]))
+
+
+LISTED = {"logprob_token_ids": [120, 97], "max_tokens": 1}
+
+
+def test_listed_tokens_take_the_place_of_the_likeliest(http: httpx.Client) -> None:
+    body = {"prompt": "x", "logprobs": 1} | LISTED
+    [choice] = http.post("/v1/completions", json=body).json()["choices"]
+    assert choice["logprobs"]["top_logprobs"] == [{"x": -15.0, "a": -0.5}]
+    chat = {"messages": [{"role": "user", "content": "x"}], "logprobs": True} | LISTED
+    [choice] = http.post("/v1/chat/completions", json=chat).json()["choices"]
+    [position] = choice["logprobs"]["content"]
+    found = [(each["token"], each["logprob"]) for each in position["top_logprobs"]]
+    assert found == [("x", -15.0), ("a", -12.125)]
+    assert (position["token"], position["logprob"]) == ("a", -0.5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"logprobs": 1, "echo": True},
+        {"logprobs": 1, "use_beam_search": True},
+        {"logprobs": 1, "logprob_token_ids": []},
+        {"logprobs": 1, "logprob_token_ids": list(range(129))},
+        {"logprobs": 1, "logprob_token_ids": [0x110000]},
+    ],
+    ids=str,
+)
+def test_listed_tokens_that_cannot_be_scored_are_refused(
+    http: httpx.Client, body: dict[str, Any]
+) -> None:
+    answer = http.post("/v1/completions", json={"prompt": "x"} | LISTED | body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "logprob_token_ids"

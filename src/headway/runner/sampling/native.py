@@ -9,7 +9,7 @@ sampling are the kernels' (`sampler` and `steps` are the definition). Knows no m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -57,6 +57,7 @@ class SamplingRecords:
         biased = np.array([token for token, _ in sampling.logit_bias], dtype=np.int64)
         amounts = np.array([amount for _, amount in sampling.logit_bias], dtype=np.float32)
         banned = [*sampling.stop_token_ids, *chain.from_iterable(sampling.bad_words)]
+        banned += sampling.logprob_token_ids
         for tokens in (state.tokens[: state.length], allowed, biased, np.array(banned, np.int64)):
             self.check(tokens)
         while len(self._records) <= state.row:
@@ -180,3 +181,28 @@ class SamplerOutput:
             rank=int(result["rank"]),
             top=likeliest,
         )
+
+
+class ListedTokens:
+    """Log probabilities of the tokens that sequences list, in the rows that they sample from."""
+
+    def __init__(self, states: Sequence[RequestState], step_rows: Ints, *, first: int) -> None:
+        """`first`: how many requests of the step come before these."""
+        self.requests: list[SamplingRequests] = []
+        self._places: dict[int, range] = {}
+        for n, state in enumerate(states):
+            listed = state.sampling.logprob_token_ids
+            if listed:
+                targets = np.array(listed, dtype=np.int64)
+                rows = np.full(len(listed), step_rows[n], dtype=np.int64)
+                self.requests.append(gather_logprobs(state, rows, targets, 0))
+                self._places[n] = range(first, first + len(listed))
+                first += len(listed)
+
+    def logprobs(self, output: SamplerOutput, n: int) -> TokenLogprobs | None:
+        """Of the n-th sample, as `SamplerOutput.logprobs` but with what its sequence lists."""
+        position, places = output.logprobs(n), self._places.get(n)
+        if position is None or places is None:
+            return position
+        found = (output.logprobs(place) for place in places)
+        return replace(position, top=tuple((f.token, f.logprob) for f in found if f is not None))

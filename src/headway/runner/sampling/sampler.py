@@ -72,12 +72,15 @@ def _draw(logits: Tensor, metadata: Sequence[SamplingMetadata]) -> list[int]:
 
 
 def gather_logprobs(
-    logits: Tensor, tokens: Sequence[int], tops: Sequence[int]
+    logits: Tensor,
+    tokens: Sequence[int],
+    tops: Sequence[int],
+    listed: Sequence[tuple[int, ...]] = (),
 ) -> tuple[TokenLogprobs, ...]:
     """For each row of raw logits [rows, vocabulary]: its token, that token's rank, the likeliest.
 
     Of the model's own distribution, before any step of sampling; `tops[n]` is how many of the
-    likeliest tokens row n asks for.
+    likeliest tokens row n asks for; with `listed`, row n gets those of `listed[n]` instead if any.
     """
     if not tokens:
         return ()
@@ -88,12 +91,18 @@ def gather_logprobs(
     own: list[float] = chosen[:, 0].tolist()
     best = logprobs.topk(min(max(tops), logits.shape[1]), dim=-1)
     values, ids = best.values.tolist(), best.indices.tolist()
+    tables = [
+        tuple(zip(ids[n][: tops[n]], values[n][: tops[n]], strict=True)) for n in range(len(tokens))
+    ]
+    for n, some in enumerate(listed):
+        if some:
+            tables[n] = tuple(zip(some, logprobs[n, list(some)].tolist(), strict=True))
     return tuple(
         TokenLogprobs(
             token=token,
             logprob=own[n],
             rank=ranks[n],
-            top=tuple(zip(ids[n][: tops[n]], values[n][: tops[n]], strict=True)),
+            top=tables[n],
         )
         for n, token in enumerate(tokens)
     )

@@ -24,6 +24,7 @@ from headway.server.openai.logprobs import (
     PromptLogprob,
     chat_logprobs,
     prompt_logprobs,
+    shown_alternatives,
     token_names,
 )
 from headway.server.openai.schema import ChatBody, plain_messages
@@ -132,7 +133,7 @@ class ChatFormatter:
         if body.echo and last.role == "assistant":
             self._echo = message_text(plain_messages([last])[0]["content"])
         self._name = token_names(self._tokenizer, as_ids=bool(body.return_tokens_as_token_ids))
-        self._top = (body.top_logprobs or 0) if body.logprobs else None
+        self._top = shown_alternatives(body, body.top_logprobs or 0) if body.logprobs else None
         self._prompt_top = body.prompt_logprobs
         self._prompt_ids = generation.prompts[0].token_ids if body.return_token_ids else None
         self._tier = answered_tier(body, generation)

@@ -24,6 +24,7 @@ from headway.server.openai.logprobs import (
     TextOffsets,
     completion_logprobs,
     prompt_logprobs,
+    shown_alternatives,
     token_names,
 )
 from headway.server.openai.prompts import Prompts, answer_prompts
@@ -144,7 +145,7 @@ class CompletionFormatter:
         self._model = model
         self._tokenizer = tokenizer
         self._echo = bool(body.echo)
-        self._top = body.logprobs
+        self._top = shown_alternatives(body, body.logprobs)
         self._prompt_top = body.prompt_logprobs
         self._ids = bool(body.return_token_ids)
         self._name = token_names(tokenizer, as_ids=bool(body.return_tokens_as_token_ids))

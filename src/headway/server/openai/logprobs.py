@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from headway.server.openai.schema import SamplingBody
 from headway.text import Tokenizer
 from headway.text.detokenizer import Detokenizer
 from headway.types import TokenLogprobs
@@ -49,6 +50,11 @@ class PromptLogprob(msgspec.Struct, frozen=True, kw_only=True):
     logprob: float
     rank: int | None
     decoded_token: str
+
+
+def shown_alternatives(body: SamplingBody, asked: int | None) -> int | None:
+    """How many of a position are shown where `asked` was given: all where tokens are listed."""
+    return WHOLE_VOCABULARY if body.logprob_token_ids is not None else asked
 
 
 def alternatives(asked: int) -> int:

@@ -6,6 +6,7 @@ another name than the parameter it sets, errors name the field that the client u
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -37,8 +38,12 @@ SAME_NAME = (
     "prompt_logprobs",
     "use_beam_search",
     "length_penalty",
+    "logprob_token_ids",
 )
 COMPLETION_MAX_TOKENS = 16
+MOST_NAMED = 16
+"""Bad names that one error tells."""
+_TOKEN_ID = re.compile(r"[0-9]{1,10}")
 
 
 def completion_params(body: CompletionBody, defaults: SamplingDefaults) -> SamplingParams:
@@ -59,6 +64,12 @@ def completion_params(body: CompletionBody, defaults: SamplingDefaults) -> Sampl
         max_tokens = 1
     prompt_logprobs = body.prompt_logprobs
     if body.echo and body.logprobs is not None:
+        if body.logprob_token_ids is not None:
+            raise InvalidRequest(
+                "logprob_token_ids is not available with echo and logprobs: a prompt is scored "
+                "with its likeliest tokens",
+                field="logprob_token_ids",
+            )
         if body.use_beam_search:
             raise InvalidRequest(
                 "echo with logprobs is not available with use_beam_search", field="echo"
@@ -176,6 +187,8 @@ def _params(
             "over",
             field="slo",
         )
+    if body.logprob_token_ids is not None and special["logprobs"] is None:
+        raise InvalidRequest("logprob_token_ids needs logprobs", field="logprob_token_ids")
     values = {name: getattr(body, name) for name in SAME_NAME}
     # A model's defaults say how to draw, which a search of beams does not.
     given: dict[str, object] = {"temperature": 0.0} if body.use_beam_search else defaults.given()
@@ -189,11 +202,11 @@ def _params(
 
 
 def _bias(given: dict[str, float]) -> dict[int, float]:
-    biases = {}
-    for name, bias in given.items():
-        if not (name.isascii() and name.isdecimal() and len(name) <= 10):
-            raise InvalidRequest(f"logit_bias: {name[:40]!r} is not a token id", field="logit_bias")
-        biases[int(name)] = bias
+    bad = [name for name in given if not _TOKEN_ID.fullmatch(name)]
+    if bad:
+        named = ", ".join(repr(name[:40]) for name in bad[:MOST_NAMED])
+        raise InvalidRequest(f"logit_bias: no token ids: {named}", field="logit_bias")
+    biases = {int(name): bias for name, bias in given.items()}
     if len(biases) < len(given):
         raise InvalidRequest("logit_bias names a token twice", field="logit_bias")
     return biases

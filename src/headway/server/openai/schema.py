@@ -34,6 +34,7 @@ from headway.types.objectives import MOST_SECONDS
 from headway.types.sampling import (
     MAX_LENGTH_PENALTY,
     MAX_LIST,
+    MAX_LOGPROB_TOKEN_IDS,
     MAX_LOGPROBS,
     MAX_N,
     MAX_STOP_CHARACTERS,
@@ -138,6 +139,10 @@ class SamplingBody(HarmlessFields, frozen=True, kw_only=True):
     prompt_logprobs: Annotated[
         Logprobs | None,
         Meta(description="Those of the prompt, with so many alternatives; -1: all."),
+    ] = None
+    logprob_token_ids: Annotated[
+        Annotated[list[TokenId], Meta(min_length=1, max_length=MAX_LOGPROB_TOKEN_IDS)] | None,
+        Meta(description="In place of the likeliest tokens; needs `logprobs`."),
     ] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
