@@ -191,9 +191,9 @@ class FakeStream(Stream):
         return TokenEvent(
             id=request.id,
             tokens=() if ends else (token,),
-            logprobs=() if top is None or ends else (
-                _logprobs(token, top, sampling.logprob_token_ids),
-            ),
+            logprobs=()
+            if top is None or ends
+            else (_logprobs(token, top, sampling.logprob_token_ids),),
             prompt_logprobs=()
             if over_prompt is None
             else tuple(_logprobs(each, over_prompt) for each in request.prompt[1:]),
