@@ -25,6 +25,7 @@ from headway.message import (
     ToolUse,
     begins_inside,
     format_for_template,
+    shown_tokens,
     tool_grammar,
     without_annotations,
 )
@@ -61,13 +62,15 @@ class MessageForm:
 
     def special_markers(self, tokenizer: Tokenizer, use: ToolUse | None) -> frozenset[str]:
         """The markers that are special tokens of the model: a parser must see them in the text."""
-        markers = set(self.reasoning.markers) if self.reasoning is not None else set()
+        forms: list[ToolFormat | ReasoningFormat] = []
+        if self.reasoning is not None:
+            forms.append(self.reasoning)
         if use is not None:
-            markers |= set(self.tools.markers)
-        if not markers:
+            forms.append(self.tools)
+        if not forms:
             return frozenset()
-        special = {tokenizer.token_bytes(each).decode() for each in tokenizer.special_ids}
-        return frozenset(markers & special)
+        special = {tokenizer.token_text(each) for each in tokenizer.special_ids}
+        return shown_tokens(special, *forms)
 
     def constraint(
         self,
