@@ -16,6 +16,7 @@ from headway.server.llamacpp.samplers import Number, SamplerFields, Whole
 from headway.server.openai.harmless import StrictBody
 from headway.server.openai.schema import Message, TokenId
 from headway.server.openai.structured import Schema
+from headway.server.openai.tools import Tools
 from headway.types.sampling import MAX_LIST, MAX_LOGPROBS, MAX_N
 
 MOST_FIELDS = 64
@@ -138,6 +139,7 @@ class LlamaTemplateBody(StrictBody, frozen=True, kw_only=True):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    tools: Tools | None = None
 
 
 class LlamaTemplateResult(msgspec.Struct, frozen=True):

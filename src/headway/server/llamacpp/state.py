@@ -6,8 +6,6 @@ decided anew at every admission, so of a slot no more is told than whether one i
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,6 +19,7 @@ from headway.server.llamacpp.formatter import settings_of
 from headway.server.llamacpp.schema import LlamaSettings, LlamaTemplateBody, LlamaTemplateResult
 from headway.server.openai.fit import check_messages
 from headway.server.openai.schema import plain_messages
+from headway.server.openai.tools import known_tools
 from headway.types import SamplingParams
 
 
@@ -103,11 +102,13 @@ async def apply_template(request: Request) -> Response:
     state: ServerState = request.app.state.server
     body = await read_body(request, LlamaTemplateBody, max_bytes=state.config.max_body_bytes)
     state.check_model(body.model)
-    check_messages(body.messages, state.llm, must_fit=False)
+    tools = known_tools(body.tools)
+    check_messages(body.messages, state.llm, tools=tools, must_fit=False)
     text = await state.llm.render(
         plain_messages(body.messages),
         add_generation_prompt=body.add_generation_prompt,
         continue_final_message=bool(body.continue_final_message),
+        tools=tools,
         variables=body.chat_template_kwargs,
     )
     return json_response(LlamaTemplateResult(text))
@@ -117,11 +118,8 @@ def _slots(llm: AsyncLLM) -> int:
     return llm.client.info.scheduler.limits.max_num_seqs
 
 
-def _caps(llm: AsyncLLM) -> dict[str, Any]:
-    template = llm.chat_template
-    if template is None:
+def _caps(llm: AsyncLLM) -> dict[str, bool]:
+    """What conversations may have; where the template shows no tools, the prompt describes them."""
+    if llm.chat_template is None:
         return {}
-    return {
-        "supports_tools": "tools" in template.facts.variables,
-        "supports_tool_calls": template.reads("tool_calls"),
-    }
+    return {"supports_tools": True, "supports_tool_calls": True}

@@ -18,7 +18,7 @@ from headway.server.admission import ServerState
 from headway.server.body import json_response, read_body
 from headway.server.ollama.formatter import timestamp
 from headway.server.ollama.schema import OllamaShowBody
-from headway.server.ollama.translate import LATEST, served_name
+from headway.server.ollama.translate import LATEST, reasons, served_name
 
 OLLAMA_VERSION = "0.12.11"
 """Of Ollama, whose API this is: clients ask for a least version before they use what it has."""
@@ -187,8 +187,9 @@ def _model_info(llm: AsyncLLM) -> dict[str, Any]:
 
 def _capabilities(llm: AsyncLLM) -> list[str]:
     found = ["completion"]
-    template = llm.chat_template
-    if template is not None and "enable_thinking" in template.facts.variables:
+    if llm.chat_template is not None:
+        found.append("tools")  # described in the prompt where the template does not show them
+    if reasons(llm):
         found.append("thinking")
     return found
 

@@ -16,6 +16,7 @@ from headway.server.llamacpp.samplers import SamplerFields, Whole
 from headway.server.openai.harmless import ShortText, StrictBody
 from headway.server.openai.logprobs import ChatLogprob
 from headway.server.openai.schema import TokenId
+from headway.server.openai.tools import Tools
 from headway.types.sampling import MAX_LOGPROBS
 
 _LOADING = Meta(description="Decided when the server starts.")
@@ -111,9 +112,7 @@ class OllamaChatBody(OllamaBody, frozen=True, kw_only=True):
     messages: Annotated[
         list[OllamaMessage] | None, Meta(description="None, to see whether the model is there.")
     ] = None
-    tools: Annotated[list[Any] | None, Meta(description="Functions that the model may call.")] = (
-        None
-    )
+    tools: Annotated[Tools | None, Meta(description="What the model may call.")] = None
 
 
 class OllamaGenerateBody(OllamaBody, frozen=True, kw_only=True):

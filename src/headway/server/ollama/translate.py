@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from headway.errors import InvalidRequest
 from headway.llm import AsyncLLM
 from headway.server.admission import ServerState
-from headway.server.body import decode
 from headway.server.llamacpp.samplers import FIELD_NAMES, sampling_fields
 from headway.server.ollama.schema import (
     OllamaBody,
@@ -41,7 +38,7 @@ OLLAMA_NAMES = (
         "max_tokens": "options.num_predict",
         "json_schema": "format",
         "response_format": "format",
-        "chat_template_kwargs": "think",
+        "reasoning_effort": "think",
     }
 )
 """What the fields of a `ChatBody` are called here, where that is another name."""
@@ -62,7 +59,7 @@ def chat_body(body: OllamaChatBody, llm: AsyncLLM, model: str) -> ChatBody:
     """
     return ChatBody(
         messages=_messages(body.messages or (), llm),
-        tools=_tools(body.tools),
+        tools=body.tools,
         **_fields(body, llm, model),
     )
 
@@ -114,9 +111,8 @@ def _fields(body: OllamaBody, llm: AsyncLLM, model: str) -> dict[str, Any]:
         fields["logprobs"] = body.logprobs
     if body.top_logprobs is not None:
         fields["top_logprobs"] = body.top_logprobs
-    variables = _thinking(body.think, llm)
-    if variables:
-        fields["chat_template_kwargs"] = variables
+    if body.think is not None:
+        fields["reasoning_effort"] = _effort(body.think, llm)
     return fields | {"model": model, "stream": body.stream is not False}
 
 
@@ -135,23 +131,27 @@ def _check_context(options: OllamaOptions, max_model_len: int) -> None:
         )
 
 
-def _thinking(think: bool | str | None, llm: AsyncLLM) -> dict[str, Any]:
-    """The variables of the chat template that say so.
+def _effort(think: bool | str, llm: AsyncLLM) -> str:
+    """How much to reason, in OpenAI's words.
 
-    Raises `InvalidRequest` where reasoning is asked for and the template cannot pass that on.
+    Raises `InvalidRequest` where reasoning is asked for and the model is not known to.
     """
-    known = frozenset[str]() if llm.chat_template is None else llm.chat_template.facts.variables
-    if think is None:
-        return {}
-    if isinstance(think, str) and "reasoning_effort" in known:
-        return {"reasoning_effort": think}
-    if "enable_thinking" in known:
-        return {"enable_thinking": think is not False}
-    if think:
+    if think and not reasons(llm):
         raise InvalidRequest(
-            "think: the model's chat template has no switch for it; leave it out", field="think"
+            "think: neither does the model's chat template have a switch for it, nor is there a "
+            "--reasoning-parser; leave it out",
+            field="think",
         )
-    return {}
+    if isinstance(think, str):
+        return think
+    return "medium" if think else "none"
+
+
+def reasons(llm: AsyncLLM) -> bool:
+    """Whether the model is known to reason before it answers."""
+    known = frozenset[str]() if llm.chat_template is None else llm.chat_template.facts.variables
+    switched = known & {"enable_thinking", "reasoning_effort"}
+    return bool(switched) or llm.message_form.reasoning is not None
 
 
 def _messages(given: Sequence[OllamaMessage], llm: AsyncLLM) -> list[Message]:
@@ -180,11 +180,3 @@ def _calls(given: Sequence[OllamaToolCall] | None) -> list[PastToolCall] | None:
         )
         for each in given
     ]
-
-
-def _tools(given: list[Any] | None) -> Any:
-    """Tools, which are OpenAI's, checked as they are in chats."""
-    if not given:
-        return None
-    asked = {"messages": [{"role": "user", "content": ""}], "tools": given}
-    return decode(msgspec.json.encode(asked), ChatBody).tools
