@@ -75,6 +75,8 @@ def test_tools() -> None:
 @pytest.mark.model
 def test_responses() -> None:
     with headway_serve() as (_, url):
-        capital, *_, city = run("responses.py", HEADWAY_URL=url).splitlines()
-    assert "Paris" in capital
-    assert city.startswith("name=")
+        call, *answer = run("responses.py", HEADWAY_URL=url).splitlines()
+    name, _, arguments = call.partition(" ")
+    assert name == "Weather"
+    assert set(literal_eval(arguments)) == {"city", "days"}
+    assert answer
