@@ -1,6 +1,5 @@
 """A tool that must be called, on a running server (`make serve`): pip install openai."""
 
-import json
 import os
 
 from openai import OpenAI
@@ -34,7 +33,7 @@ def main() -> None:
     )
     for call in answer.choices[0].message.tool_calls or []:
         if call.type == "function":
-            print(call.function.name, json.loads(call.function.arguments))
+            print(call.function.name, call.function.arguments)
 
 
 if __name__ == "__main__":

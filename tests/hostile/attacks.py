@@ -23,10 +23,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from tests.hostile.grammars import CHAT, COMPLETION, fields
 from tests.server.test_hostile import be_hostile
 
-COMPLETION = "/v1/completions"
-CHAT = "/v1/chat/completions"
 JSON = {"content-type": "application/json"}
 REFUSALS = frozenset((400, 404, 408, 413, 415, 429, 431, 503))
 PATIENCE = 120.0
@@ -228,6 +227,14 @@ def long_texts(target: Target, rng: random.Random) -> None:
     post(target, "/tokenize", {"prompt": text})
 
 
+def hostile_grammars(target: Target, rng: random.Random) -> None:
+    for _name, path, hostile in rng.sample(list(fields(target.scale)), k=10):
+        asked: dict[str, Any] = {"prompt": "x"}
+        if path == CHAT:
+            asked = {"messages": [{"role": "user", "content": "x"}]}
+        post(target, path, asked | {"max_tokens": 4} | hostile)
+
+
 def template_variables(target: Target, _: random.Random) -> None:
     asked = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 4}
     for name in ("self", "messages", "loop", "__class__", "environment", "nobody_reads_this"):
@@ -281,6 +288,7 @@ ATTACKS: dict[str, Attack] = {
         many_keys,
         many_token_ids,
         long_texts,
+        hostile_grammars,
         template_variables,
         many_continuations,
         priorities,

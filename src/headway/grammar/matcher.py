@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from headway.errors import InvalidRequest
 from headway.grammar.translate import invalid, translate
 from headway.types import Grammar, Vocabulary, special_token_name
+from headway.types.grammar import GRAMMAR_ERROR
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,7 +150,7 @@ class Matcher:
 
     def _note_error(self) -> None:
         if self._state is not None and self._state.is_error():
-            self.error = f"structured_outputs: {_readable(self._state.get_error())}"
+            self.error = GRAMMAR_ERROR + _readable(self._state.get_error())
 
 
 def _readable(reason: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from headway.errors import InvalidRequest
 from headway.types import Grammar
+from headway.types.grammar import GRAMMAR_ERROR
 
 MAX_NESTING = 64
 """Brackets within brackets."""
@@ -55,7 +56,7 @@ def translate(grammar: Grammar) -> str:
 
 def invalid(reason: str) -> InvalidRequest:
     """The error of a grammar that cannot be served."""
-    return InvalidRequest(f"structured_outputs: {reason}", field="structured_outputs")
+    return InvalidRequest(f"{GRAMMAR_ERROR}{reason}", field="structured_outputs")
 
 
 def nesting(text: str) -> int:

@@ -24,6 +24,7 @@ from headway.logs import line
 from headway.server.admission import RequestHandle, ServerState
 from headway.server.formatter import Formatter
 from headway.server.logs import log, log_end, log_received
+from headway.types.grammar import GRAMMAR_ERROR
 from headway.types.sampling import MAX_LOGPROBS, NOTHING_LEFT
 
 Headers = list[tuple[bytes, bytes]]
@@ -185,7 +186,7 @@ async def _first(deltas: DeltaStream, state: ServerState) -> Delta | None:
 
 def _engine_error(client: EngineHandle, delta: Delta, restarts: int) -> HeadwayError:
     """Why the engine gave up: what it never scheduled was refused on arrival, and what leaves no
-    token to choose was asked so.
+    token to choose, or grows beyond the limits of a grammar, was asked so.
 
     `restarts` is the client's count from when the request began: a request that brought engines
     down was not refused, though it may never have been scheduled either.
@@ -196,6 +197,8 @@ def _engine_error(client: EngineHandle, delta: Delta, restarts: int) -> HeadwayE
     refused = delta.scheduled_at is None and not delta.token_ids
     if message == NOTHING_LEFT or (refused and client.restarts == restarts):
         return InvalidRequest(message)
+    if message.startswith(GRAMMAR_ERROR):
+        return InvalidRequest(message, field="structured_outputs")
     return EngineError(message)
 
 

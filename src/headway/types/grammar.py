@@ -20,6 +20,8 @@ GrammarKind = Literal["json", "regex", "choice", "grammar", "structural_tag"]
 """A JSON Schema, a regular expression, a JSON list of texts, a Lark or GBNF grammar, JSON that says
 which tags switch to which schema."""
 
+GRAMMAR_ERROR = "structured_outputs: "
+"""How every error of a grammar begins, also of one that an answer cannot be continued by."""
 MAX_GRAMMAR_CHARACTERS = 2**16
 MAX_CHOICES = 4096
 
