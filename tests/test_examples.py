@@ -80,3 +80,11 @@ def test_responses() -> None:
     assert name == "Weather"
     assert set(literal_eval(arguments)) == {"city", "days"}
     assert answer
+
+
+@pytest.mark.model
+def test_messages() -> None:
+    pytest.importorskip("anthropic")
+    with headway_serve() as (_, url):
+        (line,) = run("messages.py", HEADWAY_URL=url).splitlines()
+    assert line.startswith("get_weather {'city': ")

@@ -14,6 +14,7 @@ from tests.server.anthropic.conftest import ASKED, HELLO, client_of, events_in
 from tests.server.conftest import MODEL, Running, serving
 
 CALL = {"type": "tool_use", "id": "1", "name": "f", "input": {}}
+TOOL = {"name": "f", "input_schema": {"type": "object", "properties": {}}}
 IMAGE = {"type": "image", "source": {"type": "url", "url": "http://127.0.0.1/x.png"}}
 
 
@@ -86,12 +87,47 @@ def test_a_mistake_is_named_as_the_client_wrote_it(
     assert message.startswith(named)
 
 
-def test_a_call_that_the_template_does_not_show_is_named(http: httpx.Client) -> None:
-    block = {"type": "text", "text": "so"}
-    body = ASKED | {"system": "be"} | turns("x", [block, CALL], "z")
-    status, _, message = error_of(http.post("/v1/messages", json=body))
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"tools": [TOOL | {"name": "a b"}]}, "tools.0.name: "),
+        ({"tools": [TOOL, TOOL]}, "tools.1.name: f is there already"),
+        ({"tools": [TOOL | {"input_schema": {"type": "array"}}]}, "tools.0.input_schema.type "),
+    ],
+)
+def test_tools_that_cannot_be_are_named(
+    http: httpx.Client, path: str, changed: dict[str, Any], named: str
+) -> None:
+    body = {"messages": HELLO} | changed | ({"max_tokens": 3} if path == "/v1/messages" else {})
+    status, _, message = error_of(http.post(path, json=body))
     assert status == 400
-    assert message.startswith("messages.1.content.1: this model's chat template does not show it")
+    assert message.startswith(named)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"tool_choice": {"type": "any"}}, "tool_choice needs tools"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "g"}},
+            "tool_choice.name: g is none of the tools",
+        ),
+        (
+            {
+                "tools": [TOOL | {"input_schema": {"type": "object", "required": 3}}],
+                "tool_choice": {"type": "any"},
+            },
+            "tools",
+        ),
+    ],
+)
+def test_choices_that_cannot_be_are_named(
+    http: httpx.Client, changed: dict[str, Any], named: str
+) -> None:
+    status, _, message = error_of(http.post("/v1/messages", json=ASKED | changed))
+    assert status == 400
+    assert message.startswith(named)
 
 
 def test_counting_names_mistakes_too(http: httpx.Client) -> None:

@@ -22,9 +22,11 @@ from headway.server.anthropic.schema import CountTokensBody, MessagesBody
 from headway.server.anthropic.translate import translate
 from headway.server.body import json_response, read_body
 from headway.server.openai.conversation import answer_conversation
+from headway.server.openai.effort import template_variables
 from headway.server.openai.fit import check_messages
 from headway.server.openai.sampling import field_aliases
 from headway.server.openai.schema import plain_messages
+from headway.server.openai.tools import told_tools
 
 
 async def create_message(request: Request, send: Send) -> None:
@@ -32,7 +34,7 @@ async def create_message(request: Request, send: Send) -> None:
     state: ServerState = request.app.state.server
     with named_as_sent():
         body = await read_body(request, MessagesBody, max_bytes=state.config.max_body_bytes)
-    translated = translate(body, _template_variables(state))
+    translated = translate(body, _known_variables(state))
     await answer_conversation(
         request,
         send,
@@ -49,23 +51,25 @@ async def count_tokens(request: Request) -> Response:
     with named_as_sent():
         body = await read_body(request, CountTokensBody, max_bytes=state.config.max_body_bytes)
     llm = state.llm
-    translated = translate(body, _template_variables(state))
+    translated = translate(body, _known_variables(state))
     chat = translated.chat
     with field_aliases(translated.names):
         state.check_model(chat.model)
-        check_messages(chat.messages, llm, must_fit=False)
+        tools = told_tools(chat)
+        check_messages(chat.messages, llm, tools=tools, must_fit=False)
         with field_aliases({"prompt": "messages"}):
             text = await llm.render(
                 plain_messages(chat.messages),
                 add_generation_prompt=chat.add_generation_prompt,
                 continue_final_message=bool(chat.continue_final_message),
-                variables=chat.chat_template_kwargs,
+                tools=tools,
+                variables=template_variables(chat, llm),
             )
             prompt = await llm.encode(text, add_special_tokens=False, must_fit=False)
     return json_response(TokensCount(input_tokens=len(prompt.token_ids)))
 
 
-def _template_variables(state: ServerState) -> Collection[str]:
+def _known_variables(state: ServerState) -> Collection[str]:
     """Those that the chat template reads; none where there is none, or no model yet."""
     template = state.llm.chat_template if state.alive else None
     return frozenset[str]() if template is None else template.facts.variables

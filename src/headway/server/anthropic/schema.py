@@ -175,7 +175,7 @@ class AnthropicOutputConfig(StrictBody, frozen=True, kw_only=True):
     ] = None
     effort: Annotated[
         Literal["low", "medium", "high", "xhigh", "max"] | None,
-        Meta(description="For chat templates that read `reasoning_effort`."),
+        Meta(description="As `reasoning_effort` of chats."),
     ] = None
 
 

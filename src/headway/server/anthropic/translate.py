@@ -50,6 +50,8 @@ def translate(body: AnthropicConversation, variables: Collection[str]) -> Transl
         fields["tools"] = [_tool(each) for each in body.tools]
     if body.tool_choice is not None:
         fields |= _choice(body.tool_choice)
+    if body.output_config is not None:
+        fields["reasoning_effort"] = body.output_config.effort
     if isinstance(body, MessagesBody):
         fields |= _sampling(body)
     with field_aliases(names):
@@ -74,13 +76,10 @@ def _sampling(body: MessagesBody) -> dict[str, Any]:
 
 
 def _variables(body: AnthropicConversation, known: Collection[str]) -> dict[str, Any] | None:
-    """Variables of the chat template: what it reads of thinking and effort, and the client's."""
+    """Variables of the chat template: whether to think, if it reads that, and the client's."""
     found: dict[str, Any] = {}
     if body.thinking is not None and "enable_thinking" in known:
         found["enable_thinking"] = not isinstance(body.thinking, AnthropicThinkingDisabled)
-    effort = None if body.output_config is None else body.output_config.effort
-    if effort is not None and "reasoning_effort" in known:
-        found["reasoning_effort"] = effort
     return found | (body.chat_template_kwargs or {}) or None
 
 
