@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 from openai import OpenAI, pydantic_function_tool
 from pydantic import BaseModel, Field
@@ -17,17 +18,17 @@ class Weather(BaseModel):
 def main() -> None:
     url = os.environ.get("HEADWAY_URL", "http://127.0.0.1:8000")
     client = OpenAI(base_url=f"{url}/v1", api_key="none")
-    schema = pydantic_function_tool(Weather)["function"]
+    tool: Any = {"type": "function"} | dict(pydantic_function_tool(Weather)["function"])
     first = client.responses.create(
         model=MODEL,
         input="How will the weather be in Paris tomorrow?",
-        tools=[{"type": "function", **schema}],
+        tools=[tool],
         tool_choice={"type": "function", "name": "Weather"},
         temperature=0,
     )
-    call = first.output[0]
+    call: Any = first.output[0]
     print(call.name, json.loads(call.arguments))
-    result = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
+    result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
     # The server keeps the conversation: what is new is sent.
     last = client.responses.create(
         model=MODEL, input=[result], previous_response_id=first.id, max_output_tokens=32

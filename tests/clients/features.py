@@ -17,7 +17,7 @@ Feature = Literal[
     "chat", "stream", "tools", "structured output", "responses", "messages", "embeddings"
 ]
 FEATURES: tuple[Feature, ...] = get_args(Feature)
-WAITING: frozenset[Feature] = frozenset(("tools", "responses", "messages"))
+WAITING: frozenset[Feature] = frozenset()
 """What the server cannot do yet; tests that need one of these are skipped."""
 
 LIBRARIES = {

@@ -5,9 +5,7 @@ llama.cpp's server answers without `/v1` too, so some of its clients leave that 
 
 from __future__ import annotations
 
-from headway.server.anthropic.messages import count_tokens, create_message
-from headway.server.anthropic.objects import ANTHROPIC_FORM, AnthropicAnswer, TokensCount
-from headway.server.anthropic.schema import CountTokensBody, MessagesBody
+from headway.server.anthropic.endpoints import ANTHROPIC_ENDPOINTS
 from headway.server.llamacpp.endpoints import LLAMA_ENDPOINTS
 from headway.server.ollama.endpoints import OLLAMA_ENDPOINTS
 from headway.server.openai.chat import ChatCompletion, chat_completions
@@ -15,17 +13,7 @@ from headway.server.openai.completions import Completion, completions
 from headway.server.openai.schema import ChatBody, CompletionBody
 from headway.server.openai.token_bodies import DescribedTokenizeBody, DetokenizeBody
 from headway.server.openapi import Endpoint, docs, openapi_json
-from headway.server.responses.endpoints import (
-    DeletedResponse,
-    cancel_response,
-    create_response,
-    delete_response,
-    get_response,
-    list_input_items,
-)
-from headway.server.responses.items import ItemList, ItemsQuery
-from headway.server.responses.objects import ResponseObject
-from headway.server.responses.schema import ResponsesBody
+from headway.server.responses.endpoints import RESPONSES_ENDPOINTS
 from headway.server.system import (
     DetokenizeResult,
     HealthStatus,
@@ -65,61 +53,6 @@ ENDPOINTS = (
         summary="Continue texts or token ids, whole or as a stream of events.",
         takes=CompletionBody,
         gives=Completion,
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/responses",
-        sender=create_response,
-        summary="Answer a text or items, whole, as a stream of events, or in the background.",
-        takes=ResponsesBody,
-        gives=ResponseObject,
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/responses/{response_id}",
-        handler=get_response,
-        summary="A response that is kept, or as far as it is in the background.",
-        gives=ResponseObject,
-    ),
-    Endpoint(
-        method="DELETE",
-        path="/v1/responses/{response_id}",
-        handler=delete_response,
-        summary="Forget a response; one in the background is stopped.",
-        gives=DeletedResponse,
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/responses/{response_id}/cancel",
-        handler=cancel_response,
-        summary="Stop a response in the background.",
-        gives=ResponseObject,
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/responses/{response_id}/input_items",
-        handler=list_input_items,
-        summary="The input of a kept response, without that of those before it.",
-        gives=ItemList,
-        query=ItemsQuery,
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/messages",
-        sender=create_message,
-        summary="Answer a conversation in Anthropic's way, whole or as a stream of events.",
-        takes=MessagesBody,
-        gives=AnthropicAnswer,
-        errors=ANTHROPIC_FORM,
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/messages/count_tokens",
-        handler=count_tokens,
-        summary="How many tokens the model would read, of a conversation in Anthropic's way.",
-        takes=CountTokensBody,
-        gives=TokensCount,
-        errors=ANTHROPIC_FORM,
     ),
     Endpoint(
         method="GET",
@@ -210,6 +143,8 @@ ENDPOINTS = (
         summary="This page for machines.",
         media_type="application/vnd.oai.openapi+json",
     ),
+    *RESPONSES_ENDPOINTS,
+    *ANTHROPIC_ENDPOINTS,
     *LLAMA_ENDPOINTS,
     *OLLAMA_ENDPOINTS,
 )

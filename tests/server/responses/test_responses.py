@@ -101,7 +101,7 @@ def test_a_conversation_goes_on_without_its_instructions(
 def test_a_long_conversation_is_read_off_the_loop(
     server: Running, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headway.server.responses.endpoints.LARGE", 1)
+    monkeypatch.setattr("headway.server.responses.handlers.LARGE", 1)
     first = client.responses.create(model=MODEL, input="one", max_output_tokens=2)
     client.responses.create(
         model=MODEL, input="two", previous_response_id=first.id, max_output_tokens=1
@@ -122,7 +122,7 @@ def test_output_is_referred_to(
     server: Running, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, *, large: bool
 ) -> None:
     if large:
-        monkeypatch.setattr("headway.server.responses.endpoints.LARGE", 1)
+        monkeypatch.setattr("headway.server.responses.handlers.LARGE", 1)
     monkeypatch.setattr(Conversation, "reader", lambda _: MessageReader(Lettered))
     first = client.responses.create(model=MODEL, input="hi", max_output_tokens=4)
     reasoning, message = first.output
