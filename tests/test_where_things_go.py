@@ -167,6 +167,28 @@ def endpoints() -> None:
     assert len(handlers) >= 4
 
 
+def dialects() -> None:
+    folders = {path.parent.name for path in (PACKAGE / "server").glob("*/endpoints.py")}
+    assert folders == {"responses", "anthropic", "llamacpp", "ollama"}
+    for name in folders:
+        text = "".join(path.read_text() for path in (PACKAGE / "server" / name).glob("*.py"))
+        assert "ChatBody" in text or "CompletionBody" in text
+        assert re.search(r"class \w+Formatter\b", text)
+
+
+def message_formats() -> None:
+    from headway.message import REASONING_FORMATS, TOOL_FORMATS
+
+    document = (ROOT / "docs" / "tools.md").read_text()
+    named = set(re.findall(r"`(\w+)`", document))
+    assert set(TOOL_FORMATS) | set(REASONING_FORMATS) <= named
+
+
+def client_calls() -> None:
+    tests = (ROOT / "tests" / "clients").glob("test_*.py")
+    assert sum("shows(" in path.read_text() for path in tests) >= 6
+
+
 def settings() -> None:
     parser = argparse.ArgumentParser()
     configure(parser)
@@ -305,6 +327,9 @@ CHECKS: dict[str, Callable[[], None]] = {
     "native kernel": kernels,
     "sampling feature": sampling,
     "endpoint": endpoints,
+    "dialect of the HTTP API": dialects,
+    "format of tool calls or reasoning": message_formats,
+    "call of a client library": client_calls,
     "field that asks for nothing here": harmless_fields,
     "flag of another server": flags_of_others,
     "setting": settings,
