@@ -150,6 +150,10 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     preemptions: int = 0
     gave_way: int = 0
     """Part of `preemptions`: those for the fair share of another caller."""
+    draft_tokens: int = 0
+    """Tokens that steps computed ahead of their sampling."""
+    accepted_tokens: int = 0
+    """Those of them that sampling confirmed."""
     relegated: int = 0
     """Requests that could not be on time, and waited for what others left."""
     shed: int = 0

@@ -22,8 +22,11 @@ TOKENS: tuple[bytes, ...] = (
 
 
 def vocabulary(size: int = SIZE) -> Vocabulary:
-    """Three special tokens, all bytes of texts, a few longer ones, and some that are nothing."""
-    tokens = TOKENS + (b"",) * (size - len(TOKENS))
+    """Three special tokens, all bytes of texts, a few longer ones, and some that are nothing.
+
+    A smaller one has the first of them, which do for texts in English.
+    """
+    tokens = (TOKENS + (b"",) * (size - len(TOKENS)))[:size]
     return Vocabulary(tokens=tokens, special_ids=(0, 1, EOS), eos_token_ids=(EOS,))
 
 

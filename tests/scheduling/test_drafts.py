@@ -35,6 +35,9 @@ class Guesser:
 
     seed: int
 
+    def may_propose(self, request: Request) -> bool:
+        return True
+
     def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
         random = Random(f"{self.seed} {request.id} {len(tokens)}")
         made = len(tokens) - len(request.prompt)
@@ -50,7 +53,22 @@ class Fixed:
 
     drafts: tuple[int, ...]
 
+    def may_propose(self, request: Request) -> bool:
+        return True
+
     def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
+        return self.drafts
+
+
+@dataclass(frozen=True)
+class Picky(Fixed):
+    """For requests of an even seed alone; it would fail for others."""
+
+    def may_propose(self, request: Request) -> bool:
+        return request.sampling.seed % 2 == 0
+
+    def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
+        assert self.may_propose(request), "it is asked about those for which it may have drafts"
         return self.drafts
 
 
@@ -224,3 +242,13 @@ def _decoding(proposer: Fixed, *, stop: tuple[int, ...] = ()) -> Scheduler:
 def _events(news: list[TokenEvent] | Idle) -> list[TokenEvent]:
     assert isinstance(news, list)
     return news
+
+
+def test_only_those_that_may_have_drafts_are_asked_about() -> None:
+    harness = make_harness(proposer=Picky((5,)))
+    for seed in (0, 1):
+        harness.add(request_of(str(seed), prompt=(1, 2, 3 + seed), max_tokens=9, seed=seed))
+    harness.step()
+    harness.step()
+    assert [part.outputs for part in harness.runner.plans[-1].slices] == [2, 1]
+    harness.drain()

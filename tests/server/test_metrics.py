@@ -77,7 +77,11 @@ def test_a_request_computed_by_hand() -> None:
     metrics.on_engine([first], EngineStats(step=1, step_tokens=7, step_seconds=0.5), 103.0)
     second = TokenEvent(id="r", tokens=(2, 3), preemptions=2)
     metrics.on_engine(
-        [second], EngineStats(step=2, step_tokens=1, preemptions=2, gave_way=1), 104.0
+        [second],
+        EngineStats(
+            step=2, step_tokens=1, preemptions=2, gave_way=1, draft_tokens=5, accepted_tokens=4
+        ),
+        104.0,
     )
     clock.time = 105.0
     metrics.finished(request, ["stop"])
@@ -87,6 +91,8 @@ def test_a_request_computed_by_hand() -> None:
     assert found["vllm:generation_tokens_total"] == 3
     assert found["vllm:num_preemptions_total"] == 2
     assert found["headway:num_gave_way_total"] == 1
+    assert found["vllm:spec_decode_num_draft_tokens_total"] == 5
+    assert found["vllm:spec_decode_num_accepted_tokens_total"] == 4
     assert found["vllm:request_success_total[stop]"] == 1
     assert found["vllm:request_queue_time_seconds_sum"] == 1.0
     assert found["vllm:time_to_first_token_seconds_sum"] == 3.0

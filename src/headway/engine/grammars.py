@@ -88,10 +88,12 @@ class ForcedTokens:
         self._kept = kept
         self._matchers: OrderedDict[str, tuple[Request, Matcher]] = OrderedDict()
 
-    def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
+    def may_propose(self, request: Request) -> bool:
         """See `headway.scheduling.drafts.Proposer`."""
-        if request.sampling.structured_outputs is None:
-            return ()
+        return request.sampling.structured_outputs is not None
+
+    def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
+        """See `headway.scheduling.drafts.Proposer`; for those that it may propose for."""
         matcher = self._matcher(request)
         matcher.advance(tokens[len(request.prompt) :])
         return matcher.forced()[:most]

@@ -220,6 +220,8 @@ class Engine:
             idle_slots=stats.idle_slots,
             preemptions=stats.preemptions,
             gave_way=stats.gave_way,
+            draft_tokens=stats.draft_tokens,
+            accepted_tokens=stats.accepted_tokens,
             relegated=stats.relegated,
             shed=stats.shed,
             computed_tokens=stats.computed_tokens,

@@ -23,6 +23,10 @@ Drafts = dict[Sequence, Seq[int]]
 class Proposer(Protocol):
     """Guesses how sequences go on. The same tokens must give the same drafts."""
 
+    def may_propose(self, request: Request) -> bool:
+        """Whether there may ever be drafts for a request; the others are not asked about."""
+        ...
+
     def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
         """Up to `most` tokens that may follow `tokens`, all that are known of the request so far.
 
@@ -39,7 +43,7 @@ def propose_drafts(
     budget = limits.max_num_batched_tokens - sum(scheduled.values())
     pool = queues.pool
     for seq, count in scheduled.items():
-        if count != seq.todo or count > 1:
+        if not seq.may_draft or count != seq.todo or count > 1:
             continue
         room = (len(seq.blocks) + pool.free) * pool.block_size - seq.computed
         # The last token that a sequence may generate is never fed back.

@@ -96,6 +96,7 @@ class Scheduler:
         )
         self._added += 1
         seq = new_sequence(self._added, request, prefix_caching=self._prefix_caching)
+        seq.may_draft = self._proposer is not None and self._proposer.may_propose(request)
         finish = ending(seq) if request.generated else None
         if finish is not None:
             stopped_by = seq.tokens[-1] if finish == "stop" else None

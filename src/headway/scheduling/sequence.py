@@ -87,6 +87,8 @@ class Sequence:
     first_token_at: float | None = None
     """When its first token, or the first that this engine generated, was there."""
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+    may_draft: bool = False
+    """Somebody proposes drafts for sequences like it."""
     drafted: bool = False
     """It was given drafts, and may again grow by several tokens in a step."""
     arrival: float = field(init=False)

@@ -50,6 +50,8 @@ COUNTERS = {
     "headway:num_shed": "Requests that were refused since they could not be on time.",
     "vllm:prefix_cache_queries": "Prompt tokens looked up in the prefix cache.",
     "vllm:prefix_cache_hits": "Prompt tokens found in the prefix cache.",
+    "vllm:spec_decode_num_draft_tokens": "Tokens that a step computed ahead of their sampling.",
+    "vllm:spec_decode_num_accepted_tokens": "Those of them that sampling confirmed.",
     "headway:engine_busy_seconds": "Time that the engine spent on steps.",
     "headway:engine_ideal_seconds": "Time that these steps would take at the machine's peak rates.",
     "headway:engine_restarts": "Starts of a new engine process after one was lost.",
@@ -105,6 +107,8 @@ TOTALS = {
     "headway:num_shed": "shed",
     "vllm:prefix_cache_queries": "prefix_queries",
     "vllm:prefix_cache_hits": "prefix_hits",
+    "vllm:spec_decode_num_draft_tokens": "draft_tokens",
+    "vllm:spec_decode_num_accepted_tokens": "accepted_tokens",
     "headway:engine_busy_seconds": "busy_seconds",
     "headway:engine_ideal_seconds": "ideal_seconds",
 }

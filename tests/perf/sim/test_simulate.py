@@ -244,6 +244,9 @@ def test_the_simulator_loads_neither_tensors_nor_event_loops() -> None:
 class Repeating:
     """Answers repeat one token, so these drafts are right but for an end."""
 
+    def may_propose(self, request: Request) -> bool:
+        return True
+
     def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
         return [-2 - request.sampling.seed] * min(most, 3)
 
