@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import openai
@@ -13,10 +14,14 @@ import pytest
 from headway.config import ServerConfig
 from headway.server.openai.completions import CompletionFormatter
 from headway.types import TokenEvent
+from headway.types.grammar import GRAMMAR_ERROR
 from headway.types.sampling import NOTHING_LEFT
 from tests.server.conftest import MODEL, Running, serving
 
 PROMPT = {"prompt": "x", "max_tokens": 500}
+CHAT = {"messages": [{"role": "user", "content": "x"}]}
+JSON_FORM = {"type": "json_object"}
+TOOL = {"type": "function", "function": {"name": "clock"}}
 ENDLESS = 2 * 10**6
 """A context in which a million tokens fit."""
 
@@ -91,6 +96,33 @@ def test_parameters_that_leave_no_token_are_the_clients_fault(server: Running) -
             answer = http.post("/v1/completions", json=PROMPT)
         assert answer.status_code == 400
         assert answer.json()["error"]["message"] == NOTHING_LEFT
+    finally:
+        server.engine.fault = None
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "field"),
+    [
+        ("/v1/completions", PROMPT | {"guided_regex": "a+"}, "guided_regex"),
+        ("/v1/chat/completions", CHAT | {"response_format": JSON_FORM}, "response_format"),
+        ("/v1/chat/completions", CHAT | {"tools": [TOOL], "tool_choice": "required"}, "tools"),
+    ],
+)
+def test_a_grammar_that_outgrows_its_limits_is_named_as_the_client_gave_it(
+    server: Running, path: str, asked: dict[str, Any], field: str
+) -> None:
+    event = TokenEvent(id="", finish="error", error=f"{GRAMMAR_ERROR}too ambiguous")
+    server.engine.fault = (1, event)
+    try:
+        with server.http() as http:
+            answer = http.post(path, json=asked)
+        assert answer.status_code == 400
+        assert answer.json()["error"] | {"code": 400} == {
+            "message": f"{field}: too ambiguous",
+            "type": "invalid_request_error",
+            "param": field,
+            "code": 400,
+        }
     finally:
         server.engine.fault = None
 

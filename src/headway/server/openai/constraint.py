@@ -16,6 +16,7 @@ from headway.message import Tool, ToolUse
 from headway.server.openai.sampling import field_aliases
 from headway.server.openai.schema import ChatBody
 from headway.server.openai.structured import grammar_field
+from headway.server.openai.tools import tool_use_of
 from headway.types import SamplingParams, StructuredOutputsParams
 
 BLAME_SECONDS = 1.0
@@ -52,7 +53,7 @@ async def constrained(
     if special:
         params = replace(params, skip_special_tokens=False)
     try:
-        with field_aliases({"structured_outputs": field if use is None else "tools"}):
+        with field_aliases({"structured_outputs": constraint_field(body)}):
             text = form.constraint(use, prompt=prompt, content=content, special=special)
             if text is not None:
                 params = replace(params, structured_outputs=StructuredOutputsParams(grammar=text))
@@ -61,6 +62,11 @@ async def constrained(
         await _blame(() if use is None else use.tools, body, llm, tenant)
         raise
     return params
+
+
+def constraint_field(body: ChatBody) -> str:
+    """The field that says what the answer must match."""
+    return grammar_field(body) if tool_use_of(body) is None else "tools"
 
 
 async def _blame(tools: tuple[Tool, ...], body: ChatBody, llm: AsyncLLM, tenant: str) -> None:

@@ -17,7 +17,7 @@ from headway.server.admission import RequestHandle, ServerState
 from headway.server.callers import owner_of, priority_of, tenant_of
 from headway.server.formatter import Formatter
 from headway.server.generate import EVENT_STREAM, client_watched, respond
-from headway.server.openai.constraint import constrained
+from headway.server.openai.constraint import constrained, constraint_field
 from headway.server.openai.effort import template_variables
 from headway.server.openai.fit import (
     check_length,
@@ -74,25 +74,29 @@ async def answer_conversation(
     the other. `stream_type` is the content type of the formatter's events.
     """
     state: ServerState = request.app.state.server
-    with field_aliases(names or {}):
+    own = names or {}
+    with field_aliases(own):
         state.check_model(body.model)
         check_streaming(body)
         params = chat_params(body, state.default_sampling.chat)
     with state.admit(request_id, params.n) as handle:
-        with field_aliases(names or {}):
+        with field_aliases(own):
             generation = await prepare_conversation(request, handle, body, params)
         conversation = Conversation(
             body=body, generation=generation, llm=state.llm, model=state.names[0]
         )
-        await respond(
-            request,
-            send,
-            handle,
-            generation,
-            new_formatter(conversation),
-            stream=stream_type if body.stream else None,
-            user=body.user,
-        )
+        formatter = new_formatter(conversation)
+        # A grammar may outgrow its limits only while an answer is generated.
+        with field_aliases(own), field_aliases({"structured_outputs": constraint_field(body)}):
+            await respond(
+                request,
+                send,
+                handle,
+                generation,
+                formatter,
+                stream=stream_type if body.stream else None,
+                user=body.user,
+            )
 
 
 async def prepare_conversation(

@@ -65,15 +65,18 @@ async def answer_prompts(
     with state.admit(request_id, len(prompts.given) * prompts.params.n) as handle:
         with field_aliases(own):
             generation = await _prepare(request, handle, body, prompts, priority)
-        await respond(
-            request,
-            send,
-            handle,
-            generation,
-            new_formatter(generation),
-            stream=stream_type if body.stream else None,
-            user=body.user,
-        )
+        formatter = new_formatter(generation)
+        # A grammar may outgrow its limits only while an answer is generated.
+        with field_aliases(own), field_aliases({"structured_outputs": grammar_field(body)}):
+            await respond(
+                request,
+                send,
+                handle,
+                generation,
+                formatter,
+                stream=stream_type if body.stream else None,
+                user=body.user,
+            )
 
 
 async def _prepare(
