@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +17,14 @@ from hypothesis import strategies as st
 from headway.errors import InvalidRequest
 from headway.grammar import GrammarCompiler, matcher
 from headway.grammar.matcher import MAX_COMPILED
-from headway.grammar.translate import MAX_NESTING, MAX_OPTIONAL, MAX_RULES, nesting
+from headway.grammar.translate import MAX_NESTING, MAX_OPTIONAL, MAX_RULES, nesting, translate
 from headway.types import Grammar, Vocabulary, special_token_name
 from tests.grammar.letters import EOS, SIZE, allowed, compiler, draw, text_of, token_of, vocabulary
 from tests.grammar.schemas import SCHEMAS
 from tests.grammar.validity import validate
 
+PATIENCE = 10.0
+"""Seconds."""
 KINDS: list[tuple[Grammar, str]] = [
     (Grammar(kind="regex", text="^[a-c]{2}$"), "[a-c]{2}"),
     (Grammar(kind="regex", text=r"a|b\$"), r"a|b\$"),
@@ -184,6 +188,30 @@ def test_large_grammars_are_forgotten_sooner(monkeypatch: pytest.MonkeyPatch) ->
     huge = Grammar(kind="regex", text="d" * 101)
     compiled.check(huge)
     assert [compiled.has(each) for each in (*grammars, huge)] == [False, False, False, True]
+
+
+def test_what_is_compiled_need_not_wait_until_another_one_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started, may_go_on = threading.Event(), threading.Event()
+
+    def slowly(grammar: Grammar) -> str:
+        started.set()
+        assert may_go_on.wait(PATIENCE)
+        return translate(grammar)
+
+    shared, known = compiler(), KINDS[0][0]
+    shared.check(known)
+    monkeypatch.setattr(matcher, "translate", slowly)
+    with ThreadPoolExecutor(3) as threads:
+        slow = [threads.submit(shared.matcher, KINDS[1][0]) for _ in range(2)]
+        assert started.wait(PATIENCE)
+        try:
+            assert threads.submit(shared.matcher, known).result(PATIENCE).error is None
+            assert not any(each.done() for each in slow)
+        finally:
+            may_go_on.set()
+        assert [each.result(PATIENCE).error for each in slow] == [None, None]
 
 
 def test_matchers_of_one_grammar_do_not_share_where_they_are() -> None:

@@ -38,7 +38,11 @@ class GrammarCompiler:
     def __init__(self, vocabulary: Callable[[], Vocabulary]) -> None:
         self._vocabulary = vocabulary
         self._tokenizer: LLTokenizer | None = None
+        self._compiling = threading.Lock()
+        """Held while a grammar is compiled, which may take a while."""
         self._lock = threading.Lock()
+        """Of those that are kept; never held for long, so who asks for one of them need not wait
+        until another one is compiled."""
         self._compiled: OrderedDict[Grammar, LLMatcher | InvalidRequest] = OrderedDict()
         """The latest used last; none of them was given a token. An error where it has one."""
         self._characters = 0
@@ -53,20 +57,33 @@ class GrammarCompiler:
 
     def matcher(self, grammar: Grammar) -> Matcher:
         """At the beginning of a text. Raises `InvalidRequest` for what cannot be compiled."""
+        found = self._copy(grammar)
+        if found is not None:
+            return found
+        with self._compiling:
+            found = self._copy(grammar)  # another thread may have asked for the same
+            if found is None:
+                self._keep(grammar, self._compile_or_error(grammar))
+                found = self._copy(grammar)
+        assert found is not None, "the latest one is kept"
+        return found
+
+    def _copy(self, grammar: Grammar) -> Matcher | None:
+        """Of one that is kept; raises its error where it has one."""
         with self._lock:
             compiled = self._compiled.get(grammar)
             if compiled is None:
-                try:
-                    compiled = self._compile(grammar)
-                except InvalidRequest as error:
-                    compiled = error
-                self._compiled[grammar] = compiled
-                self._characters += len(grammar.text)
-                self._forget_some()
+                return None
             self._compiled.move_to_end(grammar)
             if isinstance(compiled, InvalidRequest):
                 raise InvalidRequest(compiled.message, field=compiled.field)
             return Matcher(compiled.deep_copy())
+
+    def _keep(self, grammar: Grammar, compiled: LLMatcher | InvalidRequest) -> None:
+        with self._lock:
+            self._compiled[grammar] = compiled
+            self._characters += len(grammar.text)
+            self._forget_some()
 
     def _forget_some(self) -> None:
         """The oldest ones, until the rest is within the bounds; never the latest."""
@@ -75,6 +92,12 @@ class GrammarCompiler:
         ):
             forgotten, _ = self._compiled.popitem(last=False)
             self._characters -= len(forgotten.text)
+
+    def _compile_or_error(self, grammar: Grammar) -> LLMatcher | InvalidRequest:
+        try:
+            return self._compile(grammar)
+        except InvalidRequest as error:
+            return error
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
         from llguidance import LLMatcher
