@@ -121,6 +121,28 @@ def test_a_search_ends_once_nothing_better_can_come() -> None:
     assert [beam.finish for beam in found] == ["stop", "stop"]
 
 
+def test_only_beams_that_go_on_are_made_and_hold_no_more_than_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each holds all its tokens, and there are 2 x width x width that might."""
+    made: list[Beam] = []
+    extended = Beam.extended
+
+    def counted(beam: Beam, *args: Any, **kwargs: Any) -> Beam:
+        made.append(extended(beam, *args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr(Beam, "extended", counted)
+    start = base(6, ignore_eos=True)
+    search = BeamSearch(base=start, width=3, length_penalty=1)
+    search_of(Markov(2), search)
+    assert len(made) == 6 * 3
+    assert {each.top for beam in made for each in beam.logprobs} == {()}
+    shown = replace(start, sampling=replace(start.sampling, logprobs=2))
+    for beam in search_of(Markov(2), replace(search, base=shown, beams=[Beam()], steps=0)):
+        assert [len(each.top) for each in beam.logprobs] == [2] * 6
+
+
 def params(**changes: Any) -> SamplingParams:
     return SamplingParams(**{"use_beam_search": True, "n": 2, "temperature": 0.0, **changes})
 
@@ -187,6 +209,13 @@ def test_a_stream_of_beams_has_one_delta_for_each() -> None:
     assert [each.rank for each in whole[1].logprobs] == [1, 2]
 
 
+def test_the_whole_vocabulary_is_all_of_it() -> None:
+    """The stand-in scores three tokens, however many are asked for."""
+    llm = FakeLLM()
+    *_, best, _ = deltas_of(llm, stream_of(llm, "x", max_tokens=1, logprobs=-1))
+    assert len(best.logprobs[0].top) == 3
+
+
 def test_a_stop_token_ends_a_beam_and_is_shown_only_where_it_is_wanted() -> None:
     for shown in (False, True):
         llm = FakeLLM()
@@ -248,7 +277,7 @@ def test_a_search_that_is_cancelled_or_aborted_leaves_nothing_running() -> None:
 def test_a_beam_is_never_changed() -> None:
     position = Markov(1).position(PROMPT, 3)
     start = Beam()
-    assert start.extended(position, 2, finish="length").tokens == (position.top[1][0],)
+    assert start.extended(position, 2, finish="length", shown=1).tokens == (position.top[1][0],)
     assert start == Beam()
     assert replace(start, total=1.0) != start
 

@@ -32,10 +32,14 @@ class Beam:
     total: float = 0.0
     finish: FinishReason = "length"
 
-    def extended(self, position: TokenLogprobs, rank: int, *, finish: FinishReason) -> Beam:
-        """With the token of a rank, from 1, as the next one."""
+    def extended(
+        self, position: TokenLogprobs, rank: int, *, finish: FinishReason, shown: int
+    ) -> Beam:
+        """With the token of a rank, from 1, as the next one; `shown` alternatives are kept."""
         token, logprob = position.top[rank - 1]
-        scored = replace(position, token=token, logprob=logprob, rank=rank)
+        scored = replace(
+            position, token=token, logprob=logprob, rank=rank, top=position.top[:shown]
+        )
         return Beam(
             tokens=(*self.tokens, token),
             logprobs=(*self.logprobs, scored),
@@ -87,16 +91,21 @@ class BeamSearch:
     def advance(self, positions: list[TokenLogprobs]) -> None:
         """Take in what may come after each beam."""
         self.steps += 1
-        stops = self.base.sampling.stop_token_ids
-        found: list[Beam] = []
+        stops, shown = self.base.sampling.stop_token_ids, self.base.sampling.logprobs or 0
+        found: list[tuple[float, Beam, TokenLogprobs, int]] = []
         for beam, position in zip(self.beams, positions, strict=True):
-            for rank, (token, _) in enumerate(position.top[: 2 * self.width], start=1):
+            for rank, (token, logprob) in enumerate(position.top[: 2 * self.width], start=1):
                 if token in stops:
-                    self.complete.append(beam.extended(position, rank, finish="stop"))
+                    self.complete.append(beam.extended(position, rank, finish="stop", shown=shown))
                 elif token >= 0:
-                    found.append(beam.extended(position, rank, finish="length"))
-        # Sorting is stable: of equals, those of the likelier beam and the higher rank go on.
-        self.beams = sorted(found, key=lambda beam: -beam.total)[: self.width]
+                    found.append((beam.total + logprob, beam, position, rank))
+        # Sorting is stable: of equals, those of the likelier beam and the higher rank go on. Only
+        # these are made, since each holds all its tokens.
+        found.sort(key=lambda each: -each[0])
+        self.beams = [
+            beam.extended(position, rank, finish="length", shown=shown)
+            for _, beam, position, rank in found[: self.width]
+        ]
         self.complete = sorted(self.complete, key=self.score, reverse=True)[: self.width]
 
     def best(self) -> list[Beam]:
@@ -236,15 +245,12 @@ class BeamStream:
         detokenizer = Detokenizer(
             self._tokenizer, prompt[-PROMPT_TAIL:], params.skip_special_tokens
         )
-        logprobs = beam.logprobs
-        if params.logprobs is not None:
-            logprobs = tuple(replace(each, top=each.top[: params.logprobs]) for each in logprobs)
         reason = beam.tokens[-1] if beam.finish == "stop" else None
         return Delta(
             index=number * params.n + place,
             text=detokenizer.push(shown) + detokenizer.flush(),
             token_ids=beam.tokens,
-            logprobs=logprobs if params.logprobs is not None else (),
+            logprobs=beam.logprobs if params.logprobs is not None else (),
             finish_reason=beam.finish,
             stop_reason=reason if reason in params.stop_token_ids else None,
         )
