@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,10 @@ from headway import machine
 from headway.checkpoint import Storage, prepare
 from headway.config import EngineConfig
 from headway.engine.build import build_engine, ideal_of
+from headway.engine.grammars import GrammarGate
 from headway.engine.loop import Engine
 from headway.errors import InvalidRequest
+from headway.grammar import GrammarCompiler
 from headway.native import available
 from headway.recording.format import read_recordings
 from headway.runner import peak_rates
@@ -86,6 +91,27 @@ def test_an_engine_records_what_it_computed(prepared: Path, tmp_path: Path) -> N
     ]
     least = sum(roofline_seconds(shape, info.sizes, info.machine) for shape in shapes)
     assert stats.ideal_seconds == pytest.approx(least)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads cannot be pinned")
+@pytest.mark.skipif(not available(), reason="no native library")
+def test_grammars_keep_to_no_processor_where_steps_are_bound_to_one(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed, given = os.sched_getaffinity(0), []
+
+    class Noted(GrammarGate):
+        def __init__(self, compiler: GrammarCompiler, *, cpus: Collection[int] = ()) -> None:
+            super().__init__(compiler, cpus=cpus)
+            given.append((cpus, os.sched_getaffinity(0)))
+
+    monkeypatch.setattr("headway.engine.build.GrammarGate", Noted)
+    config = EngineConfig(
+        model="tiny", max_model_len=64, threads=1, kv_cache_memory=2**20, pin_threads=True
+    )
+    with ThreadPoolExecutor(1) as threads:  # one that may be bound
+        threads.submit(build_engine, Start(config=config, prepared=str(prepared))).result()
+    assert given == [(allowed, {min(allowed)})]
 
 
 def test_without_a_file_nothing_is_written(prepared: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -147,6 +148,29 @@ def test_a_thread_that_fails_is_heard_of() -> None:
     assert gate.hold(with_grammar(request_of(), WORDS))
     with pytest.raises(OSError, match="no such tokenizer"):
         taken_of(gate)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads cannot be pinned")
+@pytest.mark.parametrize("named", [False, True])
+def test_compiling_is_not_bound_to_the_processor_of_the_steps(*, named: bool) -> None:
+    allowed_cpus = os.sched_getaffinity(0)
+    if len(allowed_cpus) < 2:
+        pytest.skip("there is one processor")
+    seen: list[set[int]] = []
+
+    def read() -> Vocabulary:
+        seen.append(os.sched_getaffinity(0))
+        return vocabulary()
+
+    gate = GrammarGate(GrammarCompiler(read), cpus=allowed_cpus if named else ())
+    one = {min(allowed_cpus)}
+    os.sched_setaffinity(0, one)
+    try:
+        assert gate.hold(with_grammar(request_of(), WORDS))
+        taken_of(gate)
+    finally:
+        os.sched_setaffinity(0, allowed_cpus)
+    assert seen == [allowed_cpus if named else one]
 
 
 @pytest.mark.parametrize("grammar", [WORDS, RECORD])

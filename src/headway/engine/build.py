@@ -8,6 +8,7 @@ that `headway.steptime` predicts a step's time from.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -102,6 +103,8 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     began = time.monotonic()
     config = start.config
     file = _record_file(start)
+    # Before the runner binds this thread to one of them.
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
     loaded = build_runner(config, Path(start.prepared), tokens=_token_table(start))
     info = describe(config, loaded)
     step_times = None if info.sizes is None else step_times_of(info.sizes, info.machine)
@@ -137,7 +140,7 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
         ideal=limit,
         on_cycle=None if limit is None else limit.took,
         pacing=Pacing(scheduler.traffic, step_times),
-        gate=None if grammars is None else GrammarGate(grammars),
+        gate=None if grammars is None else GrammarGate(grammars, cpus=cpus),
     )
     return engine, info
 

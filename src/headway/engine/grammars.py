@@ -7,8 +7,10 @@ grammar leaves no choice, its tokens are drafts, so that a step computes several
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
+from collections.abc import Collection
 from collections.abc import Sequence as Seq
 from queue import SimpleQueue
 
@@ -20,8 +22,10 @@ from headway.types import Request
 class GrammarGate:
     """Holds requests back until their grammars are compiled; for one thread, besides its own."""
 
-    def __init__(self, compiler: GrammarCompiler) -> None:
+    def __init__(self, compiler: GrammarCompiler, *, cpus: Collection[int] = ()) -> None:
+        """Its thread keeps to `cpus`, or where there are none to those of the one that holds."""
         self._compiler = compiler
+        self._cpus = cpus
         self._held: OrderedDict[str, Request] = OrderedDict()
         self._asked: SimpleQueue[Request] = SimpleQueue()
         self._done: SimpleQueue[Request | BaseException] = SimpleQueue()
@@ -64,6 +68,9 @@ class GrammarGate:
         return found
 
     def _work(self) -> None:
+        if self._cpus:
+            # Otherwise it would share the one that the engine's thread may be bound to.
+            os.sched_setaffinity(0, self._cpus)
         while True:
             request = self._asked.get()
             grammar = request.sampling.structured_outputs
