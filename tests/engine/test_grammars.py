@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +23,7 @@ from headway.scheduling.admission import LengthEstimate
 from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.scheduler import Scheduler
 from headway.scheduling.stats import Idle
+from headway.text.grammar_worker import GrammarLimits
 from headway.types import Grammar, Request, ResolvedSampling, TokenEvent, Vocabulary
 from tests.grammar.letters import EOS, allowed, compiler, text_of, token_of, vocabulary
 from tests.models.families import write_tiny
@@ -148,6 +151,32 @@ def test_a_thread_that_fails_is_heard_of() -> None:
     assert gate.hold(with_grammar(request_of(), WORDS))
     with pytest.raises(OSError, match="no such tokenizer"):
         taken_of(gate)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it asks glibc")
+def test_compiling_has_twice_the_stack_that_a_grammar_was_tried_with() -> None:
+    """Whatever threads have by default, which may be as little as the system likes."""
+    libc = ctypes.CDLL(None)
+    libc.pthread_self.restype = ctypes.c_ulong
+    found: list[int] = []
+
+    def read() -> Vocabulary:
+        attributes, size = ctypes.create_string_buffer(256), ctypes.c_size_t()
+        assert not libc.pthread_getattr_np(ctypes.c_ulong(libc.pthread_self()), attributes)
+        assert not libc.pthread_attr_getstacksize(attributes, ctypes.byref(size))
+        found.append(size.value)
+        return vocabulary()
+
+    small = 2**20
+    usual = threading.stack_size(small)
+    try:
+        gate = GrammarGate(GrammarCompiler(read))
+        assert gate.hold(with_grammar(request_of(), WORDS))
+        taken_of(gate)
+        assert threading.stack_size() == small, "other threads have what they had"
+    finally:
+        threading.stack_size(usual)
+    assert found[0] >= 2 * GrammarLimits().stack
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads cannot be pinned")

@@ -18,6 +18,10 @@ from headway.errors import HeadwayError
 from headway.grammar import GrammarCompiler, Matcher
 from headway.types import Request
 
+STACK_BYTES = 8 * 2**20
+"""Twice what `headway.text.grammar_worker` tried a grammar with. A thread may have less than the
+process's first one, and one that overflows ends the process."""
+
 
 class GrammarGate:
     """Holds requests back until their grammars are compiled; for one thread, besides its own."""
@@ -43,8 +47,7 @@ class GrammarGate:
         self._held[request.id] = request
         self._asked.put(request)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="headway-grammars", daemon=True)
-            self._thread.start()
+            self._thread = self._start()
         return True
 
     def drop(self, request_id: str) -> bool:
@@ -66,6 +69,15 @@ class GrammarGate:
             if self._held.get(request.id) is request:
                 found.append(self._held.pop(request.id))
         return found
+
+    def _start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._work, name="headway-grammars", daemon=True)
+        usual = threading.stack_size(STACK_BYTES)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(usual)
+        return thread
 
     def _work(self) -> None:
         if self._cpus:

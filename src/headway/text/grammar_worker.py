@@ -27,7 +27,8 @@ class GrammarLimits:
     """What compiling one grammar may use."""
 
     cpu_seconds: float = 0.3
-    """Of processor time. An engine compiles between two steps, so this is how long others wait."""
+    """Of processor time. An engine compiles one after the other, so this is how long others with a
+    grammar wait."""
     memory: int = 512 * 2**20
     """Bytes of the process's data."""
     stack: int = 4 * 2**20
