@@ -137,6 +137,44 @@ def test_deep_nesting_inside_a_free_field(http: httpx.Client) -> None:
     assert "nested too deeply" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (
+            "/v1/responses",
+            {
+                "input": "x",
+                "max_output_tokens": 1,
+                "tools": [{"type": "function", "name": "f", "output_schema": "DEEP"}],
+            },
+        ),
+        (
+            "/v1/messages/count_tokens",
+            {
+                "model": "alphabet",
+                "messages": [
+                    {"role": "user", "content": "x"},
+                    {
+                        "role": "assistant",
+                        "content": [{"type": "tool_use", "id": "a", "name": "f", "input": "DEEP"}],
+                    },
+                    {"role": "user", "content": "x"},
+                ],
+            },
+        ),
+    ],
+)
+@pytest.mark.parametrize("depth", range(940, 1000, 2))
+def test_what_is_just_not_too_deep_to_be_read(
+    http: httpx.Client, path: str, body: dict[str, Any], depth: int
+) -> None:
+    """It may be too deep to be looked at, or written, from where more functions are in calls."""
+    deep = '{"a":' * depth + "1" + "}" * depth
+    answer = http.post(path, content=json.dumps(body).replace('"DEEP"', deep), headers=JSON)
+    assert answer.status_code == 400
+    assert "nested too deeply" in answer.text
+
+
 def _wrong_field(rng: random.Random) -> tuple[str, bytes]:
     """One field of a good request becomes an odd value; those that fit by luck are drawn again."""
     good: dict[str, Any] = {"prompt": "x", "max_tokens": 1}

@@ -102,3 +102,26 @@ def test_without_a_known_field_it_is_the_body(body: bytes, field: str | None) ->
     with pytest.raises(InvalidRequest, match="the body holds more than") as caught:
         decode(body, Fields)
     assert caught.value.field is field
+
+
+def nested(depth: int, opening: str = "[", closing: str = "]") -> bytes:
+    """A body of that many lists or objects within each other, itself one of them."""
+    inner = opening * (depth - 1) + "1" + closing * (depth - 1)
+    return ('{"short": "]}\\\\\\"}", "long": ' + inner + "}").encode()
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+@pytest.mark.parametrize("more", ["", "x" * json_bounds.SMALL_BODY])
+def test_nesting_is_bounded_in_bodies_of_any_size(opening: str, closing: str, more: str) -> None:
+    most = json_bounds.MAX_NESTING
+    for depth in (most, most + 1):
+        data = nested(depth, opening, closing).replace(b"1", f'"{more}"'.encode(), 1)
+        if depth <= most:
+            check_values(data, Fields)
+        else:
+            with pytest.raises(InvalidRequest, match="nested too deeply"):
+                check_values(data, Fields)
+
+
+def test_brackets_in_texts_and_beside_each_other_are_no_nesting() -> None:
+    check_values(msgspec.json.encode({"long": "[{" * 5000, "short": [[{}]] * 5000}), Fields)

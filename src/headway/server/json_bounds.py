@@ -29,26 +29,37 @@ MAX_CONTAINERS = 2**15
 """Lists and objects in one body."""
 MAX_EXPONENTS = 2**13
 """Numbers with an exponent in one body; `true` and `false` count, too."""
+MAX_NESTING = 256
+"""Lists and objects within each other: as many can be written and shown again from anywhere, far
+from the limits of whatever walks through them."""
 MAX_DIGITS = 64
 """Characters of a number, in a body with more than `FEW_VALUES` values."""
 
 _NUMBERS = bytes(ord("0") if chr(each) in "0123456789.eE+-" else each for each in range(256))
+_NO_BRACKETS = bytes(each for each in range(256) if chr(each) not in "[]{}")
 
 
 def check_values(data: bytes, kind: type[Any]) -> None:
-    """Raise `InvalidRequest` for a body with more values than allowed.
+    """Raise `InvalidRequest` for a body with more values than allowed, or that nests too deeply.
 
     `kind`, a struct, is what the body should hold; the error names its field that is the largest.
     Exact for valid JSON. Of anything else it may see any number of values, but does not take long.
     """
-    if len(data) <= SMALL_BODY or _values(data) <= FEW_VALUES:
+    few = len(data) <= SMALL_BODY or _values(data) <= FEW_VALUES
+    if few and data.count(b"[") + data.count(b"{") <= MAX_NESTING:
         return
     # Backslashes stand within strings alone; without what they escape, every quote is an edge of
     # one. The order matters: a backslash may itself be escaped.
     plain = data.replace(rb"\\", b"").replace(rb"\"", b"")
-    excess = f"{MAX_STRINGS:,} texts and keys"
-    if plain.count(b'"') <= 2 * MAX_STRINGS:
-        excess = _excess(b"".join(plain.split(b'"')[::2]))
+    structure, excess = b"", f"{MAX_STRINGS:,} texts and keys"
+    if few or plain.count(b'"') <= 2 * MAX_STRINGS:
+        structure = b"".join(plain.split(b'"')[::2])
+        excess = "" if few else _excess(structure)
+    if not excess and _nests_deeper(structure, MAX_NESTING):
+        raise InvalidRequest(
+            f"the body is nested too deeply: at most {MAX_NESTING} lists and objects within each "
+            "other"
+        )
     if excess:
         field = _largest_field(data, kind)
         where = "the body" if field is None else field
@@ -67,6 +78,16 @@ def _excess(structure: bytes) -> str:
     if b"0" * (MAX_DIGITS + 1) in structure.translate(_NUMBERS):
         return f"{MAX_DIGITS} digits in one number"
     return ""
+
+
+def _nests_deeper(structure: bytes, most: int) -> bool:
+    """Whether JSON without its strings nests deeper; what closes more than it opened is none."""
+    depth = 0
+    for bracket in structure.translate(None, _NO_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if not 0 <= depth <= most:
+            return depth > most
+    return False
 
 
 def _values(data: bytes) -> int:
