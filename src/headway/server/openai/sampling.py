@@ -142,7 +142,8 @@ def check_streaming(body: SamplingBody) -> None:
     if body.stream_options is not None and not body.stream:
         raise InvalidRequest("stream_options needs stream: true", field="stream_options")
     name = "top_logprobs" if isinstance(body, ChatBody) else "logprobs"
-    if body.stream and getattr(body, name) == WHOLE_VOCABULARY:
+    # Bodies that other dialects became have no such field: what they ask for is in the parameters.
+    if body.stream and getattr(body, name, None) == WHOLE_VOCABULARY:
         raise InvalidRequest(
             f"{name}: those of the whole vocabulary (-1) are not available while streaming",
             field=name,
