@@ -18,9 +18,10 @@ from headway.server.admission import ServerState
 from headway.server.anthropic.formatter import MessagesFormatter
 from headway.server.anthropic.names import named_as_sent
 from headway.server.anthropic.objects import TokensCount
-from headway.server.anthropic.schema import CountTokensBody, MessagesBody
-from headway.server.anthropic.translate import translate
+from headway.server.anthropic.schema import AnthropicConversation, CountTokensBody, MessagesBody
+from headway.server.anthropic.translate import TranslatedMessages, translate
 from headway.server.body import json_response, read_body
+from headway.server.offload import MANY, off_loop
 from headway.server.openai.conversation import answer_conversation
 from headway.server.openai.effort import template_variables
 from headway.server.openai.fit import check_messages
@@ -34,7 +35,7 @@ async def create_message(request: Request, send: Send) -> None:
     state: ServerState = request.app.state.server
     with named_as_sent():
         body = await read_body(request, MessagesBody, max_bytes=state.config.max_body_bytes)
-    translated = translate(body, _known_variables(state))
+    translated = await _translated(body, state)
     await answer_conversation(
         request,
         send,
@@ -51,7 +52,7 @@ async def count_tokens(request: Request) -> Response:
     with named_as_sent():
         body = await read_body(request, CountTokensBody, max_bytes=state.config.max_body_bytes)
     llm = state.llm
-    translated = translate(body, _known_variables(state))
+    translated = await _translated(body, state)
     chat = translated.chat
     with field_aliases(translated.names):
         state.check_model(chat.model)
@@ -67,6 +68,13 @@ async def count_tokens(request: Request) -> Response:
             )
             prompt = await llm.encode(text, add_special_tokens=False, must_fit=False)
     return json_response(TokensCount(input_tokens=len(prompt.token_ids)))
+
+
+async def _translated(body: AnthropicConversation, state: ServerState) -> TranslatedMessages:
+    given = sum(
+        len(turn.content) if isinstance(turn.content, list) else 1 for turn in body.messages
+    )
+    return await off_loop(given > MANY, translate, body, _known_variables(state))
 
 
 def _known_variables(state: ServerState) -> Collection[str]:

@@ -7,6 +7,7 @@ whole answer and go without tools. Whatever is described comes after the reasoni
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -16,7 +17,6 @@ from headway.message import Tool, ToolUse
 from headway.server.openai.sampling import field_aliases
 from headway.server.openai.schema import ChatBody
 from headway.server.openai.structured import grammar_field
-from headway.server.openai.tools import tool_use_of
 from headway.types import SamplingParams, StructuredOutputsParams
 
 BLAME_SECONDS = 1.0
@@ -53,8 +53,11 @@ async def constrained(
     if special:
         params = replace(params, skip_special_tokens=False)
     try:
-        with field_aliases({"structured_outputs": constraint_field(body)}):
-            text = form.constraint(use, prompt=prompt, content=content, special=special)
+        with field_aliases({"structured_outputs": constraint_field(body, use)}):
+            # Of many tools that takes as long as many steps of the engine.
+            text = await asyncio.to_thread(
+                form.constraint, use, prompt=prompt, content=content, special=special
+            )
             if text is not None:
                 params = replace(params, structured_outputs=StructuredOutputsParams(grammar=text))
                 await llm.check(params, tenant=tenant)
@@ -64,9 +67,9 @@ async def constrained(
     return params
 
 
-def constraint_field(body: ChatBody) -> str:
-    """The field that says what the answer must match."""
-    return grammar_field(body) if tool_use_of(body) is None else "tools"
+def constraint_field(body: ChatBody, use: ToolUse | None) -> str:
+    """The field that says what the answer must match; `use` is what the body asks of its tools."""
+    return grammar_field(body) if use is None else "tools"
 
 
 async def _blame(tools: tuple[Tool, ...], body: ChatBody, llm: AsyncLLM, tenant: str) -> None:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.types import Send
 
 from headway.llm import AsyncLLM, GenerationRequest, MessageReader
+from headway.message import ToolUse
 from headway.server.admission import RequestHandle, ServerState
 from headway.server.callers import owner_of, priority_of, tenant_of
 from headway.server.formatter import Formatter
@@ -45,6 +46,8 @@ class Conversation:
     """A conversation that was admitted and is about to be answered: what formatters need."""
 
     body: ChatBody
+    use: ToolUse | None
+    """What it asks of its tools."""
     generation: GenerationRequest
     llm: AsyncLLM
     model: str
@@ -52,7 +55,7 @@ class Conversation:
 
     def reader(self) -> MessageReader:
         """Reads the answer's deltas as parts of messages."""
-        form, use = self.llm.message_form, tool_use_of(self.body)
+        form, use = self.llm.message_form, self.use
         prompt = self.generation.prompts[0].token_ids[-PROMPT_TAIL:]
         tail = self.llm.tokenizer.decode(prompt, skip_special_tokens=False)
         return MessageReader(lambda: form.new_parser(use, prompt=tail))
@@ -79,15 +82,16 @@ async def answer_conversation(
         state.check_model(body.model)
         check_streaming(body)
         params = chat_params(body, state.default_sampling.chat)
+        use = tool_use_of(body)
     with state.admit(request_id, params.n) as handle:
         with field_aliases(own):
-            generation = await prepare_conversation(request, handle, body, params)
+            generation = await prepare_conversation(request, handle, body, params, use)
         conversation = Conversation(
-            body=body, generation=generation, llm=state.llm, model=state.names[0]
+            body=body, use=use, generation=generation, llm=state.llm, model=state.names[0]
         )
         formatter = new_formatter(conversation)
         # A grammar may outgrow its limits only while an answer is generated.
-        with field_aliases(own), field_aliases({"structured_outputs": constraint_field(body)}):
+        with field_aliases(own), field_aliases({"structured_outputs": constraint_field(body, use)}):
             await respond(
                 request,
                 send,
@@ -100,14 +104,18 @@ async def answer_conversation(
 
 
 async def prepare_conversation(
-    request: Request, handle: RequestHandle, body: ChatBody, params: SamplingParams
+    request: Request,
+    handle: RequestHandle,
+    body: ChatBody,
+    params: SamplingParams,
+    use: ToolUse | None,
 ) -> GenerationRequest:
     """What the engine is asked for; raises `InvalidRequest` or its kin with the field to mend."""
     state: ServerState = request.app.state.server
     llm = state.llm
     priority = priority_of(request.scope, state.config, body.priority)
     service = service_of(request.scope, state, body)
-    tools, use = told_tools(body), tool_use_of(body)
+    tools = told_tools(body)
     check_messages(body.messages, llm, tools=tools)
     with field_aliases({"prompt": "messages"}), client_watched(request, handle):
         text = await llm.render(

@@ -16,6 +16,7 @@ from headway.server.admission import ServerState
 from headway.server.body import convert, json_response, read_body
 from headway.server.callers import tenant_of
 from headway.server.errors import plain_error
+from headway.server.offload import MANY, off_loop
 from headway.server.openai.conversation import Conversation, answer_conversation
 from headway.server.responses.formatter import Keep, ResponsesFormatter
 from headway.server.responses.items import (
@@ -51,9 +52,9 @@ async def create_response(request: Request, send: Send) -> None:
     _check_background(body, keeps=keeps)
     body = await _meant(request, body)
     before = await _before(request, body.previous_response_id)
-    translated = translate(body, before)
+    translated = await off_loop(_count(body) + len(before) > MANY, translate, body, before)
     response_id = f"resp_{uuid.uuid4().hex}"
-    keep = _keeper(request, body, response_id) if keeps else _forget
+    keep = await _keeper(request, body, response_id) if keeps else _forget
 
     def formatter(conversation: Conversation) -> ResponsesFormatter:
         return ResponsesFormatter(conversation, body, keep, kept=keeps)
@@ -153,8 +154,8 @@ async def _before(request: Request, previous: str | None) -> list[ResponseInputI
             "conversation as input",
             field="previous_response_id",
         ) from None
-    small = sum(entry.size for entry in chain) < LARGE
-    items = items_before(chain) if small else await asyncio.to_thread(items_before, chain)
+    large = sum(entry.size for entry in chain) >= LARGE
+    items = await off_loop(large, items_before, chain)
     most: int = request.app.state.server.llm.max_model_len
     if len(items) > most:
         raise RequestTooLarge(
@@ -190,10 +191,7 @@ async def _meant(request: Request, body: ResponsesBody) -> ResponsesBody:
         raise RequestTooLarge(
             f"input refers to items of responses of {size} bytes; at most {most}", field="input"
         )
-    if size < LARGE:
-        items = items_meant(body.input, referred)
-    else:
-        items = await asyncio.to_thread(items_meant, body.input, referred)
+    items = await off_loop(size >= LARGE, items_meant, body.input, referred)
     return msgspec.structs.replace(body, input=items)
 
 
@@ -211,9 +209,10 @@ def _check_background(body: ResponsesBody, *, keeps: bool) -> None:
         )
 
 
-def _keeper(request: Request, body: ResponsesBody, response_id: str) -> Keep:
+async def _keeper(request: Request, body: ResponsesBody, response_id: str) -> Keep:
     store, tenant = _kept(request).store, tenant_of(request.scope)
-    items = msgspec.json.encode(kept_items(body.input))
+    given = await off_loop(_count(body) > MANY, kept_items, body.input)
+    items = msgspec.json.encode(given)
 
     def keep(response: bytes, names: tuple[str, ...]) -> None:
         entry = StoredResponse(
@@ -226,6 +225,13 @@ def _keeper(request: Request, body: ResponsesBody, response_id: str) -> Keep:
         store.put(tenant, entry)
 
     return keep
+
+
+def _count(body: ResponsesBody) -> int:
+    """How many items and parts of them the input has."""
+    if isinstance(body.input, str):
+        return 1
+    return sum(len(item.content) if isinstance(item.content, list) else 1 for item in body.input)
 
 
 def _forget(_response: bytes, _items: tuple[str, ...]) -> None:
