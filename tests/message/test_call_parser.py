@@ -116,6 +116,7 @@ PYTHON: list[tuple[str, Any]] = [
     ("'it\\'s \"x\"'", 'it\'s "x"'),
     (r'"\x41\u00e9\U0001F600\ud83d\ude00\d\n"', "Aé😀😀\\d\n"),
     (r'"\ud83d"', "\ufffd"),
+    (r'"\ud83d\u0041"', "\ufffdA"),
     ("[1, (2, 'a'), {'k': [None], 'é': 2,},]", [1, [2, "a"], {"k": [None], "é": 2}]),
     ("{}", {}),
     ("New York", "New York"),

@@ -145,7 +145,12 @@ def _character(reader: TextReader, digits: int) -> Generator[None, None, str]:
         low = yield from _code(reader, 4)
         if 0xDC00 <= low < 0xE000:
             return chr(0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00))
-    # Half a pair is no character, and could not be sent.
+        return _plain(code) + _plain(low)
+    return _plain(code)
+
+
+def _plain(code: int) -> str:
+    """A character by its code; half a pair is none, and could not be sent."""
     return "\ufffd" if 0xD800 <= code < 0xE000 or code > 0x10FFFF else chr(code)
 
 
