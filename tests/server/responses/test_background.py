@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+
 import httpx
 import openai
 import pytest
 from openai.types.responses import Response
 
+from headway.llm import ChoiceCollector
+from headway.server import generate
+from headway.server.responses.formatter import ResponsesFormatter
 from headway.types import TokenEvent
 from tests.server.conftest import MODEL, Running
 from tests.server.responses.checking import checked
@@ -83,6 +89,32 @@ def test_one_that_is_deleted_stops(
     server.go_on()
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(name)
+
+
+@pytest.mark.parametrize("how", ["cancel", "delete"])
+def test_one_that_is_being_written_in_a_thread_does_not_come_back(
+    http: httpx.Client, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    write = ResponsesFormatter.body
+
+    def slow(self: ResponsesFormatter, choices: Sequence[ChoiceCollector]) -> bytes:
+        begun.set()
+        assert go_on.wait(10)
+        written = write(self, choices)
+        done.set()
+        return written
+
+    monkeypatch.setattr(generate, "LONG_ANSWER", 1)
+    monkeypatch.setattr(ResponsesFormatter, "body", slow)
+    path = f"/v1/responses/{begin(http)}"
+    assert begun.wait(10)
+    ended = http.post(path + "/cancel") if how == "cancel" else http.delete(path)
+    assert ended.status_code == 200
+    go_on.set()
+    assert done.wait(10)
+    after = http.get(path)
+    assert after.json() == ended.json() if how == "cancel" else after.status_code == 404
 
 
 def test_one_that_fails_says_so(server: Running, http: httpx.Client) -> None:

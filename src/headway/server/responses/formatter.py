@@ -129,8 +129,10 @@ class ResponsesFormatter:
         return self._kept(self._written(**done, output=self._output.items, usage=self._usage()))
 
     def _kept(self, written: bytes) -> bytes:
-        self.ended = True
-        self._keep(written, tuple(item.id for item in self._output.items))
+        """It ends once: a long answer may still be written in a thread when it is cancelled."""
+        if not self.ended:
+            self.ended = True
+            self._keep(written, tuple(item.id for item in self._output.items))
         return written
 
     def _written(self, *, status: str, output: list[OutputItem], **more: Any) -> bytes:
