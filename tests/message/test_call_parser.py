@@ -168,6 +168,24 @@ def test_what_was_cut_off_is_given_as_far_as_it_came() -> None:
         assert found.content == ""
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_an_end_that_breaks_off_is_no_content(form: str) -> None:
+    text = write_calls(TOOL_FORMATS[form], [call("now", {}), call("get_weather", {"city": "Bern"})])
+    whole = message(form, text)
+    ending = TOOL_FORMATS[form].end.strip()
+    for missing in range(1, len(ending)):
+        found = message(form, text.rstrip()[:-missing])
+        assert (found.content, found.tool_calls) == ("", whole.tool_calls)
+
+
+def test_whether_the_last_call_broke_off_is_told() -> None:
+    text = '<tool_call>{"name": "now", "arguments": {}}</tool_call>'
+    for end in range(len(text) + 1):
+        parsed = parser(TOOL_FORMATS["hermes"])
+        assert not parsed.feed(text[:end]).cut_off
+        assert parsed.finish().cut_off == (text.index("now") + 4 <= end <= text.index("}}") + 1)
+
+
 def test_calls_that_are_not_asked_for_are_left_out() -> None:
     text = write_calls(
         TOOL_FORMATS["hermes"], [call("now", {"n": n}) for n in range(MAX_CALLS + 1)]

@@ -32,10 +32,15 @@ class MessageReader:
             parts.append(parser.finish())
         if any(part.tool_calls for part in parts):
             self._calling.add(delta.index)
+        if parts[-1].cut_off:
+            self._calling.discard(delta.index)
         return [part for part in parts if part]
 
     def finish_reason(self, delta: Delta) -> str | None:
-        """Why the continuation ended; one that called a tool and is complete says so."""
+        """Why the continuation ended; one that called tools, the last of them too, says so.
+
+        One that ended within a call, at a stop string, did not.
+        """
         if delta.finish_reason == "stop" and delta.index in self._calling:
             return TOOL_CALLS
         return delta.finish_reason
@@ -43,8 +48,9 @@ class MessageReader:
     def whole(self, choice: ChoiceCollector) -> tuple[AssistantMessage, str | None]:
         """A continuation that was collected, as a message, and why it ended."""
         parser = self._new_parser()
-        message = collect((parser.feed(choice.text), parser.finish()))
+        parts = (parser.feed(choice.text), parser.finish())
+        message = collect(parts)
         finish: str | None = choice.finish_reason
-        if finish == "stop" and message.tool_calls:
+        if finish == "stop" and message.tool_calls and not parts[-1].cut_off:
             finish = TOOL_CALLS
         return message, finish

@@ -62,6 +62,8 @@ class _Found:
         self._most = most
         self._new_id = new_id
         self._count = 0
+        self.cut_off = False
+        """Whether the last call broke off because the text ended."""
         self._behind_call = False
         self._white: list[str] = []
         self._content: list[str] = []
@@ -104,6 +106,7 @@ class _Found:
                 ToolCallDelta(index=index, id=given, name=name, arguments="".join(pieces))
                 for index, given, name, pieces in self._calls
             ),
+            cut_off=self.cut_off,
         )
         self._content.clear()
         self._calls.clear()
@@ -197,6 +200,7 @@ class _Answer:
             if self._name is not None and not self.bare and not self.begun:
                 self.begin()
             if self.begun:
+                self._found.cut_off = True
                 reader.take_all()
             elif text:
                 self._found.content(text)
@@ -213,13 +217,24 @@ class _Answer:
         if ending and (yield from reader.accept(ending[0])):
             for unit in ending[1:]:
                 if not (yield from reader.accept(unit)):
+                    self._skip_end(unit)
                     break
+            reader.forget()
+            return False
+        if ending and self._skip_end(ending[0]):
             reader.forget()
             return False
         if form.separator.isspace() and (yield from reader.peek()):
             return True
         self._found.white(reader.forget())
         return False
+
+    def _skip_end(self, unit: str) -> bool:
+        """Whether the text ends within this unit, of which it was the beginning: no content."""
+        cut_off = self._reader.cut_off(unit)
+        if cut_off:
+            self._reader.take_all()
+        return cut_off
 
 
 def _units(text: str) -> tuple[str, ...]:

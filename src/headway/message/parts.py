@@ -30,6 +30,8 @@ class MessageDelta:
     reasoning: str = ""
     content: str = ""
     tool_calls: tuple[ToolCallDelta, ...] = ()
+    cut_off: bool = False
+    """Whether the text ended within a call, which is not complete then."""
 
     def __bool__(self) -> bool:
         return bool(self.reasoning or self.content or self.tool_calls)

@@ -112,6 +112,7 @@ class ReasoningParser:
             reasoning=first.reasoning + last.reasoning,
             content=first.content + last.content,
             tool_calls=first.tool_calls + last.tool_calls,
+            cut_off=last.cut_off,
         )
 
     def _go_on(self) -> MessageDelta:
