@@ -18,6 +18,7 @@ class MessageReader:
         self._new_parser = new_parser
         self._parsers: dict[int, MessageParser] = {}
         self._calling: set[int] = set()
+        self._broken: set[int] = set()
 
     def read(self, delta: Delta) -> list[MessageDelta]:
         """What a delta of text adds to its continuation's message, in order.
@@ -33,7 +34,7 @@ class MessageReader:
         if any(part.tool_calls for part in parts):
             self._calling.add(delta.index)
         if parts[-1].cut_off:
-            self._calling.discard(delta.index)
+            self._broken.add(delta.index)
         return [part for part in parts if part]
 
     def finish_reason(self, delta: Delta) -> str | None:
@@ -41,9 +42,13 @@ class MessageReader:
 
         One that ended within a call, at a stop string, did not.
         """
-        if delta.finish_reason == "stop" and delta.index in self._calling:
+        if delta.finish_reason == "stop" and delta.index in self._calling - self._broken:
             return TOOL_CALLS
         return delta.finish_reason
+
+    def broke_off(self, index: int) -> bool:
+        """Whether this continuation ended within a call."""
+        return index in self._broken
 
     def whole(self, choice: ChoiceCollector) -> tuple[AssistantMessage, str | None]:
         """A continuation that was collected, as a message, and why it ended."""

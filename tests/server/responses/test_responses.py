@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -331,3 +332,22 @@ def test_events_are_not_kept(http: httpx.Client) -> None:
     answer = http.post(PATH, json=SHORT).json()
     refused = http.get(f"{PATH}/{answer['id']}", params={"stream": "true"})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "stream")
+
+
+@pytest.mark.parametrize("stop", ["</tool_call>", "ern"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_stop_string_ends_a_response_and_completes_no_call(
+    server: Running, http: httpx.Client, monkeypatch: pytest.MonkeyPatch, stop: str, stream: bool
+) -> None:
+    call = '<tool_call>{"name": "f", "arguments": {"city": "Bern"}}</tool_call>'
+    monkeypatch.setattr(server.engine, "answer", call)
+    tools = [{"type": "function", "name": "f"}]
+    body = {"input": "x", "tools": tools, "stop": stop, "stream": stream}
+    answer = http.post("/v1/responses", json=body)
+    last = answer.text.rpartition("data: ")[2]
+    response = json.loads(last)["response"] if stream else answer.json()
+    assert response["status"] == "completed"
+    (item,) = response["output"]
+    complete = stop == "</tool_call>"
+    assert item["arguments"] == ('{"city": "Bern"}' if complete else '{"city": "B')
+    assert item["status"] == ("completed" if complete else "incomplete")

@@ -84,7 +84,7 @@ class ResponsesFormatter:
         return data + self._encoded(self._take(delta))
 
     def end(self) -> bytes:
-        data = self._encoded(self._output.close(complete=self._complete))
+        data = self._encoded(self._close())
         name = "response.completed" if self._complete else "response.incomplete"
         return data + self._lifecycle(name, self._end())
 
@@ -96,7 +96,7 @@ class ResponsesFormatter:
         for delta in self._pieces(choices[0]):
             for _ in self._take(delta):
                 pass
-        for _ in self._output.close(complete=self._complete):
+        for _ in self._close():
             pass
         return self._end()
 
@@ -121,6 +121,10 @@ class ResponsesFormatter:
     @property
     def _complete(self) -> bool:
         return self._finish != "length"
+
+    def _close(self) -> Iterator[ResponseEvent]:
+        """The end of the output; a stop string may end a response, but completes no call."""
+        return self._output.close(complete=self._complete and not self._reader.broke_off(0))
 
     def _end(self) -> bytes:
         done: dict[str, Any] = {"status": "completed", "completed_at": int(time.time())}
