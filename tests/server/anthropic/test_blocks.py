@@ -136,7 +136,7 @@ def formatter(kind: type[Conversation], **settings: bool) -> MessagesFormatter:
         prompt, params=SamplingParams(max_tokens=9), request_id="msg_1"
     )
     body = ChatBody(messages=[Message(role="user", content="x")])
-    conversation = kind(body=body, generation=generation, llm=llm, model="alphabet")
+    conversation = kind(body=body, use=None, generation=generation, llm=llm, model="alphabet")
     return MessagesFormatter(conversation, **settings)
 
 
