@@ -62,6 +62,14 @@ def test_counts_may_come_with_every_chunk(http: httpx.Client) -> None:
     assert counts == [1, 2, 2, 2]
 
 
+def test_counts_come_with_no_chunk_unless_usage_is_asked_for(http: httpx.Client) -> None:
+    options = {"include_usage": False, "continuous_usage_stats": True}
+    body = {"prompt": "x", "max_tokens": 2, "stream": True, "stream_options": options}
+    events = http.post("/v1/completions", json=body).text.split("\n\n")[:-2]
+    assert events
+    assert all("usage" not in json.loads(event[6:]) for event in events)
+
+
 @pytest.mark.parametrize(
     ("prompt", "lengths"),
     [

@@ -133,7 +133,7 @@ MESSAGES: dict[str, Row] = {
 }
 OPTIONS: dict[str, Row] = {
     "include_usage": ({}, True),
-    "continuous_usage_stats": ({}, True),
+    "continuous_usage_stats": ({"include_usage": True}, True),
 }
 SLOS: dict[str, Row] = {
     "ttft_ms": ({}, 500),
@@ -192,10 +192,10 @@ CASES += [
 CASES += [
     (
         "/v1/completions",
-        COMPLETION | {"stream": True, "stream_options": {}},
-        COMPLETION | {"stream": True, "stream_options": {name: value}},
+        COMPLETION | {"stream": True, "stream_options": extra},
+        COMPLETION | {"stream": True, "stream_options": extra | {name: value}},
     )
-    for name, (_, value) in OPTIONS.items()
+    for name, (extra, value) in OPTIONS.items()
 ]
 CASES += [
     ("/v1/completions", COMPLETION | {"slo": {}}, COMPLETION | {"slo": {name: value}})

@@ -64,7 +64,8 @@ class StreamOptions(StrictBody, frozen=True, kw_only=True):
         bool | None, Meta(description="Send a last chunk with the counts of tokens.")
     ] = None
     continuous_usage_stats: Annotated[
-        bool | None, Meta(description="Send the counts so far with every chunk.")
+        bool | None,
+        Meta(description="With include_usage, send the counts so far with every chunk."),
     ] = None
     include_obfuscation: Annotated[bool | None, Meta(description="Chunks have no padding.")] = None
 

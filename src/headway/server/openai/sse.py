@@ -62,7 +62,7 @@ class EventEncoder:
         self._head = b"data: " + head[:-1]
         self._usage = usage
         self._last = bool(options and options.include_usage)
-        self._every = bool(options and options.continuous_usage_stats)
+        self._every = self._last and bool(options and options.continuous_usage_stats)
         # Where the stream ends with an event of counts, the others say `usage: null`.
         self._tail = b'],"usage":null}\n\n' if self._last else b"]}\n\n"
 
