@@ -248,7 +248,7 @@ def test_only_the_fields_that_are_asked_for(http: httpx.Client, stream: bool) ->
     body = {"prompt": "x", "n_predict": 1, "response_fields": names, "stream": stream}
     text = http.post(PATH, json=body).text
     last = events(text)[-1] if stream else json.loads(text)
-    assert last == {"content": "" if stream else "a", "n_predict": 1}
+    assert last == {"content": "" if stream else "a", "generation_settings/n_predict": 1}
 
 
 # Refusals.

@@ -137,7 +137,7 @@ class LlamaCompletionFormatter:
             for step in above:
                 value = value.get(step) if isinstance(value, dict) else None
             if isinstance(value, dict) and name in value:
-                found[name] = value[name]
+                found[path] = value[name]
         return found
 
     def _probabilities(self, positions: Sequence[TokenLogprobs]) -> list[LlamaToken]:
