@@ -23,6 +23,10 @@ GIVEN: list[tuple[dict[str, Any], Grammar | None]] = [
     ({"response_format": {"type": "text"}}, None),
     ({"response_format": {"type": "json_object"}}, OBJECT),
     (
+        {"response_format": {"type": "json_object", "schema": SCHEMA}},
+        Grammar(kind="json", text=TEXT),
+    ),
+    (
         {
             "response_format": {
                 "type": "json_schema",
@@ -94,6 +98,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"response_format": {"type": "yaml"}}, "response_format.type", ""),
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", ""),
     ({"response_format": {"type": "json_object", "x": 1}}, "response_format.x", ""),
+    ({"response_format": {"type": "json_object", "schema": 1}}, "response_format.schema", ""),
     (
         {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "no"}}}},
         "response_format",

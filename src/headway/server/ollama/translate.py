@@ -18,7 +18,7 @@ from headway.server.ollama.schema import (
     OllamaToolCall,
 )
 from headway.server.openai.schema import ChatBody, Message, PastToolCall, SamplingBody, ToolFunction
-from headway.server.openai.structured import JsonObjectFormat
+from headway.server.openai.structured import JsonFormat
 
 LATEST = ":latest"
 _OPTIONS = (
@@ -104,7 +104,7 @@ def _fields(body: OllamaBody, llm: AsyncLLM, model: str) -> dict[str, Any]:
     if options.num_predict is not None and options.num_predict > 0:
         fields["max_tokens"] = options.num_predict
     if body.format == "json":
-        fields["response_format"] = JsonObjectFormat()
+        fields["response_format"] = JsonFormat()
     elif isinstance(body.format, dict):
         fields["json_schema"] = body.format
     if body.logprobs is not None:

@@ -37,6 +37,12 @@ class JsonObjectFormat(
     """Any JSON object."""
 
 
+class JsonFormat(JsonObjectFormat, frozen=True, kw_only=True, tag="json_object"):
+    """Any JSON object, or JSON of the schema that stands beside the type, as llama.cpp has it."""
+
+    schema: dict[str, Any] | None = None
+
+
 class NamedSchema(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schema: dict[str, Any]
     name: Annotated[str, Meta(max_length=512)] | None = None
@@ -79,7 +85,7 @@ class StructuralTagFormat(
     triggers: Annotated[list[GrammarText], Meta(min_length=1)]
 
 
-ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat | StructuralTagFormat
+ResponseFormat = TextFormat | JsonFormat | JsonSchemaFormat | StructuralTagFormat
 
 
 class StructuredOutputsBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -171,8 +177,9 @@ def _given(body: ConstrainedBody) -> dict[str, dict[str, Any]]:
     """The fields that say what the answer must match, each with the parameters it sets."""
     found: dict[str, dict[str, Any]] = {}
     form = body.response_format
-    if isinstance(form, JsonObjectFormat):
-        found["response_format"] = {"json_object": True}
+    if isinstance(form, JsonFormat):
+        any_object = form.schema is None
+        found["response_format"] = {"json_object": True} if any_object else {"json": form.schema}
     elif isinstance(form, JsonSchemaFormat):
         found["response_format"] = {"json": form.json_schema.schema}
     elif isinstance(form, StructuralTagFormat):
