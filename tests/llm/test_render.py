@@ -78,6 +78,13 @@ def test_a_variable_that_the_template_does_not_read_is_refused(name: str) -> Non
         assert "it reads: eos_token, thinking" in caught.value.message
 
 
+def test_reasoning_that_there_is_no_switch_for_can_be_switched_off() -> None:
+    source = "{{ messages[0].content }}"
+    assert render(HELLO, source, variables={"enable_thinking": False}) == render(HELLO, source)
+    with pytest.raises(InvalidRequest, match="does not read 'enable_thinking'"):
+        render(HELLO, source, variables={"enable_thinking": True})
+
+
 @pytest.mark.parametrize("name", ["self", "context", "environment", "loop", "cls", "args", "vars"])
 def test_a_variable_of_any_name_is_handed_over_as_one(name: str) -> None:
     source = "{% if " + name + " is defined %}{{ " + name + " }}{% endif %}"

@@ -95,7 +95,11 @@ CALLS = st.lists(
     max_size=3,
 )
 
-_LETTERS = (*(bytes([byte]) for byte in range(32, 127)), b"\n", b"\xc3", b"\xa9")
+_LETTERS = (
+    *(bytes([byte]) for byte in range(32, 127)),
+    b"\n",
+    *(bytes([n]) for n in range(128, 256)),
+)
 _ENDING = frozenset(b'"}])>')
 
 

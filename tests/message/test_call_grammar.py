@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +22,7 @@ from headway.message import (
     write_calls,
 )
 from tests.grammar.schemas import SCHEMAS
+from tests.grammar.validity import validate
 from tests.message.calls import (
     FORMS,
     NOTHING,
@@ -56,7 +56,7 @@ def special_of(form: ToolFormat) -> tuple[str, ...]:
 
 def is_valid(use: ToolUse, name: str, arguments: Any) -> bool:
     tool = next(tool for tool in use.tools if tool.name == name)
-    jsonschema.validate(arguments, tool.schema(), format_checker=jsonschema.FormatChecker())
+    validate(arguments, tool.schema())
     return True
 
 

@@ -37,6 +37,8 @@ MAX_SOURCE = 2**20
 
 RESERVED = frozenset(("messages", "tools", "add_generation_prompt", "continue_final_message"))
 """Template variables that have arguments of their own."""
+SWITCH = "enable_thinking"
+"""By which many templates turn reasoning off; clients send it to models of every kind."""
 _MOST_NAMES = 20
 
 
@@ -148,6 +150,8 @@ class ChatRenderer:
         for name in variables:
             if name in RESERVED:
                 raise InvalidRequest(f"{field} may not set {name!r}: it has a field", field=field)
+            if name == SWITCH and variables[name] is False:
+                continue  # a model without the switch does as is asked
             if name not in self.facts.variables:
                 known = sorted(self.facts.variables - RESERVED)
                 some = ", ".join(each[:100] for each in known[:_MOST_NAMES]) or "no others"
