@@ -65,7 +65,7 @@ def test_told_where_they_are_to_pass(
         ({"odd": 1, "temperature": "hot"}, "temperature"),
         ({"odd": 1, "prompt_embeds": "x"}, "prompt_embeds"),
         ({"odd": 1, "stream": True, "stream_options": {"odd": 1}}, "stream_options.odd"),
-        ({"odd": 1, "use_beam_search": True}, "use_beam_search"),
+        ({"odd": 1, "suffix": "x"}, "suffix"),
     ],
 )
 def test_what_is_known_is_as_strict_as_ever(

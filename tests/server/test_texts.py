@@ -114,7 +114,7 @@ def test_tokens_become_text_in_turns(server: Running, http: httpx.Client) -> Non
         patched.setattr(tokenizer, "bytes_of", noted)
         count = 10 * TOKENS_PER_TURN + 1
         answer = http.post("/detokenize", json={"tokens": [97] * count})
-    assert answer.json() == {"prompt": "a" * count}
+    assert answer.json()["prompt"] == "a" * count
     assert sizes == [TOKENS_PER_TURN] * 10 + [1]
 
 
