@@ -126,6 +126,7 @@ def make_harness(
     spoiled: Callable[[NewSequence], bool] = lambda entry: False,
     reserve_all: bool = False,
     proposer: Proposer | None = None,
+    draft_sequences: int | None = None,
     step_times: StepTimes | None = TokenSeconds(),  # noqa: B008 - it has no state
 ) -> EngineHarness:
     limits = limits or limits_of()
@@ -140,6 +141,8 @@ def make_harness(
         step_times=step_times,
         proposer=proposer,
     )
+    if draft_sequences is not None:
+        scheduler.draft_sequences = draft_sequences
     runner = FakeRunner(block_size=block_size, limits=limits, spoiled=spoiled)
     engine = Engine(scheduler=scheduler, runner=runner, clock=clock)
     return EngineHarness(engine=engine, scheduler=scheduler, runner=runner, clock=clock)

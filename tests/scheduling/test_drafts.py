@@ -252,3 +252,16 @@ def test_only_those_that_may_have_drafts_are_asked_about() -> None:
     harness.step()
     assert [part.outputs for part in harness.runner.plans[-1].slices] == [2, 1]
     harness.drain()
+
+
+def test_only_steps_of_few_sequences_have_drafts() -> None:
+    harness = make_harness(proposer=Fixed((5,)), draft_sequences=1)
+    harness.add(request_of("a", prompt=(1, 2, 3), max_tokens=9))
+    harness.step()
+    harness.step()
+    assert [part.outputs for part in harness.runner.plans[-1].slices] == [2]
+    harness.add(request_of("b", prompt=(1, 2, 4), max_tokens=9))
+    harness.step()
+    harness.step()
+    assert [part.outputs for part in harness.runner.plans[-1].slices] == [1, 1]
+    harness.drain()

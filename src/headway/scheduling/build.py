@@ -20,15 +20,16 @@ def build_scheduler(
     lengths: LengthEstimate | None = None,
     step_times: StepTimes | None = None,
     proposer: Proposer | None = None,
+    draft_sequences: int | None = None,
 ) -> Scheduler:
     """A scheduler with no requests and an empty pool of blocks.
 
     `lengths` is what it expects of requests that end by themselves (None: it learns from zero).
     Policies plan with `step_times`, which learn from its steps; with a `proposer`, decodes compute
-    its drafts too.
+    its drafts too, in steps of at most `draft_sequences` sequences (None: in any).
     Raises `InvalidRequest` for a policy or a parameter that there is none of.
     """
-    return Scheduler(
+    scheduler = Scheduler(
         policy=make_policy(config.policy),
         pool=BlockPool(num_blocks=config.num_blocks, block_size=config.block_size),
         limits=config.limits,
@@ -38,3 +39,6 @@ def build_scheduler(
         step_times=step_times,
         proposer=proposer,
     )
+    if draft_sequences is not None:
+        scheduler.draft_sequences = draft_sequences
+    return scheduler

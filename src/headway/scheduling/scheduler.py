@@ -71,6 +71,8 @@ class Scheduler:
         self._reserve_all = reserve_all
         self._cycle = Cycle(step_times)
         self._proposer = proposer
+        self.draft_sequences = limits.max_num_seqs
+        """Steps of more sequences have no drafts."""
         self._queues = Queues(pool, policy)
         self.traffic = self._queues.traffic
         self._refusals = Refusals(self._queues)
@@ -130,7 +132,7 @@ class Scheduler:
         if not scheduled:
             return Idle(until=decision.ask_again)
         drafts: Drafts = {}
-        if self._proposer is not None:
+        if self._proposer is not None and len(scheduled) <= self.draft_sequences:
             drafts = propose_drafts(self._proposer, scheduled, self._queues, self.limits)
         self._stats.step = step
         self._stats.idle_slots = decision.idle_slots
