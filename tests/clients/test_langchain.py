@@ -20,7 +20,7 @@ Model = Callable[..., Any]
 
 def get_weather(city: str, unit: str) -> str:
     """The weather in a city."""
-    raise NotImplementedError("the tests call it themselves")
+    return f"20 degrees {unit} in {city}"
 
 
 @pytest.fixture

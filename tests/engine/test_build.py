@@ -17,13 +17,15 @@ from headway import machine
 from headway.checkpoint import Storage, prepare
 from headway.config import EngineConfig
 from headway.engine.build import build_engine, ideal_of
-from headway.engine.grammars import GrammarGate
+from headway.engine.grammars import ForcedTokens, GrammarGate
 from headway.engine.loop import Engine
 from headway.errors import InvalidRequest
 from headway.grammar import GrammarCompiler
 from headway.native import available
 from headway.recording.format import read_recordings
 from headway.runner import peak_rates
+from headway.scheduling.build import build_scheduler
+from headway.scheduling.scheduler import Scheduler
 from headway.steptime.limits import STEPS
 from headway.steptime.shape import PeakRates, StepShape, roofline_seconds, shape_of
 from headway.types import Slice, StepPlan
@@ -112,6 +114,22 @@ def test_grammars_keep_to_no_processor_where_steps_are_bound_to_one(
     with ThreadPoolExecutor(1) as threads:  # one that may be bound
         threads.submit(build_engine, Start(config=config, prepared=str(prepared))).result()
     assert given == [(allowed, {min(allowed)})]
+
+
+@pytest.mark.skipif(not available(), reason="no native library")
+def test_forced_tokens_are_computed_ahead_for_one_alone(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Scheduler] = []
+
+    def noted(*given: Any, **settings: Any) -> Scheduler:
+        assert isinstance(settings["proposer"], ForcedTokens)
+        made.append(build_scheduler(*given, **settings))
+        return made[-1]
+
+    monkeypatch.setattr("headway.engine.build.build_scheduler", noted)
+    build(prepared, None)
+    assert [each.draft_sequences for each in made] == [1]
 
 
 def test_without_a_file_nothing_is_written(prepared: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from headway.checkpoint import Storage, prepare
 from headway.config import EngineConfig
 from headway.engine.grammars import ForcedTokens, GrammarGate
 from headway.engine.loop import Engine
+from headway.errors import EngineError
 from headway.grammar import GrammarCompiler
 from headway.native import available
 from headway.runner import build_runner
@@ -151,6 +152,19 @@ def test_a_thread_that_fails_is_heard_of() -> None:
     assert gate.hold(with_grammar(request_of(), WORDS))
     with pytest.raises(OSError, match="no such tokenizer"):
         taken_of(gate)
+
+
+def test_a_grammar_that_is_never_compiled_ends_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its requests are resumed in another one; else all later grammars would wait for ever."""
+    read = SlowVocabulary()
+    harness, _ = gated(read)
+    harness.add(with_grammar(request_of("a"), WORDS))
+    assert read.asked.wait(PATIENCE)
+    harness.engine.step()
+    monkeypatch.setattr("headway.engine.grammars.COMPILE_SECONDS", 0.0)
+    with pytest.raises(EngineError, match="not compiled after"):
+        harness.engine.step()
+    read.may_read.set()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it asks glibc")

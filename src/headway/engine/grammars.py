@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Collection
 from collections.abc import Sequence as Seq
 from queue import SimpleQueue
 
-from headway.errors import HeadwayError
+from headway.errors import EngineError, HeadwayError
 from headway.grammar import GrammarCompiler, Matcher
 from headway.types import Request
 
 STACK_BYTES = 8 * 2**20
 """Twice what `headway.text.grammar_worker` tried a grammar with. A thread may have less than the
 process's first one, and one that overflows ends the process."""
+
+COMPILE_SECONDS = 60.0
+"""Longest time that a grammar may take, the vocabulary included. It was compiled before in far
+less, so one that takes so long never ends, and all later ones would wait for it for ever."""
 
 
 class GrammarGate:
@@ -34,6 +39,8 @@ class GrammarGate:
         self._asked: SimpleQueue[Request] = SimpleQueue()
         self._done: SimpleQueue[Request | BaseException] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._began: float | None = None
+        """When the thread began what it compiles now, on the monotonic clock."""
 
     def __len__(self) -> int:
         """How many are held."""
@@ -58,8 +65,11 @@ class GrammarGate:
         """Those that need not wait any longer, in the order in which they came.
 
         One whose grammar cannot be compiled is among them: whoever samples says why. Raises
-        whatever else ended the thread.
+        whatever else ended the thread, and `EngineError` where it does not come to an end.
         """
+        began = self._began
+        if began is not None and time.monotonic() - began > COMPILE_SECONDS:
+            raise EngineError(f"a grammar is not compiled after {COMPILE_SECONDS:g} s")
         found: list[Request] = []
         while not self._done.empty():
             request = self._done.get()
@@ -87,6 +97,7 @@ class GrammarGate:
             request = self._asked.get()
             grammar = request.sampling.structured_outputs
             assert grammar is not None, "only those with a grammar wait"
+            self._began = time.monotonic()
             try:
                 if self._held.get(request.id) is request:
                     self._compiler.check(grammar)
@@ -95,6 +106,7 @@ class GrammarGate:
             except BaseException as error:
                 self._done.put(error)
                 return
+            self._began = None
             self._done.put(request)
 
 
