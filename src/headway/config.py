@@ -19,6 +19,7 @@ from headway.types import SERVICE_CLASSES, ServiceClass
 from headway.types.engine import KVReservation
 from headway.types.objectives import Objective, parse_objectives
 from headway.types.sampling_defaults import parse_defaults
+from headway.types.thinking import UNLIMITED
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
@@ -214,6 +215,12 @@ class ServerConfig:
     )
     reasoning_parser: str | None = setting(
         None, "how the model marks its reasoning, by vLLM's name; all is content if absent"
+    )
+    reasoning_budget: int = setting(
+        UNLIMITED,
+        "most tokens of reasoning in chats that say nothing of it; 0: none, -1: the model decides",
+        least=UNLIMITED,
+        most=2**24,
     )
     unknown_fields: UnknownFields = setting(
         "refuse",

@@ -26,6 +26,7 @@ from headway.scheduling.scheduler import Scheduler
 from headway.scheduling.stats import Idle
 from headway.text.grammar_worker import GrammarLimits
 from headway.types import Grammar, Request, ResolvedSampling, TokenEvent, Vocabulary
+from headway.types.thinking import ThinkingBudget
 from tests.grammar.letters import EOS, allowed, compiler, text_of, token_of, vocabulary
 from tests.models.families import write_tiny
 from tests.scheduling.harness import EngineHarness, StepClock, make_harness, request_of
@@ -41,6 +42,19 @@ RECORD = Grammar(
 )
 BROKEN = Grammar(kind="regex", text="(")
 PATIENCE = 30.0
+
+
+THINKING = ThinkingBudget(
+    tokens=9,
+    opening="<t>",
+    closing="</t>",
+    closing_tokens=tuple(token_of(letter) for letter in "</t>"),
+    inside=True,
+)
+
+
+def with_budget(request: Request) -> Request:
+    return replace(request, sampling=replace(request.sampling, thinking_token_budget=THINKING))
 
 
 def with_grammar(request: Request, grammar: Grammar) -> Request:
@@ -118,6 +132,23 @@ def test_what_is_compiled_waits_for_nothing_and_the_rest_keep_their_order() -> N
     read.may_read.set()
     assert taken_of(gate) == [first, second]
     assert not gate.hold(with_grammar(request_of("third"), WORDS))
+
+
+def test_a_bound_on_reasoning_waits_for_the_vocabulary_alone() -> None:
+    read = SlowVocabulary()
+    harness, gate = gated(read)
+    harness.add(with_budget(request_of("late", max_tokens=2)), request_of("a", max_tokens=2))
+    assert read.asked.wait(PATIENCE)
+    harness.step()
+    harness.step()
+    assert harness.ends["a"].finish == "length"
+    assert "late" not in harness.tokens
+    read.may_read.set()
+    steps_until_taken(harness, gate)
+    harness.drain()
+    assert harness.ends["late"].finish == "length"
+    assert not gate.hold(with_budget(request_of("b")))
+    assert gate.hold(with_grammar(with_budget(request_of("c")), WORDS))
 
 
 def test_one_that_leaves_while_it_waits_is_gone() -> None:
@@ -298,6 +329,7 @@ def test_the_tokens_are_those_of_a_step_each(tiny: Path, blocks: int) -> None:
         {"repetition_penalty": 1.3, "frequency_penalty": 0.5},
         {"temperature": 0.0},
         {"max_tokens": 9},
+        {"thinking_token_budget": THINKING},
     ]
     asked = [
         Request(

@@ -8,6 +8,7 @@ import pytest
 
 from headway.errors import InvalidRequest, RequestTooLarge
 from headway.llm.resolve import GenerationRequest, Resolver, Terms, child_seed
+from headway.message import REASONING_FORMATS, ReasoningFormat
 from headway.text import Tokenizer
 from headway.types import SamplingParams
 from headway.types.objectives import parse_objectives
@@ -21,7 +22,9 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return Tokenizer.load(folder)
 
 
-def resolve(tokenizer: Tokenizer, prompt: Any, **params: Any) -> GenerationRequest:
+def resolve(
+    tokenizer: Tokenizer, prompt: Any, reasoning: ReasoningFormat | None = None, **params: Any
+) -> GenerationRequest:
     resolver = Resolver(tokenizer, vocab_size=VOCABULARY, max_model_len=64)
     return resolver.resolve(
         [prompt],
@@ -30,7 +33,35 @@ def resolve(tokenizer: Tokenizer, prompt: Any, **params: Any) -> GenerationReque
         arrival=2.0,
         seeds=[5],
         terms=Terms(priority=3, cache_salt="salt"),
+        reasoning=reasoning,
     )
+
+
+def test_a_bound_on_reasoning_knows_its_markers(tokenizer: Tokenizer) -> None:
+    form = REASONING_FORMATS["think"]
+    for prompt, inside in (("Hm<think>\n", True), ("Hm", False)):
+        resolved = resolve(tokenizer, prompt, form, n=2, thinking_token_budget=5)
+        for request in resolved.requests:
+            found = request.sampling.thinking_token_budget
+            assert found is not None
+            assert (found.tokens, found.inside) == (5, inside)
+            assert (found.opening, found.closing) == ("<think>", "</think>")
+            assert tokenizer.decode(found.closing_tokens) == "</think>"
+    for none in (None, -1):
+        resolved = resolve(tokenizer, "Hm", thinking_token_budget=none)
+        assert resolved.requests[0].sampling.thinking_token_budget is None
+
+
+def test_a_bound_on_reasoning_needs_an_end_that_can_be_written(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InvalidRequest, match="--reasoning-parser") as caught:
+        resolve(tokenizer, [5], thinking_token_budget=1)
+    assert caught.value.field == "thinking_token_budget"
+    monkeypatch.setattr(Tokenizer, "encode", lambda *_, **__: [3])
+    with pytest.raises(InvalidRequest, match="cannot write '</think>'") as caught:
+        resolve(tokenizer, [5], REASONING_FORMATS["think"], thinking_token_budget=1)
+    assert caught.value.field == "thinking_token_budget"
 
 
 def test_a_text_becomes_one_request(tokenizer: Tokenizer) -> None:

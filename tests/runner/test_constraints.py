@@ -18,6 +18,7 @@ from headway.runner import build_runner
 from headway.types import Grammar, NewSequence, ResolvedSampling, StepPlan
 from headway.types.sampling import NOTHING_LEFT
 from headway.types.step import Runner
+from headway.types.thinking import ThinkingBudget
 from tests.grammar.letters import EOS, text_of, token_of, vocabulary
 from tests.runner.conftest import Tiny
 from tests.runner.driver import Driver, Live
@@ -37,6 +38,13 @@ OBJECT = Grammar(
             "additionalProperties": False,
         }
     ),
+)
+THINKING = ThinkingBudget(
+    tokens=4,
+    opening="<t>",
+    closing="</t>",
+    closing_tokens=tuple(token_of(letter) for letter in "</t>"),
+    inside=True,
 )
 CALL = Tool(name="f", parameters={"type": "object", "properties": {"a": {"type": "boolean"}}})
 
@@ -122,7 +130,7 @@ def test_what_ends_matches_its_grammar(either: Path, temperature: float) -> None
 
 
 def mixed(number: int) -> list[ResolvedSampling]:
-    """Every third one may say anything."""
+    """Every third one has no grammar, and every fourth may reason for no more than so long."""
     return [
         sampling(
             None if n % 3 == 0 else GRAMMARS[n % len(GRAMMARS)],
@@ -132,6 +140,7 @@ def mixed(number: int) -> list[ResolvedSampling]:
             presence_penalty=(0.0, 0.4)[n % 2],
             logprobs=(None, 2)[n % 2],
             max_tokens=20,
+            thinking_token_budget=THINKING if n % 4 == 0 else None,
         )
         for n in range(number)
     ]

@@ -29,12 +29,12 @@ TOKENS = 24
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    with headway_serve("--dtype", "float32") as pair:
+    with headway_serve("--dtype", "float32", "--reasoning-parser", "deepseek_r1") as pair:
         yield pair
 
 
 def asked(number: int, tokens: int = TOKENS) -> dict[str, Any]:
-    """Every second one is greedy, the others have seeds of their own."""
+    """Every second one is greedy, the others have seeds of their own; some may not reason on."""
     return {
         "model": MODEL,
         "prompt": f"Chapter {number}. In the year {1900 + number} there was",
@@ -44,6 +44,7 @@ def asked(number: int, tokens: int = TOKENS) -> dict[str, Any]:
         "ignore_eos": True,
         "stream": True,
         "return_token_ids": True,
+        "thinking_token_budget": number % 5 if number % 3 == 0 else -1,
     }
 
 

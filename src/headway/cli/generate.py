@@ -30,7 +30,7 @@ _GENERATE_DEFAULTS: dict[str, Any] = {"max_tokens": 128}
 _CHAT_DEFAULTS: dict[str, Any] = {"max_tokens": 1024, "temperature": 0.0}
 NO_FLAGS = (
     *("n", "logprobs", "prompt_logprobs"),
-    *("logit_bias", "allowed_token_ids", "structured_outputs"),
+    *("logit_bias", "allowed_token_ids", "structured_outputs", "thinking_token_budget"),
 )
 
 

@@ -17,7 +17,8 @@ from queue import SimpleQueue
 
 from headway.errors import EngineError, HeadwayError
 from headway.grammar import GrammarCompiler, Matcher
-from headway.types import Request
+from headway.types import Grammar, Request
+from headway.types.thinking import ThinkingBudget
 
 STACK_BYTES = 8 * 2**20
 """Twice what `headway.text.grammar_worker` tried a grammar with. A thread may have less than the
@@ -29,7 +30,8 @@ less, so one that takes so long never ends, and all later ones would wait for it
 
 
 class GrammarGate:
-    """Holds requests back until their grammars are compiled; for one thread, besides its own."""
+    """Holds requests back until their grammars are compiled, and the vocabulary is read that a
+    bound on reasoning needs; for one thread, besides its own."""
 
     def __init__(self, compiler: GrammarCompiler, *, cpus: Collection[int] = ()) -> None:
         """Its thread keeps to `cpus`, or where there are none to those of the one that holds."""
@@ -48,14 +50,19 @@ class GrammarGate:
 
     def hold(self, request: Request) -> bool:
         """Whether a request must wait; then `take` gives it back later."""
-        grammar = request.sampling.structured_outputs
-        if grammar is None or self._compiler.has(grammar):
+        if self._ready(request):
             return False
         self._held[request.id] = request
         self._asked.put(request)
         if self._thread is None:
             self._thread = self._start()
         return True
+
+    def _ready(self, request: Request) -> bool:
+        grammar, thinking = _followed(request)
+        if thinking is not None and not self._compiler.has_vocabulary:
+            return False
+        return grammar is None or self._compiler.has(grammar)
 
     def drop(self, request_id: str) -> bool:
         """Forget a request; False for one that is not held."""
@@ -95,12 +102,10 @@ class GrammarGate:
             os.sched_setaffinity(0, self._cpus)
         while True:
             request = self._asked.get()
-            grammar = request.sampling.structured_outputs
-            assert grammar is not None, "only those with a grammar wait"
             self._began = time.monotonic()
             try:
                 if self._held.get(request.id) is request:
-                    self._compiler.check(grammar)
+                    self._prepare(request)
             except HeadwayError:
                 pass  # the sampler gets it again, and ends the request with it
             except BaseException as error:
@@ -108,6 +113,18 @@ class GrammarGate:
                 return
             self._began = None
             self._done.put(request)
+
+    def _prepare(self, request: Request) -> None:
+        grammar, thinking = _followed(request)
+        if thinking is not None:
+            self._compiler.vocabulary()
+        if grammar is not None:
+            self._compiler.check(grammar)
+
+
+def _followed(request: Request) -> tuple[Grammar | None, ThinkingBudget | None]:
+    """What a sampler must have ready for a request."""
+    return request.sampling.structured_outputs, request.sampling.thinking_token_budget
 
 
 class ForcedTokens:

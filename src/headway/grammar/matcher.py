@@ -36,7 +36,8 @@ class GrammarCompiler:
     """Compiles grammars for one vocabulary, which is asked for on first use. For any thread."""
 
     def __init__(self, vocabulary: Callable[[], Vocabulary]) -> None:
-        self._vocabulary = vocabulary
+        self._read_vocabulary = vocabulary
+        self._vocabulary: Vocabulary | None = None
         self._tokenizer: LLTokenizer | None = None
         self._compiling = threading.Lock()
         """Held while a grammar is compiled, which may take a while."""
@@ -46,6 +47,18 @@ class GrammarCompiler:
         self._compiled: OrderedDict[Grammar, LLMatcher | InvalidRequest] = OrderedDict()
         """The latest used last; none of them was given a token. An error where it has one."""
         self._characters = 0
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """Whether the vocabulary was read, so that asking for it takes no time."""
+        return self._vocabulary is not None
+
+    def vocabulary(self) -> Vocabulary:
+        """What the tokens stand for."""
+        if self._vocabulary is None:
+            with self._compiling:
+                return self._known_vocabulary()
+        return self._vocabulary
 
     def has(self, grammar: Grammar) -> bool:
         """Whether it was compiled, or could not be, so that asking for it takes no time."""
@@ -93,6 +106,12 @@ class GrammarCompiler:
             forgotten, _ = self._compiled.popitem(last=False)
             self._characters -= len(forgotten.text)
 
+    def _known_vocabulary(self) -> Vocabulary:
+        """Read on first use; `_compiling` is held."""
+        if self._vocabulary is None:
+            self._vocabulary = self._read_vocabulary()
+        return self._vocabulary
+
     def _compile_or_error(self, grammar: Grammar) -> LLMatcher | InvalidRequest:
         try:
             return self._compile(grammar)
@@ -104,7 +123,7 @@ class GrammarCompiler:
 
         text = translate(grammar)
         if self._tokenizer is None:
-            self._tokenizer = _tokenizer(self._vocabulary())
+            self._tokenizer = _tokenizer(self._known_vocabulary())
         compiled = LLMatcher(self._tokenizer, text, log_level=0, limits=_limits())
         reason = compiled.get_error()
         if not reason:

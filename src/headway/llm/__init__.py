@@ -13,6 +13,7 @@ from headway.llm.rendering import ChatRenderer
 from headway.llm.resolve import GenerationRequest
 from headway.llm.stream import DeltaStream, RequestStream
 from headway.llm.sync import LLM
+from headway.llm.thinking import prompt_end
 from headway.llm.tool_prompts import check_tools
 from headway.text import message_text
 
@@ -33,4 +34,5 @@ __all__ = [
     "TokensPrompt",
     "check_tools",
     "message_text",
+    "prompt_end",
 ]

@@ -279,6 +279,7 @@ class AsyncLLM:
                 objectives=checked_objectives(objectives),
                 service_class=service_class,
             ),
+            reasoning=self.message_form.reasoning,
         )
 
     def run(self, request: GenerationRequest) -> DeltaStream:

@@ -14,6 +14,8 @@ from hashlib import blake2b
 
 from headway.errors import InvalidRequest, RequestTooLarge
 from headway.llm.prompt import Prompt, TokensPrompt, encode_now
+from headway.llm.thinking import of_prompt, thinking_budget
+from headway.message import ReasoningFormat
 from headway.text import Tokenizer
 from headway.types import (
     NOBODY,
@@ -109,11 +111,13 @@ class Resolver:
         arrival: float,
         seeds: Sequence[int],
         terms: Terms = DEFAULT_TERMS,
+        reasoning: ReasoningFormat | None = None,
     ) -> GenerationRequest:
         """One engine request per continuation of each prompt.
 
         `arrival` is in monotonic seconds; `seeds` has one for each prompt, used where the
-        parameters name none. Raises `InvalidRequest` naming the field to mend.
+        parameters name none. `reasoning` is how the model marks it, if that is known. Raises
+        `InvalidRequest` naming the field to mend.
         """
         objectives = self._objectives_of(terms, params)
         encoded = tuple(
@@ -121,11 +125,11 @@ class Resolver:
             for prompt in prompts
         )
         # What does not depend on the prompt is made once, and all continuations share it.
-        shared = self._sampling(params)
+        shared = self._sampling(params, reasoning)
         requests: list[Request] = []
         for number, (prompt, seed) in enumerate(zip(encoded, seeds, strict=True)):
             self._check_prompt(prompt)
-            sampling = self._for_prompt(shared, params, len(prompt.token_ids), seed)
+            sampling = self._for_prompt(shared, params, prompt.token_ids, seed, reasoning)
             name = request_id if len(encoded) == 1 else f"{request_id}-p{number}"
             requests += (
                 Request(
@@ -177,7 +181,9 @@ class Resolver:
         if prompt.text is None or max(tokens) >= self._vocab_size:
             self._check_tokens("prompt", tokens)
 
-    def _sampling(self, params: SamplingParams) -> ResolvedSampling:
+    def _sampling(
+        self, params: SamplingParams, reasoning: ReasoningFormat | None
+    ) -> ResolvedSampling:
         """All that is the same for every prompt; seed and lengths are still to be filled in."""
         bias = tuple((params.logit_bias or {}).items())
         self._check_tokens("logit_bias", [token for token, _ in bias])
@@ -185,6 +191,8 @@ class Resolver:
         self._check_tokens("allowed_token_ids", params.allowed_token_ids or ())
         listed = params.logprob_token_ids or ()
         self._check_tokens("logprob_token_ids", listed)
+        budget = thinking_budget(params.thinking_token_budget, reasoning, self._tokenizer)
+        self._check_tokens("thinking_token_budget", () if budget is None else budget.closing_tokens)
         structured = params.structured_outputs
         eos = () if params.ignore_eos else self._tokenizer.eos_token_ids
         return ResolvedSampling(
@@ -205,22 +213,30 @@ class Resolver:
             prompt_logprobs=self._alternatives(params.prompt_logprobs),
             stop_token_ids=tuple(sorted({*eos, *params.stop_token_ids})),
             structured_outputs=None if structured is None else structured.resolved(),
+            thinking_token_budget=budget,
         )
 
     def _alternatives(self, asked: int | None) -> int | None:
         return self._vocab_size if asked == WHOLE_VOCABULARY else asked
 
     def _for_prompt(
-        self, shared: ResolvedSampling, params: SamplingParams, prompt: int, seed: int
+        self,
+        shared: ResolvedSampling,
+        params: SamplingParams,
+        prompt: Sequence[int],
+        seed: int,
+        reasoning: ReasoningFormat | None,
     ) -> ResolvedSampling:
-        """With the lengths that are left after a prompt of so many tokens, and its seed."""
-        room = self._max_model_len - prompt
+        """With the lengths that are left after a prompt, whether it opens reasoning, its seed."""
+        room = self._max_model_len - len(prompt)
+        budget = shared.thinking_token_budget
         max_tokens = room if params.max_tokens is None else min(params.max_tokens, room)
         return replace(
             shared,
             max_tokens=max_tokens,
             min_tokens=min(params.min_tokens, max_tokens),
             seed=seed if params.seed is None else params.seed,
+            thinking_token_budget=of_prompt(budget, reasoning, self._tokenizer, prompt),
         )
 
     def _bad_words(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:

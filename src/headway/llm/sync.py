@@ -101,12 +101,14 @@ class LLM:
         progress: bool = True,
         generation_config: str = "auto",
         override_generation_config: Mapping[str, Any] | str = "{}",
+        reasoning_parser: str | None = None,
         **settings: Any,
     ) -> None:
         """Start the engine; `command` replaces its program, `progress` shows preparation.
 
         `generation_config` and `override_generation_config` say how prompts are sampled that come
-        without parameters; see `AsyncLLM.start`.
+        without parameters, and `reasoning_parser` how the model marks its reasoning, which a
+        `thinking_token_budget` needs; see `AsyncLLM.start`.
         """
         config = _config(model, settings)
         loop = LoopThread()
@@ -118,6 +120,7 @@ class LLM:
                     progress=progress,
                     generation_config=generation_config,
                     override_generation_config=override_generation_config,
+                    reasoning_parser=reasoning_parser,
                 )
             )
         except BaseException:

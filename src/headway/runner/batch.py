@@ -10,13 +10,13 @@ next token depends on. Shared by all runners; knows no tensors.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from headway.grammar import Matcher
+from headway.grammar import Matcher, ThinkingWatch
 from headway.ops.protocol import Ints
 from headway.types import NewSequence, ResolvedSampling, Sampled, Slice, TokenLogprobs
 
@@ -24,6 +24,15 @@ NOT_FINITE = "the model's logits were not finite"
 
 Mask = npt.NDArray[np.uint32]
 """[ceil(vocabulary / 32)]: bit t of word w is that of token 32 w + t."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextTokens:
+    """The tokens that a sequence may get next, a bit each (see `hw_sampling`)."""
+
+    mask: Mask
+    forced: bool = False
+    """There is one alone, which comes whatever else the request asks of sampling."""
 
 
 class BadWords:
@@ -69,7 +78,7 @@ class SamplingMetadata:
     greedy: bool
     """The token is the argmax of the model's own logits (see `is_greedy`)."""
     mask: Mask | None = None
-    """The tokens that `sampling`'s grammar has next, a bit each (see `hw_sampling`)."""
+    """The tokens that may come next, a bit each; None where all may."""
 
     @property
     def position(self) -> int:
@@ -89,6 +98,7 @@ def is_greedy(sampling: ResolvedSampling) -> bool:
     return not (
         sampling.temperature != 0.0
         or sampling.structured_outputs is not None
+        or sampling.thinking_token_budget is not None
         or sampling.allowed_token_ids is not None
         or sampling.bad_words
         or sampling.min_tokens > 0
@@ -135,6 +145,7 @@ class RequestState:
         "prompt_len",
         "row",
         "sampling",
+        "thinking",
         "tokens",
     )
 
@@ -153,6 +164,8 @@ class RequestState:
         """Some token's hidden state was not finite, so nothing after it can be trusted."""
         self.matcher: Matcher | None = None
         """Where the generated tokens stand in the grammar, of a sequence that has one."""
+        self.thinking: ThinkingWatch | None = None
+        """Where they stand in the reasoning, of a sequence that has a budget for it."""
 
     def extend(self, part: Slice) -> None:
         """Take in the tokens of a slice that are not known yet, with its drafts behind them."""
@@ -172,15 +185,21 @@ class RequestState:
             return NOT_FINITE
         return self.matcher.error if self.matcher is not None else None
 
-    def sampling_metadata(self, ahead: int = 0, mask: Mask | None = None) -> SamplingMetadata:
+    def sampling_metadata(
+        self, ahead: int = 0, allowed: NextTokens | None = None
+    ) -> SamplingMetadata:
         """What sampling the token after those known and `ahead` drafts depends on."""
+        sampling, bad_words = self.sampling, self.bad_words
+        if allowed is not None and allowed.forced:
+            sampling = replace(sampling, allowed_token_ids=None, bad_words=(), min_tokens=0)
+            bad_words = arranged(())
         return SamplingMetadata(
-            sampling=self.sampling,
+            sampling=sampling,
             tokens=self.tokens[: self.length + ahead],
             prompt_len=self.prompt_len,
-            bad_words=self.bad_words,
+            bad_words=bad_words,
             greedy=self.greedy,
-            mask=mask,
+            mask=None if allowed is None else allowed.mask,
         )
 
 

@@ -212,7 +212,7 @@ class NativeRunner:
             self._batch.remove(seq)
         for new in plan.new:
             state = self._batch.add(new)
-            state.matcher = self._grammars.matcher(new.sampling)
+            self._grammars.follow(state)
             self._records.add(state)
         sampled: list[Sampled] = []
         prompts: list[PromptLogprobs] = []

@@ -41,7 +41,7 @@ from headway.runner.batch import (
     token_outputs,
 )
 from headway.runner.memory import CacheBudget, LoadedRunner, choose_cache, choose_limits, one_block
-from headway.runner.sampling.constraints import SequenceGrammars, TokenTable, grammar_masks
+from headway.runner.sampling.constraints import SequenceGrammars, TokenTable, next_tokens
 from headway.runner.sampling.sampler import gather_logprobs, sample
 from headway.types import (
     HiddenStates,
@@ -207,7 +207,7 @@ class TorchRunner:
             self._batch.remove(seq)
         for new in plan.new:
             state = self._batch.add(new)
-            state.matcher = self._grammars.matcher(new.sampling)
+            self._grammars.follow(state)
         sampled: list[Sampled] = []
         prompts: list[PromptLogprobs] = []
         hidden: list[HiddenStates] = []
@@ -323,9 +323,9 @@ def _sample_rows(
 ) -> list[tuple[int, TokenLogprobs | None, str | None]]:
     """Token, log probabilities and error of each row; a row with an error has token 0."""
     finite: list[bool] = torch.isfinite(logits.sum(-1, dtype=torch.float32)).tolist()
-    masks = grammar_masks(states, ahead, logits.shape[1])
+    allowed = next_tokens(states, ahead, logits.shape[1])
     metadata = [
-        state.sampling_metadata(drafts, masks.get(n))
+        state.sampling_metadata(drafts, allowed.get(n))
         for n, (state, drafts) in enumerate(zip(states, ahead, strict=True))
     ]
     tokens = sample(logits, metadata)

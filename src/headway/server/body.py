@@ -35,7 +35,6 @@ NOT_SUPPORTED = frozenset(
         "reasoning",
         "request_id",
         "structural_tag",
-        "thinking_token_budget",
         "vllm_xargs",
         "web_search_options",
     )
@@ -53,7 +52,6 @@ _REASONS = {
     "documents": "give them in chat_template_kwargs, where the chat template reads them",
     "request_id": "the header X-Request-Id is taken, and returned",
     "functions": "send tools, which took their place",
-    "thinking_token_budget": "models end their reasoning themselves; bound all with max_tokens",
 }
 """What to do instead of fields that are not supported, where there is something."""
 

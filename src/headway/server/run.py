@@ -35,6 +35,7 @@ from headway.server.listener import HttpServer
 from headway.server.logs import log
 from headway.server.operation import log_statistics, warn_of_exposure, warn_of_threads
 from headway.server.protocol import HEAD_SECONDS, HeadwayProtocol
+from headway.types.thinking import UNLIMITED
 
 FLUSH_SECONDS = 5
 """Time to hand the last bytes to clients once nothing is generated any more."""
@@ -83,11 +84,16 @@ async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -
     state = build_state(server_config, model_name=engine_config.model)
     template = _template(server_config.chat_template)
     # So that the command ends at once for a name that there is not.
-    MessageForm.choose(
+    form = MessageForm.choose(
         template,
         tool_call_parser=server_config.tool_call_parser,
         reasoning_parser=server_config.reasoning_parser,
     )
+    if form.reasoning is None and server_config.reasoning_budget != UNLIMITED:
+        raise InvalidRequest(
+            "reasoning_budget needs reasoning_parser, which says where reasoning ends",
+            field="reasoning_budget",
+        )
     warn_of_threads(engine_config)
 
     async def start_engine() -> AsyncLLM:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 
 from headway.errors import InvalidRequest
 from headway.types.grammar import Grammar, StructuredOutputsParams
+from headway.types.thinking import MAX_THINKING_TOKENS, UNLIMITED, ThinkingBudget
 
 NOTHING_LEFT = "the sampling parameters leave no token to choose"
 """The error of a request that bans every token, such as by allowing only those that stop it while
@@ -45,7 +46,9 @@ class SamplingParams:
     generated position beside the chosen one, `prompt_logprobs` k the same over the prompt; -1 is
     the whole vocabulary. `logprob_token_ids` names the tokens beside the chosen one instead.
     Lists that are sets by nature keep each entry once. `structured_outputs` says what the text
-    must match; it ends where that is complete, even before `min_tokens`. With `use_beam_search` the
+    must match; it ends where that is complete, even before `min_tokens`. After
+    `thinking_token_budget` tokens of reasoning, the text that closes it comes next, whatever else
+    is asked; 0 is no reasoning, -1 any. With `use_beam_search` the
     continuations are the `n` likeliest that a search of as many beams finds, and nothing is drawn;
     their log probabilities are divided by the length (prompt included) to the `length_penalty`.
     """
@@ -75,6 +78,7 @@ class SamplingParams:
     structured_outputs: StructuredOutputsParams | None = None
     use_beam_search: bool = False
     length_penalty: float = 1.0
+    thinking_token_budget: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
@@ -127,6 +131,9 @@ class SamplingParams:
             _within("logprobs", self.logprobs, WHOLE_VOCABULARY, MAX_LOGPROBS)
         if self.prompt_logprobs is not None:
             _within("prompt_logprobs", self.prompt_logprobs, WHOLE_VOCABULARY, MAX_LOGPROBS)
+        if self.thinking_token_budget is not None:
+            budget = self.thinking_token_budget
+            _within("thinking_token_budget", budget, UNLIMITED, MAX_THINKING_TOKENS)
         if self.seed is not None:
             _within("seed", self.seed, -(2**63), 2**63 - 1)
 
@@ -186,6 +193,7 @@ _WITHOUT_BEAMS: dict[str, object] = {
     "logprob_token_ids": None,
     "stop": (),
     "structured_outputs": None,
+    "thinking_token_budget": None,
 }
 """What a search cannot keep to, and the only values it takes."""
 _SETS = ("stop", "stop_token_ids", "bad_words", "allowed_token_ids", "logprob_token_ids")
@@ -211,6 +219,8 @@ class ResolvedSampling:
     `structured_outputs`, only tokens that keep the generated text within that grammar are sampled,
     and a stop token of the model only where the text is complete. Where there are
     `logprob_token_ids`, `logprobs` is not None and these tokens take the place of the likeliest.
+    `thinking_token_budget` bounds the reasoning: the tokens that end it come even if all the rest
+    rules them out, but for a grammar, which they wait for.
     """
 
     max_tokens: int
@@ -231,6 +241,7 @@ class ResolvedSampling:
     stop_token_ids: tuple[int, ...] = ()
     structured_outputs: Grammar | None = None
     logprob_token_ids: tuple[int, ...] = ()
+    thinking_token_budget: ThinkingBudget | None = None
 
 
 def _finite(name: str, value: object) -> None:

@@ -15,6 +15,7 @@ from tests.server.anthropic.conftest import (
     events_of,
 )
 from tests.server.conftest import MODEL, Running
+from tests.server.openai.test_tools import template
 
 
 def prompt(server: Running) -> str:
@@ -153,6 +154,34 @@ def test_thinking_is_told_to_templates_that_read_it(server: Running, http: httpx
     given = ASKED | {"chat_template_kwargs": {"thinking": True}}
     assert http.post("/v1/messages", json=given).status_code == 200
     assert prompt(server) == "user:hi;[thinking=True]assistant:"
+
+
+def test_thinking_is_bounded_where_the_model_is_known_to_think(
+    server: Running, http: httpx.Client
+) -> None:
+    source = (
+        "{% for m in messages %}{{ m.content }};{% endfor %}"
+        "{% if enable_thinking is defined %}[{{ enable_thinking }}]{% endif %}"
+    )
+
+    def bound(source: str, thinking: dict[str, Any]) -> int | None:
+        server.engine.submitted.clear()
+        with template(server, source, reasoning_parser="qwen3"):
+            answer = http.post("/v1/messages", json=ASKED | {"thinking": thinking})
+        assert answer.status_code == 200, answer.text
+        found = server.engine.submitted[0].sampling.thinking_token_budget
+        return None if found is None else found.tokens
+
+    enabled = {"type": "enabled", "budget_tokens": 2000}
+    assert bound(source, enabled) == 2000
+    assert bound(source, {"type": "adaptive"}) is None
+    assert bound(source, {"type": "disabled"}) is None
+    assert prompt(server).endswith("[False]")
+    without = source.partition("{% if")[0]
+    assert bound(without, {"type": "disabled"}) == 0
+    answer = http.post("/v1/messages", json=ASKED | {"thinking": enabled | {"budget_tokens": 0}})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith("thinking.budget_tokens")
 
 
 def test_headers_of_versions_are_not_looked_at(http: httpx.Client) -> None:

@@ -22,8 +22,8 @@ def body(**fields: Any) -> MessagesBody:
     return msgspec.convert({"messages": hello, "max_tokens": 3} | fields, MessagesBody)
 
 
-def chat(known: tuple[str, ...] = (), **fields: Any) -> ChatBody:
-    return translate(body(**fields), known).chat
+def chat(*, reasons: bool = False, **fields: Any) -> ChatBody:
+    return translate(body(**fields), reasons=reasons).chat
 
 
 def test_fields_pass_under_the_names_of_chats() -> None:
@@ -56,30 +56,36 @@ def test_fields_pass_under_the_names_of_chats() -> None:
 
 
 def test_what_is_absent_stays_absent() -> None:
-    found = chat(service_tier="auto", thinking={"type": "adaptive"}, metadata={})
+    found = chat(service_tier="auto", metadata={})
     given_fields = {name for name in ChatBody.__struct_fields__ if getattr(found, name) is not None}
     assert given_fields == {"messages", "max_tokens"}
 
 
 @pytest.mark.parametrize(
-    ("thinking", "told"),
-    [({"type": "enabled", "budget_tokens": 1}, True), ({"type": "disabled"}, False)],
+    ("thinking", "told", "budget"),
+    [
+        ({"type": "enabled", "budget_tokens": 7}, True, 7),
+        ({"type": "adaptive"}, True, None),
+        ({"type": "disabled"}, False, None),
+    ],
 )
-def test_templates_hear_of_thinking_if_they_ask(thinking: dict[str, Any], told: bool) -> None:
+def test_thinking_is_switched_and_bounded(
+    thinking: dict[str, Any], told: bool, budget: int | None
+) -> None:
     asked = {"thinking": thinking, "output_config": {"effort": "high"}}
-    known = ("enable_thinking", "messages")
-    assert chat(known, **asked).chat_template_kwargs == {"enable_thinking": told}
-    assert chat(("messages",), **asked).chat_template_kwargs is None
-    own = chat(known, **asked, chat_template_kwargs={"enable_thinking": 7})
-    assert own.chat_template_kwargs == {"enable_thinking": 7}
-    assert own.reasoning_effort == "high"
+    for reasons in (True, False):
+        found = chat(reasons=reasons, **asked, chat_template_kwargs={"enable_thinking": 7})
+        assert found.enable_thinking is told
+        assert found.thinking_token_budget == (budget if reasons else None)
+        assert found.chat_template_kwargs == {"enable_thinking": 7}
+        assert found.reasoning_effort == "high"
 
 
 def test_thinking_is_shown_unless_omitted() -> None:
-    assert translate(body(), ()).shows_thinking
+    assert translate(body(), reasons=True).shows_thinking
     for display, shown in (("omitted", False), ("summarized", True), (None, True)):
         asked = body(thinking={"type": "adaptive", "display": display})
-        assert translate(asked, ()).shows_thinking == shown
+        assert translate(asked, reasons=True).shows_thinking == shown
 
 
 def test_tools_are_functions() -> None:

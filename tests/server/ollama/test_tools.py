@@ -77,6 +77,15 @@ def test_reasoning_is_told_apart(server: Running, stream: bool) -> None:
     assert (thinking, content) == ("hm", "so")
 
 
+def test_thinking_that_is_not_wanted_ends_at_once(server: Running) -> None:
+    server.engine.submitted.clear()
+    with template(server, THINKING.partition("{% if")[0], reasoning_parser="qwen3"):
+        ask(server, think=False, options={"num_predict": 1})
+    found = server.engine.submitted[0].sampling.thinking_token_budget
+    assert found is not None
+    assert found.tokens == 0
+
+
 def test_what_a_model_can_do(server: Running) -> None:
     with server.http() as http:
         shown = http.post("/api/show", json={"model": MODEL}).json()

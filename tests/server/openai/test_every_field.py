@@ -82,6 +82,7 @@ SAMPLING: dict[str, Row] = {
     "json_schema": ({}, {"type": "null"}),
     "grammar": ({}, 'start: "a"'),
     "service_tier": ({}, "flex"),
+    "thinking_token_budget": ({}, 5),
 }
 COMPLETIONS: dict[str, Row] = SAMPLING | {
     "truncation_side": ({"truncate_prompt_tokens": 1, "prompt": "yx"}, "right"),
@@ -160,6 +161,9 @@ HARMLESS: dict[str, tuple[Any, Any]] = {
 OF_REASONING: dict[str, tuple[Any, Any]] = {
     "include_reasoning": (False, "no"),
     "reasoning_effort": ("low", "enormous"),
+    "enable_thinking": (False, "no"),
+    "thinking_budget_tokens": (-1, 5),
+    "reasoning_budget_tokens": (-1, 5),
 }
 """Those that make none where the model does not reason; see `test_reasoning`."""
 HARMLESS_IN_MESSAGES: dict[str, Any] = {

@@ -120,7 +120,7 @@ def grammar(server: Running) -> str | None:
         ({"functions": [{"name": "f"}]}, "functions"),
         ({"function_call": {"name": "f"}}, "function_call"),
         ({"reasoning_effort": "enormous"}, "reasoning_effort"),
-        ({"thinking_token_budget": 5}, "thinking_token_budget"),
+        ({"thinking_token_budget": 5.5}, "thinking_token_budget"),
     ],
 )
 def test_errors_name_the_field(http: httpx.Client, body: dict[str, Any], field: str) -> None:

@@ -2,7 +2,7 @@
 
 What stays the same for a sequence is written into an `abi.HwSampling` record once, when it enters;
 a step copies the records of its sequences and fills in where they are now. Which tokens are banned
-by what was generated, or have no place in a grammar, is worked out here; all other steps of
+by what was generated, or may not come next, is worked out here; all other steps of
 sampling are the kernels' (`sampler` and `steps` are the definition). Knows no model, no blocks.
 """
 
@@ -21,7 +21,7 @@ from headway.native import abi
 from headway.ops.native import address
 from headway.ops.protocol import Ints
 from headway.runner.batch import RequestState, bad_word_ends, early_stops
-from headway.runner.sampling.constraints import grammar_masks
+from headway.runner.sampling.constraints import next_tokens
 from headway.types import TokenLogprobs
 
 Records = npt.NDArray[Any]
@@ -93,12 +93,14 @@ class SamplingRecords:
         records["row"] = step_rows
         records["position"] = records["num_tokens"] = ahead + [state.length for state in states]
         arrays: list[npt.NDArray[Any]] = []
-        masks = grammar_masks(states, ahead, self._vocabulary)
-        for n, mask in masks.items():
-            records[n]["mask"] = address(mask)
-            arrays.append(mask)
+        allowed = next_tokens(states, ahead, self._vocabulary)
+        for n, each in allowed.items():
+            records[n]["mask"] = address(each.mask)
+            arrays.append(each.mask)
+            if each.forced:
+                records[n]["num_allowed"] = -1
         for n in [n for n, row in enumerate(rows) if row in self._banning]:
-            metadata = states[n].sampling_metadata(int(ahead[n]), masks.get(n))
+            metadata = states[n].sampling_metadata(int(ahead[n]), allowed.get(n))
             banned = np.array(early_stops(metadata) + bad_word_ends(metadata), dtype=np.int64)
             records[n]["banned"], records[n]["num_banned"] = address(banned), len(banned)
             arrays.append(banned)

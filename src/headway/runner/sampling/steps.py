@@ -30,9 +30,10 @@ _TOP_P_CANDIDATES = (256, 4096)
 
 
 def keep_masked(logits: Tensor, rows: list[int], metadata: list[SamplingMetadata]) -> None:
-    """Rule out the tokens that the grammar does not have next."""
+    """Rule out the tokens that neither a grammar nor the end of reasoning has next."""
     for row, each in zip(rows, metadata, strict=True):
-        assert each.mask is not None, "whoever has a grammar has a mask"
+        if each.mask is None:
+            continue
         bits = np.unpackbits(each.mask.astype("<u4").view(np.uint8), bitorder="little")
         kept = torch.from_numpy(bits[: logits.shape[1]]).to(logits.device, torch.bool)
         logits[row].masked_fill_(~kept, -torch.inf)
@@ -202,7 +203,10 @@ class SamplingStep:
 
 
 STEPS: tuple[SamplingStep, ...] = (
-    SamplingStep(wanted=lambda s: s.structured_outputs is not None, apply=keep_masked),
+    SamplingStep(
+        wanted=lambda s: s.structured_outputs is not None or s.thinking_token_budget is not None,
+        apply=keep_masked,
+    ),
     SamplingStep(wanted=lambda s: s.allowed_token_ids is not None, apply=allow),
     SamplingStep(wanted=lambda s: bool(s.bad_words), apply=ban_words),
     SamplingStep(wanted=lambda s: s.min_tokens > 0, apply=hold_stops),

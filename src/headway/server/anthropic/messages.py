@@ -7,7 +7,6 @@ are not looked at.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
 from functools import partial
 
 from starlette.requests import Request
@@ -74,10 +73,5 @@ async def _translated(body: AnthropicConversation, state: ServerState) -> Transl
     given = sum(
         len(turn.content) if isinstance(turn.content, list) else 1 for turn in body.messages
     )
-    return await off_loop(given > MANY, translate, body, _known_variables(state))
-
-
-def _known_variables(state: ServerState) -> Collection[str]:
-    """Those that the chat template reads; none where there is none, or no model yet."""
-    template = state.llm.chat_template if state.alive else None
-    return frozenset[str]() if template is None else template.facts.variables
+    reasons = state.alive and state.llm.message_form.reasoning is not None
+    return await off_loop(given > MANY, translate, body, reasons=reasons)

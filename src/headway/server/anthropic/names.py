@@ -24,6 +24,8 @@ _NAMES = {
     "response_format.json_schema": "output_config.format",
     "response_format.json_schema.schema": "output_config.format.schema",
     "reasoning_effort": "output_config.effort",
+    "enable_thinking": "thinking.type",
+    "thinking_token_budget": "thinking.budget_tokens",
 }
 _REFUSED = (
     (re.compile(r"tools\.\d+\.type"), "send tools that you run, with a name and an input_schema"),

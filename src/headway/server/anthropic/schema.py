@@ -136,7 +136,8 @@ class AnthropicThinkingEnabled(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="enabled"
 ):
     budget_tokens: Annotated[
-        Positive, Meta(description="Not kept: the model ends its thinking, or `max_tokens` does.")
+        Positive,
+        Meta(description="Most tokens of thinking, where the server has a --reasoning-parser."),
     ]
     display: Display = None
 
@@ -150,7 +151,7 @@ class AnthropicThinkingAdaptive(
 class AnthropicThinkingDisabled(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="disabled"
 ):
-    """Tells chat templates so that can be told."""
+    """No thinking."""
 
 
 ThinkingConfig = AnthropicThinkingEnabled | AnthropicThinkingAdaptive | AnthropicThinkingDisabled
@@ -199,7 +200,7 @@ class AnthropicConversation(StrictBody, frozen=True, kw_only=True):
     )
     tool_choice: Annotated[AnyToolChoice | None, Meta(description="Auto if absent.")] = None
     thinking: Annotated[
-        ThinkingConfig | None, Meta(description="For chat templates that read `enable_thinking`.")
+        ThinkingConfig | None, Meta(description="Whether to think, and how much.")
     ] = None
     output_config: AnthropicOutputConfig | None = None
     chat_template_kwargs: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from headway.server.anthropic.schema import (
     AnthropicConversation,
     AnthropicNoChoice,
     AnthropicThinkingDisabled,
+    AnthropicThinkingEnabled,
     AnthropicTool,
     AnthropicToolChoice,
     AnyToolChoice,
@@ -32,8 +32,8 @@ class TranslatedMessages:
     shows_thinking: bool
 
 
-def translate(body: AnthropicConversation, variables: Collection[str]) -> TranslatedMessages:
-    """The chat that a body asks for; `variables` are those that the chat template reads.
+def translate(body: AnthropicConversation, *, reasons: bool) -> TranslatedMessages:
+    """The chat that a body asks for; a bound on thinking is one where the model `reasons`.
 
     Raises `InvalidRequest` with the client's name of the field to mend.
     """
@@ -42,8 +42,12 @@ def translate(body: AnthropicConversation, variables: Collection[str]) -> Transl
     fields: dict[str, Any] = {
         "model": body.model,
         "messages": [turn.message for turn in turns],
-        "chat_template_kwargs": _variables(body, variables),
+        "chat_template_kwargs": body.chat_template_kwargs,
     }
+    if body.thinking is not None:
+        fields["enable_thinking"] = not isinstance(body.thinking, AnthropicThinkingDisabled)
+    if reasons and isinstance(body.thinking, AnthropicThinkingEnabled):
+        fields["thinking_token_budget"] = body.thinking.budget_tokens
     if continues(body):
         fields |= {"continue_final_message": True, "add_generation_prompt": False}
     if body.tools:
@@ -73,14 +77,6 @@ def _sampling(body: MessagesBody) -> dict[str, Any]:
         named = {"name": "answer", "schema": form.schema}
         fields["response_format"] = {"type": "json_schema", "json_schema": named}
     return fields
-
-
-def _variables(body: AnthropicConversation, known: Collection[str]) -> dict[str, Any] | None:
-    """Variables of the chat template: whether to think, if it reads that, and the client's."""
-    found: dict[str, Any] = {}
-    if body.thinking is not None and "enable_thinking" in known:
-        found["enable_thinking"] = not isinstance(body.thinking, AnthropicThinkingDisabled)
-    return found | (body.chat_template_kwargs or {}) or None
 
 
 def _tool(tool: AnthropicTool) -> dict[str, Any]:

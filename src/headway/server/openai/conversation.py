@@ -12,14 +12,19 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.types import Send
 
-from headway.llm import AsyncLLM, GenerationRequest, MessageReader
+from headway.llm import AsyncLLM, GenerationRequest, MessageReader, prompt_end
 from headway.message import ToolUse
 from headway.server.admission import RequestHandle, ServerState
 from headway.server.callers import owner_of, priority_of, tenant_of
 from headway.server.formatter import Formatter
 from headway.server.generate import EVENT_STREAM, client_watched, respond
 from headway.server.openai.constraint import constrained, constraint_field
-from headway.server.openai.effort import template_variables
+from headway.server.openai.effort import (
+    BUDGET_FIELDS,
+    budget_field,
+    template_variables,
+    with_thinking_budget,
+)
 from headway.server.openai.fit import (
     check_length,
     check_messages,
@@ -37,9 +42,6 @@ from headway.server.openai.service import service_of
 from headway.server.openai.tools import told_tools, tool_use_of
 from headway.types import SamplingParams
 
-PROMPT_TAIL = 16
-"""Last tokens of a prompt: whether the model is in the midst of its reasoning shows in them."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
@@ -56,8 +58,7 @@ class Conversation:
     def reader(self) -> MessageReader:
         """Reads the answer's deltas as parts of messages."""
         form, use = self.llm.message_form, self.use
-        prompt = self.generation.prompts[0].token_ids[-PROMPT_TAIL:]
-        tail = self.llm.tokenizer.decode(prompt, skip_special_tokens=False)
+        tail = prompt_end(self.llm.tokenizer, self.generation.prompts[0].token_ids)
         return MessageReader(lambda: form.new_parser(use, prompt=tail))
 
 
@@ -115,9 +116,11 @@ async def prepare_conversation(
     llm = state.llm
     priority = priority_of(request.scope, state.config, body.priority)
     service = service_of(request.scope, state, body)
+    params = with_thinking_budget(params, body, llm, default=state.config.reasoning_budget)
     tools = told_tools(body)
     check_messages(body.messages, llm, tools=tools)
-    with field_aliases({"prompt": "messages"}), client_watched(request, handle):
+    aliases = {"prompt": "messages", BUDGET_FIELDS[0]: budget_field(body)}
+    with field_aliases(aliases), client_watched(request, handle):
         text = await llm.render(
             plain_messages(body.messages),
             add_generation_prompt=body.add_generation_prompt,

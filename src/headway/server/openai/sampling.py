@@ -39,6 +39,7 @@ SAME_NAME = (
     "use_beam_search",
     "length_penalty",
     "logprob_token_ids",
+    "thinking_token_budget",
 )
 COMPLETION_MAX_TOKENS = 16
 MOST_NAMED = 16

@@ -41,6 +41,7 @@ from headway.types.sampling import (
     MAX_STOP_STRINGS,
     WHOLE_VOCABULARY,
 )
+from headway.types.thinking import MAX_THINKING_TOKENS, UNLIMITED
 
 INT32 = 2**31 - 1
 
@@ -55,6 +56,7 @@ Text = Annotated[str, Meta(min_length=1)]
 Priority = Annotated[int, Meta(ge=-(2**31), le=INT32, extra_json_schema={"format": "priority"})]
 Milliseconds = Annotated[float, Meta(ge=0.001, le=MOST_SECONDS * 1000)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+ThinkingTokens = Annotated[int, Meta(ge=UNLIMITED, le=MAX_THINKING_TOKENS)]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 StopText = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 
@@ -197,6 +199,10 @@ class SamplingBody(HarmlessFields, frozen=True, kw_only=True):
     guided_whitespace_pattern: GrammarText | None = None
     json_schema: Annotated[Schema | None, Meta(description="As llama.cpp has it.")] = None
     grammar: Annotated[GrammarText | None, Meta(description="GBNF, or Lark.")] = None
+    thinking_token_budget: Annotated[
+        ThinkingTokens | None,
+        Meta(description="Most tokens of reasoning; 0: none, -1: any. Needs --reasoning-parser."),
+    ] = None
     service_tier: Annotated[
         Literal["auto", "default", "flex", "priority"] | None,
         Meta(
@@ -357,5 +363,14 @@ class ChatBody(HarmlessChatFields, frozen=True, kw_only=True):
         bool | None, Meta(description="False leaves it out of the answer; true if absent.")
     ] = None
     reasoning_effort: Annotated[
-        ReasoningEffort | None, Meta(description="For chat templates that read it.")
+        ReasoningEffort | None,
+        Meta(description="For chat templates that read it; none: no reasoning, by any."),
     ] = None
+    enable_thinking: Annotated[
+        bool | None,
+        Meta(description="For chat templates that read it; false: no reasoning, by any."),
+    ] = None
+    thinking_budget_tokens: Annotated[
+        ThinkingTokens | None, Meta(description="llama.cpp's name of `thinking_token_budget`.")
+    ] = None
+    reasoning_budget_tokens: Annotated[ThinkingTokens | None, Meta(description="The same.")] = None
