@@ -31,11 +31,14 @@ def changed(raw: list[float], metadata: SamplingMetadata) -> list[float]:
             row[token] = NEVER
     for token, amount in s.logit_bias:
         row[token] += amount
-    for token in set(all_tokens):
+    first = 0 if s.repeat_last_n == -1 else len(all_tokens) - s.repeat_last_n
+    seen = [n for n in range(len(all_tokens)) if n >= first]
+    for token in {all_tokens[n] for n in seen}:
         x = row[token]
         row[token] = x / s.repetition_penalty if x > 0 else x * s.repetition_penalty
-    for token in set(generated):
-        row[token] -= generated.count(token) * s.frequency_penalty + s.presence_penalty
+    answered = [all_tokens[n] for n in seen if n >= metadata.prompt_len]
+    for token in set(answered):
+        row[token] -= answered.count(token) * s.frequency_penalty + s.presence_penalty
     return row
 
 

@@ -63,6 +63,7 @@ def mixture(number: int) -> list[tuple[list[int], ResolvedSampling]]:
             "top_k": rng.choice([0, 0, 12]),
             "repetition_penalty": rng.choice([1.0, 1.2]),
             "presence_penalty": rng.choice([0.0, 0.4]),
+            "repeat_last_n": rng.choice([-1, 0, 5, 12]),
             "logprobs": rng.choice([None, 2]),
         }
         made.append((prompt, ResolvedSampling(max_tokens=rng.randrange(4, 12), seed=n, **changes)))

@@ -69,6 +69,9 @@ SINGLE: list[dict[str, Any]] = [
     {"repetition_penalty": 1.7},
     {"frequency_penalty": 0.6},
     {"presence_penalty": -1.1},
+    {"repetition_penalty": 1.7, "repeat_last_n": 4},
+    {"frequency_penalty": 0.6, "presence_penalty": 0.5, "repeat_last_n": 2},
+    {"frequency_penalty": 0.6, "repetition_penalty": 1.7, "repeat_last_n": 4},
     {"temperature": 0.7},
     {"temperature": 1e-9},
     {"temperature": 1.0, "min_p": 0.2},
@@ -111,6 +114,7 @@ samplings = st.fixed_dictionaries(
         "presence_penalty": st.sampled_from([0.0, 0.5]),
         "frequency_penalty": st.sampled_from([0.0, -0.25]),
         "repetition_penalty": st.sampled_from([1.0, 2.0]),
+        "repeat_last_n": st.integers(-1, 7),
         "stop_token_ids": token_lists,
         "allowed_token_ids": st.none() | st.lists(tokens, min_size=1, max_size=9).map(tuple),
         "bad_words": st.lists(st.lists(tokens, min_size=1, max_size=3).map(tuple), max_size=3).map(

@@ -205,6 +205,7 @@ class Resolver:
             presence_penalty=params.presence_penalty,
             frequency_penalty=params.frequency_penalty,
             repetition_penalty=params.repetition_penalty,
+            repeat_last_n=params.repeat_last_n,
             logit_bias=bias,
             allowed_token_ids=params.allowed_token_ids,
             bad_words=self._bad_words(params.bad_words),

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from headway.grammar import Matcher, ThinkingWatch
 from headway.ops.protocol import Ints
 from headway.types import NewSequence, ResolvedSampling, Sampled, Slice, TokenLogprobs
+from headway.types.sampling import ALL_TOKENS
 
 NOT_FINITE = "the model's logits were not finite"
 
@@ -88,6 +89,17 @@ class SamplingMetadata:
     @property
     def generated(self) -> Ints:
         return self.tokens[self.prompt_len :]
+
+    @property
+    def unpenalised(self) -> int:
+        """How many of the first tokens penalties do not look at."""
+        return first_penalised(self.sampling, len(self.tokens))
+
+
+def first_penalised(sampling: ResolvedSampling, length: int) -> int:
+    """The first of so many tokens that penalties look at."""
+    last = sampling.repeat_last_n
+    return 0 if last == ALL_TOKENS else max(0, length - last)
 
 
 def is_greedy(sampling: ResolvedSampling) -> bool:

@@ -22,8 +22,11 @@ NOTHING_LEFT = "the sampling parameters leave no token to choose"
 MAX_N = 128
 MAX_LOGPROBS = 20
 MAX_LOGPROB_TOKEN_IDS = 128
+ALL_TOKENS = -1
+"""As a number of last tokens: every one of prompt and answer."""
 WHOLE_VOCABULARY = -1
 """As a number of alternatives: all tokens."""
+MAX_LAST_TOKENS = 2**31 - 1
 MAX_BEAMS = 32
 """Each is a sequence, and has the likeliest 2n tokens looked at in every step."""
 MAX_LENGTH_PENALTY = 10.0
@@ -48,7 +51,8 @@ class SamplingParams:
     Lists that are sets by nature keep each entry once. `structured_outputs` says what the text
     must match; it ends where that is complete, even before `min_tokens`. After
     `thinking_token_budget` tokens of reasoning, the text that closes it comes next, whatever else
-    is asked; 0 is no reasoning, -1 any. With `use_beam_search` the
+    is asked; 0 is no reasoning, -1 any. Penalties look at the `repeat_last_n` last tokens alone,
+    unless that is -1. With `use_beam_search` the
     continuations are the `n` likeliest that a search of as many beams finds, and nothing is drawn;
     their log probabilities are divided by the length (prompt included) to the `length_penalty`.
     """
@@ -79,6 +83,7 @@ class SamplingParams:
     use_beam_search: bool = False
     length_penalty: float = 1.0
     thinking_token_budget: int | None = None
+    repeat_last_n: int = ALL_TOKENS
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
@@ -127,6 +132,7 @@ class SamplingParams:
                 f"repetition_penalty must be in (0, 100], got {self.repetition_penalty}",
                 field="repetition_penalty",
             )
+        _within("repeat_last_n", self.repeat_last_n, ALL_TOKENS, MAX_LAST_TOKENS)
         if self.logprobs is not None:
             _within("logprobs", self.logprobs, WHOLE_VOCABULARY, MAX_LOGPROBS)
         if self.prompt_logprobs is not None:
@@ -194,6 +200,7 @@ _WITHOUT_BEAMS: dict[str, object] = {
     "stop": (),
     "structured_outputs": None,
     "thinking_token_budget": None,
+    "repeat_last_n": ALL_TOKENS,
 }
 """What a search cannot keep to, and the only values it takes."""
 _SETS = ("stop", "stop_token_ids", "bad_words", "allowed_token_ids", "logprob_token_ids")
@@ -242,6 +249,7 @@ class ResolvedSampling:
     structured_outputs: Grammar | None = None
     logprob_token_ids: tuple[int, ...] = ()
     thinking_token_budget: ThinkingBudget | None = None
+    repeat_last_n: int = ALL_TOKENS
 
 
 def _finite(name: str, value: object) -> None:

@@ -166,6 +166,27 @@ def test_fields_reach_the_model_under_our_names(server: Running) -> None:
     assert salt == ""
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({}, -1),
+        ({"repeat_penalty": 1.0, "presence_penalty": 0.0}, -1),
+        ({"repeat_penalty": 1.1}, 64),
+        ({"presence_penalty": 0.5}, 64),
+        ({"frequency_penalty": 0.5}, 64),
+        ({"repeat_penalty": 1.1, "repeat_last_n": 9}, 9),
+        ({"repeat_penalty": 1.1, "repeat_last_n": 0}, 0),
+        ({"repeat_last_n": 9}, 9),
+        ({"repeat_penalty": 1.1, "repeat_last_n": -1}, -1),
+    ],
+)
+def test_penalties_look_at_the_last_tokens(
+    server: Running, body: dict[str, Any], expected: int
+) -> None:
+    _, params, _ = asked(server, body)
+    assert params.repeat_last_n == expected
+
+
 def test_what_is_left_open_is_as_for_chats(server: Running) -> None:
     _, params, _ = asked(server, {})
     assert params == SamplingParams(**server.llm.default_sampling.chat.given() | {"max_tokens": 1})
@@ -273,8 +294,7 @@ def test_only_the_fields_that_are_asked_for(http: httpx.Client, stream: bool) ->
         ({"post_sampling_probs": True}, "post_sampling_probs"),
         ({"penalize_nl": False}, "penalize_nl"),
         ({"lora": [{"id": 0, "scale": 1.0}]}, "lora"),
-        ({"repeat_last_n": 64, "repeat_penalty": 1.1}, "repeat_last_n"),
-        ({"repeat_last_n": 64, "frequency_penalty": 1.0}, "repeat_last_n"),
+        ({"repeat_last_n": -2}, "repeat_last_n"),
         ({"samplers": ["temperature", "top_k"]}, "samplers"),
         ({"samplers": ["top_k", "top_k"]}, "samplers"),
         ({"samplers": ["magic"]}, "samplers"),
@@ -335,7 +355,6 @@ IDLE: dict[str, Any] = {
     "n_discard": 0,
     "n_cache_reuse": 0,
     "id_slot": 0,
-    "repeat_last_n": 64,
     "repeat_penalty": 1.0,
     "cache_prompt": True,
     "samplers": list(SAMPLER_ORDER),

@@ -147,7 +147,6 @@ IDLE_OPTIONS: dict[str, Any] = {
     "num_keep": 5,
     "typical_p": 1.0,
     "tfs_z": 1.0,
-    "repeat_last_n": 64,
     "mirostat": 0,
     "mirostat_tau": 5.0,
     "mirostat_eta": 0.1,
@@ -239,7 +238,7 @@ def test_a_stop_string_ends_an_answer(http: httpx.Client) -> None:
     [
         ({"options": {"mirostat": 1}}, "options.mirostat"),
         ({"options": {"typical_p": 0.7}}, "options.typical_p"),
-        ({"options": {"repeat_last_n": 33, "repeat_penalty": 1.2}}, "options.repeat_last_n"),
+        ({"options": {"repeat_last_n": -2, "repeat_penalty": 1.2}}, "options.repeat_last_n"),
         ({"options": {"penalize_newline": False}}, "options.penalize_newline"),
         ({"options": {"num_ctx": 1001}}, "options.num_ctx"),
         ({"options": {"num_predict": 2000}}, "options.num_predict"),

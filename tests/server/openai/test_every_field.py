@@ -49,6 +49,7 @@ SAMPLING: dict[str, Row] = {
     "presence_penalty": ({}, 0.5),
     "frequency_penalty": ({}, 0.5),
     "repetition_penalty": ({}, 0.5),
+    "repeat_last_n": ({}, 64),
     "logit_bias": ({}, {"5": 1}),
     "allowed_token_ids": ({}, [97]),
     "bad_words": ({}, ["no"]),

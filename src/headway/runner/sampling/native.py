@@ -20,9 +20,10 @@ from headway.errors import InvalidRequest
 from headway.native import abi
 from headway.ops.native import address
 from headway.ops.protocol import Ints
-from headway.runner.batch import RequestState, bad_word_ends, early_stops
+from headway.runner.batch import RequestState, bad_word_ends, early_stops, first_penalised
 from headway.runner.sampling.constraints import next_tokens
 from headway.types import TokenLogprobs
+from headway.types.sampling import ALL_TOKENS
 
 Records = npt.NDArray[Any]
 """An array of `abi.HwSampling` or `abi.HwSampledToken`."""
@@ -46,6 +47,8 @@ class SamplingRecords:
         """The latest sequence's allowed tokens, which the others of its group share."""
         self._banning: set[int] = set()
         """Rows of sequences whose generated tokens may rule others out."""
+        self._windowed: set[int] = set()
+        """Rows of sequences whose penalties look at their last tokens alone."""
 
     def add(self, state: RequestState) -> None:
         """Note a sequence; raises `InvalidRequest` for a token that the model does not have."""
@@ -76,10 +79,8 @@ class SamplingRecords:
         record["top_k"] = min(sampling.top_k, self._vocabulary)
         for name in _COPIED:
             record[name] = getattr(sampling, name)
-        if sampling.bad_words or sampling.min_tokens:
-            self._banning.add(state.row)
-        else:
-            self._banning.discard(state.row)
+        _mark(self._banning, state.row, bool(sampling.bad_words or sampling.min_tokens))
+        _mark(self._windowed, state.row, sampling.repeat_last_n != ALL_TOKENS)
 
     def sample(
         self, states: Sequence[RequestState], step_rows: Ints, ahead: Ints
@@ -92,6 +93,8 @@ class SamplingRecords:
         records = self._records[rows]
         records["row"] = step_rows
         records["position"] = records["num_tokens"] = ahead + [state.length for state in states]
+        for n in [n for n, row in enumerate(rows) if row in self._windowed]:
+            _leave_out(records[n], first_penalised(states[n].sampling, records[n]["num_tokens"]))
         arrays: list[npt.NDArray[Any]] = []
         allowed = next_tokens(states, ahead, self._vocabulary)
         for n, each in allowed.items():
@@ -112,6 +115,20 @@ class SamplingRecords:
             raise InvalidRequest(
                 f"a token is not in [0, {self._vocabulary}), the vocabulary of the model"
             )
+
+
+def _mark(rows: set[int], row: int, marked: bool) -> None:
+    if marked:
+        rows.add(row)
+    else:
+        rows.discard(row)
+
+
+def _leave_out(record: Any, first: int) -> None:
+    """Let a record's penalties look at no token before this one."""
+    record["tokens"] += np.uint64(first * np.dtype(np.int64).itemsize)
+    record["num_tokens"] -= first
+    record["prompt_len"] = max(0, record["prompt_len"] - first)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

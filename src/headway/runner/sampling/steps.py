@@ -5,7 +5,7 @@ vocabulary], the row numbers that it concerns (ascending, distinct), and their m
 It rules tokens out (logit -inf), adds to logits, or divides them by the temperature. Penalties are
 as OpenAI and vLLM define them: repetition looks at prompt and generated tokens and scales a logit
 (divides it where positive, multiplies it where negative); frequency and presence look at generated
-tokens only and subtract.
+tokens only and subtract. With `repeat_last_n`, both look at so many of the last tokens alone.
 
 Where several tokens have the same logit at the edge of `top_k` or `top_p`, those with the lowest
 ids stay, so that the kept set is defined by the logits alone, and `top_k` 1 is the greedy choice.
@@ -69,7 +69,7 @@ def bias(logits: Tensor, rows: list[int], metadata: list[SamplingMetadata]) -> N
 
 def repetition(logits: Tensor, rows: list[int], metadata: list[SamplingMetadata]) -> None:
     """Make every token that occurred in prompt or continuation less likely (if above 1)."""
-    seen = [np.unique(each.tokens) for each in metadata]
+    seen = [np.unique(each.tokens[each.unpenalised :]) for each in metadata]
     factor = [
         np.full(len(tokens), each.sampling.repetition_penalty, dtype=np.float32)
         for tokens, each in zip(seen, metadata, strict=True)
@@ -86,7 +86,8 @@ def frequency_and_presence(
     """Subtract the frequency penalty per occurrence and the presence penalty once."""
     tokens, amounts = [], []
     for each in metadata:
-        seen, times = np.unique(each.generated, return_counts=True)
+        first = max(each.prompt_len, each.unpenalised)
+        seen, times = np.unique(each.tokens[first:], return_counts=True)
         s = each.sampling
         tokens.append(seen)
         amounts.append((-s.frequency_penalty * times - s.presence_penalty).astype(np.float32))

@@ -31,7 +31,7 @@ async def llama_completion(request: Request, send: Send) -> None:
     llm, request_id = state.llm, f"llama-{uuid.uuid4().hex}"
     given = split_llama_prompts(body)
     with field_aliases(COMPLETION_NAMES):
-        asked = sampling_body(body, llm.tokenizer, llm.max_model_len, salt=request_id)
+        asked = sampling_body(body, llm.tokenizer, salt=request_id)
         params = prompt_params(
             asked,
             state.default_sampling.chat,

@@ -168,6 +168,7 @@ def settings_of(params: SamplingParams, *, n_ctx: int, model: str) -> LlamaSetti
         repeat_penalty=params.repetition_penalty,
         presence_penalty=params.presence_penalty,
         frequency_penalty=params.frequency_penalty,
+        repeat_last_n=params.repeat_last_n,
         stop=tuple(params.stop),
     )
 

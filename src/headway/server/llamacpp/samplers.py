@@ -41,11 +41,11 @@ class SamplerFields(StrictBody, frozen=True, kw_only=True):
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repeat_penalty: Annotated[
         Annotated[float, Meta(gt=0, le=100)] | None,
-        Meta(description="Of all tokens of the prompt and the answer."),
+        Meta(description="Of tokens of the prompt and the answer."),
     ] = None
     repeat_last_n: Annotated[
         Annotated[int, Meta(ge=-1, le=INT32)] | None,
-        Meta(description="-1: all tokens are penalised; 0: none. Others need penalties of none."),
+        Meta(description="So many of the last tokens are penalised; -1: all; 64 if absent."),
     ] = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
@@ -107,13 +107,11 @@ def check_off(body: msgspec.Struct, *, prefix: str = "") -> None:
             )
 
 
-def sampling_fields(
-    given: SamplerFields, max_model_len: int, *, prefix: str = ""
-) -> dict[str, Any]:
+def sampling_fields(given: SamplerFields, *, prefix: str = "") -> dict[str, Any]:
     """The same as fields of a `SamplingBody`; those that are left open are missing.
 
-    Raises `InvalidRequest` for a sampler that is not there, and for penalties of only some of the
-    tokens; `prefix` goes before a field's name in errors.
+    Raises `InvalidRequest` for a sampler that is not there; `prefix` goes before a field's name in
+    errors.
     """
     check_off(given, prefix=prefix)
     fields: dict[str, Any] = {
@@ -124,28 +122,24 @@ def sampling_fields(
         "repetition_penalty": given.repeat_penalty,
         "presence_penalty": given.presence_penalty,
         "frequency_penalty": given.frequency_penalty,
+        "repeat_last_n": _window(given),
         "seed": None if given.seed in RANDOM_SEEDS else given.seed,
         "stop": _stops(given.stop),
     }
-    if given.repeat_last_n == 0:
-        fields |= NO_PENALTIES
-    elif given.repeat_last_n is not None and 0 < given.repeat_last_n < max_model_len:
-        _check_whole(given, prefix)
     return {name: value for name, value in fields.items() if value is not None}
 
 
+LAST_TOKENS = 64
+"""What both servers penalise where nothing is said of it."""
 NO_PENALTIES = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 
 
-def _check_whole(given: SamplerFields, prefix: str) -> None:
-    """Raise where penalties are wanted of the last tokens alone."""
+def _window(given: SamplerFields) -> int | None:
+    """Of how many tokens the penalties are that the client itself asks for."""
     penalised = (given.repeat_penalty or 1) != 1 or given.presence_penalty
-    if penalised or given.frequency_penalty:
-        raise InvalidRequest(
-            f"{prefix}repeat_last_n: penalties count all tokens here, not the last "
-            f"{given.repeat_last_n} alone; send -1, or leave it out",
-            field=f"{prefix}repeat_last_n",
-        )
+    if given.repeat_last_n is None and (penalised or given.frequency_penalty):
+        return LAST_TOKENS
+    return given.repeat_last_n
 
 
 def _stops(stop: str | Sequence[str] | None) -> list[str] | None:

@@ -193,7 +193,7 @@ class LlamaSettings(msgspec.Struct, frozen=True, kw_only=True):
     repeat_penalty: float
     presence_penalty: float
     frequency_penalty: float
-    repeat_last_n: int = -1
+    repeat_last_n: int
     stop: Sequence[str] = ()
     ignore_eos: bool = False
     stream: bool = False

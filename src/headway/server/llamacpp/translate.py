@@ -43,15 +43,13 @@ MAX_BIAS_TEXTS = 2**15
 """Characters of all texts in `logit_bias`, which are encoded on the spot."""
 
 
-def sampling_body(
-    body: LlamaCompletionBody, tokenizer: Tokenizer, max_model_len: int, *, salt: str
-) -> SamplingBody:
+def sampling_body(body: LlamaCompletionBody, tokenizer: Tokenizer, *, salt: str) -> SamplingBody:
     """What `body` asks, in our own words; `salt` keeps others from the prefixes it computes.
 
     Raises `InvalidRequest` that names the field for what is not served.
     """
     _check_flags(body)
-    fields: dict[str, Any] = sampling_fields(body, max_model_len)
+    fields: dict[str, Any] = sampling_fields(body)
     if body.samplers is not None:
         fields |= _without_others(body.samplers)
     if body.logit_bias:

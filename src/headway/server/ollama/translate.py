@@ -28,6 +28,7 @@ _OPTIONS = (
     "min_p",
     "presence_penalty",
     "frequency_penalty",
+    "repeat_last_n",
     "seed",
     "stop",
 )
@@ -100,7 +101,7 @@ def options_of(body: OllamaBody) -> OllamaOptions:
 def _fields(body: OllamaBody, llm: AsyncLLM, model: str) -> dict[str, Any]:
     options = options_of(body)
     _check_context(options, llm.max_model_len)
-    fields: dict[str, Any] = sampling_fields(options, llm.max_model_len, prefix="options.")
+    fields: dict[str, Any] = sampling_fields(options, prefix="options.")
     if options.num_predict is not None and options.num_predict > 0:
         fields["max_tokens"] = options.num_predict
     if body.format == "json":

@@ -40,6 +40,7 @@ SAME_NAME = (
     "length_penalty",
     "logprob_token_ids",
     "thinking_token_budget",
+    "repeat_last_n",
 )
 COMPLETION_MAX_TOKENS = 16
 MOST_NAMED = 16

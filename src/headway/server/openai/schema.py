@@ -32,6 +32,8 @@ from headway.server.openai.tools import ToolChoice, Tools
 from headway.types import ServiceClass
 from headway.types.objectives import MOST_SECONDS
 from headway.types.sampling import (
+    ALL_TOKENS,
+    MAX_LAST_TOKENS,
     MAX_LENGTH_PENALTY,
     MAX_LIST,
     MAX_LOGPROB_TOKEN_IDS,
@@ -117,6 +119,10 @@ class SamplingBody(HarmlessFields, frozen=True, kw_only=True):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     repetition_penalty: Annotated[float, Meta(gt=0, le=100)] | None = None
+    repeat_last_n: Annotated[
+        Annotated[int, Meta(ge=ALL_TOKENS, le=MAX_LAST_TOKENS)] | None,
+        Meta(description="Penalties count so many of the last tokens; -1, or absent: all."),
+    ] = None
     logit_bias: Annotated[
         Annotated[
             dict[str, Annotated[float, Meta(ge=-100, le=100)]],
