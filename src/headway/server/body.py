@@ -55,6 +55,11 @@ _REASONS = {
 }
 """What to do instead of fields that are not supported, where there is something."""
 
+UNKNOWN_FIELD = "unknown field: "
+MOST_WITHIN = 64
+"""Unknown fields within others that are passed over in one body."""
+MOST_REREAD = 2**22
+"""Bytes that are read again and again to find them: a body is, after each."""
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _FLOAT_FOR_INT = re.compile(r"Expected `[^`]*\bint\b[^`]*`, got `float`")
 _PLACE = " - at `$"
@@ -71,13 +76,25 @@ async def read_body(request: Request, kind: type[T], *, max_bytes: int, typed: b
     _check_headers(request, typed=typed or "origin" in request.headers)
     state: ServerState = request.app.state.server
     data = await receive_body(request, state.bodies, max_bytes)
-    if state.config.unknown_fields == "refuse":
+    if not lets_pass(request):
         return decode(data, kind)
     body, ignored = decode_known(data, kind)
-    if ignored:
-        request.scope[IGNORED_FIELDS] = ignored
-        state.ignored_fields.tell(request.scope["path"], ignored)
+    pass_over(request, ignored)
     return body
+
+
+def pass_over(request: Request, ignored: list[str]) -> None:
+    """Tell of fields that nobody knows and that are let pass."""
+    if ignored:
+        state: ServerState = request.app.state.server
+        request.scope.setdefault(IGNORED_FIELDS, []).extend(ignored)
+        state.ignored_fields.tell(request.scope["path"], ignored)
+
+
+def lets_pass(request: Request) -> bool:
+    """Whether fields that nobody knows are let pass."""
+    state: ServerState = request.app.state.server
+    return state.config.unknown_fields == "warn"
 
 
 def json_response(value: Any) -> Response:
@@ -121,9 +138,10 @@ def convert(value: object, kind: type[T], *, within: str = "", strict: bool = Tr
 
 
 def decode_known(data: bytes, kind: type[T]) -> tuple[T, list[str]]:
-    """As `decode`, but passes over fields of the top level that nobody knows; returns their names.
+    """As `decode`, but passes over fields that nobody knows; returns their names.
 
-    Those that ask for something that is not supported are errors here, too.
+    Those that ask for something that is not supported are errors here, too, and so is an unknown
+    field within others after so many of them that finding it takes long.
     """
     check_values(data, kind)
     try:
@@ -132,11 +150,44 @@ def decode_known(data: bytes, kind: type[T]) -> tuple[T, list[str]]:
         return decode(data, kind), []
     known = {field.encode_name for field in msgspec.structs.fields(cast(Any, kind))}
     ignored = [name for name in fields if name not in known and name not in NOT_SUPPORTED]
-    if not ignored:
-        return decode(data, kind), []
     for name in ignored:
         del fields[name]
-    return decode(msgspec.json.encode(fields), kind), ignored
+    if ignored:
+        data = msgspec.json.encode(fields)
+    body, within = _decode_within(data, kind)
+    return body, ignored + within
+
+
+def _decode_within(data: bytes, kind: type[T]) -> tuple[T, list[str]]:
+    """As `decode`, but without the unknown fields of what the body holds, one after the other."""
+    ignored: list[str] = []
+    whole: Any = None
+    tries = min(MOST_WITHIN, MOST_REREAD // max(1, len(data)))
+    while True:
+        try:
+            return (decode(data, kind) if whole is None else convert(whole, kind)), ignored
+        except InvalidRequest as error:
+            field = error.field or ""
+            if error.message != f"{UNKNOWN_FIELD}{field}" or len(ignored) >= tries:
+                raise
+            if whole is None:
+                whole = _NUMBERS.decode(data)
+            if not _remove(whole, field):
+                raise
+            ignored.append(field)
+
+
+def _remove(whole: Any, field: str) -> bool:
+    """Take a field such as `tools[0].function.odd` out of JSON; False where there is none."""
+    *steps, name = re.findall(r"\[\d+\]|[^.\[\]]+", field)
+    holder = whole
+    try:
+        for step in steps:
+            holder = holder[int(step[1:-1]) if step.startswith("[") else step]
+        del holder[name]
+    except (KeyError, IndexError, TypeError):  # a name with dots in it, or one that was shortened
+        return False
+    return True
 
 
 def _decode(data: bytes, kind: type[T]) -> T:
@@ -166,7 +217,7 @@ def _explain(message: str) -> InvalidRequest:
         field = f"{place}.{name}" if place else name
         if name in NOT_SUPPORTED:
             return _not_supported(field)
-        return InvalidRequest(f"unknown field: {field}", field=field)
+        return InvalidRequest(f"{UNKNOWN_FIELD}{field}", field=field)
     if place and what.startswith((_ONLY_NULL, _ONLY_EMPTY)) and "|" not in what:
         return _not_supported(place)
     missing = re.match(r"Object missing required field `(\w+)`", what)

@@ -26,7 +26,7 @@ QUIET_SECONDS = 60.0
 
 log = logging.getLogger("headway.server")
 
-_ODD = re.compile(r"[^A-Za-z0-9_.-]")
+_ODD = re.compile(r"[^A-Za-z0-9_.\[\]-]")
 
 
 def shown(names: Sequence[str]) -> str:

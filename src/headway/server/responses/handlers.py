@@ -13,7 +13,7 @@ from starlette.types import Message, Send
 
 from headway.errors import InvalidRequest, RequestTooLarge
 from headway.server.admission import ServerState
-from headway.server.body import convert, json_response, read_body
+from headway.server.body import convert, json_response, lets_pass, pass_over, read_body
 from headway.server.callers import tenant_of
 from headway.server.errors import plain_error
 from headway.server.offload import MANY, off_loop
@@ -31,7 +31,7 @@ from headway.server.responses.items import (
 from headway.server.responses.kept import KeptResponses
 from headway.server.responses.schema import ResponseInputItem, ResponsesBody
 from headway.server.responses.store import ResponseMissing, StoredResponse
-from headway.server.responses.translate import TranslatedResponse, translate
+from headway.server.responses.translate import TranslatedResponse, translate, unknown_in_tools
 
 LARGE = 256 * 1024
 """Bytes of kept responses from which they are read off the event loop."""
@@ -48,6 +48,8 @@ async def create_response(request: Request, send: Send) -> None:
     state: ServerState = request.app.state.server
     kept = _kept(request)
     body = await read_body(request, ResponsesBody, max_bytes=state.config.max_body_bytes)
+    if lets_pass(request):
+        pass_over(request, unknown_in_tools(body.tools))
     keeps = body.store is not False and kept.store.most_entries > 0
     _check_background(body, keeps=keeps)
     body = await _meant(request, body)

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from headway.errors import InvalidRequest
-from headway.server.body import convert
+from headway.server.body import NOT_SUPPORTED, convert
 from headway.server.openai.sampling import field_aliases
 from headway.server.openai.schema import ChatBody
 from headway.server.openai.structured import JsonObjectFormat
@@ -146,6 +148,19 @@ def _tool(tool: dict[str, Any], place: int) -> dict[str, Any]:
     given = {name: getattr(function, name) for name in ("name", "description", "parameters")}
     given["strict"] = function.strict
     return {"type": "function", "function": {k: v for k, v in given.items() if v is not None}}
+
+
+def unknown_in_tools(tools: Sequence[dict[str, Any]] | None) -> list[str]:
+    """Take the fields that nobody knows out of functions; returns their names."""
+    known = {field.encode_name for field in msgspec.structs.fields(ResponseFunctionTool)} | {"type"}
+    found: list[str] = []
+    for place, tool in enumerate(tools or ()):
+        if tool.get("type") == "function":
+            odd = [name for name in tool if name not in known and name not in NOT_SUPPORTED]
+            found += [f"tools[{place}].{name}" for name in odd]
+            for name in odd:
+                del tool[name]
+    return found
 
 
 def _choice(choice: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
