@@ -197,6 +197,11 @@ class ServerConfig:
         "does; all by default",
     )
     allowed_origins: tuple[str, ...] = setting((), "origins that browsers may call from")
+    allowed_hosts: tuple[str, ...] = setting(
+        (),
+        "names that requests may call the server by, * for any; by default those of this machine "
+        "where no other reaches it and it has no keys, else any",
+    )
     ssl_keyfile: str | None = setting(None, "private key for HTTPS")
     ssl_certfile: str | None = setting(None, "certificate for HTTPS")
     chat_template: str | None = setting(
@@ -221,6 +226,9 @@ class ServerConfig:
         "most tokens of reasoning in chats that say nothing of it; 0: none, -1: the model decides",
         least=UNLIMITED,
         most=2**24,
+    )
+    enable_tokenizer_info_endpoint: bool = setting(
+        False, "answer /tokenizer_info, which tells the chat template, too"
     )
     unknown_fields: UnknownFields = setting(
         "refuse",

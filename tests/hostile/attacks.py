@@ -82,7 +82,7 @@ def post(target: Target, path: str, body: dict[str, Any] | bytes) -> httpx.Respo
 def ask_and_leave(target: Target, body: dict[str, Any], seconds: float) -> None:
     """Ask for a stream, read for so long, and go."""
     content = json.dumps(body | {"stream": True}).encode()
-    head = f"POST {COMPLETION} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = f"POST {COMPLETION} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with contextlib.suppress(OSError), target.connect() as connection:
         connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
         connection.settimeout(max(seconds, 0.001))
@@ -121,7 +121,7 @@ def heads_sent_slowly(target: Target, rng: random.Random) -> None:
 def a_head_without_end(target: Target, _: random.Random) -> None:
     pour(
         target,
-        b"GET /health HTTP/1.1\r\nHost: x\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\n",
         b"X-Long: " + b"y" * 8000 + b"\r\n",
         most=MOST_TAKEN,
         what="a head",
@@ -129,7 +129,7 @@ def a_head_without_end(target: Target, _: random.Random) -> None:
 
 
 def trailers_without_end(target: Target, _: random.Random) -> None:
-    head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     pour(
         target,
         head + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n",
@@ -140,7 +140,7 @@ def trailers_without_end(target: Target, _: random.Random) -> None:
 
 
 def bodies_that_never_end(target: Target, _: random.Random) -> None:
-    head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     size = 15 * 2**20
     filler = b'{"prompt": "' + b"x" * target.size(size - 2**20)
     with contextlib.ExitStack() as stack:
@@ -156,8 +156,8 @@ def bodies_that_never_end(target: Target, _: random.Random) -> None:
 def a_pipeline(target: Target, _: random.Random) -> None:
     """A large body and the next request behind it: both are answered."""
     body = json.dumps({"tokens": [5] * 100_000}).encode()
-    first = b"POST /detokenize HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    second = b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    first = b"POST /detokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    second = b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     answer = b""
     try:
         with target.connect() as connection:
@@ -260,7 +260,7 @@ def clients_that_leave(target: Target, rng: random.Random) -> None:
 def a_client_that_does_not_read(target: Target, _: random.Random) -> None:
     body = {"prompt": "x", "n": 4, "max_tokens": 500, "logprobs": 5, "stream": True}
     content = json.dumps(body).encode()
-    head = f"POST {COMPLETION} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = f"POST {COMPLETION} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with contextlib.suppress(OSError), target.connect() as connection:
         connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
         time.sleep(6 * target.scale)

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from tests.server.conftest import Running
 
-POST = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+POST = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
-VERSION = b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"
-LAST = b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+VERSION = b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LAST = b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 BODY = b'{"prompt": "x", "max_tokens": 1}'
 
 

@@ -294,7 +294,7 @@ def test_a_body_over_the_limit(chunked: bool) -> None:
         b"hello\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100),
         b"GET / HTTP/9.9\r\n\r\n",
-        b"GET /\xff HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n",
         b"POST /v1/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
         b"POST /v1/completions HTTP/1.1\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"

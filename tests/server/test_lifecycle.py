@@ -21,6 +21,10 @@ from tests.server.conftest import MODEL, Running, serving
 PROMPT = {"prompt": "x", "max_tokens": 500}
 CHAT = {"messages": [{"role": "user", "content": "x"}]}
 JSON_FORM = {"type": "json_object"}
+MESSAGES = {
+    "max_tokens": 9,
+    "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
+}
 TOOL = {"type": "function", "function": {"name": "clock"}}
 ENDLESS = 2 * 10**6
 """A context in which a million tokens fit."""
@@ -32,7 +36,7 @@ def send(server: Running, body: dict[str, object]) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", server.port))
     connection.settimeout(30)
     head = (
-        "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(data)}\r\n\r\n"
     )
     connection.sendall(head.encode() + data)
@@ -123,8 +127,35 @@ def test_a_grammar_that_outgrows_its_limits_is_named_as_the_client_gave_it(
             "param": field,
             "code": 400,
         }
+        with server.http() as http:
+            events = http.post(path, json=asked | {"stream": True}).text.split("\n\n")
+        told = next(json.loads(each[6:]) for each in events if '"error"' in each)
+        assert told == answer.json()
     finally:
         server.engine.fault = None
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "field"),
+    [
+        ("/api/chat", CHAT | {"model": MODEL, "format": "json"}, "format"),
+        ("/completion", {"prompt": "x", "json_schema": {}}, "json_schema"),
+        ("/v1/messages", CHAT | MESSAGES, "output_config.format"),
+        ("/v1/responses", {"input": "x", "text": {"format": JSON_FORM}}, "text.format"),
+    ],
+)
+def test_so_it_is_in_streams_of_other_dialects(
+    server: Running, path: str, asked: dict[str, Any], field: str
+) -> None:
+    event = TokenEvent(id="", finish="error", error=f"{GRAMMAR_ERROR}too ambiguous")
+    server.engine.fault = (1, event)
+    try:
+        with server.http() as http:
+            text = http.post(path, json=asked | {"stream": True}).text
+    finally:
+        server.engine.fault = None
+    assert f"{field}: too ambiguous" in text
+    assert "structured_outputs" not in text
 
 
 def test_an_error_in_mid_stream_is_an_event(server: Running) -> None:

@@ -12,11 +12,11 @@ import pytest
 from headway import machine
 from headway.config import EngineConfig, ServerConfig
 from headway.errors import InvalidRequest
+from headway.server.exposure import warn_of_exposure
 from headway.server.metrics import Metrics
 from headway.server.operation import (
     Statistics,
     log_statistics,
-    warn_of_exposure,
     warn_of_threads,
 )
 from headway.types import TokenEvent

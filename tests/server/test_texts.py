@@ -74,7 +74,7 @@ def test_a_client_that_leaves_while_its_prompt_is_prepared(
     server.call(server.llm.encoding.clear)
     try:
         content = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
             server.until(lambda: server.state.requests == 1)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.server.conftest import Running
+from headway.config import ServerConfig
+from headway.text import TextConfig
+from tests.server.conftest import Running, serving
+from tests.server.fakes import TEMPLATE
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -93,3 +96,30 @@ def test_errors_name_the_field(
 
 def test_another_model(http: httpx.Client) -> None:
     assert http.post("/tokenize", json={"prompt": "x", "model": "other"}).status_code == 404
+
+
+def test_the_tokenizer_is_told_of_where_that_is_wanted(http: httpx.Client) -> None:
+    refused = http.get("/tokenizer_info")
+    assert refused.status_code == 404
+    assert "--enable-tokenizer-info-endpoint" in refused.json()["error"]["message"]
+    config = ServerConfig(port=0, enable_tokenizer_info_endpoint=True)
+    with serving(config=config) as server:
+        tokenizer = server.llm.tokenizer
+        tokenizer.config = TextConfig(eos_token_ids=(7,), eos_token="<|end|>", add_bos=True)
+        tokenizer._special = frozenset((65,))
+        with server.http() as asking:
+            told = asking.get("/tokenizer_info").json()
+    assert told["tokenizer_class"]
+    assert (told["eos_token"], told["bos_token"]) == ("<|end|>", None)
+    assert (told["add_bos_token"], told["add_eos_token"]) == (True, False)
+    assert told["model_max_length"] == 1000
+    assert told["added_tokens_decoder"] == {"65": {"content": "A", "special": True}}
+    assert told["additional_special_tokens"] == ["A"]
+    assert told["chat_template"] == TEMPLATE
+
+
+def test_the_tokenizer_is_told_to_those_with_a_key() -> None:
+    config = ServerConfig(port=0, enable_tokenizer_info_endpoint=True, api_key=("k",))
+    with serving(config=config) as server, server.http() as http:
+        assert http.get("/tokenizer_info").status_code == 401
+        assert http.get("/tokenizer_info", headers={"x-api-key": "k"}).status_code == 200

@@ -15,13 +15,12 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from random import Random
 from typing import Any
 from weakref import WeakValueDictionary
 
 from headway.background import watched
-from headway.checkpoint import ModelConfig, Prepared, damaged_files, prepare_tokenizer
+from headway.checkpoint import ModelConfig, Prepared, damaged_files
 from headway.client import EngineClient, EngineHandle
 from headway.config import EngineConfig
 from headway.errors import HeadwayError, InvalidRequest
@@ -34,6 +33,7 @@ from headway.llm.outputs import OutputCollector, RequestOutput
 from headway.llm.prompt import Prompt, PromptEncoder, TokensPrompt
 from headway.llm.rendering import ChatRenderer
 from headway.llm.resolve import GenerationRequest, Resolver, Terms
+from headway.llm.served_model import fingerprint, load_tokenizer
 from headway.llm.stream import CopiedStream, DeltaStream, RequestStream
 from headway.llm.weight_format import ready_model
 from headway.message import Tool
@@ -68,6 +68,8 @@ class AsyncLLM:
         """Of requests that bring none, by class; a class that is missing has none."""
         self.default_sampling = default_sampling or DefaultSampling()
         """For callers who leave sampling open; `resolve` takes parameters as they are."""
+        self.fingerprint: str | None = None
+        """See `headway.llm.served_model.fingerprint`."""
         self.max_model_len = client.info.scheduler.limits.max_model_len
         self._encoder = PromptEncoder(tokenizer, max_model_len=self.max_model_len)
         self._grammars = GrammarChecker(tokenizer)
@@ -130,6 +132,7 @@ class AsyncLLM:
             settled, prepared = await stoppable(lambda stop: ready(verify=True, stop=stop))
             llm = await cls._start(settled, prepared, command, chat_template, form_of)
         llm.default_sampling = chosen(prepared.text.sampling)
+        llm.fingerprint = fingerprint(prepared, llm.client.info.hardware)
         mend = partial(ready_model, config, progress=False, verify=True)
         llm.check_model(prepared, lambda stop: mend(stop=stop))
         return llm
@@ -148,7 +151,7 @@ class AsyncLLM:
             EngineClient.start(config, prepared.folder, command=command)
         )
         try:
-            tokenizer = await asyncio.to_thread(_load_tokenizer, config, prepared.folder)
+            tokenizer = await asyncio.to_thread(load_tokenizer, config, prepared.folder)
             source = tokenizer.config.chat_template if chat_template is None else chat_template
             template = None
             if source is not None:
@@ -389,9 +392,3 @@ class AsyncLLM:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-def _load_tokenizer(config: EngineConfig, prepared: Path) -> Tokenizer:
-    """The model's own tokenizer, or the one that the settings put in its place."""
-    given = config.tokenizer
-    return Tokenizer.load(prepared if given is None else prepare_tokenizer(given))

@@ -29,9 +29,11 @@ from headway.server.errors import (
     on_http_error,
     status_of,
 )
+from headway.server.exposure import hosts_answered
 from headway.server.logs import log, logs_requests
 from headway.server.metrics import Metrics
-from headway.server.middleware import ApiKeyMiddleware, RequestIdMiddleware
+from headway.server.middleware import ApiKeyMiddleware, HostMiddleware, RequestIdMiddleware
+from headway.server.ollama.errors import OLLAMA_FORM
 from headway.server.openai.fit import NOT_LOST
 from headway.server.openapi import Endpoint, ModelBounds, SendingHandler, describe
 from headway.server.responses.kept import KeptResponses
@@ -78,7 +80,7 @@ def build_app(state: ServerState) -> Starlette:
         for each in ENDPOINTS
         for path in (each.path, *each.aliases)
         if each.errors is not OPENAI_FORM
-    }
+    } | {"/api": OLLAMA_FORM}
     app.state.openapi = describe(ENDPOINTS, keys=bool(state.config.api_key))
     return app
 
@@ -137,6 +139,9 @@ class _SenderApp:
 
 def _middleware(config: ServerConfig) -> list[Middleware]:
     layers = [Middleware(RequestIdMiddleware)]
+    hosts = hosts_answered(config)
+    if hosts is not None:
+        layers.append(Middleware(HostMiddleware, hosts=hosts))
     if config.allowed_origins:
         # Outside the keys: browsers ask for permission without sending one.
         layers.append(

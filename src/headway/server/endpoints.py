@@ -12,6 +12,7 @@ from headway.server.openai.chat import ChatCompletion, chat_completions
 from headway.server.openai.completions import Completion, completions
 from headway.server.openai.schema import ChatBody, CompletionBody
 from headway.server.openai.token_bodies import DescribedTokenizeBody, DetokenizeBody
+from headway.server.openai.tokenizer_info import TokenizerInfo, tokenizer_info
 from headway.server.openapi import Endpoint, docs, openapi_json
 from headway.server.responses.endpoints import RESPONSES_ENDPOINTS
 from headway.server.system import (
@@ -85,6 +86,13 @@ ENDPOINTS = (
         summary="The text of token ids.",
         takes=DetokenizeBody,
         gives=DetokenizeResult,
+    ),
+    Endpoint(
+        method="GET",
+        path="/tokenizer_info",
+        handler=tokenizer_info,
+        summary="The tokenizer, if the server has --enable-tokenizer-info-endpoint.",
+        gives=TokenizerInfo,
     ),
     Endpoint(
         method="GET",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from starlette.requests import Request
 from starlette.types import Receive, Send
@@ -77,11 +77,13 @@ async def respond(
     *,
     stream: str | None,
     user: str | None,
+    as_told: Callable[[Exception], Exception],
 ) -> None:
     """Run `generation` and send the answer; returns once the last byte is sent.
 
     `stream` is the content type of a stream of events, None for one JSON body. Errors before the
-    first byte are raised and get a status of their own, later ones are sent as the last event.
+    first byte are raised and get a status of their own, later ones are sent as the last event;
+    `as_told` makes of each what its client is told, with the client's own names of fields.
     Every request is logged as received, and as finished, failed or aborted; `user` is for that log.
     """
     state: ServerState = request.app.state.server
@@ -115,9 +117,14 @@ async def respond(
     finally:
         watcher.cancel()
     if error is not None:
-        if not response.started:
-            raise error
-        await response.send(formatter.error(error), more=False)
+        await _tell(as_told(error), formatter, response)
+
+
+async def _tell(error: Exception, formatter: Formatter, response: _Response) -> None:
+    """Raise the error, or send it as the last event of a stream that has begun."""
+    if not response.started:
+        raise error from None
+    await response.send(formatter.error(error), more=False)
 
 
 async def _generate(

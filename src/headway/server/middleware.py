@@ -1,4 +1,5 @@
-"""What every request passes on its way in: a request id and, on protected paths, the key.
+"""What every request passes on its way in: a request id, the name that it calls the server by and,
+on protected paths, the key.
 
 On its way out it gets the id, and the names of its fields that were ignored.
 
@@ -11,13 +12,14 @@ import hashlib
 import hmac
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headway.server.callers import TENANT, tenant_name
 from headway.server.errors import REQUEST_ID, form_of, plain_error
+from headway.server.exposure import host_name
 from headway.server.ignored_fields import HEADER, IGNORED_FIELDS, shown
 
 PROTECTED = (
@@ -33,6 +35,7 @@ PROTECTED = (
     "/api",
     "/tokenize",
     "/detokenize",
+    "/tokenizer_info",
     "/slo",
 )
 OPEN = ("/v1/health",)
@@ -70,6 +73,29 @@ class RequestIdMiddleware:
             await send(message)
 
         await self._app(scope, receive, send_with_id)
+
+
+class HostMiddleware:
+    """Refuses requests that call this server by a name which is not its own."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+        """`hosts` are names in lower case, without ports."""
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        other = next((value for value in given if host_name(value) not in self._hosts), None)
+        if scope["type"] != "http" or other is None:
+            await self._app(scope, receive, send)
+            return
+        refusal = plain_error(
+            403,
+            f"this server is not called {host_name(other)[:100]!r}; start it with --allowed-hosts "
+            "and the names that it has, or with --api-key",
+            scope=scope,
+        )
+        await refusal(scope, receive, send)
 
 
 class ApiKeyMiddleware:

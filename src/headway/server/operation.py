@@ -7,8 +7,6 @@ nothing happens. They cost nothing in between: the line is made from counters th
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
 
 from headway import machine
 from headway.background import watched
@@ -19,18 +17,6 @@ from headway.logs import Event, line
 from headway.server.logs import log
 from headway.server.metrics import Metrics
 from headway.wire import EngineStats
-
-
-def warn_of_exposure(config: ServerConfig, listener: socket.socket) -> None:
-    """Say so where others than this machine can connect and no key is asked for."""
-    if config.uds or config.api_key:
-        return
-    host = str(listener.getsockname()[0]).partition("%")[0]
-    address = ipaddress.ip_address(host)
-    mapped = getattr(address, "ipv4_mapped", None)
-    if not (mapped or address).is_loopback:
-        advice = "anyone who reaches this address may use the model: give --api-key"
-        log.warning(line("no_api_key", host=host, advice=advice))
 
 
 def warn_of_threads(config: EngineConfig) -> None:

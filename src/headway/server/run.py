@@ -30,10 +30,11 @@ from headway.logs import line
 from headway.server.admission import ServerState
 from headway.server.app import attach_engine, build_app, build_state
 from headway.server.connections import Connections, connection_bound
+from headway.server.exposure import warn_of_exposure
 from headway.server.limiting import watch_limiting_factor
 from headway.server.listener import HttpServer
 from headway.server.logs import log
-from headway.server.operation import log_statistics, warn_of_exposure, warn_of_threads
+from headway.server.operation import log_statistics, warn_of_threads
 from headway.server.protocol import HEAD_SECONDS, HeadwayProtocol
 from headway.types.thinking import UNLIMITED
 

@@ -1,12 +1,14 @@
 """How long the parts of an answer took, as far as whoever sends it can see.
 
-For dialects whose answers tell that. Times are monotonic seconds.
+For dialects whose answers tell that, and for chats that ask for it. Times are monotonic seconds.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+
+import msgspec
 
 from headway.llm import Delta
 from headway.server.formatter import UsageCounter
@@ -64,3 +66,40 @@ class TimedUsage(UsageCounter):
         """From when the request was ready for the engine to the last delta."""
         last = max((times.last_at for times in self.choices.values()), default=time.monotonic())
         return max(0.0, last - self.request.requests[0].arrival)
+
+
+class LlamaTimings(msgspec.Struct, frozen=True, kw_only=True):
+    """Measured, in milliseconds."""
+
+    cache_n: int
+    """Tokens of the prompt that the prefix cache had."""
+    prompt_n: int
+    """Those that were computed."""
+    prompt_ms: float
+    prompt_per_token_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_token_ms: float
+    predicted_per_second: float
+
+
+def timings_of(times: ChoiceTimes) -> LlamaTimings:
+    """As llama.cpp has them; what took no measurable time has no rate, which is 0."""
+    computed = times.prompt_tokens - times.cached_tokens
+    prompt, generating = times.prompt_seconds * 1e3, times.generating_seconds * 1e3
+    return LlamaTimings(
+        cache_n=times.cached_tokens,
+        prompt_n=computed,
+        prompt_ms=prompt,
+        prompt_per_token_ms=_rate(prompt, computed),
+        prompt_per_second=_rate(computed * 1e3, prompt),
+        predicted_n=times.generated_tokens,
+        predicted_ms=generating,
+        predicted_per_token_ms=_rate(generating, times.generated_tokens),
+        predicted_per_second=_rate(times.generated_tokens * 1e3, generating),
+    )
+
+
+def _rate(what: float, by: float) -> float:
+    return what / by if by else 0.0

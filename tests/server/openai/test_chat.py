@@ -253,6 +253,41 @@ def test_what_is_absent_is_null(http: httpx.Client) -> None:
     ChatCompletion.model_validate(answer, strict=True)
 
 
+def test_a_fingerprint_is_told_where_there_is_one() -> None:
+    body = {"messages": HELLO, "max_tokens": 1}
+    with serving() as server, server.http() as http:
+        server.llm.fingerprint = "fp_1"
+        for path, asked in (
+            ("/v1/chat/completions", body),
+            ("/v1/completions", {"prompt": "x", "max_tokens": 1}),
+        ):
+            assert http.post(path, json=asked).json()["system_fingerprint"] == "fp_1"
+            events = http.post(path, json=asked | {"stream": True}).text.split("\n\n")[:-2]
+            told = {json.loads(event[6:])["system_fingerprint"] for event in events}
+            assert told == {"fp_1"}
+
+
+def test_timings_are_told_on_request(http: httpx.Client) -> None:
+    body = {"messages": HELLO, "max_tokens": 3, "n": 2, "timings_per_token": True}
+    whole = http.post("/v1/chat/completions", json=body).json()
+    assert whole["timings"]["predicted_n"] == 3
+    assert (
+        whole["timings"]["prompt_n"] + whole["timings"]["cache_n"]
+        == whole["usage"]["prompt_tokens"]
+    )
+    events = http.post("/v1/chat/completions", json=body | {"stream": True}).text.split("\n\n")
+    counts: dict[int, list[int]] = {0: [], 1: []}
+    for event in events[:-2]:
+        chunk = json.loads(event[6:])
+        (choice,) = chunk["choices"]
+        if "role" not in choice["delta"]:
+            counts[choice["index"]].append(chunk["timings"]["predicted_n"])
+    assert counts == {0: [1, 2, 3, 3], 1: [1, 2, 3, 3]}
+    plain = {"messages": HELLO, "max_tokens": 1}
+    assert "timings" not in http.post("/v1/chat/completions", json=plain).json()
+    assert "timings" not in http.post("/v1/chat/completions", json=plain | {"stream": True}).text
+
+
 def test_the_chunk_of_the_role_comes_before_any_token(http: httpx.Client) -> None:
     options = {"include_usage": True, "continuous_usage_stats": True}
     body = {"messages": HELLO, "max_tokens": 2, "stream": True, "stream_options": options}

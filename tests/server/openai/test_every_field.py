@@ -110,6 +110,7 @@ CHATS: dict[str, Row] = SAMPLING | {
     "tools": ({}, TOOLS),
     "tool_choice": ({"tools": TOOLS}, "required"),
     "parallel_tool_calls": ({"tools": TOOLS}, False),
+    "timings_per_token": ({}, True),
 }
 TOKENIZES: dict[str, Row] = {
     "model": ({}, "other"),

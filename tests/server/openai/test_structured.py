@@ -35,6 +35,10 @@ GIVEN: list[tuple[dict[str, Any], Grammar | None]] = [
         },
         Grammar(kind="json", text=TEXT),
     ),
+    (
+        {"response_format": {"type": "json_schema", "schema": SCHEMA}},
+        Grammar(kind="json", text=TEXT),
+    ),
     ({"structured_outputs": {"json": SCHEMA}}, Grammar(kind="json", text=TEXT)),
     ({"structured_outputs": {"json": TEXT}}, Grammar(kind="json", text=TEXT)),
     ({"structured_outputs": {"json_object": True}}, OBJECT),

@@ -18,12 +18,11 @@ from headway.server.llamacpp.schema import (
     LlamaCompletionBody,
     LlamaPiece,
     LlamaSettings,
-    LlamaTimings,
     LlamaToken,
     LlamaTopToken,
 )
 from headway.server.openai.logprobs import LOWEST
-from headway.server.timing import ChoiceTimes, TimedUsage
+from headway.server.timing import TimedUsage, timings_of
 from headway.text import Tokenizer
 from headway.types import SamplingParams, TokenLogprobs
 
@@ -171,27 +170,6 @@ def settings_of(params: SamplingParams, *, n_ctx: int, model: str) -> LlamaSetti
         repeat_last_n=params.repeat_last_n,
         stop=tuple(params.stop),
     )
-
-
-def timings_of(times: ChoiceTimes) -> LlamaTimings:
-    """As llama.cpp has them; what took no measurable time has no rate, which is 0."""
-    computed = times.prompt_tokens - times.cached_tokens
-    prompt, generating = times.prompt_seconds * 1e3, times.generating_seconds * 1e3
-    return LlamaTimings(
-        cache_n=times.cached_tokens,
-        prompt_n=computed,
-        prompt_ms=prompt,
-        prompt_per_token_ms=_rate(prompt, computed),
-        prompt_per_second=_rate(computed * 1e3, prompt),
-        predicted_n=times.generated_tokens,
-        predicted_ms=generating,
-        predicted_per_token_ms=_rate(generating, times.generated_tokens),
-        predicted_per_second=_rate(times.generated_tokens * 1e3, generating),
-    )
-
-
-def _rate(what: float, by: float) -> float:
-    return what / by if by else 0.0
 
 
 def _top(token: int, logprob: float, tokenizer: Tokenizer) -> LlamaTopToken:

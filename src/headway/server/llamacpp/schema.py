@@ -14,9 +14,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from headway.server.llamacpp.samplers import Number, SamplerFields, Whole
 from headway.server.openai.harmless import StrictBody
-from headway.server.openai.schema import Message, TokenId
+from headway.server.openai.schema import Message, SloBody, TokenId
 from headway.server.openai.structured import Schema
 from headway.server.openai.tools import Tools
+from headway.server.timing import LlamaTimings
 from headway.types.sampling import MAX_LIST, MAX_LOGPROBS, MAX_N
 
 MOST_FIELDS = 64
@@ -125,6 +126,9 @@ class LlamaCompletionBody(IdleFields, frozen=True, kw_only=True):
         Meta(description="Those that are on, in llama.cpp's own order."),
     ] = None
     timings_per_token: bool | None = None
+    slo: Annotated[
+        SloBody | None, Meta(description="Objectives in milliseconds, and the class.")
+    ] = None
     response_fields: Annotated[
         Annotated[list[Name], Meta(max_length=MOST_FIELDS)] | None,
         Meta(description="Names, as paths with slashes; all if absent or empty."),
@@ -144,22 +148,6 @@ class LlamaTemplateBody(StrictBody, frozen=True, kw_only=True):
 
 class LlamaTemplateResult(msgspec.Struct, frozen=True):
     prompt: str
-
-
-class LlamaTimings(msgspec.Struct, frozen=True, kw_only=True):
-    """Measured, in milliseconds."""
-
-    cache_n: int
-    """Tokens of the prompt that the prefix cache had."""
-    prompt_n: int
-    """Those that were computed."""
-    prompt_ms: float
-    prompt_per_token_ms: float
-    prompt_per_second: float
-    predicted_n: int
-    predicted_ms: float
-    predicted_per_token_ms: float
-    predicted_per_second: float
 
 
 class LlamaTopToken(msgspec.Struct, frozen=True, kw_only=True):

@@ -63,6 +63,7 @@ def sampling_body(body: LlamaCompletionBody, tokenizer: Tokenizer, *, salt: str)
         grammar=body.grammar or None,
         json_schema=body.json_schema,
         ignore_eos=body.ignore_eos,
+        slo=body.slo,
         cache_salt=salt if body.cache_prompt is False else None,
         **fields,
     )

@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from headway.server.llamacpp.samplers import SamplerFields, Whole
 from headway.server.openai.harmless import ShortText, StrictBody
 from headway.server.openai.logprobs import ChatLogprob
-from headway.server.openai.schema import TokenId
+from headway.server.openai.schema import SloBody, TokenId
 from headway.server.openai.tools import Tools
 from headway.types.sampling import MAX_LOGPROBS
 
@@ -97,6 +97,9 @@ class OllamaBody(StrictBody, frozen=True, kw_only=True):
     top_logprobs: Annotated[
         Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None,
         Meta(description="Alternatives per token; needs `logprobs`."),
+    ] = None
+    slo: Annotated[
+        SloBody | None, Meta(description="Objectives in milliseconds, and the class.")
     ] = None
     truncate: Annotated[
         Literal[False] | None, Meta(description="What does not fit is refused.")

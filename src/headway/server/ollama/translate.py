@@ -108,6 +108,8 @@ def _fields(body: OllamaBody, llm: AsyncLLM, model: str) -> dict[str, Any]:
         fields["response_format"] = JsonFormat()
     elif isinstance(body.format, dict):
         fields["json_schema"] = body.format
+    if body.slo is not None:
+        fields["slo"] = body.slo
     if body.logprobs is not None:
         fields["logprobs"] = body.logprobs
     if body.top_logprobs is not None:

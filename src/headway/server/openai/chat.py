@@ -31,6 +31,7 @@ from headway.server.openai.schema import ChatBody, plain_messages
 from headway.server.openai.service import answered_tier
 from headway.server.openai.sse import EventEncoder, Usage, usage_of
 from headway.server.openai.tools import NamedChoice
+from headway.server.timing import LlamaTimings, TimedUsage, timings_of
 from headway.types import TokenLogprobs
 
 Part = TypeVar("Part", AssistantMessage, MessageDelta)
@@ -76,9 +77,11 @@ class ChatCompletion(msgspec.Struct, kw_only=True):
     choices: list[ChatChoice]
     usage: Usage
     service_tier: str | None = None
-    system_fingerprint: None = None
+    system_fingerprint: str | None = None
     prompt_token_ids: Sequence[int] | None = None
     prompt_logprobs: list[dict[str, PromptLogprob] | None] | None = None
+    timings: LlamaTimings | UnsetType = UNSET
+    """Of the first choice, on request."""
 
 
 class FunctionDelta(msgspec.Struct, kw_only=True):
@@ -124,7 +127,8 @@ class ChatFormatter:
     def __init__(self, conversation: Conversation) -> None:
         generation, body = conversation.generation, conversation.body
         last = body.messages[-1]
-        self.usage = UsageCounter(generation)
+        self._times = TimedUsage(generation) if body.timings_per_token else None
+        self.usage = self._times or UsageCounter(generation)
         self._id = generation.id
         self._created = int(time.time())
         self._model = conversation.model
@@ -137,6 +141,7 @@ class ChatFormatter:
         self._prompt_top = body.prompt_logprobs
         self._prompt_ids = generation.prompts[0].token_ids if body.return_token_ids else None
         self._tier = answered_tier(body, generation)
+        self._fingerprint = conversation.llm.fingerprint
         self._begun: set[int] = set()
         self._reader = conversation.reader()
         self._reasons = body.include_reasoning is not False
@@ -149,6 +154,7 @@ class ChatFormatter:
             created=self._created,
             model=self._model,
             tier=self._tier,
+            fingerprint=self._fingerprint,
         )
 
     def events(self, delta: Delta) -> bytes:
@@ -165,7 +171,7 @@ class ChatFormatter:
                 choice.logprobs = self._logprobs(delta.logprobs)
             if number == 0 and self._prompt_ids is not None:
                 choice.token_ids = delta.token_ids
-            data += self._events.choice(choice)
+            data += self._events.choice(choice, timings=self._timings(delta.index))
         if delta.finish_reason is not None:
             last = ChatChunkChoice(
                 index=delta.index,
@@ -173,7 +179,7 @@ class ChatFormatter:
                 finish_reason=self._finish(self._reader.finish_reason(delta)),
                 stop_reason=delta.stop_reason,
             )
-            data += self._events.choice(last)
+            data += self._events.choice(last, timings=self._timings(delta.index))
         return data
 
     def end(self) -> bytes:
@@ -189,7 +195,10 @@ class ChatFormatter:
             model=self._model,
             choices=[self._choice(index, choice) for index, choice in enumerate(choices)],
             usage=usage_of(self.usage),
+            system_fingerprint=self._fingerprint,
         )
+        if (timings := self._timings(0)) is not None:
+            completion.timings = timings
         if self._tier is not None:
             completion.service_tier = self._tier
         if self._prompt_ids is not None:
@@ -208,6 +217,10 @@ class ChatFormatter:
         prompt_ids = None if self._begun else self._prompt_ids
         self._begun.add(delta.index)
         return self._events.choice(role, prompt_token_ids=prompt_ids, without=len(delta.token_ids))
+
+    def _timings(self, index: int) -> LlamaTimings | None:
+        """Of a continuation of which something has come, where that is asked for."""
+        return None if self._times is None else timings_of(self._times.choices[index])
 
     def _logprobs(self, positions: Sequence[TokenLogprobs]) -> ChatLogprobs:
         return chat_logprobs(positions, self._tokenizer, top=self._top or 0, name=self._name)

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.types import Send
 
 from headway.errors import InvalidRequest
-from headway.llm import ChoiceCollector, Delta, GenerationRequest
+from headway.llm import AsyncLLM, ChoiceCollector, Delta, GenerationRequest
 from headway.server.admission import ServerState
 from headway.server.body import read_body
 from headway.server.formatter import UsageCounter
@@ -32,7 +32,6 @@ from headway.server.openai.sampling import completion_params
 from headway.server.openai.schema import CompletionBody
 from headway.server.openai.service import answered_tier
 from headway.server.openai.sse import EventEncoder, Usage, usage_of
-from headway.text import Tokenizer
 from headway.types import TokenLogprobs
 
 
@@ -67,7 +66,7 @@ class Completion(msgspec.Struct, kw_only=True):
     choices: list[CompletionChoice]
     usage: Usage
     service_tier: str | None = None
-    system_fingerprint: None = None
+    system_fingerprint: str | None = None
 
 
 async def completions(request: Request, send: Send) -> None:
@@ -84,9 +83,7 @@ async def completions(request: Request, send: Send) -> None:
         body,
         Prompts(given=given, params=params, add_special_tokens=special),
         f"cmpl-{uuid.uuid4().hex}",
-        lambda generation: CompletionFormatter(
-            generation, body, state.llm.tokenizer, state.names[0]
-        ),
+        lambda generation: CompletionFormatter(generation, body, state.llm, state.names[0]),
     )
 
 
@@ -137,8 +134,9 @@ class CompletionFormatter:
     """Writes completions; see `headway.server.formatter.Formatter`."""
 
     def __init__(
-        self, generation: GenerationRequest, body: CompletionBody, tokenizer: Tokenizer, model: str
+        self, generation: GenerationRequest, body: CompletionBody, llm: AsyncLLM, model: str
     ) -> None:
+        tokenizer = llm.tokenizer
         self.usage = UsageCounter(generation)
         self._generation = generation
         self._created = int(time.time())
@@ -165,7 +163,9 @@ class CompletionFormatter:
             created=self._created,
             model=model,
             tier=self._tier,
+            fingerprint=llm.fingerprint,
         )
+        self._fingerprint = llm.fingerprint
 
     def events(self, delta: Delta) -> bytes:
         streamed = self._streamed[delta.index]
@@ -215,6 +215,7 @@ class CompletionFormatter:
                 choices=[self._choice(index, choices) for index in range(len(choices))],
                 usage=usage_of(self.usage),
                 service_tier=self._tier,
+                system_fingerprint=self._fingerprint,
             )
         )
 

@@ -36,6 +36,7 @@ from headway.server.openai.sampling import (
     check_streaming,
     field_aliases,
     length_field,
+    renamed,
 )
 from headway.server.openai.schema import ChatBody, plain_messages
 from headway.server.openai.service import service_of
@@ -92,16 +93,17 @@ async def answer_conversation(
         )
         formatter = new_formatter(conversation)
         # A grammar may outgrow its limits only while an answer is generated.
-        with field_aliases(own), field_aliases({"structured_outputs": constraint_field(body, use)}):
-            await respond(
-                request,
-                send,
-                handle,
-                generation,
-                formatter,
-                stream=stream_type if body.stream else None,
-                user=body.user,
-            )
+        grammar = {"structured_outputs": constraint_field(body, use)}
+        await respond(
+            request,
+            send,
+            handle,
+            generation,
+            formatter,
+            stream=stream_type if body.stream else None,
+            user=body.user,
+            as_told=lambda error: renamed(error, grammar, own),
+        )
 
 
 async def prepare_conversation(

@@ -19,7 +19,7 @@ from headway.server.callers import owner_of, priority_of, tenant_of
 from headway.server.formatter import Formatter
 from headway.server.generate import EVENT_STREAM, client_watched, respond
 from headway.server.openai.fit import check_length, check_scores, room_for_answer
-from headway.server.openai.sampling import check_streaming, field_aliases
+from headway.server.openai.sampling import check_streaming, field_aliases, renamed
 from headway.server.openai.schema import SamplingBody
 from headway.server.openai.service import service_of
 from headway.server.openai.structured import grammar_field
@@ -67,16 +67,17 @@ async def answer_prompts(
             generation = await _prepare(request, handle, body, prompts, priority)
         formatter = new_formatter(generation)
         # A grammar may outgrow its limits only while an answer is generated.
-        with field_aliases(own), field_aliases({"structured_outputs": grammar_field(body)}):
-            await respond(
-                request,
-                send,
-                handle,
-                generation,
-                formatter,
-                stream=stream_type if body.stream else None,
-                user=body.user,
-            )
+        grammar = {"structured_outputs": grammar_field(body)}
+        await respond(
+            request,
+            send,
+            handle,
+            generation,
+            formatter,
+            stream=stream_type if body.stream else None,
+            user=body.user,
+            as_told=lambda error: renamed(error, grammar, own),
+        )
 
 
 async def _prepare(

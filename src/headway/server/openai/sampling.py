@@ -171,11 +171,20 @@ def field_aliases(names: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except InvalidRequest as error:
-        alias = names.get(error.field or "")
-        if alias is None or error.field is None:
+        told = renamed(error, names)
+        if told is error:
             raise
-        message = error.message.replace(error.field, alias, 1)
-        raise type(error)(message, field=alias) from None
+        raise told from None
+
+
+def renamed(error: Exception, *tables: Mapping[str, str]) -> Exception:
+    """The error with the field that the client used: looked up in each of the tables in turn."""
+    for names in tables:
+        field = error.field if isinstance(error, InvalidRequest) else None
+        alias = names.get(field or "")
+        if isinstance(error, InvalidRequest) and field is not None and alias is not None:
+            error = type(error)(error.message.replace(field, alias, 1), field=alias)
+    return error
 
 
 def _params(

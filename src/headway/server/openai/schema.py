@@ -376,6 +376,9 @@ class ChatBody(HarmlessChatFields, frozen=True, kw_only=True):
         bool | None,
         Meta(description="For chat templates that read it; false: no reasoning, by any."),
     ] = None
+    timings_per_token: Annotated[
+        bool | None, Meta(description="Add llama.cpp's `timings`, in streams to every chunk.")
+    ] = None
     thinking_budget_tokens: Annotated[
         ThinkingTokens | None, Meta(description="llama.cpp's name of `thinking_token_budget`.")
     ] = None

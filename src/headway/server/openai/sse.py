@@ -14,6 +14,7 @@ import msgspec
 from headway.server.errors import detail_of, encode_error
 from headway.server.formatter import UsageCounter
 from headway.server.openai.schema import StreamOptions
+from headway.server.timing import LlamaTimings
 
 DONE = b"data: [DONE]\n\n"
 
@@ -55,10 +56,13 @@ class EventEncoder:
         created: int,
         model: str,
         tier: str | None = None,
+        fingerprint: str | None = None,
     ) -> None:
-        """`kind` is the `object` field of every event, `tier` the `service_tier` if any."""
+        """`kind` is the `object` field of every event, `tier` the `service_tier` if any, and
+        `fingerprint` the `system_fingerprint`."""
         same = {"id": id, "object": kind, "created": created, "model": model}
-        head = _encoder.encode(same if tier is None else same | {"service_tier": tier})
+        more = {"service_tier": tier, "system_fingerprint": fingerprint}
+        head = _encoder.encode(same | {k: v for k, v in more.items() if v is not None})
         self._head = b"data: " + head[:-1]
         self._usage = usage
         self._last = bool(options and options.include_usage)
@@ -72,14 +76,18 @@ class EventEncoder:
         *,
         prompt_token_ids: Sequence[int] | None = None,
         without: int = 0,
+        timings: LlamaTimings | None = None,
     ) -> bytes:
-        """One event with one choice, and the prompt's token ids beside it where they are given.
+        """One event with one choice, and the prompt's token ids and timings beside it where they
+        are given.
 
         Its counts leave out so many tokens, which a later event shows.
         """
         head, tail = self._head, self._counts(without) if self._every else self._tail
         if prompt_token_ids is not None:
             head += b',"prompt_token_ids":' + _encoder.encode(prompt_token_ids)
+        if timings is not None:
+            head += b',"timings":' + _encoder.encode(timings)
         return b"".join((head, b',"choices":[', _encoder.encode(choice), tail))
 
     def end(self) -> bytes:

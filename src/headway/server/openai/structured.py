@@ -60,9 +60,10 @@ class JsonSchemaFormat(
     tag="json_schema",
     forbid_unknown_fields=True,
 ):
-    """JSON of this schema."""
+    """JSON of this schema, which may stand beside the type, as llama.cpp has it."""
 
-    json_schema: NamedSchema
+    json_schema: NamedSchema | None = None
+    schema: dict[str, Any] | None = None
 
 
 class TaggedStructure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,7 +182,7 @@ def _given(body: ConstrainedBody) -> dict[str, dict[str, Any]]:
         any_object = form.schema is None
         found["response_format"] = {"json_object": True} if any_object else {"json": form.schema}
     elif isinstance(form, JsonSchemaFormat):
-        found["response_format"] = {"json": form.json_schema.schema}
+        found["response_format"] = {"json": _schema_of(form)}
     elif isinstance(form, StructuralTagFormat):
         found["response_format"] = {"structural_tag": _text(form)}
     if body.structured_outputs is not None:
@@ -193,6 +194,20 @@ def _given(body: ConstrainedBody) -> dict[str, dict[str, Any]]:
         if value is not None:
             found[field] = {parameter: value}
     return found
+
+
+def _schema_of(form: JsonSchemaFormat) -> dict[str, Any]:
+    named, beside = form.json_schema, form.schema
+    if named is not None and beside is not None:
+        raise InvalidRequest(
+            "response_format.schema: json_schema has a schema already; give one of them",
+            field="response_format.schema",
+        )
+    if named is None and beside is None:
+        raise InvalidRequest(
+            "response_format.json_schema is required", field="response_format.json_schema"
+        )
+    return named.schema if named is not None else beside or {}
 
 
 def _text(value: object) -> str:
