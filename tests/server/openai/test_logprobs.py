@@ -65,6 +65,21 @@ def test_listed_tokens_take_the_place_of_the_likeliest(http: httpx.Client) -> No
     assert (position["token"], position["logprob"]) == ("a", -0.5)
 
 
+def test_the_chosen_token_is_told_first_beside_those_that_are_listed(http: httpx.Client) -> None:
+    """As in vLLM's answers; clients look it up as the first entry."""
+    listed = {"logprob_token_ids": [120, 121], "max_tokens": 1}
+    body = {"prompt": "x", "logprobs": 1} | listed
+    [choice] = http.post("/v1/completions", json=body).json()["choices"]
+    assert list(choice["logprobs"]["top_logprobs"][0]) == ["a", "x", "y"]
+    chat = {"messages": [{"role": "user", "content": "x"}], "logprobs": True} | listed
+    [choice] = http.post("/v1/chat/completions", json=chat).json()["choices"]
+    [position] = choice["logprobs"]["content"]
+    assert [each["token"] for each in position["top_logprobs"]] == ["a", "x", "y"]
+    body = {"prompt": "x", "logprobs": 2, "max_tokens": 1}
+    [choice] = http.post("/v1/completions", json=body).json()["choices"]
+    assert list(choice["logprobs"]["top_logprobs"][0]) == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -101,6 +101,11 @@ def test_structural_tags_are_one_grammar_in_both_fields(server: Running, path: s
 BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"response_format": {"type": "yaml"}}, "response_format.type", ""),
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", ""),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}, "schema": {}}},
+        "response_format.schema",
+        "give one",
+    ),
     ({"response_format": {"type": "json_object", "x": 1}}, "response_format.x", ""),
     ({"response_format": {"type": "json_object", "schema": 1}}, "response_format.schema", ""),
     (

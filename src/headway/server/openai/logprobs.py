@@ -97,7 +97,7 @@ def completion_logprobs(
 ) -> CompletionLogprobs:
     """The lists, with tokens as `name` writes them. `first` is a token that nothing predicted.
 
-    `top` alternatives a token, and the chosen one where it is not among them.
+    `top` alternatives a token, after the chosen one.
     """
     tokens: list[str] = []
     chosen: list[float | None] = []
@@ -114,7 +114,8 @@ def completion_logprobs(
         likeliest = {name(t): _finite(p) for t, p in position.top[: alternatives(top)]}
         tokens.append(token)
         chosen.append(logprob)
-        tops.append(likeliest | {token: logprob})
+        # Another token may have the same text: the number is the chosen one's.
+        tops.append({token: logprob} | likeliest | {token: logprob})
         starts.append(offsets.next(position.token))
     return CompletionLogprobs(
         tokens=tokens, token_logprobs=chosen, top_logprobs=tops, text_offset=starts
@@ -128,6 +129,7 @@ def chat_logprobs(
     top: int,
     name: Callable[[int], str],
 ) -> ChatLogprobs:
+    """`top` alternatives a token; the chosen one is among those that a request lists."""
     return ChatLogprobs(
         [
             ChatLogprob(
@@ -136,12 +138,19 @@ def chat_logprobs(
                 bytes=list(tokenizer.token_bytes(position.token)),
                 top_logprobs=[
                     TopLogprob(name(t), _finite(p), list(tokenizer.token_bytes(t)))
-                    for t, p in position.top[: alternatives(top)]
+                    for t, p in _shown(position, top)
                 ],
             )
             for position in positions
         ]
     )
+
+
+def _shown(position: TokenLogprobs, top: int) -> Sequence[tuple[int, float]]:
+    shown = position.top[: alternatives(top)]
+    if top != WHOLE_VOCABULARY or any(token == position.token for token, _ in shown):
+        return shown
+    return ((position.token, position.logprob), *shown)
 
 
 def prompt_logprobs(
