@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Literal, Protocol
 
 from headway.types import Request, TokenEvent
+from headway.types.response_cache import CacheOutcome
 from headway.wire import EngineInfo, EngineStats
 
 
@@ -35,6 +36,7 @@ def join(events: Sequence[TokenEvent]) -> TokenEvent:
         scheduled_at=first.scheduled_at,
         preemptions=sum(event.preemptions for event in events),
         retry_after=last.retry_after,
+        cached=last.cached,
     )
 
 
@@ -69,6 +71,17 @@ class Stream:
         if unfinished:
             self._on_cancel(unfinished)
         self._wake_reader()
+
+    def enough(self, request_id: str) -> None:
+        """End a request whose answer is complete for its reader, as by a stop string: as `cancel`,
+        but what came is good for an equal request.
+        """
+        self.cancel(request_id)
+
+    @property
+    def outcome(self) -> CacheOutcome | None:
+        """How a response cache answered, of several requests the worst; None without a cache."""
+        return None
 
     def release(self, request_id: str) -> None:
         """Expect no more events of a request; those that came can still be read."""

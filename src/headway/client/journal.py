@@ -83,7 +83,7 @@ class RequestJournal:
     def remaining(self, request_id: str) -> Request | None:
         """A live request with the tokens received so far as `generated`; None if unknown."""
         entry = self._live.get(request_id)
-        return None if entry is None else _remaining(entry)
+        return None if entry is None else remaining_request(entry)
 
     def abort(self, ids: Iterable[str]) -> list[str]:
         """Remove requests; returns those that the engine must be told to abort."""
@@ -193,7 +193,7 @@ class RequestJournal:
         return None
 
 
-def _remaining(entry: JournalEntry) -> Request:
+def remaining_request(entry: JournalEntry) -> Request:
     """What an engine needs to go on with a request, without asking again for what was received."""
     request, sampling = entry.request, entry.request.sampling
     if entry.prompt_logprobs and entry.prompt_logprobs >= len(request.prompt) - 1:
@@ -205,7 +205,7 @@ def _remaining(entry: JournalEntry) -> Request:
 
 def _submit(entry: JournalEntry, most_tokens: int | None) -> Request:
     """Mark an entry as submitted; its request asks for `most_tokens` at most if isolated."""
-    request = _remaining(entry)
+    request = remaining_request(entry)
     entry.submitted = True
     entry.resumed_at = len(entry.tokens)
     repeats = request.sampling.prompt_logprobs is not None

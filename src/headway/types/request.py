@@ -67,7 +67,8 @@ class TokenEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     on the first event. `preemptions` counts those since the last event. `stop_reason` is the stop
     token id where one ended the request early; that token is the last of `tokens`. `error` says why
     where `finish` is "error"; with `retry_after`, in seconds, it was shed: refused for overload
-    before it ran, and there may be room again after that time.
+    before it ran, and there may be room again after that time. `cached` says that nothing was
+    computed for this: it comes from a response cache, or from the computation of an equal request.
     """
 
     id: str
@@ -81,3 +82,4 @@ class TokenEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     scheduled_at: float | None = None
     preemptions: int = 0
     retry_after: float | None = None
+    cached: bool = False

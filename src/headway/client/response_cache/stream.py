@@ -1,0 +1,58 @@
+"""The stream of requests that a response cache answers, and who answers them together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from headway.client.handle import Stream
+from headway.types import TokenEvent
+from headway.types.response_cache import CacheOutcome
+
+_WORST: tuple[CacheOutcome, ...] = ("miss", "joined", "hit")
+
+
+class StreamOwner(Protocol):
+    """What a stream tells whoever answers it."""
+
+    def leave(self, ids: Sequence[str]) -> None:
+        """Nobody reads these requests any more."""
+        ...
+
+    def keep(self, request_id: str) -> None:
+        """What a request has got is an answer for its reader, who leaves."""
+        ...
+
+    def resume(self, request_id: str) -> None:
+        """The beginning of the answer has been read, and more is wanted."""
+        ...
+
+
+class CachedStream(Stream):
+    """Its events come from memory, or from computations that others may share."""
+
+    def __init__(self, ids: Iterable[str], owner: StreamOwner) -> None:
+        super().__init__(ids, owner.leave)
+        self.outcomes: dict[str, CacheOutcome] = {}
+        """How each request is answered."""
+        self.paused: list[str] = []
+        """Requests whose answers go on only when somebody has read their beginning."""
+        self._owner = owner
+
+    @property
+    def outcome(self) -> CacheOutcome | None:
+        """See `Stream.outcome`."""
+        found = set(self.outcomes.values())
+        return next((each for each in _WORST if each in found), None)
+
+    def enough(self, request_id: str) -> None:
+        """See `Stream.enough`."""
+        self._owner.keep(request_id)
+        self.cancel(request_id)
+
+    async def __anext__(self) -> TokenEvent:
+        if self.paused and not self._unread:
+            paused, self.paused = self.paused, []
+            for name in paused:
+                self._owner.resume(name)
+        return await super().__anext__()
