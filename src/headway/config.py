@@ -18,6 +18,7 @@ from headway.settings import check_settings, setting
 from headway.types import SERVICE_CLASSES, ServiceClass
 from headway.types.engine import KVReservation
 from headway.types.objectives import Objective, parse_objectives
+from headway.types.response_cache import ResponseCacheConfig
 from headway.types.sampling_defaults import parse_defaults
 from headway.types.thinking import UNLIMITED
 
@@ -175,7 +176,7 @@ class EngineConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfig:
+class ServerConfig(ResponseCacheConfig):
     """How the HTTP server listens, whom it lets in, and how much it accepts."""
 
     host: str = setting("127.0.0.1", "address to listen on")
@@ -290,6 +291,7 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        self.check_response_cache()
         pending = self.max_pending_body_bytes
         if pending is not None and pending < self.max_body_bytes:
             raise InvalidRequest(

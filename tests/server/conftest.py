@@ -15,6 +15,7 @@ import openai
 import pytest
 import uvloop
 
+from headway.client.response_cache import caching_engine, remote_answers
 from headway.config import EngineConfig, ServerConfig
 from headway.server.admission import ServerState
 from headway.server.app import attach_engine, build_app, build_state
@@ -98,6 +99,11 @@ class _Thread(threading.Thread):
 
     async def _serve(self) -> None:
         llm = self._llm
+        if self._config.response_cache:
+            remote = remote_answers(self._config)
+            cache = caching_engine(llm.engine, self._config, b"alphabet", remote)
+            cache.trust()
+            llm.client = cache
         state = build_state(self._config, model_name=MODEL)
         app = build_app(state)
         if self._ready:

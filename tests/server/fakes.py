@@ -154,7 +154,7 @@ class FakeStream(Stream):
     def __init__(self, engine: FakeEngine, requests: Sequence[Request]) -> None:
         super().__init__((request.id for request in requests), engine.running.difference_update)
         self._engine = engine
-        self._turns = deque((request, 0) for request in requests)
+        self._turns = deque((request, len(request.generated)) for request in requests)
 
     async def __anext__(self) -> TokenEvent:
         await asyncio.sleep(0)
@@ -277,7 +277,7 @@ class FakeLLM(AsyncLLM):
             must_fit=must_fit,
         )
 
-    def run(self, request: GenerationRequest) -> DeltaStream:
+    def run(self, request: GenerationRequest, *, anew: bool = False) -> DeltaStream:
         if self.bug is not None:
             raise self.bug
         for prompt in request.prompts:
@@ -285,4 +285,4 @@ class FakeLLM(AsyncLLM):
             given = (prompt.token_ids, request.params, first.priority, first.cache_salt)
             self.asked.append(given)
             self.owners.append(Owner(first.tenant, first.caller))
-        return super().run(request)
+        return super().run(request, anew=anew)

@@ -124,7 +124,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _load(arguments: argparse.Namespace) -> ServeLoad:
-    headers = pairs_from(arguments.header, field="--header")
+    # What a response cache has would be measured as if it were computed.
+    headers = {"Cache-Control": "no-store"} | pairs_from(arguments.header, field="--header")
     key = arguments.api_key or from_environment("--api-key")
     if key:
         headers["Authorization"] = f"Bearer {key.split(',')[0]}"

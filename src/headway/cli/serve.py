@@ -16,6 +16,7 @@ from headway.cli.main import run_async
 from headway.config import DEFAULT_MODEL, EngineConfig, ServerConfig, from_environment
 from headway.errors import InvalidRequest, did_you_mean
 from headway.logs import start_logging
+from headway.types.response_cache import ResponseCacheConfig
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +38,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs=0,
         help="show this, and the flags of vLLM's server and llama-server with what becomes of each",
     )
-    add_flags(parser.add_argument_group("server"), ServerConfig)
+    cached = tuple(each.name for each in settings_of(ResponseCacheConfig))
+    add_flags(parser.add_argument_group("server"), ServerConfig, leave_out=cached)
     add_flags(parser.add_argument_group("engine"), EngineConfig, leave_out=("model",))
+    add_flags(parser.add_argument_group("response cache"), ResponseCacheConfig)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import os
 import threading
 import time
@@ -20,29 +19,30 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from headway.background import watched
-from headway.checkpoint import ModelConfig, Prepared, damaged_files
+from headway.checkpoint import ModelConfig, Prepared
 from headway.client import EngineClient, EngineHandle
+from headway.client.response_cache import CachingEngine, caching_engine, remote_answers
 from headway.config import EngineConfig
-from headway.errors import HeadwayError, InvalidRequest
+from headway.errors import InvalidRequest
 from headway.llm.beams import BeamStream
 from headway.llm.default_sampling import choose_default_sampling
 from headway.llm.grammars import GrammarChecker
 from headway.llm.message_form import MessageForm
-from headway.llm.model_check import check_prepared, stoppable
+from headway.llm.model_check import check_served
+from headway.llm.opening import fingerprint_of_model, open_model, start_sound
 from headway.llm.outputs import OutputCollector, RequestOutput
 from headway.llm.prompt import Prompt, PromptEncoder, TokensPrompt
 from headway.llm.rendering import ChatRenderer
 from headway.llm.resolve import GenerationRequest, Resolver, Terms
-from headway.llm.served_model import fingerprint, load_tokenizer
+from headway.llm.served_model import fingerprint
 from headway.llm.stream import CopiedStream, DeltaStream, RequestStream
 from headway.llm.weight_format import ready_model
 from headway.message import Tool
 from headway.text import Tokenizer
 from headway.types import NOBODY, SERVICE_CLASSES, Owner, SamplingParams, ServiceClass
 from headway.types.objectives import Objective, checked_objectives
+from headway.types.response_cache import ResponseCacheConfig
 from headway.types.sampling_defaults import DefaultSampling, SamplingDefaults, parse_defaults
-
-logger = logging.getLogger(__name__)
 
 
 class AsyncLLM:
@@ -60,6 +60,8 @@ class AsyncLLM:
         default_sampling: DefaultSampling | None = None,
     ) -> None:
         self.client = client
+        """The engine, with a response cache over it if there is one."""
+        self._engine = client
         self.model_config = model_config
         self.tokenizer = tokenizer
         self.chat_template = chat_template
@@ -86,7 +88,7 @@ class AsyncLLM:
         self._check: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(
+    async def start(  # noqa: PLR0913 (what a server has flags for)
         cls,
         config: EngineConfig,
         *,
@@ -97,6 +99,7 @@ class AsyncLLM:
         override_generation_config: Mapping[str, Any] | str = "{}",
         tool_call_parser: str | None = None,
         reasoning_parser: str | None = None,
+        response_cache: ResponseCacheConfig | None = None,
     ) -> AsyncLLM:
         """Prepare the model where that was not done before, and start its engine.
 
@@ -105,6 +108,7 @@ class AsyncLLM:
         the model's own defaults of sampling, "vllm" for none or another file's path, and
         `override_generation_config` has some of them, as JSON or data;
         `tool_call_parser` and `reasoning_parser` are how the model writes; see `MessageForm`.
+        `response_cache` says how many answers are kept for equal requests; without it, none.
         Raises `HeadwayError` where the model or the engine cannot be had.
         """
         form_of = partial(
@@ -118,21 +122,16 @@ class AsyncLLM:
             choose_default_sampling, generation_config=generation_config, override=override
         )
         chosen(SamplingDefaults())  # so that nothing is downloaded for a file that cannot be used
-        ready = partial(ready_model, config, progress=progress)
-        settled, prepared = await stoppable(lambda stop: ready(stop=stop))
-        try:
-            llm = await cls._start(settled, prepared, command, chat_template, form_of)
-        except HeadwayError as error:
-            if error.field is not None:  # a setting is at fault, not the model
-                raise
-            damaged = await stoppable(lambda stop: damaged_files(prepared.folder, stop=stop))
-            if not damaged:
-                raise
-            logger.warning("the engine did not start from a damaged model: %s", error)
-            settled, prepared = await stoppable(lambda stop: ready(verify=True, stop=stop))
-            llm = await cls._start(settled, prepared, command, chat_template, form_of)
+        remote = remote_answers(response_cache)
+        llm, settled, prepared = await start_sound(
+            partial(ready_model, config, progress=progress),
+            partial(cls._start, command=command, chat_template=chat_template, form_of=form_of),
+        )
         llm.default_sampling = chosen(prepared.text.sampling)
         llm.fingerprint = fingerprint(prepared, llm.client.info.hardware)
+        if response_cache is not None and response_cache.response_cache:
+            model = fingerprint_of_model(settled, prepared, llm.client.info.hardware)
+            llm.client = caching_engine(llm.client, response_cache, model, remote)
         mend = partial(ready_model, config, progress=False, verify=True)
         llm.check_model(prepared, lambda stop: mend(stop=stop))
         return llm
@@ -142,37 +141,19 @@ class AsyncLLM:
         cls,
         config: EngineConfig,
         prepared: Prepared,
+        *,
         command: Sequence[str] | None,
         chat_template: str | None,
         form_of: Callable[[str | None], MessageForm],
     ) -> AsyncLLM:
-        # The engine loads weights while the tokenizer is read here.
-        starting = asyncio.create_task(  # awaited
-            EngineClient.start(config, prepared.folder, command=command)
+        opened = await open_model(
+            config, prepared, command=command, chat_template=chat_template, form_of=form_of
         )
-        try:
-            tokenizer = await asyncio.to_thread(load_tokenizer, config, prepared.folder)
-            source = tokenizer.config.chat_template if chat_template is None else chat_template
-            template = None
-            if source is not None:
-                template = await ChatRenderer.load(source, tokenizer.config, form_of(source))
-        except BaseException:
-            starting.cancel()
-            started = (await asyncio.gather(starting, return_exceptions=True))[0]
-            if isinstance(started, EngineClient):
-                await started.close()
-            raise
-        try:
-            client = await starting
-        except BaseException:
-            if template is not None:
-                await template.close()
-            raise
         return cls(
-            client,
+            opened.client,
             model_config=prepared.config,
-            tokenizer=tokenizer,
-            chat_template=template,
+            tokenizer=opened.tokenizer,
+            chat_template=opened.chat_template,
             seed=config.seed,
             objectives={each: config.objectives_of(each) for each in SERVICE_CLASSES},
         )
@@ -186,8 +167,9 @@ class AsyncLLM:
 
     def check_model(self, prepared: Prepared, mend: Callable[[threading.Event], object]) -> None:
         """Have the model's files read in the background; see `headway.llm.model_check`."""
-        if isinstance(self.client, EngineClient) and self._check is None:
-            work = check_prepared(prepared, mend, self.client.restart)
+        if isinstance(self._engine, EngineClient) and self._check is None:
+            cache = self.client if isinstance(self.client, CachingEngine) else None
+            work = check_served(prepared, mend, self._engine, cache)
             self._check = watched(
                 work,
                 name="headway-model-check",
@@ -285,16 +267,18 @@ class AsyncLLM:
             reasoning=self.message_form.reasoning,
         )
 
-    def run(self, request: GenerationRequest) -> DeltaStream:
+    def run(self, request: GenerationRequest, *, anew: bool = False) -> DeltaStream:
         """Start a resolved request and return its deltas.
 
+        `anew`: compute it in any case, and keep nothing of it, whatever response cache there is.
         Raises `Unavailable` where the engine has failed for good or is closed.
         """
         stream: DeltaStream
         if request.params.use_beam_search:
-            stream = BeamStream(request, self.client, self.tokenizer)
+            stream = BeamStream(request, self._engine, self.tokenizer)
         else:
-            events = self.client.submit(*request.distinct)
+            client = self._engine if anew or not request.repeatable else self.client
+            events = client.submit(*request.distinct)
             stream = RequestStream(request, events, self.tokenizer)
             if len(request.distinct) < len(request.requests):
                 stream = CopiedStream(stream)

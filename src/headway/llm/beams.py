@@ -18,6 +18,7 @@ from headway.llm.outputs import Delta
 from headway.llm.resolve import GenerationRequest
 from headway.text import Detokenizer, Tokenizer
 from headway.types import FinishReason, Request, TokenEvent, TokenLogprobs
+from headway.types.response_cache import CacheOutcome
 
 PROMPT_TAIL = 16
 """Tokens of the prompt that may matter for how the first generated one reads."""
@@ -155,6 +156,11 @@ class BeamStream:
         self._cancelled = False
         self._aborted = False
         self._deltas = self._search()
+
+    @property
+    def outcome(self) -> CacheOutcome | None:
+        """None: its many small requests are not looked for in a cache."""
+        return None
 
     def cancel(self) -> None:
         """Abort what still runs."""

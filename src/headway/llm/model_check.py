@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from headway.checkpoint import Prepared, hash_files
+from headway.client import EngineClient
+from headway.client.response_cache import CachingEngine
 from headway.errors import HeadwayError
 
 T = TypeVar("T")
@@ -81,16 +83,17 @@ async def check_prepared(
     restart: Callable[[], None],
     *,
     after: float | None = None,
-) -> None:
+) -> bool:
     """Read the files of a model that is being served, and replace it where they are damaged.
 
-    `mend` prepares the model anew, `restart` replaces the engine. Raises nothing.
+    `mend` prepares the model anew, `restart` replaces the engine. Returns whether the model is
+    sound in the end, as far as can be known. Raises nothing.
     """
     try:
         await asyncio.sleep(CHECK_AFTER if after is None else after)
         damaged = await find_damage(prepared)
         if not damaged:
-            return
+            return True
         logger.error(
             "prepared model damaged folder=%s files=%s: answers may be wrong; preparing it anew",
             prepared.folder,
@@ -99,10 +102,29 @@ async def check_prepared(
         await stoppable(mend)
         logger.warning("prepared model replaced folder=%s: restarting the engine", prepared.folder)
         restart()
+        return True
     except HeadwayError as error:
         logger.error("prepared model cannot be replaced and is served damaged: %s", error)
     except Exception:
         logger.exception("checking the prepared model failed")
+    return False
+
+
+async def check_served(
+    prepared: Prepared,
+    mend: Callable[[threading.Event], object],
+    engine: EngineClient,
+    cache: CachingEngine | None,
+) -> None:
+    """The same of the model that an engine computes: answers of a damaged one are not kept."""
+
+    def restart() -> None:
+        engine.restart()
+        if cache is not None:
+            cache.forget()
+
+    if await check_prepared(prepared, mend, restart) and cache is not None:
+        cache.trust()
 
 
 async def find_damage(prepared: Prepared, *, duty: float = DUTY) -> list[str]:

@@ -60,6 +60,11 @@ class GenerationRequest:
         """Those of `requests` that are worth running: one a prompt where nothing is drawn."""
         return self.requests[:: self.params.n] if self.params.greedy else self.requests
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether its tokens are a function of what was asked, so that others may get the same."""
+        return self.params.greedy or self.params.seed is not None
+
     def prompt_of(self, choice: int) -> TokensPrompt:
         """The prompt that a choice continues."""
         return self.prompts[choice // self.params.n]

@@ -18,6 +18,7 @@ from headway.llm.outputs import Delta
 from headway.llm.resolve import GenerationRequest
 from headway.text import Detokenizer, StopPatterns, StopStrings, Tokenizer
 from headway.types import TokenEvent
+from headway.types.response_cache import CacheOutcome
 
 PROMPT_TAIL = 16
 """Tokens of the prompt that may matter for how the first generated one reads."""
@@ -109,6 +110,12 @@ class DeltaStream(Protocol):
     @property
     def request(self) -> GenerationRequest: ...
 
+    @property
+    def outcome(self) -> CacheOutcome | None:
+        """How a response cache answers, of several continuations the worst, known from the first
+        delta on; None where none was asked."""
+        ...
+
     def cancel(self) -> None:
         """Abort what still runs, and say no more; harmless at any time."""
         ...
@@ -135,6 +142,11 @@ class RequestStream:
             for index, each in enumerate(request.requests)
         }
 
+    @property
+    def outcome(self) -> CacheOutcome | None:
+        """See `DeltaStream.outcome`."""
+        return self._events.outcome
+
     def cancel(self) -> None:
         """Abort what still runs; its blocks are free at once."""
         self._events.cancel()
@@ -152,7 +164,7 @@ class RequestStream:
             )
         delta = self._decoders[event.id].decode(event)
         if delta.finish_reason is not None and event.finish is None:
-            self._events.cancel(event.id)
+            self._events.enough(event.id)
         return delta
 
 
@@ -166,6 +178,11 @@ class CopiedStream:
         self.request = stream.request
         self._stream = stream
         self._copies: deque[Delta] = deque()
+
+    @property
+    def outcome(self) -> CacheOutcome | None:
+        """See `DeltaStream.outcome`."""
+        return self._stream.outcome
 
     def cancel(self) -> None:
         """Abort what still runs; its blocks are free at once."""

@@ -29,6 +29,7 @@ from headway.scheduling.policy import PARAMETERS, split_options
 from headway.text import Tokenizer
 from headway.types import SamplingParams, ServiceClass
 from headway.types.objectives import Objective, checked_objectives
+from headway.types.response_cache import ResponseCacheConfig
 
 T = TypeVar("T")
 
@@ -102,15 +103,20 @@ class LLM:
         generation_config: str = "auto",
         override_generation_config: Mapping[str, Any] | str = "{}",
         reasoning_parser: str | None = None,
+        response_cache: int = 0,
         **settings: Any,
     ) -> None:
         """Start the engine; `command` replaces its program, `progress` shows preparation.
+
+        `response_cache` is how many bytes of answers are kept, so that prompts that come again,
+        greedy or with a seed, are not computed again; 0 for none.
 
         `generation_config` and `override_generation_config` say how prompts are sampled that come
         without parameters, and `reasoning_parser` how the model marks its reasoning, which a
         `thinking_token_budget` needs; see `AsyncLLM.start`.
         """
         config = _config(model, settings)
+        cache = ResponseCacheConfig(response_cache=response_cache)
         loop = LoopThread()
         try:
             self._llm = loop.run(
@@ -121,6 +127,7 @@ class LLM:
                     generation_config=generation_config,
                     override_generation_config=override_generation_config,
                     reasoning_parser=reasoning_parser,
+                    response_cache=cache,
                 )
             )
         except BaseException:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from headway.client.response_cache import CachingEngine
 from headway.config import ServerConfig
 from headway.errors import HeadwayError
 from headway.llm import AsyncLLM
@@ -36,6 +37,7 @@ from headway.server.middleware import ApiKeyMiddleware, HostMiddleware, RequestI
 from headway.server.ollama.errors import OLLAMA_FORM
 from headway.server.openai.fit import NOT_LOST
 from headway.server.openapi import Endpoint, ModelBounds, SendingHandler, describe
+from headway.server.response_cache import ResponseCacheMetrics
 from headway.server.responses.kept import KeptResponses
 from headway.server.responses.store import ResponseStore
 from headway.server.slo import Explainer
@@ -94,6 +96,8 @@ def attach_engine(app: Starlette, llm: AsyncLLM) -> None:
     metrics.attach(llm.client, llm.objectives)
     explainer = Explainer(llm.client, llm.objectives, attainment=metrics.attainment.ratio)
     metrics.registry.register(BatchMetrics(llm.client, explainer, state.names[0]))
+    if isinstance(llm.client, CachingEngine):
+        metrics.registry.register(ResponseCacheMetrics(llm.client, state.names[0]))
     app.state.explainer = explainer
     app.state.server.open(llm)
 
@@ -150,7 +154,12 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
                 allow_origins=list(config.allowed_origins),
                 allow_methods=["*"],
                 allow_headers=["*"],
-                expose_headers=["x-request-id", "x-ignored-fields", "retry-after"],
+                expose_headers=[
+                    "x-request-id",
+                    "x-ignored-fields",
+                    "x-headway-cache",
+                    "retry-after",
+                ],
             )
         )
     if config.api_key:

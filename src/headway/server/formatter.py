@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from headway.llm import ChoiceCollector, Delta, GenerationRequest
+from headway.types.response_cache import CacheOutcome
 
 
 class Formatter(Protocol):
@@ -48,6 +49,8 @@ class UsageCounter:
     cached_tokens: int = 0
     """Prompt tokens whose keys and values came from the prefix cache."""
     completion_tokens: int = 0
+    outcome: CacheOutcome | None = None
+    """How a response cache answered, once something has come; None where none was asked."""
 
     def __post_init__(self) -> None:
         self.prompt_tokens = sum(len(prompt.token_ids) for prompt in self.request.prompts)

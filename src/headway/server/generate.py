@@ -24,7 +24,9 @@ from headway.logs import line
 from headway.server.admission import RequestHandle, ServerState
 from headway.server.formatter import Formatter
 from headway.server.logs import log, log_end, log_received
+from headway.server.response_cache import CACHE_HEADER, asks_anew
 from headway.types.grammar import GRAMMAR_ERROR
+from headway.types.response_cache import CacheOutcome
 from headway.types.sampling import MAX_LOGPROBS, NOTHING_LEFT
 
 Headers = list[tuple[bytes, bytes]]
@@ -93,7 +95,7 @@ async def respond(
     watcher = _watch(request, handle)
     error: Exception | None = None
     try:
-        await _generate(state, handle, generation, formatter, response)
+        await _generate(state, handle, generation, formatter, response, asks_anew(request.headers))
         log_end("finished", request, handle, usage, finish=handle.finish)
     except asyncio.CancelledError:
         if handle.cancel_reason is None:
@@ -133,8 +135,11 @@ async def _generate(
     generation: GenerationRequest,
     formatter: Formatter,
     response: _Response,
+    anew: bool,
 ) -> None:
     """Hand every delta to the formatter, and send what it makes of them: events, or the whole.
+
+    `anew`: no response cache is asked.
 
     However this ends, what still runs in the engine is aborted. Raises `Overloaded` where the
     engine sheds any continuation.
@@ -142,10 +147,11 @@ async def _generate(
     client = state.llm.client
     restarts = client.restarts
     choices = [ChoiceCollector() for _ in generation.requests]
-    deltas = state.llm.run(generation)
+    deltas = state.llm.run(generation, anew=anew)
     try:
         delta = await _first(deltas, state)
         handle.first_token_at = time.monotonic()
+        formatter.usage.outcome = response.outcome = deltas.outcome
         while delta is not None:
             if delta.finish_reason == "error":
                 raise _engine_error(client, delta, restarts)
@@ -216,6 +222,7 @@ class _Response:
         """`stream_type`: what a stream of events is; None for one JSON body."""
         self.started = False
         self.stream = stream_type is not None
+        self.outcome: CacheOutcome | None = None
         self._stream_type = stream_type
         self._send = send
 
@@ -223,6 +230,8 @@ class _Response:
         if not self.started:
             self.started = True
             headers = _headers(self._stream_type, data)
+            if self.outcome is not None:
+                headers.append((CACHE_HEADER, self.outcome.encode()))
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 

@@ -61,6 +61,7 @@ def log_end(
             **fields,
             prompt_tokens=usage.prompt_tokens,
             cached_tokens=usage.cached_tokens,
+            response_cache=usage.outcome,
             completion_tokens=usage.completion_tokens,
             first_token_seconds=None if first is None else first - handle.admitted_at,
             seconds=time.monotonic() - handle.admitted_at,

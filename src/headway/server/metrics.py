@@ -249,7 +249,9 @@ class Metrics:
         self._cache_config.labels(self._model, *map(str, cache_labels(info))).set(1)
 
     def _observe_tokens(self, times: RequestTimes, event: TokenEvent, now: float) -> int:
-        """Gives the tokens that the event adds to its step, as vLLM counts them."""
+        """Gives the tokens that the event adds to its step, as vLLM counts them; one that comes
+        from a response cache was no step.
+        """
         times.preemptions += event.preemptions
         times.shed = times.shed or event.retry_after is not None
         if times.scheduled is None and event.scheduled_at is not None:
@@ -269,7 +271,7 @@ class Metrics:
             count += times.prompt_tokens - event.cached_tokens
         else:
             self._histograms["vllm:inter_token_latency_seconds"].observe(now - before)
-        return count
+        return 0 if event.cached else count
 
     def _observe_end(self, times: RequestTimes) -> None:
         self._histograms["vllm:request_generation_tokens"].observe(times.tokens)

@@ -105,6 +105,7 @@ async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -
             override_generation_config=server_config.override_generation_config or {},
             tool_call_parser=server_config.tool_call_parser,
             reasoning_parser=server_config.reasoning_parser,
+            response_cache=server_config,
         )
 
     return await serve(state, start_engine)

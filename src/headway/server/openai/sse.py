@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from headway.server.errors import detail_of, encode_error
 from headway.server.formatter import UsageCounter
 from headway.server.openai.schema import StreamOptions
 from headway.server.timing import LlamaTimings
+from headway.types.response_cache import CacheOutcome
 
 DONE = b"data: [DONE]\n\n"
 
@@ -30,6 +32,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    response_cache: CacheOutcome | UnsetType = UNSET
+    """How the response cache answered; absent where none was asked."""
 
 
 def usage_of(counter: UsageCounter, *, without: int = 0) -> Usage:
@@ -40,6 +44,7 @@ def usage_of(counter: UsageCounter, *, without: int = 0) -> Usage:
         completion_tokens=generated,
         total_tokens=counter.prompt_tokens + generated,
         prompt_tokens_details=PromptTokensDetails(counter.cached_tokens),
+        response_cache=counter.outcome or UNSET,
     )
 
 
