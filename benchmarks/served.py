@@ -45,6 +45,7 @@ class Place:
     port: int
     host: str = "127.0.0.1"
     key: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)  # further ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +132,10 @@ def _body(work: Work, model: str) -> dict[str, object]:
 
 def _post(place: Place, path: str, body: bytes) -> bytes:
     key = f"Authorization: Bearer {place.key}\r\n" if place.key else ""
+    more = "".join(f"{name}: {value}\r\n" for name, value in place.headers.items())
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {place.host}\r\nContent-Type: application/json\r\n"
-        f"{key}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        f"{key}{more}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body
 

@@ -69,6 +69,7 @@ def test_benchmarks_say_how_they_are_used() -> None:
         "peers",
         "plots",
         "recording_cost",
+        "response_cache",
         "simulation",
         "structured",
     )
