@@ -127,11 +127,12 @@ async def test_an_answer_that_its_reader_had_enough_of_is_kept_and_continued_whe
     one.enough("a")
     assert (engine.running, len(cache.store)) == ({}, 1)
     two = cache.submit(request("b", logprobs=1))
+    await settle()
     began = await anext(two)
     assert (list(began.tokens), began.finish) == (expected(request("b"))[:3], None)
-    await settle()
-    assert len(engine.submitted) == 1  # nothing is computed before somebody asks for more
     two.enough("b")
+    await settle()
+    assert len(engine.submitted) == 1  # nothing is computed unless somebody wants more
     three = cache.submit(request("c", logprobs=1))
     whole = await answered(engine, three)
     assert tokens(whole) == expected(request("c"))

@@ -34,7 +34,7 @@ class Computation:
     request: Request
     """As the engine has it: with an id of its own, since the one that it began with may leave."""
     state: Literal["looked up", "paused", "computed"] = "looked up"
-    """Paused: its beginning was in memory, and the rest is computed once somebody asks for it."""
+    """Paused: its beginning was in memory, and the rest is computed once somebody has read that."""
     subscribers: dict[str, Subscriber] = field(default_factory=dict)
     """By the ids of their requests."""
     source: Stream | None = None

@@ -252,7 +252,7 @@ class CachingEngine:
                 stream.outcomes[request.id] = "hit"
                 self.counts.hits += 1
             if answer.finish is None:
-                stream.paused.append(request.id)
+                stream.paused.add(request.id)
             told.append(replayed(answer, request))
             stream.push(told[-1])
         self._notify(told)

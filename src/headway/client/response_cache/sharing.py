@@ -67,7 +67,7 @@ class SharedComputations:
         computation.subscribers[request.id] = Subscriber(request, stream)
         self._joined[request.id] = computation
         if computation.state == "paused":
-            stream.paused.append(request.id)
+            stream.paused.add(request.id)
         event = computation.so_far(request)
         if event is not None:
             stream.push(event)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
+from headway.background import soon
 from headway.client.handle import Stream
 from headway.types import TokenEvent
 from headway.types.response_cache import CacheOutcome
@@ -24,7 +26,7 @@ class StreamOwner(Protocol):
         ...
 
     def resume(self, request_id: str) -> None:
-        """The beginning of the answer has been read, and more is wanted."""
+        """The beginning of its answer has been read: unless it has left, it wants more."""
         ...
 
 
@@ -35,7 +37,7 @@ class CachedStream(Stream):
         super().__init__(ids, owner.leave)
         self.outcomes: dict[str, CacheOutcome] = {}
         """How each request is answered."""
-        self.paused: list[str] = []
+        self.paused: set[str] = set()
         """Requests whose answers go on only when somebody has read their beginning."""
         self._owner = owner
 
@@ -51,8 +53,13 @@ class CachedStream(Stream):
         self.cancel(request_id)
 
     async def __anext__(self) -> TokenEvent:
-        if self.paused and not self._unread:
-            paused, self.paused = self.paused, []
-            for name in paused:
-                self._owner.resume(name)
-        return await super().__anext__()
+        event = await super().__anext__()
+        if event.id in self.paused:
+            self.paused.discard(event.id)
+            # In the turn of the event loop in which a reader gets a beginning it may have enough.
+            soon(
+                partial(self._owner.resume, event.id),
+                name="response cache",
+                on_failure=lambda _: self.cancel(),
+            )
+        return event
