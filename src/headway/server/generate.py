@@ -139,10 +139,8 @@ async def _generate(
 ) -> None:
     """Hand every delta to the formatter, and send what it makes of them: events, or the whole.
 
-    `anew`: no response cache is asked.
-
-    However this ends, what still runs in the engine is aborted. Raises `Overloaded` where the
-    engine sheds any continuation.
+    `anew`: no response cache is asked. However this ends, what still runs in the engine is aborted.
+    Raises `Overloaded` where the engine sheds any continuation.
     """
     client = state.llm.client
     restarts = client.restarts
