@@ -158,9 +158,9 @@ def endpoints() -> None:
     from headway.server.endpoints import ENDPOINTS
 
     handlers = {getattr(each.handler or each.sender, "__module__", "") for each in ENDPOINTS}
-    dialects = ("openai", "responses", "anthropic", "llamacpp", "ollama")
+    folders = ("openai", "responses", "anthropic", "llamacpp", "ollama", "page")
     others = ("system", "openapi", "refusing")
-    prefixes = tuple(f"headway.server.{name}." for name in dialects) + tuple(
+    prefixes = tuple(f"headway.server.{name}." for name in folders) + tuple(
         f"headway.server.{name}" for name in others
     )
     assert all(name.startswith(prefixes) for name in handlers)
@@ -169,8 +169,8 @@ def endpoints() -> None:
 
 def dialects() -> None:
     folders = {path.parent.name for path in (PACKAGE / "server").glob("*/endpoints.py")}
-    assert folders == {"responses", "anthropic", "llamacpp", "ollama"}
-    for name in folders:
+    assert folders == {"responses", "anthropic", "llamacpp", "ollama", "page"}
+    for name in folders - {"page"}:
         text = "".join(path.read_text() for path in (PACKAGE / "server" / name).glob("*.py"))
         assert "ChatBody" in text or "CompletionBody" in text
         assert re.search(r"class \w+Formatter\b", text)

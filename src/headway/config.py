@@ -203,6 +203,7 @@ class ServerConfig(ResponseCacheConfig):
         "names that requests may call the server by, * for any; by default those of this machine "
         "where no other reaches it and it has no keys, else any",
     )
+    page: bool = setting(True, "the page at / where the server is tried out and watched")
     ssl_keyfile: str | None = setting(None, "private key for HTTPS")
     ssl_certfile: str | None = setting(None, "certificate for HTTPS")
     chat_template: str | None = setting(

@@ -14,6 +14,7 @@ from headway.server.openai.schema import ChatBody, CompletionBody
 from headway.server.openai.token_bodies import DescribedTokenizeBody, DetokenizeBody
 from headway.server.openai.tokenizer_info import TokenizerInfo, tokenizer_info
 from headway.server.openapi import Endpoint, docs, openapi_json
+from headway.server.page.endpoints import PAGE_ENDPOINTS
 from headway.server.responses.endpoints import RESPONSES_ENDPOINTS
 from headway.server.system import (
     DetokenizeResult,
@@ -155,4 +156,5 @@ ENDPOINTS = (
     *ANTHROPIC_ENDPOINTS,
     *LLAMA_ENDPOINTS,
     *OLLAMA_ENDPOINTS,
+    *PAGE_ENDPOINTS,
 )

@@ -11,7 +11,6 @@ from headway.server.ollama.models import (
     OllamaTags,
     OllamaVersion,
     ollama_ps,
-    ollama_root,
     ollama_show,
     ollama_tags,
     ollama_version,
@@ -90,13 +89,6 @@ OLLAMA_ENDPOINTS = (
         summary="The version of Ollama whose API this is.",
         gives=OllamaVersion,
         errors=OLLAMA_FORM,
-    ),
-    Endpoint(
-        method="GET",
-        path="/",
-        handler=ollama_root,
-        summary="Says that the server runs.",
-        media_type="text/plain",
     ),
     *(
         Endpoint(

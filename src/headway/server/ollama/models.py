@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from headway.errors import InvalidRequest
 from headway.llm import AsyncLLM
@@ -78,11 +78,6 @@ class OllamaModel(msgspec.Struct, frozen=True, kw_only=True):
     model_info: dict[str, Any]
     capabilities: list[str]
     modified_at: str
-
-
-async def ollama_root(_request: Request) -> Response:
-    """Desktop tools look here whether anybody is there."""
-    return PlainTextResponse("Headway is running")
 
 
 async def ollama_version(_request: Request) -> Response:
