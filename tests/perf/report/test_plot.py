@@ -12,6 +12,7 @@ from headway.perf.report.plot import (
     EXTERNAL,
     LEADER,
     OWN,
+    POLICY_TONES,
     axis_of,
     linear,
     lines_of,
@@ -19,6 +20,7 @@ from headway.perf.report.plot import (
     tones,
 )
 from headway.perf.report.run import Kind, Report, Run
+from headway.scheduling.policy import POLICIES
 
 X = linear(10.0, label="x", write=str)
 Y = linear(4.0, label="y", write=str, steps=4)
@@ -107,8 +109,21 @@ def _report(*systems: tuple[str, Kind]) -> Report:
 
 
 def test_the_leader_and_external_systems_have_colours_of_their_own() -> None:
-    report = _report(("theirs", "external"), ("static", "engine"), ("best", "engine"))
-    assert tones(report, "best") == {"theirs": EXTERNAL[0], "static": OWN[0], "best": LEADER}
+    report = _report(("theirs", "external"), ("other", "engine"), ("best", "engine"))
+    assert tones(report, "best") == {"theirs": EXTERNAL[0], "other": OWN[0], "best": LEADER}
+
+
+@pytest.mark.parametrize("leader", [None, *POLICIES, "other"])
+def test_a_policy_has_one_colour_in_all_reports(leader: str | None) -> None:
+    assert set(POLICY_TONES) == set(POLICIES)
+    assert len(set(POLICY_TONES.values())) == len(POLICIES)
+    for together in (list(POLICIES), list(POLICIES)[::-1], ["static"], ["continuous", "paced"]):
+        report = _report(("other", "engine"), *((name, "engine") for name in together))
+        found = tones(report, leader)
+        assert {name: found[name] for name in together} == {
+            name: POLICY_TONES[name] for name in together
+        }
+        assert list(found.values()).count(found["other"]) == 1
 
 
 def test_few_systems_differ_and_many_still_have_a_colour() -> None:

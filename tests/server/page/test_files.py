@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from headway.perf.report.plot import POLICY_TONES
 from headway.scheduling.policy import POLICIES
 from headway.server.page.files import MEDIA_TYPES, page_files
 
@@ -150,6 +151,17 @@ def test_colours_can_be_read(selector: str) -> None:
     assert contrast(found["muted"], found["bad-tint"]) >= 4.5
     for name in POLICIES:
         assert contrast(found[f"policy-{name}"], found["bg"]) >= 3, name
+
+
+def test_a_policy_has_its_colour_here_and_in_reports() -> None:
+    css = (ROOT / "src/headway/perf/report/page.css").read_text()
+    light, dark = (
+        dict(re.findall(r"--t(\d): (#[0-9a-f]{6})", part)) for part in css.split("@media")[:2]
+    )
+    for name in POLICIES:
+        tone = str(POLICY_TONES[name])
+        assert colours(":root")[f"policy-{name}"] == light[tone], name
+        assert colours(':root[data-theme="dark"]')[f"policy-{name}"] == dark[tone], name
 
 
 def test_the_wheel_has_the_files() -> None:

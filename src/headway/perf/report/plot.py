@@ -1,9 +1,9 @@
 """Line plots as plain data: each system's colour, axes with round values, and SVG paths.
 
 Colours are numbers here, tones; the page has the colours themselves, light and dark. A system has
-the same tone everywhere: 0 is the one that the report is about, greys and browns are external
-systems, so that even in a small drawing the eye finds the two ends of a comparison. Lines differ in
-their dashes too.
+the same tone everywhere, and a policy the same in every report and on the server's page. Greys and
+browns are external systems, so that even in a small drawing the eye finds the two ends of a
+comparison. Lines differ in their dashes too.
 
 Places on an axis are shares of its length, 0 to 1. Coordinates of paths are whole numbers on a
 square of 1,000, y downwards, which the page stretches: text stands beside the drawing and keeps its
@@ -17,31 +17,40 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from headway.perf.report.run import Report, Run
+from headway.perf.report.run import Report
 
 OWN = (1, 2, 3, 4, 5)
 EXTERNAL = (6, 7, 8)
 LEADER = 0
 
 
+POLICY_TONES: Mapping[str, int] = {
+    "paced": 0,
+    "continuous": 1,
+    "dynamic": 2,
+    "static": 3,
+    "sequential": 4,
+}
+"""A policy's tone; `static/style.css` of the server's page has the same colours."""
+
+
 def tones(report: Report, leader: str | None) -> Mapping[str, int]:
-    """A tone for each system, in the report's order; repeated where there are too many."""
-    found: dict[str, int] = {}
-    used = {OWN: 0, EXTERNAL: 0}
+    """A tone for each system, in the report's order; repeated where there are too many.
+
+    A leader that is no policy has the tone 0, unless a policy has it.
+    """
+    names = {run.system for run in report.runs}
+    found = {name: tone for name, tone in POLICY_TONES.items() if name in names}
+    if leader is not None and LEADER not in found.values():
+        found.setdefault(leader, LEADER)
+    free = tuple(tone for tone in OWN if tone not in found.values()) or OWN
+    used = {"own": 0, "external": 0}
     for run in report.runs:
-        if run.system in found:
-            continue
-        if run.system == leader:
-            found[run.system] = LEADER
-            continue
-        family = _family(run)
-        found[run.system] = family[used[family] % len(family)]
-        used[family] += 1
-    return found
-
-
-def _family(run: Run) -> tuple[int, ...]:
-    return EXTERNAL if run.kind == "external" else OWN
+        if run.system not in found:
+            family, these = ("external", EXTERNAL) if run.kind == "external" else ("own", free)
+            found[run.system] = these[used[family] % len(these)]
+            used[family] += 1
+    return {run.system: found[run.system] for run in report.runs}
 
 
 _MOST_POWERS = 6
