@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -296,3 +296,36 @@ def test_nothing_goes_anywhere_else(page: Page, server: Running) -> None:
     page.wait_for_timeout(100)
     assert len(asked) > 10
     assert [url for url in asked if not url.startswith(server.url + "/")] == []
+
+
+RICH = "# A\n\nb `c` **d**\n\n- e\n\n> f\n\n```py\ng = 1\n```"
+
+
+def bring_into(page: Page, state: str) -> None:
+    if state == "answered":
+        says = saying({"reasoning_content": "h"}, {"content": RICH})
+        page.route("**/v1/chat/completions", says)
+        ask(page, "Hello")
+        answered(page)
+    elif state == "refused":
+        page.fill("#field-tools", '[{"name": "not a name"}]')
+        ask(page, "Hello")
+        page.wait_for_selector(".failure")
+    elif state == "a key is wanted":
+        page.click("#key-button")
+    elif state == "live":
+        page.click("#nav-live")
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("state", ["new", "answered", "refused", "a key is wanted", "live"])
+def test_nothing_stands_in_the_way_of_assistive_tools(
+    page: Page, server: Running, state: str, colours: Literal["light", "dark"]
+) -> None:
+    """Nothing that axe-core calls serious, colours and all."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page.emulate_media(color_scheme=colours)
+    bring_into(page, state)
+    found = axe.Axe().run(page).response["violations"]
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious] == []

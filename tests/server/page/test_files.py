@@ -84,13 +84,9 @@ def test_no_script_sets_styles_that_the_policy_forbids() -> None:
 
 def test_ids_are_unique_and_those_that_scripts_name_exist() -> None:
     assert len(IDS) == len(set(IDS))
-    named = {
-        found
-        for text in SCRIPTS.values()
-        for found in re.findall(r"(?:byId|getElementById)\(\"([\w-]+)\"\)|\bid: \"([\w-]+)\"", text)
-        for found in found
-        if found
-    }
+    names = re.compile(r"(?:byId|getElementById)\(\"([\w-]+)\"\)|\bid: \"([\w-]+)\"")
+    pairs = [pair for text in SCRIPTS.values() for pair in names.findall(text)]
+    named = {name for pair in pairs for name in pair if name}
     assert len(named) > 30
     assert named - set(IDS) == set()
     for field in re.findall(r"id: \"(field-[\w-]+)\"", TEXTS["parameters.js"]):

@@ -2,7 +2,7 @@
  * Messages as elements, and the figures under each answer.
  */
 
-import { codeBlock, markdownView } from "./markdown.js";
+import { blocksOf, blocksView, codeBlock } from "./markdown.js";
 import { copyButton, element } from "./dom.js";
 import { rateOf } from "./stream.js";
 
@@ -45,17 +45,25 @@ export function messageView(message, actions = {}) {
 /** Reasoning, text, and what is made anew each time: calls, an error, that nothing has come yet. */
 function answerBody(body, message) {
   const thinking = reasoningView(message);
-  const text = markdownView();
+  const text = blocksView();
   const rest = element("div", { class: "rest" });
   body.append(thinking.node, text.node, rest);
   return (running) => {
     thinking.update(running);
-    text.update(message.content);
+    text.update(blocksOfAnswer(message.content));
     const parts = message.toolCalls.filter(Boolean).map(toolCall);
     if (message.failure) parts.push(failure(message.failure));
     else if (!message.content && !message.reasoning && parts.length === 0) parts.push(nothing(running));
     rest.replaceChildren(...parts);
   };
+}
+
+/** JSON is code: as Markdown, its asterisks and underscores would be lost. */
+function blocksOfAnswer(content) {
+  const begun = content.trimStart()[0];
+  const whole = begun === "{" || begun === "[" ? laidOut(content) : null;
+  if (whole === null && begun !== "{") return blocksOf(content);
+  return [{ kind: "code", language: "json", text: whole ?? content }];
 }
 
 function nothing(running) {
@@ -79,16 +87,28 @@ function reasoningView(message) {
 }
 
 function toolCall(each) {
-  return element("div", { class: "tool-call" }, codeBlock(laidOut(each.arguments), `calls ${each.name}`));
+  const text = laidOut(each.arguments) ?? each.arguments;
+  return element("div", { class: "tool-call" }, codeBlock(text, `calls ${each.name}`));
 }
 
-/** JSON with lines, as soon as it is whole. */
-function laidOut(text) {
+/**
+ * JSON with lines, as soon as it is whole; as it was written where that would change more than its
+ * spaces, such as a long number; null for anything else.
+ *
+ * @param {string} text
+ * @returns {string | null}
+ */
+export function laidOut(text) {
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    const laid = JSON.stringify(JSON.parse(text), null, 2);
+    return withoutSpace(laid) === withoutSpace(text) ? laid : text;
   } catch {
-    return text;
+    return null;
   }
+}
+
+function withoutSpace(text) {
+  return text.replace(/\s/g, "");
 }
 
 function failure({ message, field, code, status, requestId }) {
@@ -154,6 +174,6 @@ function rounded(number) {
 /** What an answer amounted to, in a sentence for screen readers. */
 export function summary({ failure: failed, figures }) {
   if (failed) return `The request failed: ${failed.message}`;
-  const count = figures?.tokens === null ? "" : `, ${counted(figures.tokens)}`;
+  const count = figures?.tokens ? `, ${counted(figures.tokens)}` : "";
   return `The answer is complete${count}.`;
 }

@@ -105,16 +105,15 @@ export function inlineOf(text) {
 }
 
 /**
- * A text as elements, which can grow: blocks that stay the same stay in the page, and with them what
+ * Blocks as elements, which can grow: those that stay the same stay in the page, and with them what
  * the reader has selected there.
  *
- * @returns {{node: HTMLElement, update: (text: string) => void}}
+ * @returns {{node: HTMLElement, update: (blocks: Block[]) => void}}
  */
-export function markdownView() {
+export function blocksView() {
   const node = element("div", { class: "markdown" });
   let keys = [];
-  const update = (text) => {
-    const blocks = blocksOf(text);
+  const update = (blocks) => {
     const now = blocks.map((block) => JSON.stringify(block));
     let same = 0;
     while (same < now.length && now[same] === keys[same]) same += 1;

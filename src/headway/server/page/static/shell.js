@@ -41,8 +41,11 @@ function show() {
   else mounted[name] = MOUNTS[name](byId(name), { fetchEvents, server }) ?? {};
 }
 
+let looking = false;
+
 async function look() {
-  if (document.hidden) return;
+  if (document.hidden || looking) return; // It may be waiting for a key.
+  looking = true;
   try {
     await call("ready", { ask: false });
     tellHealth("good", "ready");
@@ -51,6 +54,8 @@ async function look() {
     if (error.status === 401) return; // It is ready, and wants a key.
     if (error.status === 503) tellHealth("warn", error.message.replace(/^not ready: /, ""));
     else tellHealth("bad", error.status ? `error ${error.status}` : "cannot be reached");
+  } finally {
+    looking = false;
   }
 }
 

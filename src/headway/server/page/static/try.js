@@ -16,6 +16,8 @@ import { emptyAnswer, streamAnswer } from "./stream.js";
 /** Pixels from the end of the messages within which new text keeps the end in sight. */
 const NEAR_END = 80;
 const WRITERS = { curl, python };
+/** The panels beside the conversation. */
+const SIDES = ["conversations", "settings"];
 
 class TryView {
   constructor(server) {
@@ -48,8 +50,13 @@ class TryView {
       });
     }
     byId("code-copy").append(copyButton("Copy", () => byId("code-text").textContent));
-    for (const side of ["conversations", "settings"]) {
+    for (const side of SIDES) {
       byId(`toggle-${side}`).addEventListener("click", () => this.toggleSide(side));
+      byId(side).addEventListener("keydown", (event) => {
+        if (event.key !== "Escape" || byId(side).dataset.open !== "true") return;
+        this.toggleSide(side, false);
+        byId(`toggle-${side}`).focus();
+      });
     }
     const refresh = () => {
       if (this.server.model) this.parameters.showDefaults(this.server.model.defaults[this.defaultsKey()]);
@@ -66,7 +73,7 @@ class TryView {
 
   /** On narrow screens the panels at the sides lie over the conversation, one at a time. */
   toggleSide(side, open = byId(side).dataset.open !== "true") {
-    for (const each of ["conversations", "settings"]) {
+    for (const each of SIDES) {
       const shown = each === side && open;
       byId(each).dataset.open = String(shown);
       byId(`toggle-${each}`).setAttribute("aria-expanded", String(shown));
