@@ -79,6 +79,13 @@ test("a browser that keeps nothing is told of, and loses nothing of this page", 
   assert.equal(store.problem, "");
 });
 
+test("a browser without storage is told of, too", () => {
+  const store = new Conversations(null);
+  said(store, "one");
+  assert.match(store.problem, /keeps no more/);
+  assert.equal(store.all.length, 1);
+});
+
 test("what cannot be read is no conversation", () => {
   for (const text of ["{", "null", "3", '[{"id": 1}]', '[{"id": "a"}]', "[null]"]) {
     const storage = new Storage();

@@ -25,7 +25,7 @@ export const MOST_CHARACTERS = 2_000_000;
 const TITLE_CHARACTERS = 60;
 
 export class Conversations {
-  /** @param {Storage} storage such as `localStorage` */
+  /** @param {Storage | null} storage such as `localStorage`; null where there is none */
   constructor(storage) {
     this.storage = storage;
     /** @type {Conversation[]} the one changed last first */

@@ -124,7 +124,8 @@ export class ParameterForm {
 
   /** What to send; `problem` is the first field that has to be mended, null where there is none. */
   read() {
-    const { fields, problems } = readFields(this.texts());
+    const used = FIELDS.filter((field) => !byId(field.id).disabled);
+    const { fields, problems } = readFields(textsOf(used));
     const problem = FIELDS.find((field) => field.name in problems) ?? null;
     return { system: byId(SYSTEM).value.trim(), fields, problem };
   }
@@ -145,12 +146,8 @@ export class ParameterForm {
     byId("field-top-p").placeholder = String(defaults.top_p ?? 1);
   }
 
-  texts() {
-    return Object.fromEntries(FIELDS.map((field) => [field.name, byId(field.id).value]));
-  }
-
   changed() {
-    const texts = this.texts();
+    const texts = textsOf(FIELDS);
     const { problems } = readFields(texts);
     for (const field of FIELDS) setProblem(field.id, problems[field.name] ?? "");
     const system = byId(SYSTEM).value;
@@ -181,6 +178,10 @@ export function markField(name, message) {
   const found = name !== null && FIELDS.find((field) => name === field.name || begins(name, field.name));
   if (found) setProblem(found.id, message);
   return Boolean(found);
+}
+
+function textsOf(fields) {
+  return Object.fromEntries(fields.map((field) => [field.name, byId(field.id).value]));
 }
 
 function begins(name, start) {

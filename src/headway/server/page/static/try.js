@@ -22,7 +22,7 @@ const SIDES = ["conversations", "settings"];
 class TryView {
   constructor(server) {
     this.server = server;
-    this.store = new Conversations(window.localStorage);
+    this.store = new Conversations(storage());
     this.current = this.store.all[0] ?? this.store.begin("chat");
     /** @type {AbortController | null} of the answer that is being made */
     this.running = null;
@@ -58,12 +58,10 @@ class TryView {
         byId(`toggle-${side}`).focus();
       });
     }
-    const refresh = () => {
-      if (this.server.model) this.parameters.showDefaults(this.server.model.defaults[this.defaultsKey()]);
+    this.server.listeners.push(() => {
+      this.showDefaults();
       this.showCode();
-    };
-    this.server.listeners.push(refresh);
-    refresh();
+    });
     window.addEventListener("pagehide", () => this.running && this.keep());
     window.addEventListener("storage", () => {
       this.store.reload(this.current);
@@ -101,11 +99,12 @@ class TryView {
   applyMode() {
     this.composer.setMode(this.current.mode);
     this.parameters.setMode(this.current.mode);
-    if (this.server.model) this.parameters.showDefaults(this.server.model.defaults[this.defaultsKey()]);
+    this.showDefaults();
   }
 
-  defaultsKey() {
-    return this.current.mode === "chat" ? "chat" : "completions";
+  showDefaults() {
+    const { chat, completions } = this.server.model?.defaults ?? {};
+    this.parameters.showDefaults((this.current.mode === "chat" ? chat : completions) ?? {});
   }
 
   /** What the reader wrote: a message, or the result of the first call that has none. */
@@ -246,6 +245,15 @@ class TryView {
 
   toEnd() {
     byId("talk").scrollTop = byId("talk").scrollHeight;
+  }
+}
+
+/** Where conversations are kept; null where the browser does not allow it. */
+function storage() {
+  try {
+    return window.localStorage;
+  } catch {
+    return null;
   }
 }
 
