@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-SECONDS = 20
+SECONDS = 15
 """That anything on the page may take at most, on a busy machine."""
 
 

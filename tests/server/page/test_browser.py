@@ -33,8 +33,10 @@ def ask(page: Page, text: str) -> None:
 
 def answered(page: Page, count: int = 1) -> str:
     """The text of the last of so many answers."""
-    page.wait_for_function(f"document.querySelectorAll({json.dumps(ANSWER)}).length === {count}")
-    return page.inner_text(f"{ANSWER} >> nth=-1 >> .message-body")
+    answers = page.locator(ANSWER)
+    answers.nth(count - 1).wait_for()
+    assert answers.count() == count
+    return answers.last.locator(".message-body").inner_text()
 
 
 def figures(page: Page) -> dict[str, str]:
@@ -89,7 +91,7 @@ def test_an_answer_is_stopped(page: Page, server: Running) -> None:
 
 
 def test_a_completion_goes_on_with_the_text(page: Page, server: Running) -> None:
-    page.click("text=Completion")
+    page.check("#mode-completion")
     assert page.is_disabled("#field-system")
     assert page.is_disabled("#field-tools")
     page.fill("#field-max-tokens", "3")
@@ -132,9 +134,7 @@ def test_again_and_edit(page: Page, server: Running) -> None:
     answered(page)
     page.fill("#field-max-tokens", "4")
     page.click("text=Try again")
-    page.wait_for_function(
-        "document.querySelector('.message.assistant').innerText.includes('abcd')"
-    )
+    page.wait_for_selector(f"{ANSWER}:has-text('abcd')")
     page.click("text=Edit")
     assert page.input_value("#prompt") == "Hello"
     assert page.locator(".message").count() == 0
@@ -201,7 +201,7 @@ def test_the_code_is_the_request_that_is_sent(page: Page, server: Running) -> No
         page.press("#prompt", "Enter")
     quoted = code.partition("-d '")[2].rpartition("'")[0].replace("'\\''", "'")
     assert json.loads(quoted) == asked.value.post_data_json
-    page.click("text=Python")
+    page.check("#code-python")
     assert "client.chat.completions.create(" in page.inner_text("#code-text")
     assert MODEL in page.inner_text("#code-text")
 
@@ -260,13 +260,12 @@ def test_views_and_colours(page: Page, server: Running) -> None:
     assert page.get_attribute("#nav-live", "aria-current") == "page"
     page.go_back()
     assert page.is_visible("#try")
-    theme = "document.documentElement.dataset.theme"
     page.emulate_media(color_scheme="dark")
-    assert page.evaluate(theme) == "dark"
+    page.wait_for_selector("html[data-theme=dark]")
     page.click("#theme-button")
-    assert page.evaluate(theme) == "light"
+    page.wait_for_selector("html[data-theme=light]")
     page.reload()
-    assert page.evaluate(theme) == "light"
+    page.wait_for_selector("html[data-theme=light]")
     assert page.get_attribute("#theme-button", "aria-label") == "Colours: light"
 
 
@@ -274,7 +273,6 @@ def test_it_fits_a_telephone(page: Page, server: Running) -> None:
     page.set_viewport_size({"width": 390, "height": 780})
     page.route("**/v1/chat/completions", saying({"content": f"```\n{'x' * 300}\n```\n{'y' * 300}"}))
     ask(page, "z" * 300)
-    page.click("#send")
     answered(page)
     for name in ("conversations", "settings"):
         page.click(f"#toggle-{name}")

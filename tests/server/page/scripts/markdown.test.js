@@ -61,7 +61,7 @@ test("nothing that was said is lost, whatever it is", () => {
       block.kind === "list" ? block.items.map((item) => written(item.parts)) : (block.text ?? written(block.parts ?? [])),
     );
     const count = (where) => (where.match(/[aé]/g) ?? []).length;
-    // A fence's language is shown apart from its text.
+    // What stands after a fence is shown above the code.
     const languages = blocksOf(text).map((block) => block.language ?? "");
     assert.equal(count(shown.flat().join(" ") + languages.join(" ")), count(text), JSON.stringify(text));
   }
@@ -69,7 +69,7 @@ test("nothing that was said is lost, whatever it is", () => {
 
 test("a long answer takes no time that grows with its square", () => {
   for (const unit of ["*", "`", "_a", "**a", "- ", "a\n", "> ", "1. a\n"]) {
-    const long = blocksOf(unit.repeat(50_000));
-    assert.ok(long.length > 0 || unit === "");
+    const long = blocksOf(unit.repeat(200_000));
+    assert.ok(long.length > 0);
   }
 });

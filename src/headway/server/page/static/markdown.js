@@ -12,12 +12,12 @@
 
 import { copyButton, element } from "./dom.js";
 
-const FENCE = /^(\s*)(```+|~~~+)\s*([\w+#.-]*)/;
+const FENCE = /^(\s*)(```+|~~~+)([^`]*)$/;
 const HEADING = /^ {0,3}#{1,6}\s+(.*)$/;
 const ITEM = /^(\s*)(?:([-*+])|(\d{1,9})[.)])\s+(.*)$/;
 const QUOTE = /^ {0,3}> ?(.*)$/;
 const RULE = /^ {0,3}(?:-{3,}|\*{3,}|_{3,})\s*$/;
-const INLINE = /`([^`\n]+)`|\*\*(?=\S)([^*\n]+)\*\*|(?<![\w*])[*_](?=\S)([^*_\n]+)[*_](?![\w*])/g;
+const INLINE = /(?<!`)`([^`\n]+)`(?!`)|\*\*(?=\S)([^*\n]+)\*\*|(?<![\w*])[*_](?=\S)([^*_\n]+)[*_](?![\w*])/g;
 const DEEPEST = 4;
 
 /**
@@ -35,7 +35,7 @@ export function blocksOf(text) {
       let end = at + 1;
       while (end < lines.length && !closes(lines[end], fence[2])) end += 1;
       const code = lines.slice(at + 1, end).map((line) => outdented(line, fence[1].length));
-      blocks.push({ kind: "code", language: fence[3], text: code.join("\n") });
+      blocks.push({ kind: "code", language: fence[3].trim(), text: code.join("\n") });
       at = end + 1;
     } else {
       takeLine(blocks, lines[at]);
