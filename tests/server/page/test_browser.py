@@ -140,6 +140,20 @@ def test_again_and_edit(page: Page, server: Running) -> None:
     assert page.locator(".message").count() == 0
 
 
+def test_examples_fill_in_what_they_need(page: Page, server: Running) -> None:
+    before = len(server.llm.asked)
+    page.click(".example >> text=schema")
+    assert json.loads(page.input_value("#field-schema"))["type"] == "object"
+    page.click(".example >> text=tool")
+    assert json.loads(page.input_value("#field-tools"))[0]["name"] == "weather"
+    assert page.input_value("#prompt") != ""
+    assert page.locator(".problem:visible").count() == 0
+    page.check("#mode-completion")
+    page.click(".example")
+    assert page.input_value("#prompt") == "Once upon a time"
+    assert len(server.llm.asked) == before
+
+
 def test_what_a_model_writes_is_text(page: Page, server: Running) -> None:
     page.route("**/v1/chat/completions", saying({"content": "<img src=x onerror=alert(1)>**b**"}))
     ask(page, "<b>Hello</b>")

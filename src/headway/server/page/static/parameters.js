@@ -161,6 +161,18 @@ export class ParameterForm {
     this.onChange();
   }
 
+  /**
+   * Set some fields, and leave the others.
+   *
+   * @param {Record<string, string>} texts by the fields' names
+   */
+  fill(texts) {
+    for (const field of FIELDS) {
+      if (field.name in texts) byId(field.id).value = texts[field.name];
+    }
+    this.changed();
+  }
+
   reset() {
     byId(SYSTEM).value = "";
     for (const field of FIELDS) byId(field.id).value = "";

@@ -7,7 +7,8 @@ import { messageView, summary } from "./answers.js";
 import { Composer } from "./composer.js";
 import { Conversations } from "./conversations.js";
 import { ConversationList } from "./list.js";
-import { announce, byId, copyButton, element } from "./dom.js";
+import { announce, byId, copyButton } from "./dom.js";
+import { exampleButtons } from "./examples.js";
 import { ParameterForm, markField } from "./parameters.js";
 import { openCalls, requestOf } from "./request.js";
 import { curl, python } from "./snippet.js";
@@ -93,7 +94,7 @@ class TryView {
     if (this.current.messages.length > 0) this.open(this.store.begin(mode));
     this.current.mode = mode;
     this.applyMode();
-    this.showCode();
+    this.render();
   }
 
   applyMode() {
@@ -209,7 +210,7 @@ class TryView {
       return messageView(message, actions);
     });
     if (!free) this.views.at(-1).update(true);
-    const nothing = element("li", { class: "nothing muted" }, this.emptyText());
+    const nothing = exampleButtons(this.current.mode, (example) => this.useExample(example));
     byId("messages").replaceChildren(
       ...(this.views.length > 0 ? this.views.map(({ node }) => node) : [nothing]),
     );
@@ -220,9 +221,10 @@ class TryView {
     this.toEnd();
   }
 
-  emptyText() {
-    if (this.current.mode === "completion") return "The model goes on with the text that you give it.";
-    return "Ask something. Parameters and the request as code are at the side.";
+  /** Fill in an example; sending it is the reader's. */
+  useExample({ text, fields }) {
+    this.parameters.fill(fields);
+    this.composer.fill(text);
   }
 
   /** At most once a frame, however fast tokens come; browsers draw no frames of hidden pages. */
