@@ -213,8 +213,10 @@ def test_the_code_is_the_request_that_is_sent(page: Page, server: Running) -> No
     code = page.inner_text("#code-text")
     with page.expect_request("**/v1/chat/completions") as asked:
         page.press("#prompt", "Enter")
-    quoted = code.partition("-d '")[2].rpartition("'")[0].replace("'\\''", "'")
-    assert json.loads(quoted) == asked.value.post_data_json
+    answered(page)
+    for shown in (code, page.inner_text("#code-text")):
+        quoted = shown.partition("-d '")[2].rpartition("'")[0].replace("'\\''", "'")
+        assert json.loads(quoted) == asked.value.post_data_json
     page.check("#code-python")
     assert "client.chat.completions.create(" in page.inner_text("#code-text")
     assert MODEL in page.inner_text("#code-text")

@@ -108,7 +108,14 @@ class TryView {
     this.parameters.showDefaults((this.current.mode === "chat" ? chat : completions) ?? {});
   }
 
-  /** What the reader wrote: a message, or the result of the first call that has none. */
+  /** What the reader wrote, as a message: the result of the first call that has none, if any. */
+  said(text) {
+    const [call] = openCalls(this.current);
+    if (!call) return { role: "user", content: text };
+    return { role: "tool", content: text, callId: call.id, name: call.name };
+  }
+
+  /** Take what the reader wrote, and have it answered; whether it was taken. */
   send(text) {
     const { problem } = this.parameters.read();
     if (problem) {
@@ -116,11 +123,7 @@ class TryView {
       byId(problem.id).focus();
       return false;
     }
-    const [call] = openCalls(this.current);
-    const message = call
-      ? { role: "tool", content: text, callId: call.id, name: call.name }
-      : { role: "user", content: text };
-    this.current.messages.push(message);
+    this.current.messages.push(this.said(text));
     if (openCalls(this.current).length === 0) {
       this.answer();
     } else {
@@ -133,7 +136,7 @@ class TryView {
   /** Have the model answer what the conversation ends with. */
   async answer() {
     const conversation = this.current;
-    const request = this.request();
+    const request = this.request(conversation.messages);
     const answer = emptyAnswer();
     conversation.messages.push(answer);
     this.keep();
@@ -178,24 +181,22 @@ class TryView {
     this.store.keep(this.current);
   }
 
-  request(draft = "") {
+  /** What is sent for these messages. */
+  request(messages) {
     const { system, fields } = this.parameters.read();
-    const messages = draft
-      ? [...this.current.messages, { role: "user", content: draft }]
-      : this.current.messages;
     return requestOf({ ...this.current, messages }, { system, fields }, this.server.model?.id ?? null);
   }
 
-  /** The request that would be sent now, as code. */
+  /** As code: what would be sent now, or what was sent last where nothing is written. */
   showCode() {
     if (!this.parameters) return; // It is being made.
-    const example = this.current.mode === "chat" ? "Hello" : "Once upon a time";
-    const last = this.current.messages.at(-1);
-    const waiting = last && last.role !== "assistant";
-    const draft = this.composer.text || (waiting ? "" : example);
+    const { messages, mode } = this.current;
+    const example = mode === "chat" ? "Hello" : "Once upon a time";
+    const draft = this.composer.text || (messages.length === 0 ? example : "");
+    const answered = messages.at(-1)?.role === "assistant" ? messages.slice(0, -1) : messages;
+    const request = this.request(draft ? [...messages, this.said(draft)] : answered);
     const base = new URL(".", document.baseURI).href;
-    const code = WRITERS[this.language](this.request(draft), { base, key: currentKey() !== "" });
-    byId("code-text").textContent = code;
+    byId("code-text").textContent = WRITERS[this.language](request, { base, key: currentKey() !== "" });
   }
 
   render() {
