@@ -36,7 +36,7 @@ def answered(page: Page, count: int = 1) -> str:
     answers = page.locator(ANSWER)
     answers.nth(count - 1).wait_for()
     assert answers.count() == count
-    return answers.last.locator(".message-body").inner_text()
+    return str(answers.last.locator(".message-body").inner_text())
 
 
 def figures(page: Page) -> dict[str, str]:
@@ -76,7 +76,11 @@ def test_a_chat_is_answered(page: Page, server: Running) -> None:
 
 def test_an_answer_is_stopped(page: Page, server: Running) -> None:
     server.hold()
-    for stop in (lambda: page.click("#send"), lambda: page.press("#prompt", "Escape")):
+    stops: tuple[Callable[[], None], ...] = (
+        lambda: page.click("#send"),
+        lambda: page.press("#prompt", "Escape"),
+    )
+    for stop in stops:
         ask(page, "Hello")
         page.wait_for_selector(".message.running")
         assert page.inner_text("#send") == "Stop"
@@ -290,6 +294,8 @@ def test_it_fits_a_telephone(page: Page, server: Running) -> None:
     page.route("**/v1/chat/completions", saying({"content": f"```\n{'x' * 300}\n```\n{'y' * 300}"}))
     ask(page, "z" * 300)
     answered(page)
+    sides = page.evaluate("(({scrollWidth, clientWidth}) => [scrollWidth, clientWidth])(talk)")
+    assert sides[0] == sides[1], "messages wrap"
     for name in ("conversations", "settings"):
         page.click(f"#toggle-{name}")
         assert page.is_visible(f"#{name}")

@@ -59,7 +59,12 @@ test("a key is asked for once, kept for the tab, and sent as bytes of UTF-8", as
 test("a wrong key, and a reader who gives none, end with the refusal", async () => {
   answering(refused);
   for (const given of [true, false]) {
-    onKeyNeeded(async () => given);
+    let times = 0;
+    onKeyNeeded(async () => {
+      times += 1;
+      assert.equal(times, 1, "asked again and again");
+      return given;
+    });
     await assert.rejects(call("v1/models"), { status: 401, message: "a key is needed" });
   }
   onKeyNeeded(async () => assert.fail("must not ask"));
