@@ -22,6 +22,7 @@ from headway.steptime.margins import NO_MARGINS, Margins
 from headway.steptime.model import Regime
 from headway.steptime.shape import Features, ModelSizes, PeakRates
 from headway.types import Request, TokenEvent
+from headway.types.batch_news import BatchNews
 from headway.types.engine import Hardware, SchedulerConfig
 from headway.types.traffic import Traffic
 
@@ -76,6 +77,13 @@ class SubmitGroup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 class Abort(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     ids: list[str]
+
+
+class Watch(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Down: somebody watches the batch, or nobody does any more; see `BatchNews`."""
+
+    interval: float | None
+    """Seconds between two tellings; None: tell nothing."""
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,8 +205,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     field: str | None = None
 
 
-ToEngine = Start | Submit | SubmitGroup | Abort
-FromEngine = Ready | Events | Heartbeat | Failed
+ToEngine = Start | Submit | SubmitGroup | Abort | Watch
+FromEngine = Ready | Events | BatchNews | Heartbeat | Failed
 
 _Item = TypeVar("_Item")
 _ENVELOPE = 4096

@@ -38,6 +38,7 @@ from headway.engine.loop import Engine
 from headway.engine.process import serve
 from headway.errors import InvalidRequest
 from headway.types import Limits, Request, TokenEvent, TokenLogprobs
+from headway.types.batch_news import BatchNews
 from headway.types.engine import Hardware, PolicyConfig, SchedulerConfig
 from headway.wire import EngineInfo, EngineStats, Start
 
@@ -90,6 +91,33 @@ class Running:
 
 
 @dataclass(slots=True)
+class FakeBatchWatch:
+    """Has the methods of `BatchWatch` that the process calls; tells every step."""
+
+    engine: FakeEngine
+    interval: float
+    told: int = -1
+
+    def due_in(self, now: float) -> float | None:
+        return None if self.told == self.engine.steps else 0.0
+
+    def take(self, now: float) -> BatchNews | None:
+        if self.due_in(now) is None:
+            return None
+        self.told = self.engine.steps
+        return BatchNews(
+            at=now,
+            slots=256,
+            num_running=len(self.engine.running),
+            num_waiting=0,
+            running=[],
+            waiting=[],
+            ended=[],
+            waits_for=None,
+        )
+
+
+@dataclass(slots=True)
 class FakeEngine:
     """Has the methods of `headway.engine.loop.Engine` that the process calls."""
 
@@ -98,6 +126,10 @@ class FakeEngine:
     running: dict[str, Running] = field(default_factory=dict)
     steps: int = 0
     computed: int = 0
+    batch_watch: FakeBatchWatch | None = None
+
+    def watch(self, interval: float | None) -> None:
+        self.batch_watch = None if interval is None else FakeBatchWatch(self, interval)
 
     @property
     def has_work(self) -> bool:

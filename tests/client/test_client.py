@@ -16,6 +16,7 @@ from headway.client import EngineClient, EngineHandle
 from headway.config import EngineConfig
 from headway.errors import EngineError, HeadwayError, InvalidRequest, Unavailable
 from headway.types import Request, ServiceClass
+from headway.types.batch_news import BatchNews
 from headway.types.objectives import parse_objectives
 from tests.client.fake_engine import (
     BROKEN,
@@ -413,3 +414,45 @@ def test_a_listener_that_fails_disturbs_nobody(
 
     asyncio.run(main())
     assert "a listener failed" in caplog.text
+
+
+def test_the_batch_is_told_while_somebody_watches(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path, step_seconds=0.001) as client:
+            heard: list[BatchNews] = []
+            stop = client.watch_batch(heard.append)
+            await until(lambda: bool(heard))
+            stream = client.submit(request("a", max_tokens=100_000))
+            await until(lambda: heard[-1].num_running == 1)
+            stop()
+            # What is still under way comes; then nothing.
+            before = client.stats.step
+            await until(lambda: client.stats.step > before + 5)
+            count = len(heard)
+            before = client.stats.step
+            await until(lambda: client.stats.step > before + 5)
+            assert len(heard) == count
+            stream.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_new_engine_tells_its_batch_as_well(tmp_path: Path) -> None:
+    def fails(_: BatchNews) -> None:
+        raise RuntimeError("one who fails does not keep others from hearing")
+
+    async def main() -> None:
+        async with running_client(tmp_path) as client:
+            heard: list[BatchNews] = []
+            client.watch_batch(fails)
+            client.watch_batch(heard.append)
+            await until(lambda: bool(heard))
+            assert client.pid is not None
+            os.kill(client.pid, signal.SIGKILL)
+            await until(lambda: client.restarts == 1 and client.state == "ready")
+            heard.clear()
+            asked = request("a")
+            await collect(client.submit(asked))
+            await until(lambda: bool(heard))
+
+    asyncio.run(main())

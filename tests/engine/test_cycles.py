@@ -65,7 +65,7 @@ def test_busy_time_is_that_of_the_recorded_cycles(asked: list[tuple[int, int]]) 
         scheduler=harness.scheduler,
         runner=Ticking(harness.runner, harness.clock),
         clock=harness.clock,
-        observer=harness.engine._observer,
+        observer=harness.engine._observers[0],
         ideal=thousandths_of,
     )
     for number, (output, prompt) in enumerate(asked):

@@ -36,6 +36,7 @@ from headway.types import (
     TokenEvent,
     TokenLogprobs,
 )
+from headway.types.batch_news import BatchNews
 from headway.types.engine import Hardware, SchedulerConfig
 from headway.wire import EngineInfo, EngineStats
 
@@ -104,6 +105,7 @@ class FakeEngine:
         self.submitted: list[Request] = []
         self.closed = False
         self._listeners: list[EngineListener] = []
+        self.watchers: list[Callable[[BatchNews], None]] = []
 
     def hold(self) -> None:
         self.gate.clear()
@@ -125,6 +127,15 @@ class FakeEngine:
     def subscribe(self, listener: EngineListener) -> Callable[[], None]:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def watch_batch(self, listener: Callable[[BatchNews], None]) -> Callable[[], None]:
+        self.watchers.append(listener)
+        return lambda: self.watchers.remove(listener)
+
+    @property
+    def listening(self) -> int:
+        """How many hear of every step."""
+        return len(self._listeners)
 
     async def close(self) -> None:
         self.closed = True

@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Literal
 
 from headway.background import soon
-from headway.client.handle import EngineListener, EngineState, Stream
+from headway.client.handle import (
+    NEWS_SECONDS,
+    BatchListener,
+    EngineListener,
+    EngineState,
+    Stream,
+)
 from headway.client.journal import RequestJournal
 from headway.client.process import DEFAULT_COMMAND, EngineProcess
 from headway.client.restarts import MonotonicStats
@@ -23,6 +29,7 @@ from headway.config import EngineConfig
 from headway.errors import HeadwayError, Unavailable
 from headway.logs import log_format
 from headway.types import Request, TokenEvent
+from headway.types.batch_news import BatchNews
 from headway.wire import EngineInfo, EngineStats, Events, Start
 
 logger = logging.getLogger(__name__)
@@ -37,6 +44,7 @@ class EngineClient:
         self._journal = RequestJournal()
         self._streams: dict[str, Stream] = {}
         self._listeners: list[EngineListener] = []
+        self._watchers: list[BatchListener] = []
         self._aborts: list[str] = []
         self._flushing = False
         self._supervisor = EngineSupervisor(start, command, self)
@@ -115,6 +123,18 @@ class EngineClient:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
+    def watch_batch(self, listener: BatchListener) -> Callable[[], None]:
+        """See `EngineHandle.watch_batch`."""
+        self._watchers.append(listener)
+        self._ask_for_batch()
+
+        def stop() -> None:
+            self._watchers.remove(listener)
+            if not self._watchers:
+                self._ask_for_batch()
+
+        return stop
+
     def submit(self, *requests: Request) -> Stream:
         """See `EngineHandle.submit`. While the engine restarts, requests wait."""
         if self.state in ("failed", "closed"):
@@ -178,9 +198,19 @@ class EngineClient:
             self._schedule_flush()
         self._notify(events, stats)
 
+    def on_batch_news(self, news: BatchNews) -> None:
+        """See `EngineOwner`."""
+        for listener in self._watchers:
+            try:
+                listener(news)
+            except Exception:
+                logger.exception("a listener failed")
+
     def on_engine_ready(self) -> None:
         """See `EngineOwner`: queued requests can be sent."""
         self._last_step = time.monotonic()
+        if self._watchers:
+            self._ask_for_batch()
         self._journal.engine_ready()
         self._schedule_flush()
         if self.restarts:
@@ -210,6 +240,12 @@ class EngineClient:
     def on_engine_failed(self, reason: str) -> None:
         """See `EngineOwner`: all requests end."""
         self._end_all("error", reason)
+
+    def _ask_for_batch(self) -> None:
+        """Have an engine that is ready tell its batch anew, or no more where nobody watches."""
+        engine = self._supervisor.engine
+        if engine is not None and self.state == "ready":
+            engine.connection.watch(NEWS_SECONDS if self._watchers else None)
 
     def _abort(self, ids: Sequence[str]) -> None:
         """End requests; called by their stream, or on behalf of it."""

@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Literal, Protocol
 
 from headway.types import Request, TokenEvent
+from headway.types.batch_news import BatchNews
 from headway.types.response_cache import CacheOutcome
 from headway.wire import EngineInfo, EngineStats
 
@@ -114,6 +115,11 @@ EngineState = Literal["starting", "ready", "restarting", "failed", "closed"]
 EngineListener = Callable[[Sequence[TokenEvent], EngineStats, float], None]
 """Called with (events, statistics, monotonic seconds); see `EngineHandle.subscribe`."""
 
+BatchListener = Callable[[BatchNews], None]
+"""Called with how far every sequence is; see `EngineHandle.watch_batch`."""
+NEWS_SECONDS = 0.2
+"""Between two news of the batch at least."""
+
 
 class EngineHandle(Protocol):
     """Runs requests given as token ids. All methods are for the event loop that it was made on."""
@@ -189,6 +195,14 @@ class EngineHandle(Protocol):
 
         It is also called with requests that end without a step (aborted, failed). It must not
         block; an exception that it raises is logged and otherwise ignored.
+        """
+        ...
+
+    def watch_batch(self, listener: BatchListener) -> Callable[[], None]:
+        """Call `listener` with the batch as it is, every `NEWS_SECONDS` while anything changes.
+
+        Returns how to stop watching. The engine does this only while somebody watches. The
+        listener must not block; an exception that it raises is logged and otherwise ignored.
         """
         ...
 

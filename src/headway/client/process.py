@@ -31,6 +31,7 @@ from headway.wire import (
     Failed,
     FromEngine,
     Start,
+    Watch,
     body_length,
     pack,
     pack_aborts,
@@ -71,6 +72,10 @@ class EngineConnection(asyncio.Protocol):
     def abort(self, ids: Sequence[str]) -> None:
         """Have the engine end requests."""
         self._send(pack_aborts(ids)[0])  # Ids that cannot be sent never were.
+
+    def watch(self, interval: float | None) -> None:
+        """Have the engine tell its batch every so many seconds, or no more."""
+        self._send([pack(Watch(interval=interval))])
 
     def close(self, reason: str = "") -> None:
         """Hang up at once; what was not yet written is dropped."""

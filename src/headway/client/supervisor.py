@@ -23,6 +23,7 @@ from headway.client.process import EngineProcess, Shortage
 from headway.client.restarts import MAX_DEATHS, RestartPolicy
 from headway.client.watchdog import TICK, longest_step
 from headway.errors import HeadwayError
+from headway.types.batch_news import BatchNews
 from headway.wire import EngineInfo, Events, Failed, FromEngine, Heartbeat, Ready, Start
 
 SHORTAGE_WAIT = 1.0
@@ -36,6 +37,10 @@ class EngineOwner(Protocol):
 
     def on_engine_events(self, message: Events, engine: EngineProcess) -> None:
         """A step, a refusal or an abort was reported."""
+        ...
+
+    def on_batch_news(self, news: BatchNews) -> None:
+        """The batch was told, as somebody watches it."""
         ...
 
     def on_engine_ready(self) -> None:
@@ -125,6 +130,8 @@ class EngineSupervisor:
         elif isinstance(message, Failed):
             engine.failed = message
             engine.connection.close()
+        elif isinstance(message, BatchNews):
+            self._owner.on_batch_news(message)
         else:
             self._owner.on_engine_events(message, engine)
 

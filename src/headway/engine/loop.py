@@ -15,6 +15,7 @@ from typing import Protocol
 
 from headway.clock import Clock
 from headway.engine.pacing import Pacing
+from headway.engine.watching import BatchWatch
 from headway.errors import InvalidRequest
 from headway.scheduling.scheduler import Scheduler
 from headway.scheduling.stats import Idle
@@ -87,15 +88,15 @@ class Gate(Protocol):
 class EngineObserver(Protocol):
     """Sees all that happens in an engine and changes nothing. Times are the engine's clock's."""
 
-    def on_add(self, request: Request, event: TokenEvent | None, now: float) -> None:
+    def on_add(self, request: Request, event: TokenEvent | None, now: float, /) -> None:
         """A request was queued, or ended at once: then `event` says how."""
         ...
 
-    def on_abort(self, request_id: str, now: float) -> None:
+    def on_abort(self, request_id: str, now: float, /) -> None:
         """A live request was ended."""
         ...
 
-    def on_shed(self, event: TokenEvent, now: float) -> None:
+    def on_shed(self, event: TokenEvent, now: float, /) -> None:
         """A waiting request was refused for overload; `event` is its end."""
         ...
 
@@ -106,11 +107,12 @@ class EngineObserver(Protocol):
         events: Sequence[TokenEvent],
         began: float,
         now: float,
+        /,
     ) -> None:
         """A step was planned at `began` and is over."""
         ...
 
-    def on_idle(self, now: float) -> None:
+    def on_idle(self, now: float, /) -> None:
         """There is nothing to compute at present, or nothing that may be computed yet."""
         ...
 
@@ -138,7 +140,9 @@ class Engine:
         self._scheduler = scheduler
         self._runner = runner
         self._clock = clock
-        self._observer = observer
+        self._observers: list[EngineObserver] = [] if observer is None else [observer]
+        self.batch_watch: BatchWatch | None = None
+        """None while nobody watches the batch."""
         self._cycles = BusyTime(ideal, on_cycle)
         self._pacing = pacing
         self._gate = gate
@@ -162,8 +166,8 @@ class Engine:
             event = self._scheduler.add(request)
         except InvalidRequest as error:
             event = TokenEvent(id=request.id, finish="error", error=error.message)
-        if self._observer is not None:
-            self._observer.on_add(request, event, self._clock.now())
+        for observer in self._observers:
+            observer.on_add(request, event, self._clock.now())
         return [] if event is None else [event]
 
     def abort(self, request_id: str) -> list[TokenEvent]:
@@ -174,8 +178,8 @@ class Engine:
         if event is None:
             return []
         now = self._clock.now()
-        if self._observer is not None:
-            self._observer.on_abort(request_id, now)
+        for observer in self._observers:
+            observer.on_abort(request_id, now)
         self._idle_without_work(now)
         return [event]
 
@@ -199,10 +203,19 @@ class Engine:
         self._step_seconds = result.seconds
         now = self._clock.now()
         events = self._scheduler.commit(plan, result, now)
-        if self._observer is not None:
-            self._observer.on_step(plan, result, events, began, now)
+        for observer in self._observers:
+            observer.on_step(plan, result, events, began, now)
         self._idle_without_work(now)
         return told + events
+
+    def watch(self, interval: float | None) -> None:
+        """Have a `batch_watch` that tells every so many seconds; None: none any more."""
+        if self.batch_watch is not None:
+            self._observers.remove(self.batch_watch)
+            self.batch_watch = None
+        if interval is not None:
+            self.batch_watch = BatchWatch(self._scheduler, interval)
+            self._observers.append(self.batch_watch)
 
     def stats(self) -> EngineStats:
         """The state after the last step, and counters since the start."""
@@ -245,9 +258,9 @@ class Engine:
 
     def _take_shed(self, now: float) -> list[TokenEvent]:
         shed = self._scheduler.take_shed()
-        if self._observer is not None:
+        for observer in self._observers:
             for event in shed:
-                self._observer.on_shed(event, now)
+                observer.on_shed(event, now)
         return shed
 
     def _idle_without_work(self, now: float) -> None:
@@ -256,5 +269,5 @@ class Engine:
 
     def _on_idle(self, now: float) -> None:
         self._cycles.end(now)
-        if self._observer is not None:
-            self._observer.on_idle(now)
+        for observer in self._observers:
+            observer.on_idle(now)

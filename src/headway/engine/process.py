@@ -22,10 +22,11 @@ from headway.engine.heartbeat import StepProgress, start_heartbeat
 from headway.errors import HeadwayError
 from headway.logs import start_logging
 from headway.types import TokenEvent
-from headway.wire import Abort, EngineInfo, EngineStats, Failed, Ready, Start, ToEngine
+from headway.wire import Abort, EngineInfo, EngineStats, Failed, Ready, Start, ToEngine, Watch
 
 if TYPE_CHECKING:
     from headway.engine.loop import Engine
+    from headway.engine.watching import BatchWatch
 
 PR_SET_PDEATHSIG = 1
 RETRY_SEND = 0.05
@@ -84,6 +85,8 @@ def run(channel: Channel, engine: Engine, clock: Clock, progress: StepProgress) 
             for event, reason in channel.send_events(events, stats):
                 _end_unsendable(channel, engine, event.id, reason)
             sent = stats
+        if engine.batch_watch is not None:
+            wait = _tell_batch(channel, engine.batch_watch, clock.now(), wait)
 
 
 def _serve(channel: Channel, build: Build, clock: Clock, progress: StepProgress) -> int:
@@ -119,12 +122,32 @@ def _handle(messages: list[ToEngine], engine: Engine) -> list[TokenEvent]:
         if isinstance(message, Abort):
             for name in message.ids:
                 events += engine.abort(name)
+        elif isinstance(message, Watch):
+            engine.watch(message.interval)
         elif isinstance(message, Start):
             raise BadFrame("Start came twice")
         else:
             for request in message.requests:
                 events += engine.add(request)
     return events
+
+
+def _tell_batch(
+    channel: Channel, watch: BatchWatch, now: float, wait: float | None
+) -> float | None:
+    """Tell those who watch the batch what is due; returns how long the loop may sleep now.
+
+    An API process that does not read gets the next telling instead of ever more of them.
+    """
+    if channel.has_unsent:
+        return wait
+    news = watch.take(now)
+    if news is not None:
+        channel.send(news)
+    due = watch.due_in(now)
+    if due is None:
+        return wait
+    return due if wait is None else min(wait, due)
 
 
 def _end_unsendable(channel: Channel, engine: Engine, name: str, reason: str) -> None:

@@ -47,6 +47,7 @@ from headway.types import (
     StepResult,
     TokenEvent,
 )
+from headway.types.batch_news import WaitsFor
 
 
 class Scheduler:
@@ -221,6 +222,26 @@ class Scheduler:
     def idle_stats(self) -> IdleStats:
         """The part of `stats` that a recording has of every step; costs next to nothing."""
         return IdleStats(self._stats.idle_slots, len(self._queues.waiting))
+
+    @property
+    def width(self) -> int:
+        """Sequences that a step can have."""
+        return self._width
+
+    @property
+    def queues(self) -> Queues:
+        """For whoever watches them: only the scheduler changes anything."""
+        return self._queues
+
+    @property
+    def waits_for(self) -> WaitsFor | None:
+        """Why the next that waits was not admitted lately; None where nobody waits."""
+        if not self._queues.waiting:
+            return None
+        if len(self._queues.running) >= self._width:
+            return "slot"
+        refused = self._refused is not None and self._refused[0] is self._queues.waiting[0]
+        return "memory" if refused else "policy"
 
     @property
     def has_work(self) -> bool:
