@@ -66,8 +66,10 @@ class AsyncLLM:
         self.tokenizer = tokenizer
         self.chat_template = chat_template
         """Renders messages as a prompt; None for a model that has none."""
-        self.objectives = objectives or {}
-        """Of requests that bring none, by class; a class that is missing has none."""
+        self.objectives: dict[ServiceClass, tuple[Objective, ...]] = {
+            each: (objectives or {}).get(each, ()) for each in SERVICE_CLASSES
+        }
+        """Of requests that bring none, by class. Who was given it sees it change."""
         self.default_sampling = default_sampling or DefaultSampling()
         """For callers who leave sampling open; `resolve` takes parameters as they are."""
         self.fingerprint: str | None = None

@@ -138,7 +138,8 @@ class Attainment:
             self._shed.labels(model_name, each)
 
     def describe(self, defaults: Mapping[ServiceClass, tuple[Objective, ...]]) -> None:
-        """The objectives that each class has by default."""
+        """The objectives that each class has by default from now on."""
+        self._target.clear()
         for service_class, objectives in defaults.items():
             for metric, seconds in bounds_of(objectives).items():
                 self._target.labels(self._model, service_class, metric).set(seconds)

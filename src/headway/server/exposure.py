@@ -23,7 +23,7 @@ def warn_of_exposure(config: ServerConfig, listener: socket.socket) -> None:
     """Say so where others than this machine can connect and no key is asked for."""
     if config.uds or config.api_key:
         return
-    if not _is_loopback(str(listener.getsockname()[0])):
+    if not is_loopback(str(listener.getsockname()[0])):
         advice = "anyone who reaches this address may use the model: give --api-key"
         host = str(listener.getsockname()[0]).partition("%")[0]
         log.warning(line("no_api_key", host=host, advice=advice))
@@ -37,7 +37,7 @@ def hosts_answered(config: ServerConfig) -> frozenset[str] | None:
     if config.allowed_hosts:
         names = frozenset(map(str.lower, config.allowed_hosts))
         return None if ANY_HOST in names else names
-    if config.uds or config.api_key or not _is_loopback(config.host):
+    if config.uds or config.api_key or not is_loopback(config.host):
         return None
     return _LOOPBACK_NAMES | {config.host.lower()}
 
@@ -49,11 +49,12 @@ def host_name(value: str) -> str:
     return value.partition(":")[0].lower().removesuffix(".")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address, as sockets give it, or a name is this machine's own."""
     if host.lower() == "localhost":
         return True
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:  # a name, which may stand for any address
         return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)

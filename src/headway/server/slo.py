@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import chain
 
 from headway.client import EngineHandle
@@ -31,7 +32,7 @@ from headway.steptime.slo_report import (
     TrafficReport,
 )
 from headway.types import SERVICE_CLASSES, ServiceClass
-from headway.types.objectives import Objective, pace_of
+from headway.types.objectives import Objective, Pace, pace_of
 from headway.types.traffic import Traffic
 from headway.wire import EngineInfo, EngineStats, LearnedModel
 
@@ -66,17 +67,21 @@ class Explainer:
         """Tokens of the longest prompt that the engine takes."""
         return self._client.info.scheduler.limits.max_model_len - 1
 
-    def situation(self) -> Situation | None:
-        """What the batch follows from now; None where traffic or machine are not known."""
+    def situation(self, pace: Pace | None = None) -> Situation | None:
+        """What the batch follows from now; None where traffic or machine are not known.
+
+        With `pace`, as it would be if that were asked.
+        """
         info, pacing = self._client.info, self._client.stats.pacing
         if pacing is None or pacing.model is None or pacing.traffic is None:
             return None
         times = predictor_of(info, pacing.model)
         if times is None:
             return None
+        traffic = pacing.traffic.after(self._clock.now() - pacing.at)
         return Situation(
             times=times,
-            traffic=pacing.traffic.after(self._clock.now() - pacing.at),
+            traffic=traffic if pace is None else replace(traffic, pace=pace),
             kv_tokens=kv_tokens(info),
             limits=info.scheduler.limits,
         )
@@ -91,6 +96,10 @@ class Explainer:
             self._made_at = now
             self._reach.clear()
         return self._kept
+
+    def forget(self) -> None:
+        """Explain anew when next asked: the objectives have changed."""
+        self._made_at = -math.inf
 
     def unheld(self) -> tuple[Unheld, ...]:
         """Objectives that cannot be held: with this traffic, or by any request at all."""

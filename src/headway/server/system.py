@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -18,10 +19,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headway import __version__
+from headway.config import ServerConfig
 from headway.errors import InvalidRequest, RequestTooLarge, Unavailable
 from headway.llm import AsyncLLM
+from headway.logs import line
 from headway.server.admission import ServerState
-from headway.server.body import json_response, read_body
+from headway.server.body import convert, json_response, read_body
+from headway.server.callers import may_hurry
+from headway.server.exposure import is_loopback
+from headway.server.logs import log
 from headway.server.metrics import Metrics
 from headway.server.openai.fit import check_messages
 from headway.server.openai.sampling import field_aliases
@@ -34,6 +40,9 @@ from headway.server.openai.token_bodies import (
 )
 from headway.server.openai.tools import known_tools
 from headway.server.slo import Explainer
+from headway.steptime.explanation import explain
+from headway.types import ServiceClass
+from headway.types.objectives import Objective, pace_of, parse_objectives
 
 
 class HealthStatus(msgspec.Struct, frozen=True):
@@ -92,11 +101,69 @@ async def metrics(request: Request) -> Response:
     return Response(collected.render(), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
+class ObjectivesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    objectives: str | None = None
+    """Explain the batch as if these were asked of everyone, such as `ttft=1s,tpot=30ms`."""
+
+
+class ObjectivesBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    objectives: str
+    """Of requests that bring none, from now on, such as `ttft=1s,tpot=30ms`; empty: none."""
+    service_class: ServiceClass = "standard"
+
+
 async def slo(request: Request) -> Response:
+    explainer = _explainer(request)
+    query = convert(dict(request.query_params), ObjectivesQuery, strict=False)
+    report = explainer.report()
+    if query.objectives is not None:
+        asked = parse_objectives(query.objectives, field="objectives")
+        situation = explainer.situation(pace_of(asked))
+        explanation = None
+        if situation is not None:
+            explanation = await asyncio.to_thread(explain, situation, asked)
+        report = replace(report, explanation=explanation)
+    return json_response(report)
+
+
+async def set_slo(request: Request) -> Response:
+    """Change what requests are held to that bring no objectives: for whoever may hurry."""
+    explainer = _explainer(request)
+    state: ServerState = request.app.state.server
+    _check_may_set(request, state.config)
+    body = await read_body(request, ObjectivesBody, max_bytes=state.config.max_body_bytes)
+    asked: tuple[Objective, ...] = ()
+    if body.objectives:
+        asked = parse_objectives(body.objectives, field="objectives")
+    state.llm.objectives[body.service_class] = asked
+    collected: Metrics = request.app.state.metrics
+    collected.attainment.describe(state.llm.objectives)
+    explainer.forget()
+    log.info(
+        line("objectives_changed", service_class=body.service_class, objectives=body.objectives)
+    )
+    return json_response(explainer.report())
+
+
+def _explainer(request: Request) -> Explainer:
     explainer: Explainer | None = request.app.state.explainer
     if explainer is None:
         raise Unavailable("the server is starting")
-    return json_response(explainer.report())
+    return explainer
+
+
+def _check_may_set(request: Request, config: ServerConfig) -> None:
+    """Raise `InvalidRequest` unless a key, or that it is this machine, says who asks."""
+    if config.api_key:
+        if not may_hurry(request.scope, config):
+            raise InvalidRequest("objectives of others are not set with this API key")
+        return
+    # A server on a Unix socket has no addresses: only this machine reaches it.
+    client = request.client
+    if client is not None and not is_loopback(client.host):
+        raise InvalidRequest(
+            "objectives are set from this machine alone where the server has no --api-key"
+        )
 
 
 class DefaultSamplingCard(msgspec.Struct, frozen=True, kw_only=True):
