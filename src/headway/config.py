@@ -277,6 +277,12 @@ class ServerConfig(ResponseCacheConfig):
         least=1,
         most=10**6,
     )
+    max_page_viewers: int = setting(
+        8,
+        "who may watch the batch at once, on the page's Live view or by /live",
+        least=0,
+        most=1000,
+    )
     log_format: LogFormat = setting(
         "text", "log lines as text, or as JSON, an object a line, of both processes"
     )

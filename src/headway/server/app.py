@@ -37,6 +37,8 @@ from headway.server.middleware import ApiKeyMiddleware, HostMiddleware, RequestI
 from headway.server.ollama.errors import OLLAMA_FORM
 from headway.server.openai.fit import NOT_LOST
 from headway.server.openapi import Endpoint, ModelBounds, SendingHandler, describe
+from headway.server.page.figures import FigureMaker
+from headway.server.page.news import LiveNews
 from headway.server.response_cache import ResponseCacheMetrics
 from headway.server.responses.kept import KeptResponses
 from headway.server.responses.store import ResponseStore
@@ -77,6 +79,7 @@ def build_app(state: ServerState) -> Starlette:
     app.state.metrics = metrics
     app.state.responses = _kept_responses(state.config)
     app.state.explainer = None
+    app.state.live = LiveNews(state.config.max_page_viewers)
     app.state.error_forms = {
         path: each.errors
         for each in ENDPOINTS
@@ -99,6 +102,9 @@ def attach_engine(app: Starlette, llm: AsyncLLM) -> None:
     if isinstance(llm.client, CachingEngine):
         metrics.registry.register(ResponseCacheMetrics(llm.client, state.names[0]))
     app.state.explainer = explainer
+    app.state.live.attach(
+        llm.client, lambda: FigureMaker(llm.client, metrics, explainer), state.names[0]
+    )
     app.state.server.open(llm)
 
 

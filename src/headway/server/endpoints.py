@@ -15,6 +15,7 @@ from headway.server.openai.token_bodies import DescribedTokenizeBody, Detokenize
 from headway.server.openai.tokenizer_info import TokenizerInfo, tokenizer_info
 from headway.server.openapi import Endpoint, docs, openapi_json
 from headway.server.page.endpoints import PAGE_ENDPOINTS
+from headway.server.page.news import LIVE_ENDPOINTS
 from headway.server.responses.endpoints import RESPONSES_ENDPOINTS
 from headway.server.system import (
     DetokenizeResult,
@@ -164,6 +165,7 @@ ENDPOINTS = (
         summary="This page for machines.",
         media_type="application/vnd.oai.openapi+json",
     ),
+    *LIVE_ENDPOINTS,
     *RESPONSES_ENDPOINTS,
     *ANTHROPIC_ENDPOINTS,
     *LLAMA_ENDPOINTS,

@@ -37,6 +37,7 @@ PROTECTED = (
     "/detokenize",
     "/tokenizer_info",
     "/slo",
+    "/live",
 )
 OPEN = ("/v1/health",)
 """Within those, for probes, which have no key."""

@@ -139,6 +139,7 @@ async def serve(state: ServerState, start_engine: StartEngine) -> int:
                 watches += [] if statistics is None else [statistics]
                 await _serve_until_stopped(state, shutdown)
         finally:
+            app.state.live.close()
             await _close(server, serving, state, shutdown)
             for watch in watches:
                 watch.cancel()
