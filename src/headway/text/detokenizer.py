@@ -30,24 +30,29 @@ class Detokenizer:
         prompt_tail_ids: Iterable[int] = (),
         skip_special_tokens: bool = True,
     ) -> None:
-        self._bytes_of = tokenizer.token_bytes
+        self._bytes_of = tokenizer.known_bytes
         self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._held = b""
+        """The beginning of a character."""
         self._strip_space = tokenizer.config.add_space_prefix
         self.push(prompt_tail_ids)
 
     def push(self, tokens: Iterable[int]) -> str:
         """The text that these tokens complete; may be empty."""
-        raw = b"".join(self._bytes_of(token) for token in tokens if token not in self._skipped)
+        known, skipped = self._bytes_of, self._skipped
+        raw = b"".join([known[token] for token in tokens if token not in skipped])
         if self._strip_space and raw:
             raw = raw.removeprefix(b" ")
             self._strip_space = False
-        return self._decoder.decode(raw)
+        raw = self._held + raw
+        text, used = codecs.utf_8_decode(raw, "replace", False)
+        self._held = raw[used:]
+        return text
 
     def flush(self) -> str:
         """What is still held at the end: U+FFFD where a character was left open."""
-        text = self._decoder.decode(b"", final=True)
-        self._decoder.reset()
+        text, _ = codecs.utf_8_decode(self._held, "replace", True)
+        self._held = b""
         return text
 
 

@@ -8,7 +8,8 @@ streams and single tokens alike, at linear cost, whatever the token sequence.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import tokenizers
@@ -117,6 +118,11 @@ class Tokenizer:
         byte = _BYTE.match(text)
         return bytes([int(byte[1], 16)]) if byte else text.replace(_SPACE, " ").encode()
 
+    @cached_property
+    def known_bytes(self) -> Mapping[int, bytes]:
+        """`token_bytes` of every token, kept from when it is first asked for."""
+        return _KnownBytes(self.token_bytes)
+
     def vocabulary(self, size: int) -> Vocabulary:
         """What the tokens of a model stand for, of which it has `size`."""
         return Vocabulary(
@@ -129,6 +135,20 @@ class Tokenizer:
     def token_text(self, token: int) -> str:
         """One token as text, for log probabilities; its odd bytes become U+FFFD."""
         return self.token_bytes(token).decode("utf-8", errors="replace")
+
+
+class _KnownBytes(dict[int, bytes]):
+    """Fills itself; holds no more than the vocabulary, since others stand for nothing."""
+
+    def __init__(self, bytes_of: Callable[[int], bytes]) -> None:
+        super().__init__()
+        self._bytes_of = bytes_of
+
+    def __missing__(self, token: int) -> bytes:
+        raw = self._bytes_of(token)
+        if raw:
+            self[token] = raw
+        return raw
 
 
 def _from_alphabet(text: str, alphabet: dict[str, int]) -> bytes:
