@@ -31,8 +31,9 @@ class MessageReader:
         parts = [parser.feed(delta.text)]
         if delta.finish_reason is not None:
             parts.append(parser.finish())
-        if any(part.tool_calls for part in parts):
-            self._calling.add(delta.index)
+        for part in parts:
+            if part.tool_calls:
+                self._calling.add(delta.index)
         if parts[-1].cut_off:
             self._broken.add(delta.index)
         return [part for part in parts if part]

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from headway.llm.resolve import GenerationRequest
 from headway.text import Tokenizer
 from headway.types import FinishReason, TokenLogprobs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
+class Delta(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is new of one continuation: text and tokens, or its end, or both.
 
     `index` says which: continuation c of prompt p is p * n + c. `text` may lag behind `token_ids`,

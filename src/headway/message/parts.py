@@ -7,12 +7,13 @@ A `MessageDelta` is what a piece of text adds to them, an `AssistantMessage` is 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCallDelta:
+
+class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is new of one call. The first delta of a call has its id and name, later ones None."""
 
     index: int
@@ -23,8 +24,7 @@ class ToolCallDelta:
     """The next piece of the arguments' JSON text."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageDelta:
+class MessageDelta(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a piece of text adds to a message; false where it adds nothing (yet)."""
 
     reasoning: str = ""
@@ -45,13 +45,12 @@ class ToolCall:
     """JSON text of an object; unfinished where the answer was cut off."""
 
 
-@dataclass(slots=True, kw_only=True)
-class AssistantMessage:
+class AssistantMessage(msgspec.Struct, kw_only=True):
     """A whole answer."""
 
     reasoning: str = ""
     content: str = ""
-    tool_calls: list[ToolCall] = field(default_factory=list)
+    tool_calls: list[ToolCall] = msgspec.field(default_factory=list)
 
 
 class MessageParser(Protocol):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.types import Send
 
@@ -29,7 +29,7 @@ from headway.server.openai.logprobs import (
 )
 from headway.server.openai.schema import ChatBody, plain_messages
 from headway.server.openai.service import answered_tier
-from headway.server.openai.sse import EventEncoder, Usage, usage_of
+from headway.server.openai.sse import PLACE, EventEncoder, Pattern, Usage, usage_of
 from headway.server.openai.tools import NamedChoice
 from headway.server.timing import LlamaTimings, TimedUsage, timings_of
 from headway.types import TokenLogprobs
@@ -142,8 +142,11 @@ class ChatFormatter:
         self._prompt_ids = generation.prompts[0].token_ids if body.return_token_ids else None
         self._tier = answered_tier(body, generation)
         self._fingerprint = conversation.llm.fingerprint
-        self._begun: set[int] = set()
+        self._patterns: dict[int, Pattern] = {}
+        """Of the events of each continuation that has begun: they bring a piece of content."""
         self._reader = conversation.reader()
+        self._plain = self._top is None and self._prompt_ids is None and self._times is None
+        """Nothing but text is told of a token."""
         self._reasons = body.include_reasoning is not False
         self._named = isinstance(body.tool_choice, NamedChoice)
         self._events = EventEncoder(
@@ -158,14 +161,17 @@ class ChatFormatter:
         )
 
     def events(self, delta: Delta) -> bytes:
-        data = b""
-        if delta.index not in self._begun:
-            data = self._opening(delta)
-        parts = [part for part in map(self._shown, self._reader.read(delta)) if part]
+        data = b"" if delta.index in self._patterns else self._opening(delta)
+        parts = self._reader.read(delta)
+        if not self._reasons:
+            parts = [shown for part in parts if (shown := _without_reasoning(part))]
         scored = self._top is not None and delta.logprobs
         if not parts and (scored or (self._prompt_ids is not None and delta.token_ids)):
             parts = [MessageDelta()]
         for number, part in enumerate(parts):
+            if self._plain and not (part.reasoning or part.tool_calls):
+                data += self._events.text(self._patterns[delta.index], part.content)
+                continue
             choice = ChatChunkChoice(index=delta.index, delta=_written_delta(part))
             if number == 0 and self._top is not None:
                 choice.logprobs = self._logprobs(delta.logprobs)
@@ -214,8 +220,9 @@ class ChatFormatter:
         role = ChatChunkChoice(
             index=delta.index, delta=ChatDelta(role="assistant", content=self._echo)
         )
-        prompt_ids = None if self._begun else self._prompt_ids
-        self._begun.add(delta.index)
+        prompt_ids = None if self._patterns else self._prompt_ids
+        content = ChatChunkChoice(index=delta.index, delta=ChatDelta(content=PLACE))
+        self._patterns[delta.index] = self._events.pattern(content)
         return self._events.choice(role, prompt_token_ids=prompt_ids, without=len(delta.token_ids))
 
     def _timings(self, index: int) -> LlamaTimings | None:
@@ -225,18 +232,17 @@ class ChatFormatter:
     def _logprobs(self, positions: Sequence[TokenLogprobs]) -> ChatLogprobs:
         return chat_logprobs(positions, self._tokenizer, top=self._top or 0, name=self._name)
 
-    def _shown(self, part: Part) -> Part:
-        return part if self._reasons else replace(part, reasoning="")
-
     def _finish(self, reason: str | None) -> str | None:
         """OpenAI and vLLM say "stop" where the client itself chose which tool is called."""
         return "stop" if self._named and reason == TOOL_CALLS else reason
 
     def _choice(self, index: int, choice: ChoiceCollector) -> ChatChoice:
         message, reason = self._reader.whole(choice)
+        if not self._reasons:
+            message = _without_reasoning(message)
         written = ChatChoice(
             index=index,
-            message=_written_message(self._shown(message), self._echo),
+            message=_written_message(message, self._echo),
             finish_reason=self._finish(reason),
             stop_reason=choice.stop_reason,
         )
@@ -245,6 +251,10 @@ class ChatFormatter:
         if self._prompt_ids is not None:
             written.token_ids = choice.token_ids
         return written
+
+
+def _without_reasoning(part: Part) -> Part:
+    return replace(part, reasoning="")
 
 
 def _written_message(message: AssistantMessage, echo: str) -> ChatMessage:

@@ -31,7 +31,7 @@ from headway.server.openai.prompts import Prompts, answer_prompts
 from headway.server.openai.sampling import completion_params
 from headway.server.openai.schema import CompletionBody
 from headway.server.openai.service import answered_tier
-from headway.server.openai.sse import EventEncoder, Usage, usage_of
+from headway.server.openai.sse import PLACE, EventEncoder, Pattern, Usage, usage_of
 from headway.types import TokenLogprobs
 
 
@@ -128,6 +128,8 @@ class _StreamedChoice:
 
     offsets: TextOffsets
     begun: bool = False
+    pattern: Pattern | None = None
+    """Of the events that bring a piece of text and nothing else, once there was one."""
 
 
 class CompletionFormatter:
@@ -146,6 +148,7 @@ class CompletionFormatter:
         self._top = shown_alternatives(body, body.logprobs)
         self._prompt_top = body.prompt_logprobs
         self._ids = bool(body.return_token_ids)
+        self._plain = self._top is None and not self._ids
         self._name = token_names(tokenizer, as_ids=bool(body.return_tokens_as_token_ids))
         # Such a request scores its prompt; the one token that was generated is not shown.
         self._hides_text = body.max_tokens == 0
@@ -175,7 +178,9 @@ class CompletionFormatter:
             text = self._echoed(delta.index) + text
         data = b""
         scored = self._top is not None and delta.logprobs
-        if text or scored or (self._ids and (first or delta.token_ids)):
+        if self._plain:
+            data = self._text_event(delta.index, text) if text else b""
+        elif text or scored or (self._ids and (first or delta.token_ids)):
             choice = CompletionChunkChoice(index=delta.index, text=text)
             if self._top is not None:
                 choice.logprobs = completion_logprobs(
@@ -218,6 +223,13 @@ class CompletionFormatter:
                 system_fingerprint=self._fingerprint,
             )
         )
+
+    def _text_event(self, index: int, text: str) -> bytes:
+        streamed = self._streamed[index]
+        if streamed.pattern is None:
+            choice = CompletionChunkChoice(index=index, text=PLACE)
+            streamed.pattern = self._events.pattern(choice)
+        return self._events.text(streamed.pattern, text)
 
     def _offsets(self, index: int) -> TextOffsets:
         """Those of a choice, which begins with its prompt where that is echoed."""

@@ -1,8 +1,8 @@
 """Server-sent events of one OpenAI stream, with the parts that never change encoded once.
 
-Every event of a stream repeats its id, kind, time and model; only the choice differs. So an event
-is three joined byte strings, and encoding one token costs a microsecond or so. The counts of
-tokens that events and whole answers carry are here, too.
+Every event of a stream repeats its id, kind, time and model; only the choice differs, and of the
+choice mostly one text. So an event is a few joined byte strings, and encoding one token costs less
+than a microsecond. The counts of tokens that events and whole answers carry are here, too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ from headway.server.timing import LlamaTimings
 from headway.types.response_cache import CacheOutcome
 
 DONE = b"data: [DONE]\n\n"
+
+PLACE = "\0"
+"""Stands for the text in the choice that a pattern is made from."""
+Pattern = tuple[bytes, ...]
+"""An event's beginning, in the pieces between which the same text is put."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -94,6 +99,15 @@ class EventEncoder:
         if timings is not None:
             head += b',"timings":' + _encoder.encode(timings)
         return b"".join((head, b',"choices":[', _encoder.encode(choice), tail))
+
+    def pattern(self, choice: msgspec.Struct) -> Pattern:
+        """The events whose choices are like this one, with another text for every `PLACE`."""
+        first, *others = _encoder.encode(choice).split(_encoder.encode(PLACE))
+        return b"".join((self._head, b',"choices":[', first)), *others
+
+    def text(self, pattern: Pattern, text: str) -> bytes:
+        """One event of a pattern, byte for byte what `choice` gives."""
+        return _encoder.encode(text).join(pattern) + (self._counts() if self._every else self._tail)
 
     def end(self) -> bytes:
         """The event with no choice that carries the counts, if asked for, and the end mark."""
