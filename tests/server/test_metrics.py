@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
+from headway.client.restarts import COUNTERS, MonotonicStats
 from headway.llm import GenerationRequest, TokensPrompt
-from headway.server.metrics import RECENT_STEPS, Metrics
+from headway.server.histogram import CountedHistogram
+from headway.server.metrics import RECENT_STEPS, TOTALS, Metrics
 from headway.types import Request, ResolvedSampling, SamplingParams, ServiceClass, TokenEvent
 from headway.types.objectives import parse_objectives
 from headway.wire import EngineStats
@@ -111,6 +117,70 @@ def test_a_request_computed_by_hand() -> None:
     assert found["vllm:request_max_num_generation_tokens_sum"] == 3
     assert found["vllm:request_params_max_tokens_sum"] == 9
     assert found["vllm:request_generation_tokens_sum"] == 3
+
+
+def test_tokens_of_one_step_are_observed_together() -> None:
+    """Three streams and one that joins: 3 gaps of 2 s, then 3 of 1 s and one of 0.25 s."""
+    metrics = Metrics("m", clock=HandClock())
+    metrics.attach(FakeEngine())
+    names = [f"r-{number}" for number in range(4)]
+    metrics.started(asked(names, 5, 9))
+    metrics.on_engine([TokenEvent(id=each, tokens=(1,)) for each in names[:3]], EngineStats(), 101)
+    metrics.on_engine([TokenEvent(id=each, tokens=(1,)) for each in names[:3]], EngineStats(), 103)
+    metrics.on_engine([TokenEvent(id="r-3", tokens=(1,))], EngineStats(), 103.75)
+    metrics.on_engine([TokenEvent(id=each, tokens=(1, 2)) for each in names], EngineStats(), 104)
+    page = metrics.render().decode()
+    found = values(page.encode())
+    assert found["vllm:inter_token_latency_seconds_count"] == 3 + 4
+    assert found["vllm:inter_token_latency_seconds_sum"] == 3 * 2 + 3 * 1 + 0.25
+    assert 'vllm:inter_token_latency_seconds_bucket{le="0.3",model_name="m"} 1.0' in page
+    assert 'vllm:inter_token_latency_seconds_bucket{le="1.0",model_name="m"} 4.0' in page
+    assert 'vllm:inter_token_latency_seconds_bucket{le="2.5",model_name="m"} 7.0' in page
+    assert found["vllm:iteration_tokens_total_count"] == 4
+    assert found["vllm:iteration_tokens_total_sum"] == 3 * 6 + 3 + 6 + 8
+    assert found["vllm:generation_tokens_total"] == 3 + 3 + 1 + 8
+
+
+@given(
+    amounts=st.lists(
+        st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.5, 9.0, 10.0]) | st.floats(0, 20), max_size=20
+    )
+)
+def test_equal_amounts_are_counted_as_each_by_itself_would_be(amounts: list[float]) -> None:
+    pages = []
+    for kind in (Histogram, CountedHistogram):
+        registry = CollectorRegistry()
+        histogram = kind("h", "text", registry=registry, buckets=(0.5, 1.0, 2.5, 10.0))
+        for amount in amounts:
+            for _ in range(1 if kind is CountedHistogram else 2):
+                if isinstance(histogram, CountedHistogram):
+                    histogram.observe_equal(amount, 2)
+                else:
+                    histogram.observe(amount)
+        found = {}
+        for family in registry.collect():
+            for sample in family.samples:
+                found[sample.name, sample.labels.get("le")] = sample.value
+        found.pop(("h_created", None), None)
+        total = found.pop(("h_sum", None))
+        assert total == pytest.approx(2 * sum(amounts))
+        pages.append(found)
+    assert pages[0] == pages[1]
+
+
+def test_every_total_goes_on_over_restarts() -> None:
+    """Between two looks an engine may die and the next one count as far as it did."""
+    assert set(TOTALS.values()) <= set(COUNTERS)
+    stats = MonotonicStats()
+    metrics = Metrics("m", clock=HandClock())
+    metrics.attach(FakeEngine())
+    five = EngineStats(**dict.fromkeys(TOTALS.values(), 5))
+    metrics.on_engine([], stats.update(five), 100.0)
+    metrics.render()
+    stats.engine_died()
+    metrics.on_engine([], stats.update(five), 101.0)
+    found = values(metrics.render())
+    assert {found[f"{name}_total"] for name in TOTALS} == {10}
 
 
 def test_gauges_follow_the_engine() -> None:

@@ -19,6 +19,11 @@ FIRST_WAIT = 0.5
 COUNTERS = (
     "step",
     "preemptions",
+    "gave_way",
+    "draft_tokens",
+    "accepted_tokens",
+    "relegated",
+    "shed",
     "computed_tokens",
     "prefix_queries",
     "prefix_hits",

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
 from headway.client import EngineHandle
 from headway.clock import Clock, MonotonicClock
 from headway.llm import GenerationRequest
 from headway.server.attainment import Attainment, RequestTimes
+from headway.server.histogram import CountedHistogram
 from headway.types import FinishReason, ServiceClass, TokenEvent
 from headway.types.objectives import Objective
 from headway.wire import EngineInfo, EngineStats
@@ -132,9 +133,9 @@ class Metrics:
             for name, text in COUNTERS.items()
         }
         self._histograms = {
-            name: Histogram(name, text, NAMES, registry=self.registry, buckets=buckets).labels(
-                model_name
-            )
+            name: CountedHistogram(
+                name, text, NAMES, registry=self.registry, buckets=buckets
+            ).labels(model_name)
             for table, buckets in SIZED
             for name, text in table.items()
         }
@@ -161,7 +162,8 @@ class Metrics:
         )
         self.attainment = Attainment(self.registry, model_name)
         self._times: dict[str, RequestTimes] = {}
-        self._stats = EngineStats()
+        self._stats = self._shown = EngineStats()
+        """The latest statistics, and those that the counters show."""
         self._recent: deque[EngineStats] = deque(maxlen=RECENT_STEPS + 1)
         self._client: EngineHandle | None = None
         self._restarts = 0
@@ -175,7 +177,7 @@ class Metrics:
         self.attainment.describe(objectives or {})
         self._client = client
         self._describe_cache(client.info)
-        self._stats = client.stats
+        self._stats = self._shown = client.stats
         client.subscribe(self.on_engine)
 
     def started(self, request: GenerationRequest) -> None:
@@ -215,13 +217,31 @@ class Metrics:
 
     def on_engine(self, events: Sequence[TokenEvent], stats: EngineStats, now: float) -> None:
         """What a step gave; see `EngineHandle.subscribe`."""
-        tokens = 0
+        generated = stepped = prompts = 0
+        together: dict[float, int] = {}
+        """How many had their last token at a time: few times, as a step has tokens for many."""
         for event in events:
             times = self._times.get(event.id)
-            if times is not None:
-                tokens += self._observe_tokens(times, event, now)
-        if tokens:
-            self._histograms["vllm:iteration_tokens_total"].observe(tokens)
+            if times is None:
+                continue
+            count, before = len(event.tokens), times.last
+            times.preemptions += event.preemptions
+            times.shed = times.shed or event.retry_after is not None
+            if before is None:
+                computed = self._observe_beginning(times, event, now)
+                prompts += 0 if event.cached else computed
+            elif count:
+                together[before] = together.get(before, 0) + 1
+            if count:
+                generated += count
+                stepped += 0 if event.cached else count
+                times.hear(count, now)
+        for before, count in together.items():
+            self._histograms["vllm:inter_token_latency_seconds"].observe_equal(now - before, count)
+        if generated:
+            self._counters["vllm:generation_tokens"].inc(generated)
+        if stepped:  # what comes from a response cache was no step
+            self._histograms["vllm:iteration_tokens_total"].observe(stepped + prompts)
         self._observe_step(stats)
 
     def tokens(self) -> tuple[float, float]:
@@ -242,36 +262,26 @@ class Metrics:
             self._restarts = restarts
             self._gauges["headway:engine_silence_seconds"].set(self._client.silence)
             self._gauges["headway:last_step_age_seconds"].set(self._client.last_step_age)
+        self._show_stats()
         return generate_latest(self.registry)
 
     def _describe_cache(self, info: EngineInfo) -> None:
         self._cache_config.clear()
         self._cache_config.labels(self._model, *map(str, cache_labels(info))).set(1)
 
-    def _observe_tokens(self, times: RequestTimes, event: TokenEvent, now: float) -> int:
-        """Gives the tokens that the event adds to its step, as vLLM counts them; one that comes
-        from a response cache was no step.
-        """
-        times.preemptions += event.preemptions
-        times.shed = times.shed or event.retry_after is not None
+    def _observe_beginning(self, times: RequestTimes, event: TokenEvent, now: float) -> int:
+        """An event before which there was no token. Gives the prompt tokens that it adds to its
+        step, as vLLM counts them: with the first token, those that were computed."""
         if times.scheduled is None and event.scheduled_at is not None:
             times.scheduled = event.scheduled_at
             waited = max(0.0, event.scheduled_at - times.arrival)
             self._histograms["vllm:request_queue_time_seconds"].observe(waited)
             self._counters["vllm:prompt_tokens_cached"].inc(event.cached_tokens)
-        count = len(event.tokens)
-        if not count:
+        if not event.tokens:
             return 0
-        self._counters["vllm:generation_tokens"].inc(count)
-        before = times.last
-        times.hear(count, now)
-        if before is None:
-            self._counters["vllm:prompt_tokens"].inc(times.prompt_tokens)
-            self._histograms["vllm:time_to_first_token_seconds"].observe(now - times.arrival)
-            count += times.prompt_tokens - event.cached_tokens
-        else:
-            self._histograms["vllm:inter_token_latency_seconds"].observe(now - before)
-        return 0 if event.cached else count
+        self._counters["vllm:prompt_tokens"].inc(times.prompt_tokens)
+        self._histograms["vllm:time_to_first_token_seconds"].observe(now - times.arrival)
+        return times.prompt_tokens - event.cached_tokens
 
     def _observe_end(self, times: RequestTimes) -> None:
         self._histograms["vllm:request_generation_tokens"].observe(times.tokens)
@@ -290,14 +300,20 @@ class Metrics:
             )
 
     def _observe_step(self, stats: EngineStats) -> None:
+        """What must be counted step by step; the rest is there when somebody looks."""
         before, self._stats = self._stats, stats
-        for name, field in TOTALS.items():
-            grown = getattr(stats, field) - getattr(before, field)
-            self._counters[name].inc(max(0, grown))
         if stats.step != before.step:
             self._histograms["headway:step_tokens"].observe(stats.step_tokens)
             self._histograms["headway:step_seconds"].observe(stats.step_seconds)
             self._recent.append(stats)
+
+    def _show_stats(self) -> None:
+        before, stats = self._shown, self._stats
+        self._shown = stats
+        for name, field in TOTALS.items():
+            grown = getattr(stats, field) - getattr(before, field)
+            self._counters[name].inc(max(0, grown))
+        if self._recent:
             self._gauges["headway:percent_of_limit"].set(percent_of_limit(self._recent))
         self._gauges["vllm:num_requests_running"].set(stats.running)
         self._gauges["vllm:num_requests_waiting"].set(stats.waiting)
