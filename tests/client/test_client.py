@@ -148,6 +148,30 @@ def test_a_shed_request_is_told_how_long_to_wait(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_readers_have_all_of_a_step_after_those_who_watch_the_engine(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path, step_seconds=0.001) as client:
+            heard: list[str] = []
+            client.subscribe(lambda events, stats, now: heard.append("step"))
+            stream = client.submit(request("a"), request("b"))
+            over = asyncio.get_running_loop().create_future()
+
+            def read() -> None:
+                taken = []
+                while (event := stream.take()) is not None:
+                    taken.append(event.id)
+                if taken:
+                    heard.append(" ".join(taken))
+                if stream.ended and not over.done():
+                    over.set_result(None)
+
+            stream.listen(read)
+            await over
+            assert heard == ["step", "a b"] * 12
+
+    asyncio.run(main())
+
+
 def test_counters_do_not_fall_when_the_engine_is_restarted(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_client(tmp_path) as client:

@@ -84,3 +84,55 @@ def test_a_reader_that_was_cancelled_may_come_back() -> None:
         assert (await anext(stream)).tokens == (1,)
 
     asyncio.run(main())
+
+
+def test_who_listens_is_called_when_told_and_takes_what_is_there() -> None:
+    async def main() -> None:
+        stream = Stream(["a", "b"], lambda ids: None)
+        taken: list[TokenEvent | None] = []
+        stream.listen(lambda: taken.append(stream.take()))
+        stream.add(TokenEvent(id="a", tokens=(1,)))
+        stream.add(TokenEvent(id="a", tokens=(2,)))
+        assert taken == []
+        stream.tell()
+        stream.tell()
+        assert taken == [TokenEvent(id="a", tokens=(1, 2)), None]
+        stream.listen(None)
+        stream.add(TokenEvent(id="b", tokens=(3,), finish="length"))
+        stream.tell()
+        assert len(taken) == 2
+        assert not stream.ended
+        assert (await anext(stream)).tokens == (3,)
+        stream.add(TokenEvent(id="a", finish="length"))
+        assert not stream.ended
+        assert stream.take() is not None
+        assert stream.ended
+
+    asyncio.run(main())
+
+
+def test_who_adds_or_cancels_is_not_called_back_in_the_midst_of_it() -> None:
+    async def main() -> None:
+        stream = Stream(["a", "b", "c"], lambda ids: None)
+        calls: list[bool] = []
+        stream.listen(lambda: calls.append(stream.ended))
+        stream.push(TokenEvent(id="a", tokens=(1,), finish="length"))
+        stream.cancel("b")
+        stream.release("c")
+        assert calls == []
+        await asyncio.sleep(0)
+        assert calls == [False] * 3
+        stream.take()
+        stream.cancel()
+        await asyncio.sleep(0)
+        assert calls[3:] == [True]
+
+    asyncio.run(main())
+
+
+def test_what_was_cancelled_is_not_added() -> None:
+    stream = Stream(["a"], lambda ids: None)
+    stream.cancel("a")
+    stream.add(TokenEvent(id="a", tokens=(1,)))
+    assert stream.take() is None
+    assert stream.ended

@@ -166,15 +166,36 @@ class FakeStream(Stream):
         super().__init__((request.id for request in requests), engine.running.difference_update)
         self._engine = engine
         self._turns = deque((request, len(request.generated)) for request in requests)
+        self._pushing: asyncio.Future[None] | None = None
 
     async def __anext__(self) -> TokenEvent:
+        event = self.take() or await self._made()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    def listen(self, on_news: Callable[[], None] | None) -> None:
+        super().listen(on_news)
+        if on_news is not None:
+            self._pushing = asyncio.ensure_future(self._push_all())
+        elif self._pushing is not None:
+            self._pushing.cancel()
+
+    async def _push_all(self) -> None:
+        """Nobody asks for tokens who listens."""
+        while (event := await self._made()) is not None:
+            self._unread.setdefault(event.id, []).append(event)
+            self.tell()
+        self.tell()
+
+    async def _made(self) -> TokenEvent | None:
         await asyncio.sleep(0)
         await self._engine.gate.wait()
         while self._turns:
             request, count = self._turns.popleft()
             if request.id in self._unfinished:
                 return self._next_token(request, count)
-        raise StopAsyncIteration
+        return None
 
     def _next_token(self, request: Request, count: int) -> TokenEvent:
         event = self._event(request, count)

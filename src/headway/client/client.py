@@ -2,7 +2,7 @@
 
 When the process dies, its supervisor starts a new one and the journal says what to submit again, so
 that streams pause instead of breaking. All of it runs on one event loop; the cost per step is one
-message decoded and one push per token event.
+message decoded and one event added per request, and then every reader is told once.
 """
 
 from __future__ import annotations
@@ -184,19 +184,26 @@ class EngineClient:
         """See `EngineOwner`."""
         before = self.stats.step
         stats = self._stats.update(message.stats)
-        events = []
-        # One by one: should one be impossible, the streams still have what the journal has.
-        for told in message.events:
-            event = self._journal.record(told)
-            if event is not None:
-                events.append(event)
-                self._deliver(event)
-        if stats.step != before:
-            self._last_step = time.monotonic()
-        engine.useful = engine.useful or bool(events)
-        if self._journal.has_queued:
-            self._schedule_flush()
-        self._notify(events, stats)
+        events: list[TokenEvent] = []
+        streams: list[Stream] = []
+        try:
+            # One by one: should one be impossible, the streams still have what the journal has.
+            for told in message.events:
+                event = self._journal.record(told)
+                if event is not None:
+                    events.append(event)
+                    if (stream := self._stream_of(event)) is not None:
+                        stream.add(event)
+                        streams.append(stream)
+            if stats.step != before:
+                self._last_step = time.monotonic()
+            engine.useful = engine.useful or bool(events)
+            if self._journal.has_queued:
+                self._schedule_flush()
+            self._notify(events, stats)
+        finally:
+            for stream in streams:
+                stream.tell()
 
     def on_batch_news(self, news: BatchNews) -> None:
         """See `EngineOwner`."""
@@ -293,10 +300,15 @@ class EngineClient:
             self._schedule_flush()
 
     def _deliver(self, event: TokenEvent) -> None:
-        finished = event.finish is not None
-        stream = self._streams.pop(event.id, None) if finished else self._streams.get(event.id)
+        stream = self._stream_of(event)
         if stream is not None:
             stream.push(event)
+
+    def _stream_of(self, event: TokenEvent) -> Stream | None:
+        """Who is to get an event, if anybody; after a request's last one it has no stream."""
+        if event.finish is None:
+            return self._streams.get(event.id)
+        return self._streams.pop(event.id, None)
 
     def _notify(self, events: Sequence[TokenEvent], stats: EngineStats) -> None:
         now = time.monotonic()

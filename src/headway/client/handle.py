@@ -4,7 +4,9 @@
 router can implement it as well. Whoever holds a handle does not know which of the two it is.
 
 Events are kept until the reader of a stream asks. Those of one request are then joined into one, so
-that a slow reader costs little memory (its tokens, which `max_tokens` bounds) and delays nobody.
+that a slow reader costs little memory (its tokens, which `max_tokens` bounds) and delays nobody. A
+reader either awaits the next event, or listens and takes what is there: then no task is woken for
+it, which costs more than most readers do with an event.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Literal, Protocol
 
+from headway.background import soon
 from headway.types import Request, TokenEvent
 from headway.types.batch_news import BatchNews
 from headway.types.response_cache import CacheOutcome
@@ -52,15 +55,58 @@ class Stream:
         self._on_cancel = on_cancel
         self._unread: dict[str, list[TokenEvent]] = {}
         self._new_event: asyncio.Future[None] | None = None
+        self._on_news: Callable[[], None] | None = None
+        self._end_unread = False
 
     def push(self, event: TokenEvent) -> None:
         """Add an event; it is dropped if its request was cancelled or released."""
-        if event.id not in self._unfinished:
+        self.add(event)
+        self._tell_soon()
+
+    def add(self, event: TokenEvent) -> None:
+        """As `push`, but the reader does not know of it before the next `tell`."""
+        name = event.id
+        if name not in self._unfinished:
             return
         if event.finish is not None:
-            self._unfinished.discard(event.id)
-        self._unread.setdefault(event.id, []).append(event)
-        self._wake_reader()
+            self._unfinished.discard(name)
+            self._end_unread = True
+        unread = self._unread.get(name)
+        if unread is None:
+            self._unread[name] = [event]
+        else:
+            unread.append(event)
+
+    def tell(self) -> None:
+        """Let the reader have what was added: one that listens is called here and now."""
+        if self._on_news is not None:
+            self._on_news()
+        elif self._new_event is not None and not self._new_event.done():
+            self._new_event.set_result(None)
+
+    def listen(self, on_news: Callable[[], None] | None) -> None:
+        """Call `on_news`, which must not raise, whenever there may be something to `take`, or the
+        end; None: no more. Nobody awaits events meanwhile.
+        """
+        self._on_news = on_news
+
+    def take(self) -> TokenEvent | None:
+        """The next event, if it is there: all that is unread of one request."""
+        if not self._unread:
+            self._end_unread = False
+            return None
+        name = next(iter(self._unread))
+        return join(self._unread.pop(name))
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing to read any more, nor will be."""
+        return not self._unread and not self._unfinished
+
+    @property
+    def going_on(self) -> bool:
+        """Whether nothing has ended that is not read yet, and more is to come."""
+        return bool(self._unfinished) and not self._end_unread
 
     def cancel(self, request_id: str | None = None) -> None:
         """Abort one request, or all, unless finished. None of their events is read any more."""
@@ -71,7 +117,7 @@ class Stream:
         self._unfinished.difference_update(unfinished)
         if unfinished:
             self._on_cancel(unfinished)
-        self._wake_reader()
+        self._tell_soon()
 
     def enough(self, request_id: str) -> None:
         """End a request whose answer is complete for its reader, as by a stop string: as `cancel`,
@@ -87,13 +133,13 @@ class Stream:
     def release(self, request_id: str) -> None:
         """Expect no more events of a request; those that came can still be read."""
         self._unfinished.discard(request_id)
-        self._wake_reader()
+        self._tell_soon()
 
     def __aiter__(self) -> Stream:
         return self
 
     async def __anext__(self) -> TokenEvent:
-        while not self._unread:
+        while (event := self.take()) is None:
             if not self._unfinished:
                 raise StopAsyncIteration
             self._new_event = asyncio.get_running_loop().create_future()
@@ -101,12 +147,14 @@ class Stream:
                 await self._new_event
             finally:
                 self._new_event = None
-        name = next(iter(self._unread))
-        return join(self._unread.pop(name))
+        return event
 
-    def _wake_reader(self) -> None:
-        if self._new_event is not None and not self._new_event.done():
-            self._new_event.set_result(None)
+    def _tell_soon(self) -> None:
+        """Whoever adds or cancels is not called back by the reader in the midst of it."""
+        if self._on_news is None:
+            self.tell()
+        else:
+            soon(self.tell, name="stream reader", on_failure=lambda _: self.cancel())
 
 
 EngineState = Literal["starting", "ready", "restarting", "failed", "closed"]

@@ -8,7 +8,7 @@ on how tokens were grouped into events: with stop strings they are read one by o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -73,7 +73,8 @@ class DeltaDecoder:
         """New text, how many of the event's tokens it took, and the stop string that matched."""
         shown = event.tokens
         if event.finish == "stop" and not self._params.include_stop_str_in_output:
-            shown = shown[:-1]
+            # The end may be told by itself, and joined with tokens before it.
+            shown = shown[:-1] if shown[-1:] == (event.stop_reason,) else shown
         if self._stops is None:
             text = self._detokenizer.push(shown)
             if event.finish is not None:
@@ -156,7 +157,28 @@ class RequestStream:
         return self
 
     async def __anext__(self) -> Delta:
-        event = await anext(self._events)
+        return self._delta(await anext(self._events))
+
+    def take(self) -> Delta | None:
+        """What `anext` would give, if it is there already. Raises `Overloaded` as well."""
+        event = self._events.take()
+        return None if event is None else self._delta(event)
+
+    def listen(self, on_news: Callable[[], None] | None) -> None:
+        """See `headway.client.Stream.listen`."""
+        self._events.listen(on_news)
+
+    @property
+    def ended(self) -> bool:
+        """Whether every continuation has finished, and all of it was read."""
+        return self._events.ended
+
+    @property
+    def going_on(self) -> bool:
+        """Whether no continuation has ended but those that were read to the end, nor all have."""
+        return self._events.going_on
+
+    def _delta(self, event: TokenEvent) -> Delta:
         if event.retry_after is not None:
             self._events.cancel()
             raise Overloaded(

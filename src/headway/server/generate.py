@@ -19,11 +19,13 @@ from starlette.types import Receive, Send
 from headway.background import later, watched
 from headway.client import EngineHandle
 from headway.errors import EngineError, HeadwayError, InvalidRequest, Overloaded, Unavailable
-from headway.llm import ChoiceCollector, Delta, DeltaStream, GenerationRequest
+from headway.llm import ChoiceCollector, Delta, DeltaStream, GenerationRequest, RequestStream
 from headway.logs import line
 from headway.server.admission import RequestHandle, ServerState
+from headway.server.body_writer import BODY_WRITER, BodyWriter
 from headway.server.formatter import Formatter
 from headway.server.logs import log, log_end, log_received
+from headway.server.relay import Relay
 from headway.server.response_cache import CACHE_HEADER, asks_anew
 from headway.types.grammar import GRAMMAR_ERROR
 from headway.types.response_cache import CacheOutcome
@@ -34,6 +36,8 @@ Headers = list[tuple[bytes, bytes]]
 LONG_ANSWER = 4096
 """Tokens, those of prompts with log probabilities included."""
 
+WHOLE_PATIENCE = 64
+"""Steps whose tokens wait to be taken in together, where an answer is sent whole."""
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 STREAM_HEADERS: Headers = [
     (b"cache-control", b"no-cache"),
@@ -89,7 +93,8 @@ async def respond(
     Every request is logged as received, and as finished, failed or aborted; `user` is for that log.
     """
     state: ServerState = request.app.state.server
-    usage, response = formatter.usage, _Response(send, stream)
+    writer = request.scope.get(BODY_WRITER)
+    usage, response = formatter.usage, _Response(send, stream, writer)
     state.started(handle, generation)
     log_received(request, generation, usage, stream=stream is not None, user=user)
     watcher = _watch(request, handle)
@@ -142,28 +147,62 @@ async def _generate(
     `anew`: no response cache is asked. However this ends, what still runs in the engine is aborted.
     Raises `Overloaded` where the engine sheds any continuation.
     """
-    client = state.llm.client
-    restarts = client.restarts
     choices = [ChoiceCollector() for _ in generation.requests]
+    receiver = _DeltaReceiver(state.llm.client, handle, formatter, choices, response)
     deltas = state.llm.run(generation, anew=anew)
+    # The text must be looked at as it comes only where a stop string may end it.
+    patience = 0 if response.stream or generation.params.stop else WHOLE_PATIENCE
     try:
         delta = await _first(deltas, state)
         handle.first_token_at = time.monotonic()
         formatter.usage.outcome = response.outcome = deltas.outcome
         while delta is not None:
-            if delta.finish_reason == "error":
-                raise _engine_error(client, delta, restarts)
-            formatter.usage.add(delta)
-            if delta.finish_reason is not None:
-                handle.finish_reasons[delta.index] = delta.finish_reason
-            if not response.stream:
-                choices[delta.index].add(delta)
-            elif data := formatter.events(delta):
+            if data := receiver.take(delta):
                 await response.send(data)
+            if receiver.ready and isinstance(deltas, RequestStream):
+                await Relay(deltas, receiver, patience=patience).run()
             delta = await anext(deltas, None)
     finally:
         deltas.cancel()
     await response.send(await _last_bytes(formatter, choices, response), more=False)
+
+
+class _DeltaReceiver:
+    """What becomes of the deltas of one answer; see `headway.server.relay.Receiver`."""
+
+    def __init__(
+        self,
+        client: EngineHandle,
+        handle: RequestHandle,
+        formatter: Formatter,
+        choices: list[ChoiceCollector],
+        response: _Response,
+    ) -> None:
+        """`choices` collect what is answered whole."""
+        self.write = response.write
+        self._client = client
+        self._restarts = client.restarts
+        self._handle = handle
+        self._formatter = formatter
+        self._choices = choices
+        self._response = response
+
+    @property
+    def ready(self) -> bool:
+        """A whole answer is written in the end."""
+        return not self._response.stream or self._response.ready
+
+    def take(self, delta: Delta) -> bytes:
+        """Raises `HeadwayError` where the engine gave the request up."""
+        if delta.finish_reason is not None:
+            if delta.finish_reason == "error":
+                raise _engine_error(self._client, delta, self._restarts)
+            self._handle.finish_reasons[delta.index] = delta.finish_reason
+        self._formatter.usage.add(delta)
+        if self._response.stream:
+            return self._formatter.events(delta)
+        self._choices[delta.index].add(delta)
+        return b""
 
 
 async def _last_bytes(
@@ -216,13 +255,25 @@ def _engine_error(client: EngineHandle, delta: Delta, restarts: int) -> HeadwayE
 class _Response:
     """The response as far as it is sent: nothing before its first bytes are there."""
 
-    def __init__(self, send: Send, stream_type: str | None) -> None:
-        """`stream_type`: what a stream of events is; None for one JSON body."""
+    def __init__(self, send: Send, stream_type: str | None, writer: BodyWriter | None) -> None:
+        """`stream_type`: what a stream of events is; None for one JSON body. `writer` is the
+        connection's own, where it has one."""
         self.started = False
         self.stream = stream_type is not None
         self.outcome: CacheOutcome | None = None
         self._stream_type = stream_type
         self._send = send
+        self._writer = writer
+
+    @property
+    def ready(self) -> bool:
+        """Whether more bytes of the body can be written at once."""
+        return self._writer is not None and self._writer.ready
+
+    def write(self, data: bytes) -> None:
+        """As `send`, when `ready`; the middleware of the application has nothing to add then."""
+        if self._writer is not None:
+            self._writer.write(data)
 
     async def send(self, data: bytes, *, more: bool = True) -> None:
         if not self.started:

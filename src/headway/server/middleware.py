@@ -3,7 +3,8 @@ on protected paths, the key.
 
 On its way out it gets the id, and the names of its fields that were ignored.
 
-Plain ASGI, so that a stream's events pass through without being touched.
+Plain ASGI, so that a stream's events pass through without being touched; or they pass by, see
+`headway.server.body_writer`.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from headway.background import later, soon
+from headway.server.body_writer import BODY_WRITER, BodyWriter
 from headway.server.connections import PROBES, Connections, Place
 from headway.server.errors import RETRY_AFTER, plain_error, refusal_bytes
 from headway.server.transport import LINGER_BYTES, LINGER_SECONDS, LingeringTransport
@@ -187,6 +188,7 @@ class HeadwayProtocol(HttpToolsProtocol):
         if cycle.scope["http_version"] == "1.0":
             # uvicorn makes its cycles by itself, without a place to choose their class.
             cycle.__class__ = _OldClientCycle
+        cycle.scope[BODY_WRITER] = BodyWriter(cycle)  # type: ignore[typeddict-unknown-key]
         super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:

@@ -52,9 +52,10 @@ class CachedStream(Stream):
         self._owner.keep(request_id)
         self.cancel(request_id)
 
-    async def __anext__(self) -> TokenEvent:
-        event = await super().__anext__()
-        if event.id in self.paused:
+    def take(self) -> TokenEvent | None:
+        """See `Stream.take`."""
+        event = super().take()
+        if event is not None and event.id in self.paused:
             self.paused.discard(event.id)
             # In the turn of the event loop in which a reader gets a beginning it may have enough.
             soon(
