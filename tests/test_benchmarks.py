@@ -58,6 +58,7 @@ def test_an_engine_that_fails_does_not_end_the_comparison(tmp_path: Path) -> Non
 def test_benchmarks_say_how_they_are_used() -> None:
     names = (
         "agreement",
+        "api_cost",
         "fairness",
         "headline",
         "invariance",
