@@ -97,6 +97,11 @@ def test_who_listens_is_called_when_told_and_takes_what_is_there() -> None:
         stream.tell()
         stream.tell()
         assert taken == [TokenEvent(id="a", tokens=(1, 2)), None]
+        stream.add(TokenEvent(id="a", tokens=(3,)))
+        stream.add(TokenEvent(id="b", tokens=(7,)))
+        stream.add(TokenEvent(id="a", tokens=(4,)))
+        assert [each.tokens for each in stream.take_all()] == [(3, 4), (7,)]
+        assert stream.take_all() == []
         stream.listen(None)
         stream.add(TokenEvent(id="b", tokens=(3,), finish="length"))
         stream.tell()

@@ -91,12 +91,18 @@ class Stream:
         self._on_news = on_news
 
     def take(self) -> TokenEvent | None:
-        """The next event, if it is there: all that is unread of one request."""
+        """The next event, if it is there: all that is unread of one request, in one."""
         if not self._unread:
             self._end_unread = False
             return None
         name = next(iter(self._unread))
         return join(self._unread.pop(name))
+
+    def take_all(self) -> list[TokenEvent]:
+        """One event for each request of which anything is unread."""
+        unread, self._unread = self._unread, {}
+        self._end_unread = False
+        return [join(events) for events in unread.values()]
 
     @property
     def ended(self) -> bool:

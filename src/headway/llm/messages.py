@@ -20,6 +20,11 @@ class MessageReader:
         self._calling: set[int] = set()
         self._broken: set[int] = set()
 
+    def is_plain(self, index: int) -> bool:
+        """Whether all that is to come of a continuation is content, which need not be read."""
+        parser = self._parsers.get(index)
+        return parser is not None and parser.plain
+
     def read(self, delta: Delta) -> list[MessageDelta]:
         """What a delta of text adds to its continuation's message, in order.
 

@@ -8,7 +8,7 @@ on how tokens were grouped into events: with stop strings they are read one by o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -137,7 +137,8 @@ class RequestStream:
 
     def __init__(self, request: GenerationRequest, events: Stream, tokenizer: Tokenizer) -> None:
         self.request = request
-        self._events = events
+        self.events = events
+        """What `delta_of` makes deltas of; for who listens to them and does not await deltas."""
         stop = StopPatterns(request.params.stop)
         self._decoders = {
             each.id: DeltaDecoder(index, request, tokenizer, stop)
@@ -147,47 +148,29 @@ class RequestStream:
     @property
     def outcome(self) -> CacheOutcome | None:
         """See `DeltaStream.outcome`."""
-        return self._events.outcome
+        return self.events.outcome
 
     def cancel(self) -> None:
         """Abort what still runs; its blocks are free at once."""
-        self._events.cancel()
+        self.events.cancel()
 
     def __aiter__(self) -> RequestStream:
         return self
 
     async def __anext__(self) -> Delta:
-        return self._delta(await anext(self._events))
+        return self.delta_of(await anext(self.events))
 
-    def take(self) -> Delta | None:
-        """What `anext` would give, if it is there already. Raises `Overloaded` as well."""
-        event = self._events.take()
-        return None if event is None else self._delta(event)
-
-    def listen(self, on_news: Callable[[], None] | None) -> None:
-        """See `headway.client.Stream.listen`."""
-        self._events.listen(on_news)
-
-    @property
-    def ended(self) -> bool:
-        """Whether every continuation has finished, and all of it was read."""
-        return self._events.ended
-
-    @property
-    def going_on(self) -> bool:
-        """Whether no continuation has ended but those that were read to the end, nor all have."""
-        return self._events.going_on
-
-    def _delta(self, event: TokenEvent) -> Delta:
+    def delta_of(self, event: TokenEvent) -> Delta:
+        """The next event as a delta; raises `Overloaded` for one that was shed."""
         if event.retry_after is not None:
-            self._events.cancel()
+            self.events.cancel()
             raise Overloaded(
                 event.error or "the engine has too much to do; try again later",
                 retry_after=event.retry_after,
             )
         delta = self._decoders[event.id].decode(event)
         if delta.finish_reason is not None and event.finish is None:
-            self._events.enough(event.id)
+            self.events.enough(event.id)
         return delta
 
 

@@ -40,6 +40,10 @@ class ToolCallParser:
             known = frozenset(tool.name for tool in use.tools)
             self._steps = _Answer(form, known, self._reader, self._found).read()
 
+    @property
+    def plain(self) -> bool:
+        return self._steps is None
+
     def feed(self, text: str) -> MessageDelta:
         if self._steps is None:
             return MessageDelta(content=text)

@@ -56,6 +56,11 @@ class AssistantMessage(msgspec.Struct, kw_only=True):
 class MessageParser(Protocol):
     """Reads one continuation's text. Results do not depend on how the text is cut into pieces."""
 
+    @property
+    def plain(self) -> bool:
+        """Whether all text from now on is content, and nothing is held back."""
+        ...
+
     def feed(self, text: str) -> MessageDelta:
         """The parts that are certain after this piece."""
         ...
@@ -67,6 +72,8 @@ class MessageParser(Protocol):
 
 class PlainMessageParser:
     """All text is content."""
+
+    plain = True
 
     def feed(self, text: str) -> MessageDelta:
         return MessageDelta(content=text)

@@ -97,6 +97,10 @@ class ReasoningParser:
         self._steps = self._read()
         self._done = False
 
+    @property
+    def plain(self) -> bool:
+        return self._done and self._rest.plain
+
     def feed(self, text: str) -> MessageDelta:
         if self._done:
             return self._rest.feed(text)

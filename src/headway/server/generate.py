@@ -194,11 +194,11 @@ class _DeltaReceiver:
 
     def take(self, delta: Delta) -> bytes:
         """Raises `HeadwayError` where the engine gave the request up."""
+        self._formatter.usage.add(delta)
         if delta.finish_reason is not None:
             if delta.finish_reason == "error":
                 raise _engine_error(self._client, delta, self._restarts)
             self._handle.finish_reasons[delta.index] = delta.finish_reason
-        self._formatter.usage.add(delta)
         if self._response.stream:
             return self._formatter.events(delta)
         self._choices[delta.index].add(delta)

@@ -37,7 +37,8 @@ class Relay:
 
     def __init__(self, deltas: RequestStream, receiver: Receiver, *, patience: int = 0) -> None:
         """So many times news is left to be joined with what follows, unless something ended."""
-        self._deltas = deltas
+        self._events = deltas.events
+        self._delta_of = deltas.delta_of
         self._receiver = receiver
         self._patience = patience
         self._waited = 0
@@ -49,7 +50,7 @@ class Relay:
 
         Raises what taking a delta raises; what was made of those before it is written.
         """
-        self._deltas.listen(self._on_news)
+        self._events.listen(self._on_news)
         try:
             self._on_news()
             await self._over
@@ -58,14 +59,14 @@ class Relay:
                 self._taken()  # so that all is counted that came
             raise
         finally:
-            self._deltas.listen(None)
+            self._events.listen(None)
         if self._error is not None:
             raise self._error
 
     def _on_news(self) -> None:
         if self._over.done():
             return
-        if self._waited < self._patience and self._deltas.going_on:
+        if self._waited < self._patience and self._events.going_on:
             self._waited += 1
             return
         self._waited = 0
@@ -74,15 +75,15 @@ class Relay:
             return
         if data := self._taken():
             self._receiver.write(data)
-        if self._error is not None or self._deltas.ended:
+        if self._error is not None or self._events.ended:
             self._over.set_result(None)
 
     def _taken(self) -> bytes:
         """What the receiver makes of all that is there, of whatever continuation."""
         data = b""
         try:
-            while (delta := self._deltas.take()) is not None:
-                data += self._receiver.take(delta)
+            for event in self._events.take_all():
+                data += self._receiver.take(self._delta_of(event))
         except Exception as error:
             self._error = error
         return data

@@ -44,6 +44,8 @@ class Detokenizer:
         if self._strip_space and raw:
             raw = raw.removeprefix(b" ")
             self._strip_space = False
+        if not self._held and raw.isascii():
+            return raw.decode()  # at half of the cost
         raw = self._held + raw
         text, used = codecs.utf_8_decode(raw, "replace", False)
         self._held = raw[used:]

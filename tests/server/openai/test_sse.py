@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.llm import Delta, GenerationRequest, TokensPrompt
+from headway.llm.messages import MessageReader
+from headway.message import REASONING_FORMATS, PlainMessageParser, ReasoningParser
 from headway.server.formatter import UsageCounter
 from headway.server.openai.chat import ChatChunkChoice, ChatDelta, ChatFormatter
 from headway.server.openai.completions import CompletionChunkChoice, CompletionFormatter
@@ -84,6 +86,28 @@ def test_a_streamed_chat_is_the_same_with_and_without_patterns(
         formatter = ChatFormatter(conversation)
         formatter._plain = plain
         return _driven(formatter, deltas(pieces))
+
+    assert stream(plain=True) == stream(plain=False)
+
+
+THINK = REASONING_FORMATS["think"]
+
+
+@given(pieces=st.lists(st.sampled_from(["<think>", "</think>", "a", " ", "b<", "\n"]), max_size=9))
+def test_a_chat_with_reasoning_is_the_same_with_and_without_patterns(pieces: list[str]) -> None:
+    message = {"role": "user", "content": "x"}
+    body = msgspec.convert({"messages": [message], "stream": True}, ChatBody)
+
+    def stream(*, plain: bool) -> bytes:
+        conversation = Conversation(
+            body=body, use=None, generation=generation(2), llm=LLM, model="m"
+        )
+        formatter = ChatFormatter(conversation)
+        formatter._reader = MessageReader(
+            lambda: ReasoningParser(THINK, PlainMessageParser(), inside=False)
+        )
+        formatter._plain = plain
+        return _driven(formatter, deltas([(0, each) for each in pieces]))
 
     assert stream(plain=True) == stream(plain=False)
 

@@ -161,7 +161,10 @@ class ChatFormatter:
         )
 
     def events(self, delta: Delta) -> bytes:
-        data = b"" if delta.index in self._patterns else self._opening(delta)
+        pattern = self._patterns.get(delta.index)
+        if self._plain and delta.finish_reason is None and self._reader.is_plain(delta.index):
+            return self._events.text(pattern, delta.text) if pattern and delta.text else b""
+        data = self._opening(delta) if pattern is None else b""
         parts = self._reader.read(delta)
         if not self._reasons:
             parts = [shown for part in parts if (shown := _without_reasoning(part))]
