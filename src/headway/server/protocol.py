@@ -188,7 +188,7 @@ class HeadwayProtocol(HttpToolsProtocol):
         if cycle.scope["http_version"] == "1.0":
             # uvicorn makes its cycles by itself, without a place to choose their class.
             cycle.__class__ = _OldClientCycle
-        cycle.scope[BODY_WRITER] = BodyWriter(cycle)  # type: ignore[typeddict-unknown-key]
+        cycle.scope[BODY_WRITER] = BodyWriter(cycle)  # type: ignore[literal-required]
         super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:

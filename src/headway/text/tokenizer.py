@@ -8,7 +8,7 @@ streams and single tokens alike, at linear cost, whatever the token sequence.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -92,7 +92,8 @@ class Tokenizer:
 
     def bytes_of(self, ids: Iterable[int]) -> bytes:
         """What the tokens stand for, one after the other."""
-        return b"".join(map(self.token_bytes, ids))
+        known = self.known_bytes
+        return b"".join([known[token] for token in ids])
 
     def text_of(self, raw: bytes) -> str:
         """The text whose tokens stand for these bytes; see `decode`."""
@@ -119,7 +120,7 @@ class Tokenizer:
         return bytes([int(byte[1], 16)]) if byte else text.replace(_SPACE, " ").encode()
 
     @cached_property
-    def known_bytes(self) -> Mapping[int, bytes]:
+    def known_bytes(self) -> dict[int, bytes]:
         """`token_bytes` of every token, kept from when it is first asked for."""
         return _KnownBytes(self.token_bytes)
 
@@ -134,7 +135,7 @@ class Tokenizer:
 
     def token_text(self, token: int) -> str:
         """One token as text, for log probabilities; its odd bytes become U+FFFD."""
-        return self.token_bytes(token).decode("utf-8", errors="replace")
+        return self.known_bytes[token].decode("utf-8", errors="replace")
 
 
 class _KnownBytes(dict[int, bytes]):

@@ -425,6 +425,7 @@ def test_markers_that_are_special_tokens_are_shown_to_the_parser(
     monkeypatch.setattr(
         tokenizer, "token_bytes", lambda token: plain(token) if token else b"<tool_call>"
     )
+    monkeypatch.setitem(tokenizer.known_bytes, 0, b"<tool_call>")
     prompt(server, tools=[WEATHER], skip_special_tokens=True)
     assert server.llm.asked[0][1].skip_special_tokens is False
     prompt(server)

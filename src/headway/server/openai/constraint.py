@@ -7,13 +7,13 @@ whole answer and go without tools. Whatever is described comes after the reasoni
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import replace
 
 from headway.errors import InvalidRequest
 from headway.llm import AsyncLLM
 from headway.message import Tool, ToolUse
+from headway.server.offload import off_loop
 from headway.server.openai.sampling import field_aliases
 from headway.server.openai.schema import ChatBody
 from headway.server.openai.structured import grammar_field
@@ -54,9 +54,10 @@ async def constrained(
         params = replace(params, skip_special_tokens=False)
     try:
         with field_aliases({"structured_outputs": constraint_field(body, use)}):
-            # Of many tools that takes as long as many steps of the engine.
-            text = await asyncio.to_thread(
-                form.constraint, use, prompt=prompt, content=content, special=special
+            # Of many tools that takes as long as many steps of the engine; of none no time.
+            much = use is not None or content is not None
+            text = await off_loop(
+                much, form.constraint, use, prompt=prompt, content=content, special=special
             )
             if text is not None:
                 params = replace(params, structured_outputs=StructuredOutputsParams(grammar=text))
