@@ -8,6 +8,8 @@ class Calling:
     A question mark is where a call would break off.
     """
 
+    plain = False
+
     def __init__(self) -> None:
         self._held = self._cut_off = False
 

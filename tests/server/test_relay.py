@@ -52,8 +52,8 @@ class Request:
 
     def say(self, index: int, text: str, *, ends: bool = False) -> None:
         tokens = tuple(map(ord, text))
-        finish = "length" if ends else None
-        self.events.add(TokenEvent(id=self.ids[index], tokens=tokens, finish=finish))
+        event = TokenEvent(id=self.ids[index], tokens=tokens, finish="length" if ends else None)
+        self.events.add(event)
 
 
 async def begun(relay: Relay) -> asyncio.Task[None]:

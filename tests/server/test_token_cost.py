@@ -65,6 +65,10 @@ class _Named(Stream):
         self.add(event)
         return event
 
+    def say_now(self, **fields: Any) -> None:
+        self.say(**fields)
+        self.tell()
+
     @property
     def relayed(self) -> bool:
         return self._on_news is not None
@@ -95,11 +99,11 @@ def test_a_streamed_token_takes_few_calls_and_one_write(
     with connected(server) as connection:
         connection.sendall(post(MESSAGES, head=CHAT))
         server.until(lambda: bool(streams))
-        server.call(lambda: (streams[0].say(tokens=(97,), scheduled_at=0.0), streams[0].tell()))
+        server.call(lambda: streams[0].say_now(tokens=(97,), scheduled_at=0.0))
         server.until(lambda: streams[0].relayed)
         calls = server.call(lambda: counted(steps))
         assert len(sizes) == TOKENS
         assert max(sizes) == min(sizes)
-        server.call(lambda: (streams[0].say(finish="stop"), streams[0].tell()))
+        server.call(lambda: streams[0].say_now(finish="stop"))
         until(connection, b"[DONE]")
     assert calls / TOKENS < MOST_CALLS

@@ -100,6 +100,8 @@ def test_no_parts_are_no_blocks() -> None:
 class Scripted:
     """Thinks until a full stop, then says what follows, and calls a tool at the end if it must."""
 
+    plain = False
+
     def __init__(self, calls: bool) -> None:
         self._thinking = True
         self._calls = calls

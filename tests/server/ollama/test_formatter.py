@@ -21,6 +21,8 @@ from tests.server.fakes import FakeTokenizer
 class Scripted:
     """Gives a part of the script for each piece of text, whatever it says."""
 
+    plain = False
+
     def __init__(self, script: Sequence[MessageDelta]) -> None:
         self._script: Iterator[MessageDelta] = iter(script)
 

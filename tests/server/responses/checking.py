@@ -57,6 +57,8 @@ class Lettered:
     It holds the a back till something follows.
     """
 
+    plain = False
+
     def __init__(self) -> None:
         self._held = ""
 
