@@ -93,8 +93,7 @@ async def respond(
     Every request is logged as received, and as finished, failed or aborted; `user` is for that log.
     """
     state: ServerState = request.app.state.server
-    writer = request.scope.get(BODY_WRITER)
-    usage, response = formatter.usage, _Response(send, stream, writer)
+    usage, response = formatter.usage, _Response(send, stream, request.scope.get(BODY_WRITER))
     state.started(handle, generation)
     log_received(request, generation, usage, stream=stream is not None, user=user)
     watcher = _watch(request, handle)
