@@ -158,6 +158,28 @@ async def test_whoever_joins_a_paused_answer_is_continued_with_it() -> None:
     assert [len(each.generated) for each in engine.submitted] == [0, 1]
 
 
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_kept_beginning_is_continued_for_a_reader_who_takes_what_is_there(
+    one_by_one: bool,
+) -> None:
+    async def main() -> None:
+        cache, engine = caching()
+        first = cache.submit(request("a"))
+        engine.step()
+        await anext(first)
+        first.enough("a")
+        stream = cache.submit(request("b"))
+        assert not stream.going_on  # nothing comes before the beginning is read
+        begun = [stream.take()] if one_by_one else stream.take_all()
+        assert all(begun)
+        assert stream.going_on
+        await asyncio.sleep(0)
+        told = [*filter(None, begun), *await answered(engine, stream)]
+        assert tokens(told) == expected(request("b"))
+
+    asyncio.run(main())
+
+
 @in_loop
 async def test_an_answer_of_which_others_want_more_is_not_kept_before_its_end() -> None:
     cache, engine = caching()

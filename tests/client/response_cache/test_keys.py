@@ -10,6 +10,7 @@ from headway.client.response_cache.keys import KEY_BYTES, CacheKeys, fingerprint
 from headway.types import Grammar, Request, ResolvedSampling
 from headway.types.engine import Hardware
 from headway.types.objectives import parse_objectives
+from headway.types.thinking import ThinkingBudget
 from tests.client.response_cache.scripted import request
 
 BASE = request("base", tenant="t", cache_salt="s", temperature=0.7, seed=3)
@@ -32,6 +33,10 @@ OTHER_SAMPLING = {
     "stop_token_ids": (9,),
     "structured_outputs": Grammar(kind="regex", text="a+"),
     "logprob_token_ids": (5,),
+    "repeat_last_n": 64,
+    "thinking_token_budget": ThinkingBudget(
+        tokens=3, opening="<t>", closing="</t>", closing_tokens=(2,)
+    ),
 }
 SAME = {
     "id": "other",

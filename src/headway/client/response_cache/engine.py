@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headway.background import watched
-from headway.client.handle import EngineHandle, EngineListener, EngineState, Stream
+from headway.client.handle import BatchListener, EngineHandle, EngineListener, EngineState, Stream
 from headway.client.response_cache.answer import Answer, decode_answer, encode_answer
 from headway.client.response_cache.computation import Computation, replayed
 from headway.client.response_cache.keys import CacheKeys
@@ -112,6 +112,10 @@ class CachingEngine:
         """See `EngineHandle.subscribe`. Also called, as without a step, with kept answers."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def watch_batch(self, listener: BatchListener) -> Callable[[], None]:
+        """See `EngineHandle.watch_batch`: what is answered from memory is in no batch."""
+        return self._engine.watch_batch(listener)
 
     def submit(self, *requests: Request) -> Stream:
         """See `EngineHandle.submit`; what was answered before needs no engine."""

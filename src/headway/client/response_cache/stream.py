@@ -52,15 +52,32 @@ class CachedStream(Stream):
         self._owner.keep(request_id)
         self.cancel(request_id)
 
+    @property
+    def going_on(self) -> bool:
+        """See `Stream.going_on`: what waits for its reader does not."""
+        return super().going_on and not self.paused
+
     def take(self) -> TokenEvent | None:
         """See `Stream.take`."""
         event = super().take()
-        if event is not None and event.id in self.paused:
-            self.paused.discard(event.id)
-            # In the turn of the event loop in which a reader gets a beginning it may have enough.
-            soon(
-                partial(self._owner.resume, event.id),
-                name="response cache",
-                on_failure=lambda _: self.cancel(),
-            )
+        if event is not None:
+            self._read(event)
         return event
+
+    def take_all(self) -> list[TokenEvent]:
+        """See `Stream.take_all`."""
+        events = super().take_all()
+        for event in events:
+            self._read(event)
+        return events
+
+    def _read(self, event: TokenEvent) -> None:
+        if event.id not in self.paused:
+            return
+        self.paused.discard(event.id)
+        # In the turn of the event loop in which a reader gets a beginning it may have enough.
+        soon(
+            partial(self._owner.resume, event.id),
+            name="response cache",
+            on_failure=lambda _: self.cancel(),
+        )
