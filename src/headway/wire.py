@@ -158,10 +158,15 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     preemptions: int = 0
     gave_way: int = 0
     """Part of `preemptions`: those for the fair share of another caller."""
+    drafts: int = 0
+    """How often a sequence had tokens computed ahead of their sampling, in one step or another."""
     draft_tokens: int = 0
-    """Tokens that steps computed ahead of their sampling."""
+    """These tokens."""
     accepted_tokens: int = 0
     """Those of them that sampling confirmed."""
+    accepted_per_position: tuple[int, ...] = ()
+    """How many of `drafts` had their first token confirmed, their first two, and so on; at most
+    `headway.types.speculation.MOST_DRAFTS` numbers."""
     relegated: int = 0
     """Requests that could not be on time, and waited for what others left."""
     shed: int = 0

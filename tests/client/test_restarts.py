@@ -38,3 +38,12 @@ def test_counters_go_on_and_gauges_start_again() -> None:
     stats.engine_died()
     last = EngineStats(step=8, preemptions=1, busy_seconds=0.75)
     assert stats.update(EngineStats(step=1, busy_seconds=0.25)) == last
+
+
+def test_drafts_are_counted_over_restarts_place_by_place() -> None:
+    stats = MonotonicStats()
+    stats.update(EngineStats(drafts=3, draft_tokens=6, accepted_per_position=(3, 1)))
+    assert stats.engine_died().accepted_per_position == (3, 1)
+    now = stats.update(EngineStats(drafts=1, draft_tokens=3, accepted_per_position=(1, 1, 1)))
+    assert (now.drafts, now.draft_tokens, now.accepted_per_position) == (4, 9, (4, 2, 1))
+    assert stats.update(EngineStats()).accepted_per_position == (3, 1)

@@ -22,6 +22,7 @@ from headway.native import available
 from headway.runner import build_runner
 from headway.scheduling.admission import LengthEstimate
 from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.drafts import Wanted
 from headway.scheduling.scheduler import Scheduler
 from headway.scheduling.stats import Idle
 from headway.text.grammar_worker import GrammarLimits
@@ -272,15 +273,25 @@ def test_a_proposer_stands_where_the_tokens_are() -> None:
     other = with_grammar(request_of("b", prompt=(7,)), WORDS)
     begun = [7, 8, token_of("f")]
     irst = [token_of(letter) for letter in "irst-"]
-    assert proposer.propose(asked, [7, 8], 9) == []
-    assert proposer.propose(asked, begun, 9) == irst
-    assert proposer.propose(other, [7, token_of("s")], 3) == [token_of(x) for x in "eco"]
-    assert proposer.propose(asked, begun, 2) == irst[:2], "forgotten, and found again"
+    eco = [token_of(letter) for letter in "eco"]
+
+    def guessed(request: Request, tokens: list[int], most: int = 9) -> Sequence[int]:
+        (guess,) = proposer.propose([Wanted(request, tokens, most)])
+        return guess.tokens
+
+    assert guessed(asked, [7, 8]) == []
+    assert guessed(asked, begun) == irst
+    assert guessed(other, [7, token_of("s")], 3) == eco
+    assert guessed(asked, begun, 2) == irst[:2], "not kept, and found again"
+    proposer.forget("a")
+    assert guessed(asked, begun) == irst, "forgotten, and found again"
+    both = proposer.propose([Wanted(asked, begun, 9), Wanted(other, [7, token_of("s")], 3)])
+    assert [each.tokens for each in both] == [irst, eco], "in their order"
     again = with_grammar(request_of("a", prompt=(7, 8)), RECORD)
-    assert proposer.propose(again, [7, 8], 9) != irst, "another request of the same name"
+    assert guessed(again, [7, 8]) != irst, "another request of the same name"
     assert proposer.may_propose(asked)
     assert not proposer.may_propose(request_of("c"))
-    assert proposer.propose(with_grammar(request_of("d"), BROKEN), [1, 2, 3], 9) == []
+    assert guessed(with_grammar(request_of("d"), BROKEN), [1, 2, 3]) == []
 
 
 @pytest.fixture(name="tiny", scope="module")

@@ -9,7 +9,7 @@ from headway.scheduling.stats import Idle
 from headway.steptime.shape import shape_of
 from tests.scheduling.harness import make_harness, request_of
 from tests.scheduling.policy.pacing.views import LinearTimes
-from tests.scheduling.test_drafts import Guesser
+from tests.scheduling.proposers import Guesser
 from tests.scheduling.test_every_policy import Scene, modest, scenes
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Seq
-from dataclasses import dataclass
-from random import Random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,9 +12,10 @@ from headway.scheduling.fast_forward import FastForward
 from headway.scheduling.policy.continuous import Continuous
 from headway.scheduling.scheduler import Scheduler
 from headway.scheduling.stats import Idle
-from headway.types import Request, Sampled, StepPlan, StepResult, TokenEvent, TokenLogprobs
+from headway.types import Sampled, StepPlan, StepResult, TokenEvent, TokenLogprobs
 from tests.scheduling.fake_runner import VOCABULARY, reference
 from tests.scheduling.harness import limits_of, make_harness, request_of
+from tests.scheduling.proposers import Fixed, Guesser, Picky
 from tests.scheduling.test_every_policy import (
     Scene,
     every_policy,
@@ -27,49 +24,6 @@ from tests.scheduling.test_every_policy import (
     scenes,
     undisturbed,
 )
-
-
-@dataclass(frozen=True)
-class Guesser:
-    """Proposes a random number of drafts, of which a random number is right."""
-
-    seed: int
-
-    def may_propose(self, request: Request) -> bool:
-        return True
-
-    def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
-        random = Random(f"{self.seed} {request.id} {len(tokens)}")
-        made = len(tokens) - len(request.prompt)
-        truth = reference(request.prompt, max_tokens=made + most, seed=request.sampling.seed)
-        guess = truth[made : made + random.randint(0, most)]
-        right = random.randint(0, len(guess))
-        return guess[:right] + [(token + 1) % VOCABULARY for token in guess[right:]]
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """Proposes always the same."""
-
-    drafts: tuple[int, ...]
-
-    def may_propose(self, request: Request) -> bool:
-        return True
-
-    def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
-        return self.drafts
-
-
-@dataclass(frozen=True)
-class Picky(Fixed):
-    """For requests of an even seed alone; it would fail for others."""
-
-    def may_propose(self, request: Request) -> bool:
-        return request.sampling.seed % 2 == 0
-
-    def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
-        assert self.may_propose(request), "it is asked about those for which it may have drafts"
-        return self.drafts
 
 
 @every_policy
@@ -124,7 +78,8 @@ def test_right_drafts_come_in_one_event_and_save_steps() -> None:
     (seq,) = harness.scheduler._queues.running
     assert (seq.computed, len(seq.tokens)) == (3 + 4, 3 + 5)
     stats = harness.scheduler.stats()
-    assert (stats.draft_tokens, stats.accepted_tokens) == (3, 3)
+    assert (stats.drafts, stats.draft_tokens, stats.accepted_tokens) == (1, 3, 3)
+    assert stats.accepted_per_position[:4] == (1, 1, 1, 0)
 
 
 @pytest.mark.parametrize(("drafts", "admitted"), [((), True), ((5,), False)])
@@ -154,6 +109,7 @@ def test_wrong_drafts_are_taken_back() -> None:
     assert event.tokens == (truth[1], truth[2])
     (seq,) = harness.scheduler._queues.running
     assert (seq.computed, len(seq.tokens)) == (3 + 2, 3 + 3)
+    assert harness.scheduler.stats().accepted_per_position[:2] == (1, 0)
     harness.hear([event])
     harness.drain()
     assert harness.tokens["a"][-6:] == truth[-6:]

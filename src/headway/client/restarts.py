@@ -7,6 +7,8 @@ has failed. Counters go on over restarts, and never fall.
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 from msgspec.structs import replace
 
 from headway.wire import EngineStats
@@ -20,6 +22,7 @@ COUNTERS = (
     "step",
     "preemptions",
     "gave_way",
+    "drafts",
     "draft_tokens",
     "accepted_tokens",
     "relegated",
@@ -73,7 +76,11 @@ class MonotonicStats:
         if self._before is not None:
             before = self._before
             stats = replace(
-                stats, **{name: getattr(stats, name) + getattr(before, name) for name in COUNTERS}
+                stats,
+                accepted_per_position=_added(
+                    stats.accepted_per_position, before.accepted_per_position
+                ),
+                **{name: getattr(stats, name) + getattr(before, name) for name in COUNTERS},
             )
         self.latest = stats
         return stats
@@ -81,5 +88,12 @@ class MonotonicStats:
     def engine_died(self) -> EngineStats:
         """Nothing runs any more; what was counted stays counted."""
         counted = {name: getattr(self.latest, name) for name in COUNTERS}
-        self.latest = self._before = EngineStats(**counted)
+        self.latest = self._before = EngineStats(
+            accepted_per_position=self.latest.accepted_per_position, **counted
+        )
         return self.latest
+
+
+def _added(some: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
+    """Sums place by place, as many as the longer one has."""
+    return tuple(map(sum, zip_longest(some, others, fillvalue=0)))

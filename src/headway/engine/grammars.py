@@ -17,6 +17,7 @@ from queue import SimpleQueue
 
 from headway.errors import EngineError, HeadwayError
 from headway.grammar import GrammarCompiler, Matcher
+from headway.scheduling.drafts import Guess, Wanted
 from headway.types import Grammar, Request
 from headway.types.thinking import ThinkingBudget
 
@@ -130,6 +131,8 @@ def _followed(request: Request) -> tuple[Grammar | None, ThinkingBudget | None]:
 class ForcedTokens:
     """A `Proposer` of the tokens that a grammar has without a choice: drafts that are right."""
 
+    source = "forced"
+
     def __init__(self, compiler: GrammarCompiler, *, kept: int) -> None:
         """`kept`: of how many requests it remembers where they stand."""
         self._compiler = compiler
@@ -140,8 +143,19 @@ class ForcedTokens:
         """See `headway.scheduling.drafts.Proposer`."""
         return request.sampling.structured_outputs is not None
 
-    def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
+    def cost(self, width: int) -> float:  # noqa: ARG002
+        """See `headway.scheduling.drafts.Proposer`."""
+        return 0.0
+
+    def propose(self, wanted: Seq[Wanted]) -> list[Guess]:
         """See `headway.scheduling.drafts.Proposer`; for those that it may propose for."""
+        return [Guess(self._forced(*each)) for each in wanted]
+
+    def forget(self, request_id: str) -> None:
+        """See `headway.scheduling.drafts.Proposer`."""
+        self._matchers.pop(request_id, None)
+
+    def _forced(self, request: Request, tokens: Seq[int], most: int) -> list[int]:
         matcher = self._matcher(request)
         matcher.advance(tokens[len(request.prompt) :])
         return matcher.forced()[:most]

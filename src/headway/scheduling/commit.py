@@ -120,9 +120,18 @@ class Committer:
         tokens = until_end(seq, sampled.tokens)
         seq.tokens += tokens[:-1]
         self._queues.prefixes.advance(seq, len(seq.tokens))
-        self._stats.draft_tokens += part.outputs - 1
-        self._stats.accepted_tokens += len(tokens) - 1
+        self._count(part.outputs - 1, len(tokens) - 1)
         return tokens
+
+    def _count(self, drafts: int, accepted: int) -> None:
+        stats = self._stats
+        stats.drafts += 1
+        stats.draft_tokens += drafts
+        stats.accepted_tokens += accepted
+        counts = stats.accepted_per_position
+        stats.accepted_per_position = tuple(
+            [count + (place < accepted) for place, count in enumerate(counts)]
+        )
 
 
 def _paired(slices: Seq[Slice], sampled: Seq[Sampled]) -> Iterable[tuple[Slice, Sampled | None]]:

@@ -10,7 +10,7 @@ drafts were. Drafts never take memory or tokens from anything else that the step
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from headway.scheduling.allocation import ScheduledTokens, take_blocks
 from headway.scheduling.queues import Queues
@@ -20,18 +20,52 @@ from headway.types import Limits, Request
 Drafts = dict[Sequence, Seq[int]]
 
 
+class Wanted(NamedTuple):
+    """A sequence that is about to decode, and how many drafts are wanted for it."""
+
+    request: Request
+    tokens: Seq[int]
+    """All that are known, prompt and generated. They must not be changed, and will be longer in the
+    next step."""
+    most: int
+    """Most drafts: at least 1."""
+
+
+class Guess(NamedTuple):
+    """How a sequence may go on."""
+
+    tokens: Seq[int] = ()
+    """Of the model's vocabulary. Empty: no guess; more than were wanted are cut off."""
+    kind: str = ""
+    """Guesses of one proposer and one kind are right about as often: whoever decides how many
+    drafts pay learns by it. There must be few kinds."""
+
+
 class Proposer(Protocol):
-    """Guesses how sequences go on. The same tokens must give the same drafts."""
+    """Guesses how sequences go on."""
+
+    @property
+    def source(self) -> str:
+        """A name for people and for what is learned, such as "ngram"."""
+        ...
 
     def may_propose(self, request: Request) -> bool:
         """Whether there may ever be drafts for a request; the others are not asked about."""
         ...
 
-    def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
-        """Up to `most` tokens that may follow `tokens`, all that are known of the request so far.
+    def cost(self, width: int) -> float:
+        """Seconds that it takes to find one further draft for each of `width` sequences together;
+        0 where that is next to nothing beside a step. It decides how many drafts are wanted."""
+        ...
 
-        They must be in the model's vocabulary. Empty: no guess.
-        """
+    def propose(self, wanted: Seq[Wanted]) -> Seq[Guess]:
+        """A guess for each of a step's sequences, in their order. Right or wrong, no guess changes
+        a token; it must not raise for any one of them."""
+        ...
+
+    def forget(self, request_id: str) -> None:
+        """Nothing is asked about a request any more, or not for long: it has ended, was aborted, or
+        was preempted. What is kept of it can go. Harmless for one that is unknown."""
         ...
 
 
@@ -48,7 +82,10 @@ def propose_drafts(
         room = (len(seq.blocks) + pool.free) * pool.block_size - seq.computed
         # The last token that a sequence may generate is never fed back.
         most = min(budget, room - 1, seq.left - 1)
-        found = proposer.propose(seq.request, seq.tokens, most)[:most] if most > 0 else ()
+        if most < 1:
+            continue
+        (guess,) = proposer.propose([Wanted(seq.request, seq.tokens, most)])
+        found = guess.tokens[:most]
         if found:
             take_blocks(seq, 1 + len(found), queues)
             drafts[seq] = found

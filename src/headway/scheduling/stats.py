@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from headway.types.speculation import MOST_DRAFTS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Idle:
@@ -40,10 +42,15 @@ class SchedulerStats:
     shed: int = 0
     """Requests that were refused for the same reason."""
     computed_tokens: int = 0
+    drafts: int = 0
+    """Slices that had drafts."""
     draft_tokens: int = 0
     """Part of `computed_tokens`: drafts."""
     accepted_tokens: int = 0
     """Part of `draft_tokens`: those that were right."""
+    accepted_per_position: tuple[int, ...] = (0,) * MOST_DRAFTS
+    """How many of `drafts` were right so far: in their first draft, in their first two, and so on.
+    Of more than so many drafts in one slice, the others are not in it."""
     prefix_queries: int = 0
     prefix_hits: int = 0
     """Prompt tokens looked up and found when requests were first scheduled."""

@@ -18,7 +18,7 @@ from headway.types.engine import PolicyConfig
 from tests.perf.sim.setups import profile_of
 from tests.recording.engine import recorded_harness
 from tests.scheduling.harness import EngineHarness, limits_of, request_of
-from tests.scheduling.test_drafts import Guesser
+from tests.scheduling.proposers import Guesser
 from tests.scheduling.test_every_policy import Scene, every_shipped_policy, modest, scenes
 
 LONG = tuple(range(16))

@@ -34,6 +34,7 @@ from tests.perf.sim.setups import (
     workloads,
 )
 from tests.scheduling.harness import TokenSeconds
+from tests.scheduling.proposers import OneByOne
 from tests.scheduling.test_every_policy import every_shipped_policy
 from tests.scheduling.toy_policies import TOYS, policy_of
 
@@ -241,13 +242,10 @@ def test_the_simulator_loads_neither_tensors_nor_event_loops() -> None:
 
 
 @dataclass(frozen=True)
-class Repeating:
+class Repeating(OneByOne):
     """Answers repeat one token, so these drafts are right but for an end."""
 
-    def may_propose(self, request: Request) -> bool:
-        return True
-
-    def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
+    def guess(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
         return [-2 - request.sampling.seed] * min(most, 3)
 
 

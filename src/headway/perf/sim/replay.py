@@ -22,6 +22,7 @@ from headway.perf.sim.simulate import Setup, Simulated, simulate
 from headway.perf.workload.workload import Segment, Workload, WorkloadRequest
 from headway.recording.format import Recording, RequestLine, SliceLine, StepLine, recorded_tokens
 from headway.scheduling.build import build_scheduler
+from headway.scheduling.drafts import Guess, Wanted
 from headway.scheduling.scheduler import Scheduler
 from headway.scheduling.stats import Idle
 from headway.steptime.online import step_times_of
@@ -94,14 +95,21 @@ class _RecordedDrafts:
     """A proposer of as many drafts as were recorded; which ones they were changes no plan."""
 
     step: StepLine | None = None
+    source: str = "recorded"
 
     def may_propose(self, request: Request) -> bool:  # noqa: ARG002
         return True
 
-    def propose(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:  # noqa: ARG002
+    def cost(self, width: int) -> float:  # noqa: ARG002
+        return 0.0
+
+    def propose(self, wanted: Seq[Wanted]) -> list[Guess]:
         assert self.step is not None, "drafts are proposed in a step"
         counts = {str(part.seq): part.outputs - 1 for part in self.step.slices}
-        return [0] * min(most, max(0, counts.get(request.id, 0)))
+        return [Guess([0] * max(0, counts.get(each.request.id, 0))) for each in wanted]
+
+    def forget(self, request_id: str) -> None:
+        pass
 
 
 def _abort(
