@@ -19,6 +19,10 @@ class OneByOne(ABC):
     def source(self) -> str:
         return "test"
 
+    @property
+    def seconds(self) -> float:
+        return 0.0
+
     def may_propose(self, request: Request) -> bool:
         return True
 

@@ -132,6 +132,7 @@ class ForcedTokens:
     """A `Proposer` of the tokens that a grammar has without a choice: drafts that are right."""
 
     source = "forced"
+    seconds = 0.0
 
     def __init__(self, compiler: GrammarCompiler, *, kept: int) -> None:
         """`kept`: of how many requests it remembers where they stand."""

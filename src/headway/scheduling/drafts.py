@@ -49,23 +49,29 @@ class Proposer(Protocol):
         """A name for people and for what is learned, such as "ngram"."""
         ...
 
+    @property
+    def seconds(self) -> float:
+        """What the last `propose` took: 0.0 where that is next to nothing beside a step. It is not
+        learned as the step's own time."""
+        ...
+
     def may_propose(self, request: Request) -> bool:
         """Whether there may ever be drafts for a request; the others are not asked about."""
         ...
 
     def cost(self, width: int) -> float:
         """Seconds that it takes to find one further draft for each of `width` sequences together;
-        0 where that is next to nothing beside a step. It decides how many drafts are wanted."""
+        0.0 where that is next to nothing beside a step. It decides how many drafts are wanted."""
         ...
 
     def propose(self, wanted: Seq[Wanted]) -> Seq[Guess]:
         """A guess for each of a step's sequences, in their order. Right or wrong, no guess changes
-        a token; it must not raise for any one of them."""
+        a token. An empty one is no wrong one; nothing is raised for any one of them."""
         ...
 
     def forget(self, request_id: str) -> None:
         """Nothing is asked about a request any more, or not for long: it has ended, was aborted, or
-        was preempted. What is kept of it can go. Harmless for one that is unknown."""
+        was preempted. What is kept of it can go. It may be unknown."""
         ...
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from headway.types.speculation import SpeculativeConfig
 from headway.types.step import Limits
 
 KVReservation = Literal["on-demand", "full"]
@@ -37,6 +38,8 @@ class SchedulerConfig:
     """Tokens in one of them."""
     prefix_caching: bool = True
     reservation: KVReservation = "on-demand"
+    speculation: SpeculativeConfig | None = None
+    """How tokens are computed ahead of their sampling; None: not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

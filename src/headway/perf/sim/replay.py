@@ -96,6 +96,7 @@ class _RecordedDrafts:
 
     step: StepLine | None = None
     source: str = "recorded"
+    seconds: float = 0.0
 
     def may_propose(self, request: Request) -> bool:  # noqa: ARG002
         return True
