@@ -74,13 +74,13 @@ def policy_parameters() -> None:
 
 
 def proposers() -> None:
-    from headway.scheduling.build import build_scheduler
+    from headway.engine.build import draft_proposers
     from headway.scheduling.drafts import Proposer
-    from headway.scheduling.scheduler import Scheduler
+    from headway.scheduling.speculation.speculation import Speculation
 
     assert inspect.isclass(Proposer)
-    assert "proposer" in inspect.signature(Scheduler.__init__).parameters
-    assert "proposer" in inspect.signature(build_scheduler).parameters
+    assert callable(draft_proposers)
+    assert "proposers" in inspect.signature(Speculation.__init__).parameters
 
 
 def routers() -> None:

@@ -167,6 +167,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     accepted_per_position: tuple[int, ...] = ()
     """How many of `drafts` had their first token confirmed, their first two, and so on; at most
     `headway.types.speculation.MOST_DRAFTS` numbers."""
+    declined: int = 0
+    """How often a sequence could have had some, in steps in which that did not pay."""
     relegated: int = 0
     """Requests that could not be on time, and waited for what others left."""
     shed: int = 0

@@ -16,7 +16,7 @@ import pytest
 from headway import machine
 from headway.checkpoint import Storage, prepare
 from headway.config import EngineConfig
-from headway.engine.build import build_engine, ideal_of
+from headway.engine.build import build_engine, draft_proposers, ideal_of
 from headway.engine.grammars import ForcedTokens, GrammarGate
 from headway.engine.loop import Engine
 from headway.errors import InvalidRequest
@@ -24,11 +24,11 @@ from headway.grammar import GrammarCompiler
 from headway.native import available
 from headway.recording.format import read_recordings
 from headway.runner import peak_rates
-from headway.scheduling.build import build_scheduler
-from headway.scheduling.scheduler import Scheduler
+from headway.scheduling.speculation.prompt_lookup import PromptLookup
 from headway.steptime.limits import STEPS
 from headway.steptime.shape import PeakRates, StepShape, roofline_seconds, shape_of
-from headway.types import Slice, StepPlan
+from headway.types import Slice, StepPlan, Vocabulary
+from headway.types.speculation import SpeculativeConfig
 from headway.wire import EngineInfo, Start
 from tests.models.families import write_tiny
 from tests.scheduling.harness import request_of
@@ -116,20 +116,24 @@ def test_grammars_keep_to_no_processor_where_steps_are_bound_to_one(
     assert given == [(allowed, {min(allowed)})]
 
 
-@pytest.mark.skipif(not available(), reason="no native library")
-def test_forced_tokens_are_computed_ahead_for_one_alone(
-    prepared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[Scheduler] = []
+def test_drafts_come_from_grammars_and_then_from_the_text(prepared: Path) -> None:
+    _, info = build(prepared, None)
+    grammars = GrammarCompiler(lambda: Vocabulary(tokens=(), special_ids=(), eos_token_ids=()))
+    assert info.scheduler.speculation == SpeculativeConfig(method="ngram")
+    found = draft_proposers(info.scheduler, grammars)
+    assert [type(each) for each in found] == [ForcedTokens, PromptLookup]
+    assert [type(each) for each in draft_proposers(info.scheduler, None)] == [PromptLookup]
+    assert draft_proposers(replace(info.scheduler, speculation=None), grammars) == []
 
-    def noted(*given: Any, **settings: Any) -> Scheduler:
-        assert isinstance(settings["proposer"], ForcedTokens)
-        made.append(build_scheduler(*given, **settings))
-        return made[-1]
 
-    monkeypatch.setattr("headway.engine.build.build_scheduler", noted)
-    build(prepared, None)
-    assert [each.draft_sequences for each in made] == [1]
+def test_an_engine_computes_drafts_that_pay(prepared: Path) -> None:
+    """A tiny model soon repeats itself: then there are drafts, and they are right."""
+    engine, _ = build(prepared, None)
+    engine.add(request_of("a", prompt=tuple(range(3, 9)) * 3, max_tokens=40))
+    while engine.has_work:
+        engine.step()
+    stats = engine.stats()
+    assert stats.drafts + stats.declined > 0
 
 
 def test_without_a_file_nothing_is_written(prepared: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from headway.scheduling.admission import LengthEstimate
 from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.drafts import Wanted
 from headway.scheduling.scheduler import Scheduler
+from headway.scheduling.speculation.speculation import AllDrafts, Speculation
 from headway.scheduling.stats import Idle
 from headway.text.grammar_worker import GrammarLimits
 from headway.types import Grammar, Request, ResolvedSampling, TokenEvent, Vocabulary
@@ -317,7 +318,9 @@ def answers(
         limits=loaded.limits,
         prefix_caching=True,
         lengths=LengthEstimate(first_guess=1),
-        proposer=ForcedTokens(loaded.grammars, kept=8) if forced else None,
+        speculation=(
+            Speculation([ForcedTokens(loaded.grammars, kept=8)], AllDrafts()) if forced else None
+        ),
     )
     engine = Engine(scheduler=scheduler, runner=loaded.runner, clock=StepClock())
     told: dict[str, list[TokenEvent]] = {}

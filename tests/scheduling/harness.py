@@ -11,6 +11,7 @@ from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.drafts import Proposer
 from headway.scheduling.policy import Policy
 from headway.scheduling.scheduler import Scheduler
+from headway.scheduling.speculation.speculation import AllDrafts, Speculation
 from headway.scheduling.stats import Idle
 from headway.steptime.online import StepTimes
 from headway.steptime.shape import StepShape
@@ -126,11 +127,13 @@ def make_harness(
     spoiled: Callable[[NewSequence], bool] = lambda entry: False,
     reserve_all: bool = False,
     proposer: Proposer | None = None,
-    draft_sequences: int | None = None,
+    speculation: Speculation | None = None,
     step_times: StepTimes | None = TokenSeconds(),  # noqa: B008 - it has no state
 ) -> EngineHarness:
     limits = limits or limits_of()
     clock = StepClock()
+    if proposer is not None:
+        speculation = Speculation([proposer], AllDrafts())
     scheduler = Scheduler(
         policy=policy_of(policy, wait=wait) if isinstance(policy, str) else policy,
         pool=BlockPool(num_blocks=blocks, block_size=block_size),
@@ -139,10 +142,8 @@ def make_harness(
         lengths=lengths or LengthEstimate(first_guess=first_guess),
         reserve_all=reserve_all,
         step_times=step_times,
-        proposer=proposer,
+        speculation=speculation,
     )
-    if draft_sequences is not None:
-        scheduler.draft_sequences = draft_sequences
     runner = FakeRunner(block_size=block_size, limits=limits, spoiled=spoiled)
     engine = Engine(scheduler=scheduler, runner=runner, clock=clock)
     return EngineHarness(engine=engine, scheduler=scheduler, runner=runner, clock=clock)

@@ -11,6 +11,7 @@ from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.fast_forward import FastForward
 from headway.scheduling.policy.continuous import Continuous
 from headway.scheduling.scheduler import Scheduler
+from headway.scheduling.speculation.speculation import AllDrafts, Speculation
 from headway.scheduling.stats import Idle
 from headway.types import Sampled, StepPlan, StepResult, TokenEvent, TokenLogprobs
 from tests.scheduling.fake_runner import VOCABULARY, reference
@@ -186,7 +187,7 @@ def _decoding(proposer: Fixed, *, stop: tuple[int, ...] = ()) -> Scheduler:
         pool=BlockPool(num_blocks=9, block_size=4),
         limits=limits_of(),
         lengths=LengthEstimate(),
-        proposer=proposer,
+        speculation=Speculation([proposer], AllDrafts()),
     )
     scheduler.add(request_of(max_tokens=20, stop=stop))
     plan = scheduler.plan(0.0)
@@ -211,7 +212,8 @@ def test_only_those_that_may_have_drafts_are_asked_about() -> None:
 
 
 def test_only_steps_of_few_sequences_have_drafts() -> None:
-    harness = make_harness(proposer=Fixed((5,)), draft_sequences=1)
+    speculation = Speculation([Fixed((5,))], AllDrafts(), most_sequences=1)
+    harness = make_harness(speculation=speculation)
     harness.add(request_of("a", prompt=(1, 2, 3), max_tokens=9))
     harness.step()
     harness.step()

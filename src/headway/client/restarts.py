@@ -25,6 +25,7 @@ COUNTERS = (
     "drafts",
     "draft_tokens",
     "accepted_tokens",
+    "declined",
     "relegated",
     "shed",
     "computed_tokens",

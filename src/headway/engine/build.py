@@ -22,12 +22,14 @@ from headway.engine.grammars import ForcedTokens, GrammarGate
 from headway.engine.loop import Engine
 from headway.engine.pacing import Pacing
 from headway.errors import InvalidRequest
+from headway.grammar import GrammarCompiler
 from headway.logs import line
 from headway.recording.format import EngineLine
 from headway.recording.recorder import Recorder, RecordFile
 from headway.runner import LoadedRunner, build_runner
 from headway.runner.peak_rates import keep_exceeded_rates, peak_rates_here
-from headway.scheduling.build import build_scheduler
+from headway.scheduling.build import build_scheduler, lookup_of, speculation_of
+from headway.scheduling.drafts import Proposer
 from headway.scheduling.policy import policy_config
 from headway.steptime.architecture import Architecture, model_sizes
 from headway.steptime.limits import StepLimit
@@ -35,6 +37,7 @@ from headway.steptime.online import step_times_of
 from headway.steptime.shape import ModelSizes, PeakRates, StepTime, roofline_time
 from headway.types import Vocabulary
 from headway.types.engine import SchedulerConfig
+from headway.types.speculation import SpeculativeConfig
 from headway.wire import EngineInfo, Start
 
 _PLAIN_BITS = {"float32": 32.0, "bfloat16": 16.0, "float16": 16.0}
@@ -98,10 +101,8 @@ def weight_bits(dtype: str) -> float:
     return panel_bytes(form, _LEAST_LENGTH) * 8 / (PANEL_ROWS * _LEAST_LENGTH)
 
 
-FORCED_ALONE = 1
-"""Forced tokens are computed ahead in steps of so many sequences. One alone gets 18 % more tokens a
-second, as weights are read once for several; 4 and more lose 4 %, and their neighbours' gaps
-grow by 6 % (SmolLM2-135M on two cores, AVX2)."""
+SPECULATION = SpeculativeConfig(method="ngram")
+"""How engines speculate."""
 
 
 def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
@@ -115,12 +116,10 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     info = describe(config, loaded)
     step_times = None if info.sizes is None else step_times_of(info.sizes, info.machine)
     grammars = loaded.grammars
-    forced = None
-    if grammars is not None:
-        forced = ForcedTokens(grammars, kept=loaded.limits.max_num_seqs)
-    scheduler = build_scheduler(
-        info.scheduler, step_times=step_times, proposer=forced, draft_sequences=FORCED_ALONE
+    speculation = speculation_of(
+        info.scheduler.speculation, draft_proposers(info.scheduler, grammars), step_times
     )
+    scheduler = build_scheduler(info.scheduler, step_times=step_times, speculation=speculation)
     limit = limit_of(info)
     hardware = info.hardware
     logger.info(
@@ -151,6 +150,23 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
         gate=None if grammars is None else GrammarGate(grammars, cpus=cpus),
     )
     return engine, info
+
+
+def draft_proposers(
+    config: SchedulerConfig,
+    grammars: GrammarCompiler | None,
+    draft_model: Proposer | None = None,
+) -> list[Proposer]:
+    """Who guesses how sequences go on, the surest first."""
+    proposers: list[Proposer] = []
+    if config.speculation is None:
+        return proposers
+    if grammars is not None:
+        proposers.append(ForcedTokens(grammars, kept=config.limits.max_num_seqs))
+    proposers.append(lookup_of(config.speculation))
+    if draft_model is not None:
+        proposers.append(draft_model)
+    return proposers
 
 
 def _token_table(start: Start) -> Callable[[int], Vocabulary]:
@@ -192,6 +208,7 @@ def describe(config: EngineConfig, loaded: LoadedRunner) -> EngineInfo:
             block_size=loaded.block_size,
             prefix_caching=config.enable_prefix_caching,
             reservation=config.kv_reservation,
+            speculation=SPECULATION,
         ),
         kv_bytes=loaded.kv_bytes,
         weight_bytes=loaded.weight_bytes,

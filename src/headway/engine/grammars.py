@@ -132,11 +132,12 @@ class ForcedTokens:
     """A `Proposer` of the tokens that a grammar has without a choice: drafts that are right."""
 
     source = "forced"
-    seconds = 0.0
 
     def __init__(self, compiler: GrammarCompiler, *, kept: int) -> None:
         """`kept`: of how many requests it remembers where they stand."""
         self._compiler = compiler
+        self.seconds = 0.0
+        """What the last `propose` took."""
         self._kept = kept
         self._matchers: OrderedDict[str, tuple[Request, Matcher]] = OrderedDict()
 
@@ -150,7 +151,10 @@ class ForcedTokens:
 
     def propose(self, wanted: Seq[Wanted]) -> list[Guess]:
         """See `headway.scheduling.drafts.Proposer`; for those that it may propose for."""
-        return [Guess(self._forced(*each)) for each in wanted]
+        began = time.perf_counter()
+        found = [Guess(self._forced(*each)) for each in wanted]
+        self.seconds = time.perf_counter() - began
+        return found
 
     def forget(self, request_id: str) -> None:
         """See `headway.scheduling.drafts.Proposer`."""

@@ -237,6 +237,7 @@ class Engine:
             draft_tokens=stats.draft_tokens,
             accepted_tokens=stats.accepted_tokens,
             accepted_per_position=stats.accepted_per_position,
+            declined=stats.declined,
             relegated=stats.relegated,
             shed=stats.shed,
             computed_tokens=stats.computed_tokens,

@@ -5,13 +5,19 @@ What a policy's parameters are stands in the policy's own file; here its setting
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Seq
+
 from headway.scheduling.admission import LengthEstimate
 from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.drafts import Proposer
 from headway.scheduling.policy import make_policy
 from headway.scheduling.scheduler import Scheduler
+from headway.scheduling.speculation.paying import PayingDrafts
+from headway.scheduling.speculation.prompt_lookup import PromptLookup
+from headway.scheduling.speculation.speculation import Speculation
 from headway.steptime.online import StepTimes
 from headway.types.engine import SchedulerConfig
+from headway.types.speculation import MOST_BATCH, SpeculativeConfig
 
 
 def build_scheduler(
@@ -19,17 +25,15 @@ def build_scheduler(
     *,
     lengths: LengthEstimate | None = None,
     step_times: StepTimes | None = None,
-    proposer: Proposer | None = None,
-    draft_sequences: int | None = None,
+    speculation: Speculation | None = None,
 ) -> Scheduler:
     """A scheduler with no requests and an empty pool of blocks.
 
     `lengths` is what it expects of requests that end by themselves (None: it learns from zero).
-    Policies plan with `step_times`, which learn from its steps; with a `proposer`, decodes compute
-    its drafts too, in steps of at most `draft_sequences` sequences (None: in any).
-    Raises `InvalidRequest` for a policy or a parameter that there is none of.
+    Policies plan with `step_times`, which learn from its steps; with `speculation`, decodes compute
+    its drafts too. Raises `InvalidRequest` for a policy or a parameter that there is none of.
     """
-    scheduler = Scheduler(
+    return Scheduler(
         policy=make_policy(config.policy),
         pool=BlockPool(num_blocks=config.num_blocks, block_size=config.block_size),
         limits=config.limits,
@@ -37,8 +41,33 @@ def build_scheduler(
         lengths=lengths,
         reserve_all=config.reservation == "full",
         step_times=step_times,
-        proposer=proposer,
+        speculation=speculation,
     )
-    if draft_sequences is not None:
-        scheduler.draft_sequences = draft_sequences
-    return scheduler
+
+
+def lookup_of(config: SpeculativeConfig) -> PromptLookup:
+    """What looks for drafts in texts: in those that requests predict, whatever the method, and with
+    the method "ngram" in prompts and answers too."""
+    return PromptLookup(
+        longest=config.prompt_lookup_max,
+        least=config.prompt_lookup_min,
+        predicted_only=config.method != "ngram",
+    )
+
+
+def speculation_of(
+    config: SpeculativeConfig | None, proposers: Seq[Proposer], step_times: StepTimes | None
+) -> Speculation | None:
+    """The drafts that pay, from these proposers in this order; None where there are none.
+
+    `step_times` are those of the scheduler, which predict its steps.
+    """
+    if config is None or not config.most or not proposers:
+        return None
+    most = config.disable_by_batch_size
+    return Speculation(
+        proposers,
+        PayingDrafts(step_times),
+        most=config.most,
+        most_sequences=MOST_BATCH if most is None else most,
+    )

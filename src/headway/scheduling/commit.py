@@ -6,7 +6,7 @@ its token. Those are done in the loop itself: what they need and no more, withou
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 
 from headway.scheduling.admission import LengthEstimate
@@ -26,7 +26,15 @@ from headway.types import FinishReason, Sampled, Slice, StepPlan, StepResult, To
 class Committer:
     """Takes the results of one scheduler's steps in; counts in `stats`, and `lengths` learns."""
 
-    def __init__(self, queues: Queues, lengths: LengthEstimate, stats: SchedulerStats) -> None:
+    def __init__(
+        self,
+        queues: Queues,
+        lengths: LengthEstimate,
+        stats: SchedulerStats,
+        on_drafts: Callable[[Sequence, int], None] | None = None,
+    ) -> None:
+        """`on_drafts` is told how many of a sequence's drafts were right."""
+        self._on_drafts = on_drafts
         self._queues = queues
         self._lengths = lengths
         self._stats = stats
@@ -121,6 +129,8 @@ class Committer:
         seq.tokens += tokens[:-1]
         self._queues.prefixes.advance(seq, len(seq.tokens))
         self._count(part.outputs - 1, len(tokens) - 1)
+        if self._on_drafts is not None:
+            self._on_drafts(seq, len(sampled.tokens) - 1)
         return tokens
 
     def _count(self, drafts: int, accepted: int) -> None:

@@ -22,18 +22,23 @@ class Cycle:
         self._shape: StepShape | None = None
         self._began = 0.0
 
-    def begin(self, decodes: Collection[int], others: Collection[Slice], now: float) -> None:
+    def begin(
+        self, decodes: Collection[int], others: Collection[Slice], now: float, *, apart: float = 0.0
+    ) -> None:
         """A step was planned `now`: decodes of sequences with so many tokens computed, and slices
-        of other kinds."""
+        of other kinds. So many seconds of its cycle are `apart`: no part of the step."""
         if self.step_times is not None:
             self._shape = step_shape(decodes, others, self.step_times.window)
-            self._began = now
+            self._began = now + apart
 
-    def end(self, now: float) -> None:
-        """The next plan begins."""
-        if self.step_times is not None and self._shape is not None:
-            self.step_times.learn(self._shape, now - self._began)
-            self._shape = None
+    def end(self, now: float) -> float | None:
+        """The next plan begins: seconds of the step, which are told; None where nobody is told."""
+        if self.step_times is None or self._shape is None:
+            return None
+        seconds = now - self._began
+        self.step_times.learn(self._shape, seconds)
+        self._shape = None
+        return seconds
 
     def forget(self) -> None:
         """There is no more work: until the next plan, time passes that no step took."""

@@ -1,10 +1,7 @@
-"""Speculation: draft tokens are computed along with a decode, and those that were right are kept.
+"""Drafts: guesses at how sequences go on, and who makes them.
 
-A runner samples after the last known token and after every draft, and gives the tokens up to the
-first that differs from its draft (Leviathan et al., "Fast inference from transformers via
-speculative decoding", ICML 2023). Since a token depends on those before it, the seed and its
-position alone, these are exactly the tokens that one step for each would have given, whatever the
-drafts were. Drafts never take memory or tokens from anything else that the step computes.
+Where they come from is a proposer's own affair; see `headway.scheduling.speculation` for what
+becomes of them. Right or wrong, no draft changes a token.
 """
 
 from __future__ import annotations
@@ -12,12 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from typing import NamedTuple, Protocol
 
-from headway.scheduling.allocation import ScheduledTokens, take_blocks
-from headway.scheduling.queues import Queues
-from headway.scheduling.sequence import Sequence
-from headway.types import Limits, Request
-
-Drafts = dict[Sequence, Seq[int]]
+from headway.types import Request
 
 
 class Wanted(NamedTuple):
@@ -73,28 +65,3 @@ class Proposer(Protocol):
         """Nothing is asked about a request any more, or not for long: it has ended, was aborted, or
         was preempted. What is kept of it can go. It may be unknown."""
         ...
-
-
-def propose_drafts(
-    proposer: Proposer, scheduled: ScheduledTokens, queues: Queues, limits: Limits
-) -> Drafts:
-    """Drafts for the step's decodes, as far as its tokens and the free blocks allow."""
-    drafts: Drafts = {}
-    budget = limits.max_num_batched_tokens - sum(scheduled.values())
-    pool = queues.pool
-    for seq, count in scheduled.items():
-        if not seq.may_draft or count != seq.todo or count > 1:
-            continue
-        room = (len(seq.blocks) + pool.free) * pool.block_size - seq.computed
-        # The last token that a sequence may generate is never fed back.
-        most = min(budget, room - 1, seq.left - 1)
-        if most < 1:
-            continue
-        (guess,) = proposer.propose([Wanted(seq.request, seq.tokens, most)])
-        found = guess.tokens[:most]
-        if found:
-            take_blocks(seq, 1 + len(found), queues)
-            drafts[seq] = found
-            seq.drafted = True
-            budget -= len(found)
-    return drafts

@@ -7,7 +7,7 @@ change a sequence's state. Which sequence moves, and when, is decided elsewhere.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 
 from headway.scheduling.block_pool import BlockPool, PrefixCache
@@ -61,6 +61,8 @@ class Queues:
         """Of the preemptions, those for a fair share."""
         self.paced = 0
         """Live sequences with objectives."""
+        self.on_leave: Callable[[Sequence], None] | None = None
+        """Told of each sequence that runs no more, whether it has ended or waits again."""
         self._deferred: list[Sequence] = []
         self._left: list[int] = []
 
@@ -223,3 +225,5 @@ class Queues:
         if seq.entered:
             self._left.append(seq.id)
             seq.entered = False
+        if self.on_leave is not None:
+            self.on_leave(seq)

@@ -17,7 +17,6 @@ from headway.scheduling.allocation import ScheduledTokens, allocate, preempt
 from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.commit import Committer
 from headway.scheduling.cycle import Cycle
-from headway.scheduling.drafts import Drafts, Proposer, propose_drafts
 from headway.scheduling.fast_forward import (
     FastForward,
     NoCandidates,
@@ -36,6 +35,7 @@ from headway.scheduling.sequence import (
     new_sequence,
     token_event,
 )
+from headway.scheduling.speculation.speculation import Drafts, Speculation
 from headway.scheduling.stats import Idle, IdleStats, SchedulerStats
 from headway.steptime.online import StepTimes
 from headway.types import (
@@ -48,6 +48,9 @@ from headway.types import (
     TokenEvent,
 )
 from headway.types.batch_news import WaitsFor
+
+AHEAD_STEPS = 32
+"""A sequence that had no drafts for so many steps grows as all others do, until it has some."""
 
 
 class Scheduler:
@@ -63,7 +66,7 @@ class Scheduler:
         lengths: LengthEstimate | None = None,
         reserve_all: bool = False,
         step_times: StepTimes | None = None,
-        proposer: Proposer | None = None,
+        speculation: Speculation | None = None,
     ) -> None:
         self.limits = limits
         self.pool = pool
@@ -71,9 +74,7 @@ class Scheduler:
         self._prefix_caching = prefix_caching
         self._reserve_all = reserve_all
         self._cycle = Cycle(step_times)
-        self._proposer = proposer
-        self.draft_sequences = limits.max_num_seqs
-        """Steps of more sequences have no drafts."""
+        self._speculation = speculation
         self._queues = Queues(pool, policy)
         self.traffic = self._queues.traffic
         self._refusals = Refusals(self._queues)
@@ -82,7 +83,11 @@ class Scheduler:
         self._refused: tuple[Sequence, int] | None = None
         self._added = 0
         self._stats = SchedulerStats()
-        self._committer = Committer(self._queues, self._lengths, self._stats)
+        on_drafts = None
+        if speculation is not None:
+            self._queues.on_leave = speculation.forget
+            on_drafts = speculation.rule.accepted
+        self._committer = Committer(self._queues, self._lengths, self._stats, on_drafts)
         # Beyond so many decodes a step could not give each of them its token.
         self._width = min(limits.max_num_seqs, limits.max_num_batched_tokens)
 
@@ -99,7 +104,7 @@ class Scheduler:
         )
         self._added += 1
         seq = new_sequence(self._added, request, prefix_caching=self._prefix_caching)
-        seq.may_draft = self._proposer is not None and self._proposer.may_propose(request)
+        seq.may_draft = self._speculation is not None and self._speculation.may_propose(seq)
         finish = ending(seq) if request.generated else None
         if finish is not None:
             stopped_by = seq.tokens[-1] if finish == "stop" else None
@@ -120,7 +125,9 @@ class Scheduler:
 
     def plan(self, now: float) -> StepPlan | Idle:
         """The next step, which must be computed and committed before another is planned."""
-        self._cycle.end(now)
+        seconds = self._cycle.end(now)
+        if self._speculation is not None:
+            self._speculation.rule.took(seconds)
         step = self._stats.step + 1
         self._queues.attach_deferred(step)
         if self._policy.reorder:
@@ -133,8 +140,14 @@ class Scheduler:
         if not scheduled:
             return Idle(until=decision.ask_again)
         drafts: Drafts = {}
-        if self._proposer is not None and len(scheduled) <= self.draft_sequences:
-            drafts = propose_drafts(self._proposer, scheduled, self._queues, self.limits)
+        if self._speculation is not None:
+            drafts = self._speculation.drafts(
+                scheduled,
+                self._queues,
+                self.limits,
+                step=step,
+                most_seconds=decision.most_seconds,
+            )
         self._stats.step = step
         self._stats.idle_slots = decision.idle_slots
         return self._write_plan(scheduled, drafts, now)
@@ -165,7 +178,7 @@ class Scheduler:
         """
         queues = self._queues
         running = queues.running.sequences
-        if not running or most < 1 or self._policy.reorder or self._proposer is not None:
+        if not running or most < 1 or self._policy.reorder or self._speculation is not None:
             return FastForward(0)
         if queues.paced and self._policy.by_deadline:
             return FastForward(0)  # what is planned depends on how long every step took
@@ -217,6 +230,7 @@ class Scheduler:
             gave_way=self._queues.gave_way,
             relegated=self._refusals.relegated,
             shed=self._refusals.shed,
+            declined=0 if self._speculation is None else self._speculation.rule.declined,
         )
 
     def idle_stats(self) -> IdleStats:
@@ -274,12 +288,13 @@ class Scheduler:
         )
 
     def _estimate(self) -> KVEstimate:
+        recently = self._stats.step - AHEAD_STEPS
         return KVEstimate(
             self.pool,
             self._lengths,
             self._queues.running,
             reserve_all=self._reserve_all,
-            lockstep=not any(seq.drafted for seq in self._queues.running),
+            lockstep=all(seq.drafted_in < recently for seq in self._queues.running),
         )
 
     def _may_admit(self) -> bool:
@@ -338,7 +353,8 @@ class Scheduler:
             part = _slice_of(seq, count, drafts.get(seq, ()))
             slices.append(part)
             others.append(part)
-        self._cycle.begin(starts, others, now)
+        apart = 0.0 if self._speculation is None else sum(self._speculation.asking.values())
+        self._cycle.begin(starts, others, now, apart=apart)
         return StepPlan(
             step=self._stats.step,
             slices=slices,

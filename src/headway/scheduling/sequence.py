@@ -89,8 +89,8 @@ class Sequence:
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
     may_draft: bool = False
     """Somebody proposes drafts for sequences like it."""
-    drafted: bool = False
-    """It was given drafts, and may again grow by several tokens in a step."""
+    drafted_in: int = -(2**31)
+    """The last step in which it was given drafts; it may again grow by several tokens in one."""
     arrival: float = field(init=False)
     priority: int = field(init=False)
     tenant: str = field(init=False)

@@ -51,6 +51,8 @@ class SchedulerStats:
     accepted_per_position: tuple[int, ...] = (0,) * MOST_DRAFTS
     """How many of `drafts` were right so far: in their first draft, in their first two, and so on.
     Of more than so many drafts in one slice, the others are not in it."""
+    declined: int = 0
+    """Decodes that could have had drafts, in steps in which these did not pay."""
     prefix_queries: int = 0
     prefix_hits: int = 0
     """Prompt tokens looked up and found when requests were first scheduled."""

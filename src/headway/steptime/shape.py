@@ -75,6 +75,20 @@ class StepShape(NamedTuple):
             self.prefill_context_window + context_near,
         )
 
+    def with_drafts(self, start: int, drafts: int, window: int | None = None) -> StepShape:
+        """The shape where the decode from position `start` computes so many drafts too."""
+        if not drafts:
+            return self
+        without = self._replace(
+            tokens=self.tokens - 1,
+            sequences=self.sequences - 1,
+            rows=self.rows - 1,
+            decodes=self.decodes - 1,
+            decode_context=self.decode_context - start - 1,
+            decode_context_window=self.decode_context_window - min(start + 1, window or 0),
+        )
+        return without.with_slice(start, 1 + drafts, 1 + drafts, window)
+
 
 def shape_of(slices: Collection[Slice], window: int | None = None) -> StepShape:
     """The shape of a step; `window` is the sliding window of the model, None if it has none."""

@@ -51,6 +51,8 @@ class Request:
     cache_salt: str = ""
     """Only requests with the same salt share cached prefixes."""
     generated: tuple[int, ...] = ()
+    prediction: tuple[int, ...] = ()
+    """What its caller expects of the answer, or of a part of it: a source of drafts alone."""
     tenant: str = ""
     caller: str = ""
     """See `Owner`, for both."""

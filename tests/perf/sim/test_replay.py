@@ -14,21 +14,30 @@ from headway.errors import InvalidRequest
 from headway.perf.sim.replay import measured, predict, recorded_workload, replay
 from headway.recording.format import Recording
 from headway.scheduling.drafts import Proposer
+from headway.scheduling.speculation.paying import PayingDrafts
+from headway.scheduling.speculation.speculation import Speculation
 from headway.types.engine import PolicyConfig
 from tests.perf.sim.setups import profile_of
 from tests.recording.engine import recorded_harness
 from tests.scheduling.harness import EngineHarness, limits_of, request_of
 from tests.scheduling.proposers import Guesser
+from tests.scheduling.speculation.machines import KnownTimes
 from tests.scheduling.test_every_policy import Scene, every_shipped_policy, modest, scenes
 
 LONG = tuple(range(16))
 
 
-def recorded(scene: Scene, policy: PolicyName, proposer: Proposer | None = None) -> Recording:
+def recorded(
+    scene: Scene,
+    policy: PolicyName,
+    proposer: Proposer | None = None,
+    speculation: Speculation | None = None,
+) -> Recording:
     """What a recorder wrote of a random afternoon."""
     harness, memory = recorded_harness(
         policy=policy,
         proposer=proposer,
+        speculation=speculation,
         blocks=scene.blocks,
         limits=scene.limits,
         prefix_caching=scene.prefix_caching,
@@ -171,3 +180,16 @@ def test_drafts_are_recorded_and_planned_again(policy: PolicyName, scene: Scene,
     given = {line.seq: line.output_tokens for line in recording.requests}
     records, _, _ = measured(recording)
     assert sorted(each.output_tokens for each in records) == sorted(given.values())
+
+
+@every_shipped_policy
+@settings(modest, max_examples=20)
+@given(scene=scenes(), seed=st.integers(0, 9))
+def test_drafts_that_were_chosen_are_planned_again(
+    policy: PolicyName, scene: Scene, seed: int
+) -> None:
+    """What was known of drafts and of seconds when they were chosen is not recorded."""
+    rule = PayingDrafts(KnownTimes(lambda tokens: 1.0 + 0.05 * tokens))
+    recording = recorded(scene, policy, speculation=Speculation([Guesser(seed)], rule))
+    assume(any(step.given for step in recording.steps))
+    assert replay(recording).difference is None

@@ -20,6 +20,7 @@ from headway.routing import ROUTERS, RouterName
 from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.policy import Decision, Policy, View, make_policy
 from headway.scheduling.scheduler import Scheduler
+from headway.scheduling.speculation.speculation import AllDrafts, Speculation
 from headway.steptime.model import Residuals
 from headway.steptime.profiles import Profile
 from headway.types import Request
@@ -301,7 +302,7 @@ def test_drafts_make_answers_of_the_same_length(
 ) -> None:
     setup = setup_of(limits=limits_of(seqs=seats), num_blocks=blocks)
     (drafting, _), (plain, _) = (
-        changed(workload, setup, proposer=Repeating()),
+        changed(workload, setup, speculation=Speculation([Repeating()], AllDrafts())),
         changed(workload, setup),
     )
     assert [each.output_tokens for each in drafting.records] == [
@@ -312,7 +313,9 @@ def test_drafts_make_answers_of_the_same_length(
 
 def test_drafts_that_are_right_save_steps() -> None:
     outcome, _ = changed(
-        workload_of(request_of(prompt=4, output=9)), setup_of(), proposer=Repeating()
+        workload_of(request_of(prompt=4, output=9)),
+        setup_of(),
+        speculation=Speculation([Repeating()], AllDrafts()),
     )
     # The prompt's step gives a token, two more give four each.
     assert outcome.replicas[0].steps == 3

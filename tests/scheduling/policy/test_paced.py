@@ -10,17 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.errors import InvalidRequest
-from headway.scheduling.policy.base import Decision, SequenceView, View
+from headway.scheduling.policy.base import Decision, Policy, SequenceView, View
 from headway.scheduling.policy.continuous import Continuous
 from headway.scheduling.policy.paced import Overload, Paced
 from headway.scheduling.policy.pacing.line import LOOKED_AT
 from headway.scheduling.policy.pacing.step import PacedStep
+from headway.scheduling.speculation.paying import PayingDrafts
+from headway.scheduling.speculation.speculation import Speculation
 from headway.steptime.online import StepTimes
 from headway.types import Limits, Request, ServiceClass
 from headway.types.objectives import Objective, parse_objectives
 from tests.scheduling.harness import limits_of, request_of
-from tests.scheduling.policy.pacing.timed import Ran, run
+from tests.scheduling.policy.pacing.timed import TOKEN, Ran, run
 from tests.scheduling.policy.pacing.views import LinearTimes
+from tests.scheduling.proposers import Fixed
 
 LIMITS = limits_of(seqs=256, tokens=8192, partial=1, model_len=8192)
 TIMES = LinearTimes()
@@ -437,6 +440,40 @@ def test_one_that_was_relegated_gets_its_share_behind_any_number_of_others() -> 
     done = sum(ran.tokens[each.id][0] < ran.tokens["0"][0] for each in others)
     assert len(others) - done > LOOKED_AT, "so many were waiting still"
     assert ran.ttft(long) < 3.0 + 16.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(workload=workloads(most=12))
+def test_with_drafts_everybody_is_served_whole(workload: list[Request]) -> None:
+    times = LinearTimes(token=2e-3)
+    speculation = Speculation([Fixed((TOKEN,) * 8)], PayingDrafts(times))
+    ran = run(workload, Paced(), times, limits=LIMITS, speculation=speculation)
+    for request in workload:
+        assert len(ran.tokens[request.id]) == request.sampling.max_tokens
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_a_step_with_drafts_is_as_long_as_the_pace_allows(streams: int) -> None:
+    """All drafts are right, and as many as would pay take longer than a token may."""
+    times = LinearTimes(token=2e-3)
+    objectives = parse_objectives("ttft=1s,tpot=20ms")
+    workload = [asked(n, prompt=4, output=200, objectives=objectives) for n in range(streams)]
+
+    def ran(policy: Policy) -> Ran:
+        speculation = Speculation([Fixed((TOKEN,) * 8)], PayingDrafts(times))
+        return run(workload, policy, times, limits=LIMITS, speculation=speculation)
+
+    paced, eager = ran(Paced()), ran(Continuous())
+    assert len(paced.steps) < 200, "there were drafts"
+    late = {True: 0, False: 0}
+    for outcome in (paced, eager):
+        for request in workload:
+            first, *others = outcome.tokens[request.id]
+            late[outcome is paced] += sum(
+                token > first + (place + 1) * 0.02 + 1e-9 for place, token in enumerate(others)
+            )
+    assert late[True] == 0
+    assert late[False] > 0
 
 
 def test_settings_are_checked() -> None:

@@ -24,10 +24,11 @@ from headway.recording.format import Recording, RequestLine, SliceLine, StepLine
 from headway.scheduling.build import build_scheduler
 from headway.scheduling.drafts import Guess, Wanted
 from headway.scheduling.scheduler import Scheduler
+from headway.scheduling.speculation.speculation import AllDrafts, Speculation
 from headway.scheduling.stats import Idle
 from headway.steptime.online import step_times_of
 from headway.steptime.profiles import Profile
-from headway.types import Request, ResolvedSampling, Sampled, Slice, StepPlan, StepResult
+from headway.types import Limits, Request, ResolvedSampling, Sampled, Slice, StepPlan, StepResult
 from headway.types.objectives import parse_objectives
 
 _NEVER = -1
@@ -113,6 +114,10 @@ class _RecordedDrafts:
         pass
 
 
+def _as_recorded(drafts: _RecordedDrafts, limits: Limits) -> Speculation:
+    return Speculation([drafts], AllDrafts(), most=limits.max_num_batched_tokens)
+
+
 def _abort(
     aborted: list[_RecordedRequest], scheduler: Scheduler, *, before: int | None = None
 ) -> None:
@@ -134,7 +139,7 @@ def replay(recording: Recording) -> Replayed:
     scheduler = build_scheduler(
         engine.scheduler,
         step_times=step_times_of(engine.sizes, engine.machine),
-        proposer=drafts,
+        speculation=None if drafts is None else _as_recorded(drafts, engine.scheduler.limits),
     )
     requests = {
         line.seq: _RecordedRequest(

@@ -8,9 +8,10 @@ was decided but never more. Same view, same decision.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
 
@@ -140,6 +141,11 @@ class View:
     """What predicts the seconds of steps; None where nothing is known of the machine."""
 
 
+def endless() -> float:
+    """The seconds of a step that may take any."""
+    return math.inf
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What a policy answers."""
@@ -163,6 +169,9 @@ class Decision:
     decodes what it was given; None: as long as that may be. With no `tokens`, the engine sleeps
     until then at the longest; with some, a simulator may skip ahead through equal steps until then
     (`view.now`: none of them)."""
+    most_seconds: Callable[[], float] = field(default=endless, compare=False)
+    """Seconds that the step may take, nearly certainly, if drafts are added to it. Asked only where
+    there may be some."""
     idle_slots: int = 0
     """For statistics: slots of a static batch whose sequences have ended while others go on."""
 

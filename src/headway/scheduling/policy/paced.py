@@ -9,6 +9,7 @@ that most are. What is left of a step's time goes to the others.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from headway.config import MONTH
@@ -65,10 +66,13 @@ class Paced(Policy):
     def _fill(self, view: View, times: StepTimes) -> tuple[Decision, SequenceView | None]:
         """A step's batch, and the sequence for which there was no slot or no memory."""
         shedding = self.overload == "shed"
+        begin = partial(PacedStep, view, times, patience=self.patience, shedding=shedding)
         nobody_joins = not view.waiting or not (view.free_slots or shedding)
         if nobody_joins:
             decodes = [(seq.id, 1) for seq in view.running if seq.todo == 1]
             if len(decodes) == len(view.running):
-                return Decision(tokens=decodes), None  # nothing is left to choose
-        step = PacedStep(view, times, patience=self.patience, shedding=shedding)
+                # Nothing is left to choose but drafts, mostly not even these.
+                within = Decision(tokens=decodes, most_seconds=lambda: begin().seconds_of_decodes())
+                return within, None
+        step = begin()
         return step.decide(), step.refused

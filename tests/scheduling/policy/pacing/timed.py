@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.policy import Policy
 from headway.scheduling.scheduler import Scheduler
+from headway.scheduling.speculation.speculation import Speculation
 from headway.scheduling.stats import Idle
 from headway.steptime.online import StepTimes
 from headway.steptime.shape import StepShape, shape_of
-from headway.types import Limits, Request, Sampled, StepPlan, StepResult
+from headway.types import Limits, Request, Sampled, Slice, StepPlan, StepResult
+
+TOKEN = 7
 
 
 @dataclass
@@ -44,14 +47,16 @@ def run(
     blocks: int = 4096,
     until: float = float("inf"),
     prefix_caching: bool = False,
+    speculation: Speculation | None = None,
 ) -> Ran:
-    """Let them arrive and end; every step takes what `times` predict."""
+    """Let them arrive and end; a step takes what `times` predict, and every token is `TOKEN`."""
     scheduler = Scheduler(
         policy=policy,
         pool=BlockPool(num_blocks=blocks, block_size=16),
         limits=limits,
         prefix_caching=prefix_caching,
         step_times=times,
+        speculation=speculation,
     )
     ran = Ran(tokens={request.id: [] for request in requests})
     coming = sorted(requests, key=lambda request: request.arrival)
@@ -75,7 +80,7 @@ def run(
         ran.steps.append((now, shape, seconds))
         ran.plans.append(plan)
         now += seconds
-        sampled = [Sampled(seq=part.seq, tokens=(7,)) for part in plan.slices if part.outputs]
+        sampled = [_sampled(part) for part in plan.slices if part.outputs]
         for event in scheduler.commit(plan, StepResult(step=plan.step, sampled=sampled), now):
             ran.tokens[event.id] += [now] * len(event.tokens)
         scheduler.check()
@@ -83,3 +88,12 @@ def run(
     ran.preemptions, ran.relegated = stats.preemptions, stats.relegated
     ran.computed = stats.computed_tokens
     return ran
+
+
+def _sampled(part: Slice) -> Sampled:
+    right = 0
+    for draft in part.tokens[len(part.tokens) - part.outputs + 1 :]:
+        if draft != TOKEN:
+            break
+        right += 1
+    return Sampled(seq=part.seq, tokens=(TOKEN,) * (1 + right))

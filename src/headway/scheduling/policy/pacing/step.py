@@ -94,7 +94,12 @@ class PacedStep:
             relegate=line.relegate,
             shed=line.shed,
             retry_after=line.retry_after,
+            most_seconds=lambda: self._budget,
         )
+
+    def seconds_of_decodes(self) -> float:
+        """What the step may take if it has nothing but decodes: infinite where no token is due."""
+        return time_budget(self._dues, self._load.bound)
 
     def _under_way(self) -> tuple[list[SequenceView], list[SequenceView], list[SequenceView]]:
         """The prefills under way: of streams and those that have deadlines, of those that waited

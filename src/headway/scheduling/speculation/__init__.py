@@ -1,0 +1,1 @@
+"""Speculation: where drafts come from, and how many of them pay."""

@@ -1,0 +1,300 @@
+"""The drafts that pay: a rule that is never slower than none, for any stream.
+
+What a draft is worth follows from how likely it is right (`acceptance`), what it costs from the
+step-time model and from what steps with drafts took (`draft_seconds`), how many of them give the
+most tokens a second from both (`choice`). All of it is a guess; so each stream has an account, its
+*lead*: by how many steps it is ahead of where it would be without drafts, as the tokens came that
+were right in truth. Who is not ahead is not delayed for others, and who has fallen behind by drafts
+of its own gets none for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+
+from headway.scheduling.drafts import Proposer
+from headway.scheduling.sequence import Sequence
+from headway.scheduling.speculation.acceptance import Acceptance, Kind, OwnChances
+from headway.scheduling.speculation.choice import (
+    SLOWER,
+    DraftChoice,
+    DraftStream,
+    StepOutlook,
+    choose,
+    may_pay,
+    outlook_of,
+    seconds_to_find,
+)
+from headway.scheduling.speculation.draft_seconds import DraftSeconds, step_class
+from headway.scheduling.speculation.speculation import DraftStep, Guesses
+from headway.scheduling.speculation.worth import Worth
+from headway.steptime.online import StepTimes
+from headway.steptime.shape import StepShape, decodes_after
+
+LOAN = 0.5
+"""Steps by which a stream that never had a draft may be delayed for those that have, in all."""
+MOST_LEAD = 4.0
+"""A lead beyond which nothing counts: what was gained long ago is no reason to be slow."""
+MOST_LOSS = 4.0
+"""Steps by which a stream may fall behind by its own drafts; then it has none until `SLOWER` of
+every step has made up for it."""
+REMEMBERED = 8
+"""Steps of as many decodes, after one that may pay or not, for which that is not asked again."""
+ASSUMED_COST = 0.25
+"""Of a step: what a draft is taken to cost where nothing predicts steps."""
+
+
+class AssumedTimes:
+    """`StepTimes` of a machine of which nothing is known: of one decode a step and its drafts."""
+
+    window: int | None = None
+
+    def predict(self, shape: StepShape) -> float:
+        return 1.0 + ASSUMED_COST * (shape.tokens - 1)
+
+    bound = predict
+
+    def learn(self, shape: StepShape, seconds: float) -> None:
+        pass
+
+
+def _constrained(seq: Sequence) -> bool:
+    return seq.request.sampling.structured_outputs is not None
+
+
+def _assumed_cost(width: int) -> float:  # noqa: ARG001
+    return ASSUMED_COST
+
+
+@dataclass(slots=True)
+class _Account:
+    """What is known of one sequence."""
+
+    lead: float = LOAN
+    reckoned: int = 0
+    """The step up to which `lead` is."""
+    own: OwnChances = field(default_factory=dict)
+    kind: Kind = ("", "")
+    """Of its drafts in the step under way."""
+    drafts: int = 0
+    """In that step."""
+    gained: int = 0
+    """Those of them that were right."""
+
+    def catch_up(self, step: int) -> None:
+        """Who is behind makes up for it by what every step may be slower for it."""
+        if self.lead < LOAN:
+            self.lead = min(LOAN, self.lead + SLOWER * (step - self.reckoned))
+        self.reckoned = step
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """A step that was looked at, and what it is expected to take."""
+
+    choice: DraftChoice
+    accounts: Seq[_Account] = ()
+    """Of all that decode in it; none where nothing delays them."""
+    drafts: int = 0
+    constrained: bool = False
+    """Whether a grammar is among those with drafts."""
+    telling: bool = False
+    """Its time tells something of that of drafts: there are but decodes, with the drafts that were
+    chosen."""
+    decodes: int = 0
+    token: float = 0.0
+    """Seconds that a token of its streams costs without drafts."""
+    finding: float = 0.0
+    """Seconds that its drafts were expected to take to be found."""
+    asking: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that sources took to find them."""
+
+    def saved(self, source: str) -> float:
+        """Seconds that the drafts of a source saved."""
+        mine = [each for each in self.accounts if each.drafts and each.kind[0] == source]
+        share = sum([each.drafts for each in mine]) / self.drafts
+        return sum([each.gained for each in mine]) * self.token - share * self.choice.further
+
+
+class PayingDrafts:
+    """A `DraftRule`. Without `times`, which predict steps, one that decodes alone has drafts, as if
+    each cost a quarter of a step."""
+
+    def __init__(self, times: StepTimes | None) -> None:
+        self.declined = 0
+        self._alone = times is None
+        self._seconds = DraftSeconds(times or AssumedTimes())
+        self._acceptance = Acceptance()
+        self._accounts: dict[int, _Account] = {}
+        self._worth: dict[str, Worth] = {}
+        """By source."""
+        self._finding = 0.0
+        """Seconds to find what was asked for in the step that is planned."""
+        self._outlook: StepOutlook | None = None
+        """Of the step that is planned, once it was looked at."""
+        self._opened = False
+        self._decodes = 0
+        """Of the step for which that was found, if there was nothing else in it."""
+        self._asked_again = 0
+        """The step from which on it is found anew."""
+        self._chosen = DraftChoice(())
+        self._usual = 1
+        """Drafts that were chosen last."""
+        self._under_way: _UnderWay | None = None
+
+    def opens(self, step: DraftStep) -> bool:
+        """See `DraftRule`."""
+        self._outlook = None
+        decodes = 0 if step.others else len(step.decodes)
+        if not (decodes and decodes == self._decodes and step.number < self._asked_again):
+            self._opened = self._may_pay(step)
+            self._decodes, self._asked_again = decodes, step.number + REMEMBERED
+        if not self._opened:
+            self.declined += len(step.most)
+        return self._opened
+
+    def asks(
+        self, step: DraftStep, proposer: Proposer, asked: Seq[Sequence], found: Guesses
+    ) -> Seq[int]:
+        """See `DraftRule`: what costs something to find must pay before it is looked for."""
+        worth = self._worth.get(proposer.source)
+        if worth is not None and not worth.asks(step.number):
+            return [0] * len(asked)
+        if not proposer.cost(len(asked)):
+            return [step.most[seq] for seq in asked]
+        kind = (proposer.source, "")
+        expected = {seq: (step.most[seq], kind) for seq in asked}
+        known = {seq: (len(guess.tokens), guess.kind) for seq, guess in found.items()}
+        streams = self._streams(step, known | expected)
+        find = _assumed_cost if self._alone else proposer.cost
+        outlook = self._look_at(step)._replace(find=find, most_seconds=step.most_seconds())
+        chosen = choose(outlook, streams, usual=self._usual)
+        counts = dict(zip(step.decodes, chosen.counts, strict=True))
+        self._finding = seconds_to_find(find, [counts[seq] for seq in asked])
+        for seq in asked:
+            if not counts[seq]:
+                self._decline(seq, kind)
+        return [counts[seq] for seq in asked]
+
+    def counts(self, step: DraftStep, found: Guesses) -> Mapping[Sequence, int]:
+        """See `DraftRule`."""
+        if not found:
+            return {}
+        known = {seq: (len(guess.tokens), guess.kind) for seq, guess in found.items()}
+        streams = self._streams(step, known)
+        outlook = self._look_at(step)._replace(most_seconds=step.most_seconds())
+        self._chosen = choose(outlook, streams, usual=self._usual)
+        self._usual = sum(self._chosen.counts)
+        counts = {}
+        for seq, count in zip(step.decodes, self._chosen.counts, strict=True):
+            if count:
+                counts[seq] = count
+                self._account(seq, step).kind = found[seq].kind
+            elif seq in found:
+                self._decline(seq, found[seq].kind)
+        return counts
+
+    def begins(
+        self, step: DraftStep, given: Mapping[Sequence, int], asking: Mapping[str, float]
+    ) -> None:
+        """See `DraftRule`."""
+        finding, self._finding = self._finding, 0.0
+        if not given:
+            for source, seconds in asking.items():
+                self._worth.setdefault(source, Worth()).learn(seconds, 0.0)
+        if self._outlook is None:
+            return  # nobody looked at it: nothing was found
+        chosen = self._chosen if given else DraftChoice((), self._outlook.plain)
+        accounts: list[_Account] = []
+        if given or finding:
+            accounts = [self._account(seq, step) for seq in step.decodes]
+            for seq, account in zip(step.decodes, accounts, strict=True):
+                account.drafts, account.gained = given.get(seq, 0), 0
+        drafts = sum(given.values())
+        self._under_way = _UnderWay(
+            choice=chosen,
+            accounts=accounts,
+            drafts=drafts,
+            constrained=any(map(_constrained, given)),
+            telling=not step.others and drafts == sum(chosen.counts),
+            decodes=len(step.decodes),
+            token=self._outlook.alone / len(step.decodes),
+            finding=finding,
+            asking=asking if given else {},
+        )
+
+    def accepted(self, seq: Sequence, count: int) -> None:
+        """See `DraftRule`."""
+        account = self._accounts.get(seq.id)
+        if account is not None and account.drafts:
+            account.gained = count
+            self._acceptance.learn(account.own, account.kind, account.drafts, count)
+
+    def took(self, seconds: float | None) -> None:
+        """See `DraftRule`."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is None:
+            return
+        choice = under_way.choice
+        if under_way.telling and seconds is not None:
+            kind = step_class(under_way.decodes, constrained=under_way.constrained)
+            self._seconds.learn(choice.plain, choice.shape, under_way.drafts, kind, seconds)
+        for source, spent in under_way.asking.items():
+            worth = self._worth.setdefault(source, Worth())
+            worth.learn(spent, under_way.saved(source))
+        longer = (choice.further + under_way.finding) / choice.plain
+        for account in under_way.accounts:
+            ahead = account.lead + account.gained - longer
+            account.lead = min(ahead, MOST_LEAD)
+
+    def forget(self, seq: Sequence) -> None:
+        """See `DraftRule`."""
+        self._accounts.pop(seq.id, None)
+
+    def _may_pay(self, step: DraftStep) -> bool:
+        """Whether any draft may, by the sequence whose drafts cost least."""
+        if self._alone and (step.others or len(step.decodes) > 1):
+            return False
+        first = min(step.most, key=lambda seq: seq.computed)
+        outlook = self._look_at(step)
+        return may_pay(outlook, first.computed, constrained=_constrained(first))
+
+    def _look_at(self, step: DraftStep) -> StepOutlook:
+        if self._outlook is not None:
+            return self._outlook
+        window = self._seconds.times.window
+        decodes = decodes_after([seq.computed for seq in step.decodes], window)
+        shape = decodes
+        for seq, count in step.others:
+            shape = shape.with_slice(seq.computed, count, int(count == seq.todo), window)
+        self._outlook = outlook_of(shape, decodes, self._seconds, step.most_tokens)
+        return self._outlook
+
+    def _streams(
+        self, step: DraftStep, known: Mapping[Sequence, tuple[int, Kind]]
+    ) -> list[DraftStream]:
+        """The decodes, of which some have so many drafts of a kind."""
+        streams = []
+        for seq in step.decodes:
+            account = self._account(seq, step)
+            chances: Seq[float] = ()
+            if seq in known and account.lead > -MOST_LOSS:
+                count, kind = known[seq]
+                chances = self._acceptance.chances(account.own, kind, count)
+            streams.append(DraftStream(seq.computed, chances, account.lead, _constrained(seq)))
+        return streams
+
+    def _account(self, seq: Sequence, step: DraftStep) -> _Account:
+        account = self._accounts.get(seq.id)
+        if account is None:
+            account = self._accounts[seq.id] = _Account(reckoned=step.number)
+        account.catch_up(step.number)
+        return account
+
+    def _decline(self, seq: Sequence, kind: Kind) -> None:
+        self.declined += 1
+        account = self._accounts.get(seq.id)
+        if account is not None:
+            self._acceptance.untried(account.own, kind)
