@@ -17,6 +17,7 @@ from headway.scheduling.speculation.choice import (
     choose,
     may_pay,
     outlook_of,
+    probe,
 )
 from headway.scheduling.speculation.draft_seconds import DraftSeconds
 from headway.steptime.shape import StepShape, decodes_after
@@ -188,6 +189,21 @@ def test_what_can_never_pay_is_seen_at_once() -> None:
     assert opens(1, prompt=200)
     one = looked_at([DraftStream(10)])
     assert not may_pay(one._replace(find=lambda width: 1.0), 10, constrained=False)
+
+
+def test_a_probe_is_one_draft_that_delays_nobody_else() -> None:
+    dear = KnownTimes(lambda tokens: 1.0 if tokens < 3 else 5.0)
+
+    def probed(streams: list[DraftStream], **options: float) -> list[int]:
+        return list(probe(looked_at(streams, dear, **options), streams).counts)  # type: ignore[arg-type]
+
+    eager = DraftStream(10, geometric(0.9), 0.0)
+    assert counts([DraftStream(10, geometric(0.3)), eager], dear) == [0, 0]
+    assert probed([DraftStream(10), eager]) == [0, 0]
+    assert probed([DraftStream(10, lead=4.0), eager]) == [0, 1]
+    assert probed([DraftStream(10, geometric(0.3), 4.0), eager]) == [0, 1], "the likeliest"
+    assert probed([DraftStream(10)]) == [0]
+    assert probed([DraftStream(10, lead=4.0), eager], most_seconds=5.9) == [0, 0]
 
 
 def test_nothing_to_choose_from_is_no_choice() -> None:

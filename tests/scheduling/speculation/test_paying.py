@@ -15,7 +15,8 @@ from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.drafts import Guess, Wanted
 from headway.scheduling.policy.continuous import Continuous
 from headway.scheduling.scheduler import Scheduler
-from headway.scheduling.speculation.paying import MOST_LOSS, PayingDrafts
+from headway.scheduling.speculation.accounts import MOST_LOSS
+from headway.scheduling.speculation.paying import PROBE, PayingDrafts
 from headway.scheduling.speculation.speculation import Speculation
 from headway.scheduling.speculation.worth import ADVANCE, SELDOM
 from headway.steptime.online import StepTimes
@@ -159,7 +160,7 @@ def slower(some: Run, other: Run) -> float:
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 8, 16, 64])
 @pytest.mark.parametrize("chance", [0.0, 0.3, 0.9])
 def test_no_stream_is_slower_than_without_drafts(width: int, chance: float) -> None:
-    output = 1500 if width < 8 else 300
+    output = 1000 if width < 8 else 200
     drafting = run(width, Drafter(always(chance)), output=output, noise=0.1)
     assert slower(drafting, run(width, output=output, noise=0.1)) < 1.01
 
@@ -170,19 +171,20 @@ def test_where_drafts_are_right_one_alone_is_much_faster() -> None:
     assert slower(run(4, Drafter(always(0.9))), run(4)) < 0.9
 
 
-def test_wide_steps_have_none() -> None:
-    assert run(64, Drafter(always(1.0)), output=50).drafts == 0
+def test_wide_steps_have_none_but_to_see_what_they_cost() -> None:
+    output = 4 * PROBE
+    assert 0 < run(64, Drafter(always(1.0)), output=output).drafts <= output / PROBE
 
 
-@pytest.mark.parametrize("factor", [0.2, 0.5, 3.0])
+@pytest.mark.parametrize("factor", [0.2, 3.0])
 @pytest.mark.parametrize("width", [1, 4])
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.9])
 def test_a_model_that_errs_about_drafts_makes_no_stream_slower(
     factor: float, width: int, chance: float
 ) -> None:
     drafter = Drafter(always(chance))
-    drafting = run(width, drafter, times=Believed(factor), noise=0.05, output=1500)
-    assert slower(drafting, run(width, noise=0.05, output=1500)) < 1.02
+    drafting = run(width, drafter, times=Believed(factor), noise=0.05, output=800)
+    assert slower(drafting, run(width, noise=0.05, output=800)) < 1.02
 
 
 def test_a_machine_on_which_drafts_never_pay_is_found_out() -> None:
@@ -191,6 +193,14 @@ def test_a_machine_on_which_drafts_never_pay_is_found_out() -> None:
     drafter = Drafter(always(0.9))
     drafting = run(1, drafter, times=Believed(0.1, linear), seconds=linear, output=2000)
     assert slower(drafting, run(1, seconds=linear, output=2000)) < 1.01
+
+
+@pytest.mark.parametrize(("width", "factor"), [(1, 25.0), (3, 8.0)])
+def test_a_model_that_holds_drafts_for_dear_is_put_right(width: int, factor: float) -> None:
+    """Each is believed to cost more than a token, and costs a twentieth of a step."""
+    drafter = Drafter(always(0.9))
+    drafting = run(width, drafter, times=Believed(factor), output=1500)
+    assert slower(drafting, run(width, output=1500)) < 0.9
 
 
 def test_a_stream_that_never_has_any_is_not_delayed_for_the_others() -> None:
@@ -223,9 +233,9 @@ def test_drafts_that_turn_right_are_found_again() -> None:
 def test_what_it_takes_to_find_drafts_is_weighed() -> None:
     cheap, dear = Drafter(always(0.9), costs=1e-4), Drafter(always(0.9), costs=3e-3)
     assert slower(run(1, cheap), run(1)) < 0.6
-    drafting = run(1, dear)
-    assert drafting.drafts == 0
-    assert slower(drafting, run(1)) < 1.001
+    drafting = run(1, dear, output=2000)
+    assert drafting.drafts <= 2000 / PROBE
+    assert slower(drafting, run(1, output=2000)) < 1.01
 
 
 def test_who_takes_long_and_finds_little_is_asked_seldom() -> None:
@@ -297,7 +307,7 @@ def test_under_any_policy_no_token_changes(
     assert not speculation.rule._accounts, "what is kept of a sequence goes with it"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     width=st.integers(1, 6),
     chances=st.lists(st.floats(0.0, 1.0), min_size=6, max_size=6),

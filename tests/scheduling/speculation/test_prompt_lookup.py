@@ -113,6 +113,16 @@ def test_a_long_text_is_read_over_several_steps() -> None:
     assert found == [[], [], [7, 8]]
 
 
+def test_texts_of_one_step_are_read_together_within_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prompt_lookup, "AT_ONCE", 7)
+    lookup, tokens = PromptLookup(), [1, 2, 3, 4, 5, 6, 1, 2]
+    wanted = [Wanted(asking(tokens, id=name), tokens, 1) for name in "abc"]
+    found = [[bool(guess.tokens) for guess in lookup.propose(wanted)] for _ in range(3)]
+    assert found == [[True, False, False], [True, True, False], [True, True, True]]
+
+
 def test_a_prediction_is_looked_in_first() -> None:
     prediction = (1, 2, 3, 4, 5, 6)
     tokens = [9, 2, 3, 7, 7, 2, 3]

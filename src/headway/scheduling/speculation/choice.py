@@ -121,6 +121,18 @@ def choose(outlook: StepOutlook, streams: Seq[DraftStream], *, usual: int = 1) -
     return trial.best
 
 
+def probe(outlook: StepOutlook, streams: Seq[DraftStream]) -> DraftChoice:
+    """The likeliest draft, to see what it costs though it does not seem to pay; none where somebody
+    else would be delayed too long by it."""
+    trial = _Trial(outlook, streams)
+    if trial.rows:
+        choice, _ = trial.with_drafts(1)
+        gains = [math.inf if count else 0.0 for count in choice.counts]
+        if trial.allowed(choice, gains):
+            return choice
+    return DraftChoice([0] * len(streams), outlook.plain)
+
+
 class _Trial:
     """Tries numbers of drafts in one step, and keeps the best one that is allowed."""
 
@@ -145,6 +157,20 @@ class _Trial:
     def improves(self, size: int) -> bool:
         """Whether so many drafts are worth looking further from: better than those before, or more
         than somebody may be delayed for, which others may be that gain themselves."""
+        choice, gains = self.with_drafts(size)
+        outlook = self._outlook
+        width, gain, cost = len(gains), sum(gains), MARGIN * choice.further
+        if cost * width >= gain * outlook.alone:
+            return False  # without any there would be more tokens a second
+        rate = (width + gain) / (outlook.alone + cost)
+        if rate <= self._rate:
+            return False
+        if self.allowed(choice, gains):
+            self._rate, self.at, self.best = rate, size, choice
+        return True
+
+    def with_drafts(self, size: int) -> tuple[DraftChoice, list[float]]:
+        """The step with so many drafts, and what each stream gains by them, in tokens."""
         streams, outlook = self._streams, self._outlook
         counts, gains = [0] * len(streams), [0.0] * len(streams)
         for chance, number, place in self.rows[:size]:
@@ -160,20 +186,12 @@ class _Trial:
         further = outlook.seconds.further(outlook.plain, shape, size, kind, alone=outlook.alone)
         if outlook.find is not None:
             further += seconds_to_find(outlook.find, counts)
-        width, gain, cost = len(streams), sum(gains), MARGIN * further
-        if cost * width >= gain * outlook.alone:
-            return False  # without any there would be more tokens a second
-        rate = (width + gain) / (outlook.alone + cost)
-        if rate <= self._rate:
-            return False
-        if self._allowed(shape, further, gains):
-            self._rate, self.at = rate, size
-            self.best = DraftChoice(counts, outlook.plain, further, shape)
-        return True
+        return DraftChoice(counts, outlook.plain, further, shape), gains
 
-    def _allowed(self, shape: StepShape, further: float, gains: Seq[float]) -> bool:
+    def allowed(self, choice: DraftChoice, gains: Seq[float]) -> bool:
+        """Whether nobody has to wait too long."""
         outlook, streams = self._outlook, self._streams
-        share = further / outlook.plain
+        share = choice.further / outlook.plain
         if share > SLOWER:
             if outlook.shape.sequences > len(streams):
                 return False  # prompts are computed too, and gain nothing
@@ -184,8 +202,8 @@ class _Trial:
             return True
         times = outlook.seconds.times
         # By how much a step exceeds its prediction is known of the model's own.
-        bound = times.bound(shape) * max(1.0, (outlook.plain + further) / times.predict(shape))
-        return bound <= outlook.most_seconds
+        over = (outlook.plain + choice.further) / times.predict(choice.shape)
+        return times.bound(choice.shape) * max(1.0, over) <= outlook.most_seconds
 
 
 def seconds_to_find(find: Callable[[int], float], counts: Seq[int]) -> float:

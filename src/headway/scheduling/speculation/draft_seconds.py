@@ -19,7 +19,7 @@ from headway.steptime.shape import StepShape
 LEAST_SHARE = 0.005
 """Of the seconds of a step of the decodes alone: no draft is predicted to cost less, for a model
 may see none of it."""
-FEWEST, MOST = 0.5, 32.0
+FEWEST, MOST = 0.2, 32.0
 """The ratio's bounds."""
 MEMORY = 32
 """Steps that the ratio is a mean of."""

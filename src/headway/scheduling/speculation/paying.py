@@ -16,15 +16,16 @@ from dataclasses import dataclass, field
 
 from headway.scheduling.drafts import Proposer
 from headway.scheduling.sequence import Sequence
-from headway.scheduling.speculation.acceptance import Acceptance, Kind, OwnChances
+from headway.scheduling.speculation.acceptance import Acceptance, Kind
+from headway.scheduling.speculation.accounts import StreamAccount
 from headway.scheduling.speculation.choice import (
-    SLOWER,
     DraftChoice,
     DraftStream,
     StepOutlook,
     choose,
     may_pay,
     outlook_of,
+    probe,
     seconds_to_find,
 )
 from headway.scheduling.speculation.draft_seconds import DraftSeconds, step_class
@@ -33,15 +34,11 @@ from headway.scheduling.speculation.worth import Worth
 from headway.steptime.online import StepTimes
 from headway.steptime.shape import StepShape, decodes_after
 
-LOAN = 0.5
-"""Steps by which a stream that never had a draft may be delayed for those that have, in all."""
-MOST_LEAD = 4.0
-"""A lead beyond which nothing counts: what was gained long ago is no reason to be slow."""
-MOST_LOSS = 4.0
-"""Steps by which a stream may fall behind by its own drafts; then it has none until `SLOWER` of
-every step has made up for it."""
 REMEMBERED = 8
 """Steps of as many decodes, after one that may pay or not, for which that is not asked again."""
+PROBE = 32
+"""Steps without drafts, as none seem to pay, after which one tries whether one does: what is
+believed of their costs, and of their chances, is put right by nothing else."""
 ASSUMED_COST = 0.25
 """Of a step: what a draft is taken to cost where nothing predicts steps."""
 
@@ -68,34 +65,12 @@ def _assumed_cost(width: int) -> float:  # noqa: ARG001
     return ASSUMED_COST
 
 
-@dataclass(slots=True)
-class _Account:
-    """What is known of one sequence."""
-
-    lead: float = LOAN
-    reckoned: int = 0
-    """The step up to which `lead` is."""
-    own: OwnChances = field(default_factory=dict)
-    kind: Kind = ("", "")
-    """Of its drafts in the step under way."""
-    drafts: int = 0
-    """In that step."""
-    gained: int = 0
-    """Those of them that were right."""
-
-    def catch_up(self, step: int) -> None:
-        """Who is behind makes up for it by what every step may be slower for it."""
-        if self.lead < LOAN:
-            self.lead = min(LOAN, self.lead + SLOWER * (step - self.reckoned))
-        self.reckoned = step
-
-
 @dataclass(frozen=True, slots=True)
 class _UnderWay:
     """A step that was looked at, and what it is expected to take."""
 
     choice: DraftChoice
-    accounts: Seq[_Account] = ()
+    accounts: Seq[StreamAccount] = ()
     """Of all that decode in it; none where nothing delays them."""
     drafts: int = 0
     constrained: bool = False
@@ -127,7 +102,7 @@ class PayingDrafts:
         self._alone = times is None
         self._seconds = DraftSeconds(times or AssumedTimes())
         self._acceptance = Acceptance()
-        self._accounts: dict[int, _Account] = {}
+        self._accounts: dict[int, StreamAccount] = {}
         self._worth: dict[str, Worth] = {}
         """By source."""
         self._finding = 0.0
@@ -139,6 +114,10 @@ class PayingDrafts:
         """Of the step for which that was found, if there was nothing else in it."""
         self._asked_again = 0
         """The step from which on it is found anew."""
+        self._probing = False
+        """The step that is planned tries a draft though it does not seem to pay."""
+        self._tried = 0
+        """The last step that had drafts, or tried to."""
         self._chosen = DraftChoice(())
         self._usual = 1
         """Drafts that were chosen last."""
@@ -151,14 +130,18 @@ class PayingDrafts:
         if not (decodes and decodes == self._decodes and step.number < self._asked_again):
             self._opened = self._may_pay(step)
             self._decodes, self._asked_again = decodes, step.number + REMEMBERED
+        self._probing = not self._opened and self._probes(step)
         if not self._opened:
             self.declined += len(step.most)
-        return self._opened
+        return self._opened or self._probing
 
     def asks(
         self, step: DraftStep, proposer: Proposer, asked: Seq[Sequence], found: Guesses
     ) -> Seq[int]:
         """See `DraftRule`: what costs something to find must pay before it is looked for."""
+        if self._probing:
+            one = asked[step.number // PROBE % len(asked)]
+            return [int(seq is one) for seq in asked]
         worth = self._worth.get(proposer.source)
         if worth is not None and not worth.asks(step.number):
             return [0] * len(asked)
@@ -185,8 +168,11 @@ class PayingDrafts:
         known = {seq: (len(guess.tokens), guess.kind) for seq, guess in found.items()}
         streams = self._streams(step, known)
         outlook = self._look_at(step)._replace(most_seconds=step.most_seconds())
-        self._chosen = choose(outlook, streams, usual=self._usual)
-        self._usual = sum(self._chosen.counts)
+        if not self._probing:
+            self._chosen = choose(outlook, streams, usual=self._usual)
+            self._usual = sum(self._chosen.counts)
+        if self._probing or (not self._usual and self._probes(step)):
+            self._chosen = probe(outlook, streams)
         counts = {}
         for seq, count in zip(step.decodes, self._chosen.counts, strict=True):
             if count:
@@ -207,12 +193,14 @@ class PayingDrafts:
         if self._outlook is None:
             return  # nobody looked at it: nothing was found
         chosen = self._chosen if given else DraftChoice((), self._outlook.plain)
-        accounts: list[_Account] = []
+        accounts: list[StreamAccount] = []
         if given or finding:
             accounts = [self._account(seq, step) for seq in step.decodes]
             for seq, account in zip(step.decodes, accounts, strict=True):
                 account.drafts, account.gained = given.get(seq, 0), 0
         drafts = sum(given.values())
+        if drafts:
+            self._tried = step.number
         self._under_way = _UnderWay(
             choice=chosen,
             accounts=accounts,
@@ -246,8 +234,7 @@ class PayingDrafts:
             worth.learn(spent, under_way.saved(source))
         longer = (choice.further + under_way.finding) / choice.plain
         for account in under_way.accounts:
-            ahead = account.lead + account.gained - longer
-            account.lead = min(ahead, MOST_LEAD)
+            account.settle(longer)
 
     def forget(self, seq: Sequence) -> None:
         """See `DraftRule`."""
@@ -260,6 +247,13 @@ class PayingDrafts:
         first = min(step.most, key=lambda seq: seq.computed)
         outlook = self._look_at(step)
         return may_pay(outlook, first.computed, constrained=_constrained(first))
+
+    def _probes(self, step: DraftStep) -> bool:
+        """Whether one draft is tried in a step in which none seems to pay."""
+        if self._alone or step.others or step.number < self._tried + PROBE:
+            return False
+        self._tried = step.number
+        return True
 
     def _look_at(self, step: DraftStep) -> StepOutlook:
         if self._outlook is not None:
@@ -280,16 +274,16 @@ class PayingDrafts:
         for seq in step.decodes:
             account = self._account(seq, step)
             chances: Seq[float] = ()
-            if seq in known and account.lead > -MOST_LOSS:
+            if seq in known and account.may_draft:
                 count, kind = known[seq]
                 chances = self._acceptance.chances(account.own, kind, count)
             streams.append(DraftStream(seq.computed, chances, account.lead, _constrained(seq)))
         return streams
 
-    def _account(self, seq: Sequence, step: DraftStep) -> _Account:
+    def _account(self, seq: Sequence, step: DraftStep) -> StreamAccount:
         account = self._accounts.get(seq.id)
         if account is None:
-            account = self._accounts[seq.id] = _Account(reckoned=step.number)
+            account = self._accounts[seq.id] = StreamAccount(reckoned=step.number)
         account.catch_up(step.number)
         return account
 

@@ -21,7 +21,7 @@ from headway.types import Request
 PLACES = 128
 """Earlier places of one run that are looked at, from the last: some runs are everywhere."""
 AT_ONCE = 4096
-"""Tokens of one text that are added in one step: about a millisecond. A longer one takes several
+"""Tokens of all texts that are added in one step: about a millisecond. A long one takes several
 steps, without guesses until then."""
 MOST_TOKENS = 2**18
 """In all indices together; about 200 bytes each."""
@@ -101,17 +101,16 @@ class _Texts:
         prediction = request.prediction
         self.predicted = RunIndex(least) if prediction else None
 
-    def catch_up(self, tokens: Seq[int]) -> bool:
-        """Add what is new; whether that was all."""
-        room = AT_ONCE
+    def catch_up(self, tokens: Seq[int], room: int) -> tuple[bool, int]:
+        """Add what is new, but no more than `room`; whether that was all, and the room left."""
         for index, text in ((self.predicted, self.request.prediction), (self.own, tokens)):
             if index is not None:
                 end = min(len(text), index.end + room)
                 room -= max(0, end - index.end)
                 index.extend(text, end)
                 if end < len(text):
-                    return False
-        return True
+                    return False, room
+        return True, room
 
 
 class PromptLookup:
@@ -139,6 +138,8 @@ class PromptLookup:
         self._sizes: dict[str, int] = {}
         self._size = 0
         """Tokens in all of them."""
+        self._room = AT_ONCE
+        """Tokens that may still be added in this step."""
 
     def may_propose(self, request: Request) -> bool:
         """See `headway.scheduling.drafts.Proposer`."""
@@ -151,6 +152,7 @@ class PromptLookup:
     def propose(self, wanted: Seq[Wanted]) -> list[Guess]:
         """See `headway.scheduling.drafts.Proposer`."""
         asked = {each.request.id for each in wanted}
+        self._room = AT_ONCE
         return [self._guess(each, asked) for each in wanted]
 
     def forget(self, request_id: str) -> None:
@@ -165,7 +167,10 @@ class PromptLookup:
 
     def _guess(self, wanted: Wanted, asked: set[str]) -> Guess:
         texts = self._texts_of(wanted, asked)
-        if texts is None or not texts.catch_up(wanted.tokens):
+        if texts is None:
+            return Guess()
+        whole, self._room = texts.catch_up(wanted.tokens, self._room)
+        if not whole:
             return Guess()
         match = self._match(texts, wanted)
         return Guess(match.tokens, _kind(match)) if match.tokens else Guess()
@@ -206,7 +211,7 @@ class PromptLookup:
             length = common_end(tokens, place, tokens, length, LONG[0])
             if length > best.length:
                 # Beyond the end, the text goes on as it has since the place.
-                period = tokens[place : place + most]
+                period = list(tokens[place : place + most])
                 best = _Match(length, (period * (most // len(period) + 1))[:most])
         return best
 
