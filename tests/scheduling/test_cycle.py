@@ -9,7 +9,7 @@ from headway.scheduling.stats import Idle
 from headway.steptime.shape import shape_of
 from tests.scheduling.harness import make_harness, request_of
 from tests.scheduling.policy.pacing.views import LinearTimes
-from tests.scheduling.proposers import Guesser
+from tests.scheduling.proposers import Fixed, Guesser
 from tests.scheduling.test_every_policy import Scene, modest, scenes
 
 
@@ -43,3 +43,21 @@ def test_without_step_times_nothing_is_counted() -> None:
     harness.add(request_of())
     harness.drain()
     assert harness.ends["a"].finish == "length"
+
+
+class Slow(Fixed):
+    """Takes a quarter of a second."""
+
+    @property
+    def seconds(self) -> float:
+        return 0.25
+
+
+def test_what_it_took_to_find_drafts_is_no_part_of_the_step() -> None:
+    times = LinearTimes()
+    harness = make_harness(proposer=Slow((1,)), step_times=times)
+    harness.add(request_of(prompt=(1, 2, 3), max_tokens=9))
+    harness.drain()
+    # The prompt's step asks nobody; of the last one it is not known how long it took.
+    assert [seconds for _, seconds in times.learned] == [1.0] + [0.75] * (len(times.learned) - 1)
+    assert len(times.learned) > 2
