@@ -280,7 +280,9 @@ def files() -> None:
         *(
             "cli/bench_serve.py",
             "cli/compatibility.py",
+            "cli/json_flags.py",
             "types/sampling_defaults.py",
+            "types/speculation_json.py",
             "cli/explain.py",
             "perf/bench/serve.py",
             "perf/bench/http_client.py",

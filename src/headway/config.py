@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from headway.errors import InvalidRequest, did_you_mean
 from headway.settings import check_settings, setting
@@ -20,6 +20,8 @@ from headway.types.engine import KVReservation
 from headway.types.objectives import Objective, parse_objectives
 from headway.types.response_cache import ResponseCacheConfig
 from headway.types.sampling_defaults import parse_defaults
+from headway.types.speculation import SpeculativeConfig
+from headway.types.speculation_json import as_json, chosen_speculation
 from headway.types.thinking import UNLIMITED
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -116,6 +118,12 @@ class EngineConfig:
         most=1.0,
     )
     enable_prefix_caching: bool = setting(True, "reuse the KV cache of equal prompt beginnings")
+    speculation: bool | None = setting(
+        None, "guess tokens and compute them ahead where that pays; changes none; on by default"
+    )
+    speculative_config: str | Mapping[str, Any] | None = setting(
+        None, """where guesses come from: JSON with vLLM's keys, such as '{"method": "ngram"}'"""
+    )
     step_timeout: float | None = setting(
         None,
         "seconds after which a step that does not end counts as hung, and the engine is replaced; "
@@ -128,7 +136,11 @@ class EngineConfig:
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.speculative_config, Mapping):
+            # As Python has it; flags, files and the wire have text.
+            object.__setattr__(self, "speculative_config", as_json(self.speculative_config))
         check_settings(self)
+        self.speculative()
         if self.block_size not in (8, 16, 32, 64, 128):
             raise InvalidRequest("block_size must be 8, 16, 32, 64 or 128", field="block_size")
         if self.record == "":
@@ -148,6 +160,10 @@ class EngineConfig:
             name = "slo"
         text = getattr(self, name)
         return () if text is None else parse_objectives(text, field=name)
+
+    def speculative(self) -> SpeculativeConfig:
+        """Where drafts come from, and how many there may be."""
+        return chosen_speculation(self.speculation, self.speculative_config)
 
     def needs_native(self, name: str) -> bool:
         """Whether this setting has a value that only the native backend knows."""

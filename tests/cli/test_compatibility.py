@@ -75,11 +75,13 @@ def test_a_supported_flag_is_headways_own(rule: Rule) -> None:
 @pytest.mark.parametrize("rule", of("alias"))
 def test_an_alias_stands_for_a_flag_of_headways(rule: Rule) -> None:
     flag, _, value = rule.target.partition("=")
+    flag, _, part = flag.partition(".")
     assert flag in own_flags()
     given = [] if rule.takes == "switch" else ["1"]
     words, besides = adapt_words([rule.flags[0], *given])
     assert besides == {"accepted_flags": []}
-    assert words in ([rule.target], [f"{flag}={value or '1'}"], [flag, "1"])
+    whole = f'{flag}={{"{part}": 1}}'
+    assert words in ([rule.target], [f"{flag}={value or '1'}"], [flag, "1"], [whole])
     parse(rule.flags[0], *given)
 
 
@@ -242,6 +244,8 @@ def test_the_model_as_a_flag(flag: str) -> None:
         (["--no-jinja"], "--no-jinja is not supported"),
         (["--dtype", "fp8"], "'fp8' is none of"),
         (["--quantization", "awq"], "say with --dtype"),
+        (["--speculative-config"], "expected one argument"),
+        (["--lookup-cache-static", "x"], "a request's own text"),
         (["--no-quantization"], "unknown flag --no-quantization"),
     ],
 )
@@ -287,6 +291,8 @@ def test_a_config_file_may_have_them_too() -> None:
             "port": 8001,
             "max_model_len": -1,
             "something": [1],
+            "speculative_config": {"method": "ngram"},
+            "num_speculative_tokens": 3,
         }
     )
     assert kept == {
@@ -296,6 +302,7 @@ def test_a_config_file_may_have_them_too() -> None:
         "allowed_origins": ["a"],
         "port": 8001,
         "something": [1],
+        "speculative_config": '{"method": "ngram", "num_speculative_tokens": 3}',
     }
     names = [line.partition(":")[0] for line in accepted]
     assert names == [
@@ -316,6 +323,7 @@ def test_a_config_file_may_have_them_too() -> None:
         ({"hf_overrides": {"x": 1}}, "--hf-overrides"),
         ({"kv_cache_memory_bytes": 1, "kv_cache_memory": 2}, "given twice"),
         ({"kv_cache_memory": 1, "kv_cache_memory_bytes": 2}, "given twice"),
+        ({"speculative_config": {"method": "ngram"}, "spec_method": "ngram"}, "method is given"),
     ],
 )
 def test_a_config_file_that_asks_for_something_else(file: dict[str, Any], reason: str) -> None:

@@ -51,7 +51,7 @@ def test_every_benchmark_has_help(kind: str, capsys: pytest.CaptureFixture[str])
     ("words", "loaded"),
     [
         (("--help",), {"main"}),
-        (("serve", "--help"), {"main", "flags", "serve", "compatibility"}),
+        (("serve", "--help"), {"main", "flags", "serve", "compatibility", "json_flags"}),
         (
             ("--log-level", "info", "bench", "serve", "--help"),
             {"main", "bench", "bench_serve", "service_flags", "workload_flags"},

@@ -41,10 +41,12 @@ def _folder() -> Path:
 
 
 def answers(
-    folder: Path, asked: list[Request], *, at_once: bool = True
+    folder: Path, asked: list[Request], *, at_once: bool = True, speculation: bool = True
 ) -> tuple[dict[str, list[TokenEvent]], EngineStats]:
     """What each request is told, of a fresh engine."""
-    config = EngineConfig(device="cpu", max_model_len=512, kv_cache_memory=2**27)
+    config = EngineConfig(
+        device="cpu", max_model_len=512, kv_cache_memory=2**27, speculation=speculation
+    )
     engine, _ = build_engine(Start(config=config, prepared=str(folder)))
     told: dict[str, list[TokenEvent]] = {request.id: [] for request in asked}
     for batch in [asked] if at_once else [[request] for request in asked]:
@@ -84,10 +86,8 @@ def test_drafts_change_no_token_and_no_log_probability(
     folder: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     asked = requests(folder, **changes)
-    monkeypatch.setattr("headway.engine.build.SPECULATION", None)
-    plain, stats = answers(folder, asked)
+    plain, stats = answers(folder, asked, speculation=False)
     assert stats.drafts == 0
-    monkeypatch.undo()
     monkeypatch.setattr(
         "headway.engine.build.speculation_of",
         lambda config, proposers, step_times: Speculation(proposers, AllDrafts(), most=6),
@@ -103,13 +103,10 @@ def test_drafts_change_no_token_and_no_log_probability(
         ]
 
 
-def test_an_engine_computes_the_drafts_that_pay(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_computes_the_drafts_that_pay(folder: Path) -> None:
     asked = requests(folder, max_tokens=80)[:1]
     drafting, stats = answers(folder, asked, at_once=False)
     assert stats.accepted_tokens > 0, "it repeats a list"
-    monkeypatch.setattr("headway.engine.build.SPECULATION", None)
-    plain, without = answers(folder, asked, at_once=False)
+    plain, without = answers(folder, asked, at_once=False, speculation=False)
     assert tokens(drafting["0"]) == tokens(plain["0"])
     assert stats.step < without.step

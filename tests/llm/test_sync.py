@@ -15,6 +15,7 @@ import pytest
 from headway.errors import InvalidRequest, Overloaded
 from headway.llm import LLM
 from headway.llm.prompt import Prompt
+from headway.llm.sync import _config
 from headway.types import SamplingParams
 from headway.types.sampling_defaults import SAFE_CHAT, DefaultSampling, SamplingDefaults
 from tests.client.fake_engine import COMMAND, SHED
@@ -86,6 +87,13 @@ def test_unknown_settings_are_refused() -> None:
         LLM(max_batch=3)
 
 
+def test_speculation_may_be_given_as_data() -> None:
+    config = _config(None, {"speculative_config": {"method": "ngram", "num_speculative_tokens": 3}})
+    assert config.speculative().most == 3
+    with pytest.raises(InvalidRequest, match="eagle needs weights"):
+        LLM(speculative_config={"method": "eagle"})
+
+
 def test_closing_twice_is_harmless(llm: LLM) -> None:
     llm.close()
     llm.close()
@@ -98,6 +106,7 @@ import headway.llm.async_llm as module
 from headway.checkpoint import load_prepared
 from headway.llm import LLM
 from headway.llm.prompt import Prompt
+from headway.llm.sync import _config
 from headway.types import SamplingParams
 
 folder = Path(sys.argv[1])

@@ -20,6 +20,7 @@ from importlib import resources
 from typing import Any, Literal
 
 from headway.cli.flags import settings_of, truth, whole_number
+from headway.cli.json_flags import JSON_FLAGS, joined_settings, joined_words
 from headway.config import EngineConfig, ServerConfig
 from headway.errors import InvalidRequest
 from headway.settings import without_none
@@ -79,7 +80,7 @@ def adapt_words(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
             adapted.words.append(name if given is None else f"{name}={given}")
         else:
             _apply(adapted, rule, name, _values(rule, given, rest), negated=negated)
-    return adapted.words, {"accepted_flags": adapted.accepted}
+    return joined_words(adapted.words), {"accepted_flags": adapted.accepted}
 
 
 def adapt_settings(file: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -103,7 +104,7 @@ def adapt_settings(file: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
                     f"--config file: {setting} is given twice, as {key} too", field=key
                 )
             kept[setting] = found
-    return kept, accepted
+    return joined_settings(kept), accepted
 
 
 @cache
@@ -159,6 +160,8 @@ def _by_name() -> dict[str, Rule]:
         found[name] = Rule(flags=(name,), outcome="supported", takes="switch")
     for name in _own_lists():
         found[name] = Rule(flags=(name,), outcome="supported", takes="texts")
+    for name in JSON_FLAGS:
+        found[name] = Rule(flags=(name,), outcome="supported", takes="json")
     return found
 
 
@@ -232,7 +235,7 @@ def _apply(adapted: Adapted, rule: Rule, name: str, values: list[str], *, negate
         for value in values or [""]:
             _accept(adapted, rule, f"{name} {value}".strip(), wanted=value)
     else:
-        words = _spelt(rule, values)
+        words = _spelt(rule, name, values)
         adapted.words += words
         if not words:
             adapted.accepted.append(f"{name} {values[0]}: what is done without it")
@@ -287,9 +290,9 @@ def _check_type(rule: Rule, name: str, values: list[str]) -> None:
         raise InvalidRequest(f"{name}: {values[0]!r:.60} is not {word}", field=name) from error
 
 
-def _spelt(rule: Rule, values: list[str]) -> list[str]:
-    """Headway's flag with these values, in its own spelling."""
-    flag = rule.target or rule.flags[0]
+def _spelt(rule: Rule, name: str, values: list[str]) -> list[str]:
+    """Headway's flag with these values, in its own spelling; a part that is named stays named."""
+    flag = (rule.target or rule.flags[0]) + "".join(name.partition(".")[1:])
     if not values:
         return [flag]
     if flag in _own_lists():

@@ -20,8 +20,9 @@ silence.
   something else.
 - **Refused**, with what to use instead, or why there is nothing: the server does not start.
 
-Names may be written with underscores, switches as `--x`, `--no-x` or `--x=true`. A `--config` file
-may have these flags as well. This page is made from `src/headway/cli/data` by
+Names may be written with underscores, switches as `--x`, `--no-x` or `--x=true`, parts of a JSON
+value by a name with a dot: `--speculative-config.method ngram`. A `--config` file may have these
+flags as well. This page is made from `src/headway/cli/data` by
 `python -m headway.cli.flags_document > docs/flags.md`.
 """
 

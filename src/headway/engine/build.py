@@ -37,7 +37,6 @@ from headway.steptime.online import step_times_of
 from headway.steptime.shape import ModelSizes, PeakRates, StepTime, roofline_time
 from headway.types import Vocabulary
 from headway.types.engine import SchedulerConfig
-from headway.types.speculation import SpeculativeConfig
 from headway.wire import EngineInfo, Start
 
 _PLAIN_BITS = {"float32": 32.0, "bfloat16": 16.0, "float16": 16.0}
@@ -99,10 +98,6 @@ def weight_bits(dtype: str) -> float:
         return _PLAIN_BITS[dtype]
     form = next(form for form in WEIGHT_FORMATS if form == dtype)
     return panel_bytes(form, _LEAST_LENGTH) * 8 / (PANEL_ROWS * _LEAST_LENGTH)
-
-
-SPECULATION = SpeculativeConfig(method="ngram")
-"""How engines speculate."""
 
 
 def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
@@ -208,7 +203,7 @@ def describe(config: EngineConfig, loaded: LoadedRunner) -> EngineInfo:
             block_size=loaded.block_size,
             prefix_caching=config.enable_prefix_caching,
             reservation=config.kv_reservation,
-            speculation=SPECULATION,
+            speculation=config.speculative(),
         ),
         kv_bytes=loaded.kv_bytes,
         weight_bytes=loaded.weight_bytes,
