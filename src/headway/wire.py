@@ -133,6 +133,8 @@ class PacingStats(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last step that was looked at ..."""
     tokens: int = 0
     """... its new tokens ..."""
+    drafting: int = 0
+    """... its sequences that had drafts ..."""
     predicted_seconds: float | None = None
     """... its cycle's predicted time, made before it was computed ..."""
     bound_seconds: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 from pathlib import Path
@@ -13,12 +14,16 @@ from headway.cli.explain_text import reported
 from headway.cli.main import main
 from headway.config import ServerConfig
 from headway.perf.sim.roofline import known_device, known_model, roofline_profile
+from headway.server.slo import Explainer
 from headway.steptime.profiles import keep_profile
+from headway.types.speculation import SpeculativeConfig
+from headway.types.speculation_json import OFF
 from tests.server.conftest import serving
 from tests.server.test_slo import busy_engine, explainer_of, pacing_of
 from tests.steptime.world import profile
 
 H100 = ("explain", "--device", "h100", "--model", "llama-3.1-8b")
+NGRAM = SpeculativeConfig(method="ngram")
 LOAD = ("--input-len", "1000", "--output-len", "200", "--slo", "ttft_p99=1s,tpot_p99=15ms")
 
 
@@ -177,6 +182,50 @@ def test_kinds_of_steps_that_are_not_known_well_are_named() -> None:
         "learned, 7 steps seen, off by 3 % on average; far off for mixed and prefill steps" in text
     )
     assert "far off" not in reported(explainer_of(pacing).report())
+
+
+@pytest.mark.parametrize(
+    ("speculation", "stats", "told"),
+    [
+        (None, {}, "off, as it was set"),
+        (OFF, {}, "off, as it was set"),
+        (SpeculativeConfig(), {"running": 0}, "of grammars and predictions alone"),
+        (NGRAM, {"running": 0}, "ngram"),
+        (
+            NGRAM,
+            {"drafting": 2, "drafts": 10, "draft_tokens": 40, "accepted_tokens": 15},
+            "ngram, for 2 of 3 sequences of the last step seen; 2.5 tokens a step where there were "
+            "drafts, of which 37.5 % were right",
+        ),
+        (
+            NGRAM,
+            {"declined": 1200},
+            "ngram, at present without drafts: none was found that is expected to pay; 1,200 times "
+            "they would not have paid",
+        ),
+        (
+            SpeculativeConfig(method="ngram", disable_by_batch_size=2),
+            {},
+            "ngram, at present without drafts: more sequences than disable_by_batch_size, 2",
+        ),
+        (
+            SpeculativeConfig(method="draft_model", model="m"),
+            {"drafts": 1, "draft_tokens": 2, "accepted_tokens": 2, "running": 0},
+            "draft_model; 3 tokens a step where there were drafts, of which 100 % were right",
+        ),
+    ],
+)
+def test_speculation_is_explained(
+    speculation: SpeculativeConfig | None, stats: dict[str, int], told: str
+) -> None:
+    counted = {name: count for name, count in stats.items() if name != "drafting"}
+    engine = busy_engine(pacing_of(drafting=stats.get("drafting", 0)))
+    scheduler = dataclasses.replace(engine.info.scheduler, speculation=speculation)
+    engine.info = replace(engine.info, scheduler=scheduler)
+    engine.stats = replace(engine.stats, **counted)
+    lines = reported(Explainer(engine).report()).splitlines()
+    rows = dict(line.strip().split("  ", 1) for line in lines)
+    assert rows["speculation"] == told
 
 
 def test_where_no_server_answers(capsys: pytest.CaptureFixture[str]) -> None:

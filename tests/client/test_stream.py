@@ -16,16 +16,28 @@ def test_unread_events_of_a_request_are_joined_in_order() -> None:
         stream = Stream(["a", "b"], lambda ids: None)
         stream.push(TokenEvent(id="a", tokens=(1,), cached_tokens=4, scheduled_at=2.0))
         stream.push(TokenEvent(id="b", tokens=(9,)))
-        stream.push(TokenEvent(id="a", tokens=(2,), preemptions=2))
-        stream.push(TokenEvent(id="a", tokens=(3,), finish="stop", stop_reason=3, preemptions=1))
+        stream.push(TokenEvent(id="a", tokens=(2,), preemptions=2, draft_tokens=2))
+        stream.push(
+            TokenEvent(
+                id="a",
+                tokens=(3, 4),
+                finish="stop",
+                stop_reason=4,
+                preemptions=1,
+                draft_tokens=3,
+                accepted_tokens=1,
+            )
+        )
         assert await anext(stream) == TokenEvent(
             id="a",
-            tokens=(1, 2, 3),
+            tokens=(1, 2, 3, 4),
             finish="stop",
-            stop_reason=3,
+            stop_reason=4,
             cached_tokens=4,
             scheduled_at=2.0,
             preemptions=3,
+            draft_tokens=5,
+            accepted_tokens=1,
         )
         assert (await anext(stream)).tokens == (9,)
         stream.push(TokenEvent(id="b"))

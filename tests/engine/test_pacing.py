@@ -11,6 +11,7 @@ from headway.steptime.margins import BoundedModel
 from headway.steptime.model import StepTimeModel
 from headway.steptime.online import OnlineStepTimes
 from headway.steptime.shape import shape_of
+from headway.types import Slice, StepPlan
 from headway.wire import EngineStats, Events, PacingStats, pack, read_from_engine
 from tests.scheduling.harness import EngineHarness, make_harness, request_of
 from tests.steptime.world import MACHINE, SIZES, decodes, model, part
@@ -46,6 +47,18 @@ def test_a_step_is_told_with_its_prediction() -> None:
     assert found.predicted_seconds == TIMES.predict(shape)
     assert found.bound_seconds == TIMES.bound(shape)
     assert found.model == learned_model(TIMES)
+
+
+def test_sequences_with_drafts_are_counted() -> None:
+    pacing = Pacing(make_harness().scheduler.traffic)
+    slices = [
+        Slice(seq=n, start=8, tokens=range(max(1, outputs)), blocks=(n,), outputs=outputs)
+        for n, outputs in enumerate((1, 3, 0, 2))
+    ]
+    pacing.on_plan(StepPlan(step=1, slices=slices), 0.0)
+    news = pacing.news()
+    assert news is not None
+    assert (news.sequences, news.drafting, news.tokens) == (4, 2, 7)
 
 
 def test_a_model_is_told_as_it_predicts() -> None:

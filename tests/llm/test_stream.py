@@ -104,6 +104,17 @@ def test_a_stop_string_ends_the_text_and_cuts_the_tokens(tokenizer: Tokenizer) -
     assert len(delta.logprobs) == len(delta.token_ids)
 
 
+def test_drafts_are_told_and_those_beyond_a_stop_string_are_not_accepted(
+    tokenizer: Tokenizer,
+) -> None:
+    tokens = tuple(tokenizer.encode("abcd", add_special_tokens=False))
+    event = TokenEvent(id="r", tokens=tokens, draft_tokens=5, accepted_tokens=3)
+    whole = decoder_of(tokenizer, SamplingParams()).decode(event)
+    assert (whole.draft_tokens, whole.accepted_tokens) == (5, 3)
+    cut = decoder_of(tokenizer, SamplingParams(stop="ab")).decode(event)
+    assert (len(cut.token_ids), cut.draft_tokens, cut.accepted_tokens) == (2, 5, 2)
+
+
 def test_a_stop_string_may_stay_in_the_text(tokenizer: Tokenizer) -> None:
     params = SamplingParams(stop=("END",), include_stop_str_in_output=True)
     assert text(read(tokenizer, params, [tokenizer.encode("one ENDING")])) == "one END"
@@ -181,6 +192,16 @@ def test_equal_continuations_are_computed_once_and_told_for_each() -> None:
             (d.text, d.token_ids, d.finish_reason) for d in other
         ]
         assert bool(mine[0].prompt_logprobs) == (index % 3 == 0), "once a prompt"
+
+
+def test_drafts_of_equal_continuations_count_once() -> None:
+    async def main() -> list[int]:
+        llm = FakeLLM()
+        llm.engine.drafts = (2, 1)
+        params = SamplingParams(n=2, temperature=0, max_tokens=3)
+        return [delta.draft_tokens async for delta in llm.stream("x", params)]
+
+    assert asyncio.run(main()) == [0, 0, 2, 0, 2, 0]
 
 
 def test_copies_that_are_cancelled_say_no_more() -> None:

@@ -7,6 +7,7 @@ import pytest
 from headway.scheduling.scheduler import Scheduler
 from headway.types import Sampled, StepPlan, StepResult, TokenEvent, TokenLogprobs
 from tests.scheduling.harness import make_harness, request_of
+from tests.scheduling.proposers import Fixed
 
 FIRST, SECOND = 5, 6
 
@@ -46,6 +47,26 @@ def test_an_event_has_the_token_with_its_logprobs_and_nothing_else() -> None:
     assert isinstance(plan, StepPlan)
     assert [(part.start, tuple(part.tokens)) for part in plan.slices] == [(5, (6,)), (5, (5,))]
     assert scheduler.stats().computed_tokens == 10
+
+
+def test_an_event_counts_the_drafts_and_those_that_were_right() -> None:
+    scheduler = make_harness(proposer=Fixed((SECOND, 7, 9)), step_times=None).scheduler
+    scheduler.add(request_of("a", prompt=(1, 2), max_tokens=40))
+    (first,) = step(scheduler, Sampled(seq=1, tokens=(FIRST,)))
+    assert (first.draft_tokens, first.accepted_tokens) == (0, 0)
+    seen = 0
+    for wanted in (2, 0, 3):
+        plan = scheduler.plan(0.0)
+        assert isinstance(plan, StepPlan)
+        (part,) = plan.slices
+        drafts = part.tokens[1:]
+        right = drafts[:wanted]
+        sampled = Sampled(seq=1, tokens=(*right, 8))
+        (event,) = scheduler.commit(plan, StepResult(step=plan.step, sampled=[sampled]), 1.0)
+        assert event.tokens == (*right, 8)
+        assert (event.draft_tokens, event.accepted_tokens) == (len(drafts), len(right))
+        seen += len(drafts)
+    assert seen == scheduler.stats().draft_tokens > 0
 
 
 def test_a_stop_token_the_last_token_and_an_error_end_a_sequence() -> None:

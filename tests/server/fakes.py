@@ -99,6 +99,8 @@ class FakeEngine:
         """After so many tokens of a continuation it ends with this event."""
         self.faulty = ""
         """Only of requests whose ids end so."""
+        self.drafts = 0, 0
+        """Drafts of every event but the first, and how many of them were right."""
         self.answer = ""
         """What every continuation says and ends with, instead of the alphabet."""
         self.running: set[str] = set()
@@ -232,6 +234,8 @@ class FakeStream(Stream):
             finish="stop" if stops or ends else "length" if length else None,
             stop_reason=token if stops else None,
             cached_tokens=2 if first else 0,
+            draft_tokens=0 if first else self._engine.drafts[0],
+            accepted_tokens=0 if first else self._engine.drafts[1],
             scheduled_at=asyncio.get_running_loop().time() if first else None,
         )
 

@@ -27,6 +27,15 @@ def test_a_request_leaves_its_lines(caplog: pytest.LogCaptureFixture) -> None:
     assert refused.startswith("event=refused request_id=r2 path=/v1/completions status=400")
 
 
+def test_drafts_are_logged_with_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="headway.server")
+    with serving() as server, server.http() as http:
+        server.engine.drafts = (3, 1)
+        http.post("/v1/completions", json={"prompt": "x", "max_tokens": 3})
+    finished = caplog.records[-1].getMessage()
+    assert "completion_tokens=3 draft_tokens=6 accepted_tokens=2 first_token_seconds" in finished
+
+
 def test_how_a_request_ended_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="headway.server")
     body = {"prompt": "x", "max_tokens": 3}

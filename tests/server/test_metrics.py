@@ -85,7 +85,14 @@ def test_a_request_computed_by_hand() -> None:
     metrics.on_engine(
         [second],
         EngineStats(
-            step=2, step_tokens=1, preemptions=2, gave_way=1, draft_tokens=5, accepted_tokens=4
+            step=2,
+            step_tokens=1,
+            preemptions=2,
+            gave_way=1,
+            drafts=2,
+            draft_tokens=5,
+            accepted_tokens=4,
+            accepted_per_position=(2, 1, 1),
         ),
         104.0,
     )
@@ -97,8 +104,11 @@ def test_a_request_computed_by_hand() -> None:
     assert found["vllm:generation_tokens_total"] == 3
     assert found["vllm:num_preemptions_total"] == 2
     assert found["headway:num_gave_way_total"] == 1
+    assert found["vllm:spec_decode_num_drafts_total"] == 2
     assert found["vllm:spec_decode_num_draft_tokens_total"] == 5
     assert found["vllm:spec_decode_num_accepted_tokens_total"] == 4
+    places = [found[f"vllm:spec_decode_num_accepted_tokens_per_pos_total[{n}]"] for n in range(3)]
+    assert places == [2, 1, 1]
     assert found["vllm:request_success_total[stop]"] == 1
     assert found["vllm:request_queue_time_seconds_sum"] == 1.0
     assert found["vllm:time_to_first_token_seconds_sum"] == 3.0
@@ -202,6 +212,17 @@ def test_gauges_follow_the_engine() -> None:
         assert found["headway:engine_restarts_total"] == 2
         assert found["headway:engine_silence_seconds"] == 4.5
         assert found["headway:last_step_age_seconds"] == 40.0
+
+
+def test_drafts_by_place_grow_and_never_fall() -> None:
+    metrics = Metrics("m", clock=HandClock())
+    metrics.attach(FakeEngine())
+    name = "vllm:spec_decode_num_accepted_tokens_per_pos_total"
+    for counts, shown in (((3,), [3]), ((4, 2), [4, 2]), ((), [4, 2]), ((1, 1), [5, 3])):
+        metrics.on_engine([], EngineStats(step=1, accepted_per_position=counts), 0.0)
+        found = values(metrics.render())
+        assert [found[f"{name}[{place}]"] for place in range(len(shown))] == shown
+    assert f"{name}[2]" not in found
 
 
 def test_who_waits_is_told_by_reason() -> None:

@@ -73,6 +73,18 @@ def test_the_figures_of_an_interval() -> None:
     )
 
 
+def test_drafts_are_those_of_the_interval_and_not_said_where_there_were_none() -> None:
+    scene = Scene()
+    scene.step(running=1, draft_tokens=40, accepted_tokens=10)
+    line = scene.after(10.0) or ""
+    assert line.endswith(" draft_tokens_per_second=4.000 accepted_draft_percent=25.000")
+    scene.step(running=1, draft_tokens=60, accepted_tokens=30)
+    line = scene.after(10.0) or ""
+    assert line.endswith(" draft_tokens_per_second=2.000 accepted_draft_percent=100.000")
+    scene.step(running=1, draft_tokens=60, accepted_tokens=30)
+    assert "draft" not in (scene.after(10.0) or "draft")
+
+
 def test_attainment_is_that_of_the_interval_and_is_not_said_without_objectives() -> None:
     scene = Scene()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from headway.steptime.explanation import Explanation, Price
-from headway.steptime.slo_report import LimitsReport, SloReport
+from headway.steptime.slo_report import LimitsReport, SloReport, SpeculationReport
 
 _WIDTH = 12
 
@@ -87,6 +87,25 @@ def _now(report: SloReport) -> Iterator[str]:
         error = "" if model.error is None else f", off by {_percent(model.error)} on average"
         off = f"; far off for {' and '.join(model.off)} steps" if model.off else ""
         yield _row("model", f"{model.status}, {model.steps:,} steps seen{error}{off}")
+    yield _row("speculation", _speculation(report.speculation))
+
+
+def _speculation(found: SpeculationReport | None) -> str:
+    if found is None:
+        return "off, as it was set"
+    text = found.method or "of grammars and predictions alone"
+    if found.off:
+        text += f", at present without drafts: {found.off}"
+    elif found.sequences:
+        text += f", for {found.drafting} of {found.sequences} sequences of the last step seen"
+    if found.tokens_per_step is not None and found.acceptance is not None:
+        text += (
+            f"; {_number(found.tokens_per_step)} tokens a step where there were drafts, of which "
+            f"{_percent(found.acceptance)} were right"
+        )
+    if found.declined:
+        text += f"; {found.declined:,} times they would not have paid"
+    return text
 
 
 def _because(explanation: Explanation, limits: LimitsReport) -> str:

@@ -39,6 +39,8 @@ def join(events: Sequence[TokenEvent]) -> TokenEvent:
         cached_tokens=first.cached_tokens,
         scheduled_at=first.scheduled_at,
         preemptions=sum(event.preemptions for event in events),
+        draft_tokens=sum(event.draft_tokens for event in events),
+        accepted_tokens=sum(event.accepted_tokens for event in events),
         retry_after=last.retry_after,
         cached=last.cached,
     )

@@ -41,6 +41,7 @@ class Pacing:
             model=None if self._times is None else learned_model(self._times),
             sequences=len(plan.slices),
             tokens=sum(len(part.tokens) for part in plan.slices),
+            drafting=sum(part.outputs > 1 for part in plan.slices),
             predicted_seconds=predicted,
             bound_seconds=bound,
         )

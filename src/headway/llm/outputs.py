@@ -28,7 +28,8 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     token from the second on; it may come in parts, and on the first continuation of a prompt
     alone. `stop_reason` is the stop string or stop token id that ended it, None at the model's own
     end of sequence. With `finish_reason` "error", `error` says why, and `scheduled_at` is given
-    once more: None then means that the engine refused the request.
+    once more: None then means that the engine refused the request. `draft_tokens` counts the drafts
+    that were computed for it, and `accepted_tokens` those that proved right (docs/speculation.md).
     """
 
     index: int
@@ -41,6 +42,8 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     cached_tokens: int | None = None
     scheduled_at: float | None = None
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,7 @@ class CompletionOutput:
     """One continuation so far. `logprobs` maps token ids to `Logprob`, one dict per token.
 
     `finish_reason` "error" is the engine's fault, and `error` says which; the text up to there
-    stands.
+    stands. `draft_tokens` and `accepted_tokens` are those of its `Delta`s.
     """
 
     index: int
@@ -68,6 +71,8 @@ class CompletionOutput:
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
     error: str | None = None
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
 
     def finished(self) -> bool:
         return self.finish_reason is not None
@@ -101,6 +106,8 @@ class ChoiceCollector:
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
     error: str | None = None
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def text(self) -> str:
@@ -115,6 +122,8 @@ class ChoiceCollector:
         self.token_ids.extend(delta.token_ids)
         self.logprobs.extend(delta.logprobs)
         self.prompt_logprobs.extend(delta.prompt_logprobs)
+        self.draft_tokens += delta.draft_tokens
+        self.accepted_tokens += delta.accepted_tokens
         if delta.finish_reason is not None:
             self.finish_reason = delta.finish_reason
             self.stop_reason = delta.stop_reason
@@ -171,6 +180,8 @@ class OutputCollector:
             finish_reason=choice.finish_reason,
             stop_reason=choice.stop_reason,
             error=choice.error,
+            draft_tokens=choice.draft_tokens,
+            accepted_tokens=choice.accepted_tokens,
         )
 
     def _extend(self, table: list[dict[int, Logprob]], positions: Sequence[TokenLogprobs]) -> None:

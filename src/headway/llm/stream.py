@@ -67,6 +67,8 @@ class DeltaDecoder:
             prompt_logprobs=event.prompt_logprobs,
             cached_tokens=event.cached_tokens if first else None,
             scheduled_at=self._scheduled_at if first or event.finish == "error" else None,
+            draft_tokens=event.draft_tokens,
+            accepted_tokens=min(event.accepted_tokens, used),
         )
 
     def _text(self, event: TokenEvent) -> tuple[str, int, str | None]:
@@ -177,7 +179,8 @@ class RequestStream:
 class CopiedStream:
     """The deltas of a request whose continuations are equal, since nothing is drawn.
 
-    `stream` has those of each prompt's first continuation; every delta comes once for each.
+    `stream` has those of each prompt's first continuation; every delta comes once for each. Drafts,
+    which were computed once for all of them, are counted with the first.
     """
 
     def __init__(self, stream: RequestStream) -> None:
@@ -203,7 +206,13 @@ class CopiedStream:
             delta = await anext(self._stream)
             self._copies.append(delta)
             self._copies.extend(
-                replace(delta, index=delta.index + copy, prompt_logprobs=())
+                replace(
+                    delta,
+                    index=delta.index + copy,
+                    prompt_logprobs=(),
+                    draft_tokens=0,
+                    accepted_tokens=0,
+                )
                 for copy in range(1, self.request.params.n)
             )
         return self._copies.popleft()

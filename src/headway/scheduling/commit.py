@@ -113,7 +113,7 @@ class Committer:
         seq.tokens.append(tokens[-1])
         seq.todo += 1
         finish = ending(seq)
-        event = token_event(seq, tokens, logprobs, finish, now)
+        event = token_event(seq, tokens, logprobs, finish, now, drafts=part.outputs - 1)
         if finish is not None:
             self.end(seq, finish)
         return event

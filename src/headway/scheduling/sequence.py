@@ -182,8 +182,13 @@ def token_event(
     logprobs: tuple[TokenLogprobs, ...],
     finish: FinishReason | None,
     now: float,
+    *,
+    drafts: int = 0,
 ) -> TokenEvent:
-    """News of the last tokens of the sequence, which were there at `now`."""
+    """News of the last tokens of the sequence, which were there at `now`.
+
+    With `drafts`, all tokens but the last are drafts that were right.
+    """
     stop_reason = tokens[-1] if finish == "stop" else None
     preemptions, seq.untold_preemptions = seq.untold_preemptions, 0
     if seq.first_token_at is not None:
@@ -194,6 +199,8 @@ def token_event(
             finish=finish,
             stop_reason=stop_reason,
             preemptions=preemptions,
+            draft_tokens=drafts,
+            accepted_tokens=len(tokens) - 1 if drafts else 0,
         )
     seq.first_token_at = now
     if seq.pace.tpot < math.inf:
@@ -209,6 +216,8 @@ def token_event(
         cached_tokens=seq.cached_tokens,
         scheduled_at=seq.scheduled_at,
         preemptions=preemptions,
+        draft_tokens=drafts,
+        accepted_tokens=len(tokens) - 1 if drafts else 0,
     )
 
 

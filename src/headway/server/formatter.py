@@ -51,6 +51,10 @@ class UsageCounter:
     completion_tokens: int = 0
     outcome: CacheOutcome | None = None
     """How a response cache answered, once something has come; None where none was asked."""
+    draft_tokens: int = 0
+    """Tokens that were computed ahead of their sampling ..."""
+    accepted_tokens: int = 0
+    """... and those of them that sampling confirmed, which are among the completion's."""
 
     def __post_init__(self) -> None:
         self.prompt_tokens = sum(len(prompt.token_ids) for prompt in self.request.prompts)
@@ -59,3 +63,11 @@ class UsageCounter:
         self.completion_tokens += len(delta.token_ids)
         if delta.cached_tokens and delta.index % self.request.params.n == 0:
             self.cached_tokens += delta.cached_tokens
+        if delta.draft_tokens:
+            self.draft_tokens += delta.draft_tokens
+            self.accepted_tokens += delta.accepted_tokens
+
+    @property
+    def predicts(self) -> bool:
+        """Whether drafts are worth telling: there were some, or the caller said what it expects."""
+        return bool(self.draft_tokens) or any(each.prediction for each in self.request.requests)

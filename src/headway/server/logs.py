@@ -63,6 +63,8 @@ def log_end(
             cached_tokens=usage.cached_tokens,
             response_cache=usage.outcome,
             completion_tokens=usage.completion_tokens,
+            draft_tokens=usage.draft_tokens or None,
+            accepted_tokens=usage.accepted_tokens if usage.draft_tokens else None,
             first_token_seconds=None if first is None else first - handle.admitted_at,
             seconds=time.monotonic() - handle.admitted_at,
         )

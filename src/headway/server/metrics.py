@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.process_collector import ProcessCollector
@@ -51,12 +52,22 @@ COUNTERS = {
     "headway:num_shed": "Requests that were refused since they could not be on time.",
     "vllm:prefix_cache_queries": "Prompt tokens looked up in the prefix cache.",
     "vllm:prefix_cache_hits": "Prompt tokens found in the prefix cache.",
+    "vllm:spec_decode_num_drafts": "How often a sequence had drafts in a step.",
     "vllm:spec_decode_num_draft_tokens": "Tokens that a step computed ahead of their sampling.",
     "vllm:spec_decode_num_accepted_tokens": "Those of them that sampling confirmed.",
     "headway:engine_busy_seconds": "Time that the engine spent on steps.",
     "headway:engine_ideal_seconds": "Time that these steps would take at the machine's peak rates.",
     "headway:engine_restarts": "Starts of a new engine process after one was lost.",
 }
+LABELLED = {
+    "vllm:request_success": ("Requests that finished, by finish reason.", "finished_reason"),
+    "vllm:admission_rejections": ("Requests refused at admission, by reason.", "reason"),
+    "vllm:spec_decode_num_accepted_tokens_per_pos": (
+        "Drafts that sampling confirmed, by their place behind the last token, from 0.",
+        "position",
+    ),
+}
+"""Counters with a label of their own, and its name."""
 HISTOGRAMS = {
     "vllm:time_to_first_token_seconds": "From arrival to the first token.",
     "vllm:inter_token_latency_seconds": "Between two tokens of one request.",
@@ -108,6 +119,7 @@ TOTALS = {
     "headway:num_shed": "shed",
     "vllm:prefix_cache_queries": "prefix_queries",
     "vllm:prefix_cache_hits": "prefix_hits",
+    "vllm:spec_decode_num_drafts": "drafts",
     "vllm:spec_decode_num_draft_tokens": "draft_tokens",
     "vllm:spec_decode_num_accepted_tokens": "accepted_tokens",
     "headway:engine_busy_seconds": "busy_seconds",
@@ -148,17 +160,9 @@ class Metrics:
             (*NAMES, *CACHE_LABELS),
             registry=self.registry,
         )
-        self._success = Counter(
-            "vllm:request_success",
-            "Requests that finished, by finish reason.",
-            (*NAMES, "finished_reason"),
-            registry=self.registry,
-        )
-        self._rejections = Counter(
-            "vllm:admission_rejections",
-            "Requests refused at admission, by reason.",
-            (*NAMES, "reason"),
-            registry=self.registry,
+        self._success, self._rejections, self._accepted = (
+            Counter(name, text, (*NAMES, label), registry=self.registry)
+            for name, (text, label) in LABELLED.items()
         )
         self.attainment = Attainment(self.registry, model_name)
         self._times: dict[str, RequestTimes] = {}
@@ -299,6 +303,10 @@ class Metrics:
                 max(0.0, times.last - times.scheduled)
             )
 
+    def _observe_places(self, now: Sequence[int], before: Sequence[int]) -> None:
+        for place, (count, old) in enumerate(zip_longest(now, before, fillvalue=0)):
+            self._accepted.labels(self._model, place).inc(max(0, count - old))
+
     def _observe_step(self, stats: EngineStats) -> None:
         """What must be counted step by step; the rest is there when somebody looks."""
         before, self._stats = self._stats, stats
@@ -313,6 +321,8 @@ class Metrics:
         for name, field in TOTALS.items():
             grown = getattr(stats, field) - getattr(before, field)
             self._counters[name].inc(max(0, grown))
+        if stats.accepted_per_position != before.accepted_per_position:
+            self._observe_places(stats.accepted_per_position, before.accepted_per_position)
         if self._recent:
             self._gauges["headway:percent_of_limit"].set(percent_of_limit(self._recent))
         self._gauges["vllm:num_requests_running"].set(stats.running)

@@ -51,6 +51,8 @@ class Statistics:
         blocks = self._client.info.scheduler.num_blocks
         queries = stats.prefix_queries - old.prefix_queries
         hits = stats.prefix_hits - old.prefix_hits
+        drafts = stats.draft_tokens - old.draft_tokens
+        accepted = stats.accepted_tokens - old.accepted_tokens
         return line(
             "stats",
             running=stats.running,
@@ -60,6 +62,8 @@ class Statistics:
             kv_cache_percent=round(100 * (1 - stats.free_blocks / blocks), 1) if blocks else None,
             prefix_hit_percent=round(100 * hits / queries, 1) if queries > 0 else None,
             preemptions=stats.preemptions - old.preemptions,
+            draft_tokens_per_second=round(drafts / (now - was), 1) if drafts > 0 else None,
+            accepted_draft_percent=round(100 * accepted / drafts, 1) if drafts > 0 else None,
             attainment=round(attained / judged, 3) if judged else None,
         )
 

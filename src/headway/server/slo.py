@@ -29,6 +29,7 @@ from headway.steptime.slo_report import (
     LimitsReport,
     ModelReport,
     SloReport,
+    SpeculationReport,
     TrafficReport,
 )
 from headway.types import SERVICE_CLASSES, ServiceClass
@@ -139,6 +140,7 @@ class Explainer:
             traffic=None if pacing is None or pacing.traffic is None else _traffic(pacing.traffic),
             model=None if pacing is None or pacing.model is None else _model(pacing.model),
             explanation=self.explanation(),
+            speculation=_speculation(info, stats),
         )
 
     def _class(self, name: ServiceClass, unheld: tuple[Unheld, ...]) -> ClassReport:
@@ -168,6 +170,30 @@ def predictor_of(info: EngineInfo, model: LearnedModel | None) -> BoundedModel |
 def kv_tokens(info: EngineInfo) -> int:
     """Tokens that the KV cache holds."""
     return info.scheduler.num_blocks * info.scheduler.block_size
+
+
+def _speculation(info: EngineInfo, stats: EngineStats) -> SpeculationReport | None:
+    config, pacing = info.scheduler.speculation, stats.pacing
+    if config is None or not config.most:
+        return None
+    sequences = 0 if pacing is None or not stats.running else pacing.sequences
+    drafting = 0 if pacing is None or not stats.running else pacing.drafting
+    off = ""
+    if sequences and not drafting:
+        most = config.disable_by_batch_size
+        if most is not None and sequences > most:
+            off = f"more sequences than disable_by_batch_size, {most}"
+        else:
+            off = "none was found that is expected to pay"
+    return SpeculationReport(
+        method=config.method,
+        off=off,
+        sequences=sequences,
+        drafting=drafting,
+        tokens_per_step=1 + stats.accepted_tokens / stats.drafts if stats.drafts else None,
+        acceptance=stats.accepted_tokens / stats.draft_tokens if stats.draft_tokens else None,
+        declined=stats.declined,
+    )
 
 
 def _batch(stats: EngineStats) -> BatchReport:

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from headway.llm import Delta
 from headway.server.formatter import UsageCounter
@@ -27,6 +28,10 @@ class ChoiceTimes:
     cached_tokens: int
     """Of the prompt's; they were not computed."""
     generated_tokens: int = 0
+    draft_tokens: int = 0
+    """Computed ahead of their sampling ..."""
+    accepted_tokens: int = 0
+    """... and confirmed by it."""
 
     @property
     def prompt_seconds(self) -> float:
@@ -60,6 +65,8 @@ class TimedUsage(UsageCounter):
             )
         times.last_at = now
         times.generated_tokens += len(delta.token_ids)
+        times.draft_tokens += delta.draft_tokens
+        times.accepted_tokens += delta.accepted_tokens
 
     @property
     def total_seconds(self) -> float:
@@ -82,6 +89,9 @@ class LlamaTimings(msgspec.Struct, frozen=True, kw_only=True):
     predicted_ms: float
     predicted_per_token_ms: float
     predicted_per_second: float
+    draft_n: int | UnsetType = UNSET
+    """Tokens that were computed ahead of their sampling; absent where there were none."""
+    draft_n_accepted: int | UnsetType = UNSET
 
 
 def timings_of(times: ChoiceTimes) -> LlamaTimings:
@@ -98,6 +108,8 @@ def timings_of(times: ChoiceTimes) -> LlamaTimings:
         predicted_ms=generating,
         predicted_per_token_ms=_rate(generating, times.generated_tokens),
         predicted_per_second=_rate(times.generated_tokens * 1e3, generating),
+        draft_n=times.draft_tokens or UNSET,
+        draft_n_accepted=times.accepted_tokens if times.draft_tokens else UNSET,
     )
 
 

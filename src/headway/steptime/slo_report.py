@@ -85,6 +85,27 @@ class LimitsReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpeculationReport:
+    """Tokens that are computed ahead of their sampling."""
+
+    method: str | None
+    """Where drafts come from: ngram or draft_model; None where grammars and
+    predictions alone give any."""
+    off: str = ""
+    """Why a step has none at present, for people; empty where some has, or nothing runs."""
+    sequences: int = 0
+    """Of a step of the last second ..."""
+    drafting: int = 0
+    """... and those of them that had drafts."""
+    tokens_per_step: float | None = None
+    """Mean tokens that a sequence with drafts got of a step, since the start; None before any."""
+    acceptance: float | None = None
+    """Share of all drafts that were right; None before any."""
+    declined: int = 0
+    """How often a sequence could have had drafts that were not expected to pay, since the start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SloReport:
     """The answer of `GET /slo`."""
 
@@ -97,3 +118,5 @@ class SloReport:
     """None where the machine's peak rates are not known."""
     explanation: Explanation | None
     """None where either is."""
+    speculation: SpeculationReport | None = None
+    """None where it is off."""

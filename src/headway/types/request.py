@@ -66,8 +66,10 @@ class TokenEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     `cached_tokens` counts prompt tokens whose keys and values came from the prefix cache when the
     request was first admitted, and `scheduled_at` (clock seconds) says when that was; both are set
-    on the first event. `preemptions` counts those since the last event. `stop_reason` is the stop
-    token id where one ended the request early; that token is the last of `tokens`. `error` says why
+    on the first event. `preemptions` counts those since the last event, `draft_tokens` the drafts
+    that were computed since then, and `accepted_tokens` those of them that are among `tokens`.
+    `stop_reason` is the stop token id where one ended the request early; that token is the last of
+    `tokens`. `error` says why
     where `finish` is "error"; with `retry_after`, in seconds, it was shed: refused for overload
     before it ran, and there may be room again after that time. `cached` says that nothing was
     computed for this: it comes from a response cache, or from the computation of an equal request.
@@ -83,5 +85,7 @@ class TokenEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     cached_tokens: int = 0
     scheduled_at: float | None = None
     preemptions: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
     retry_after: float | None = None
     cached: bool = False

@@ -63,6 +63,17 @@ def test_timings_are_measured_and_consistent(http: httpx.Client) -> None:
     assert timings["predicted_per_token_ms"] == pytest.approx(timings["predicted_ms"] / 5)
 
 
+def test_timings_count_drafts_where_there_were_some(server: Running, http: httpx.Client) -> None:
+    body = {"prompt": "hi", "n_predict": 5}
+    assert not {"draft_n", "draft_n_accepted"} & http.post(PATH, json=body).json()["timings"].keys()
+    server.engine.drafts = (3, 1)
+    try:
+        timings = http.post(PATH, json=body).json()["timings"]
+    finally:
+        server.engine.drafts = (0, 0)
+    assert (timings["draft_n"], timings["draft_n_accepted"]) == (12, 4)
+
+
 def test_a_stream_is_the_answer_in_pieces_and_ends_with_a_stop(http: httpx.Client) -> None:
     body = {"prompt": "hi", "n_predict": 3, "stream": True}
     answer = http.post(PATH, json=body)

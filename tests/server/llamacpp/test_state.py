@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import httpx
 import pytest
+from msgspec import structs
 
+from headway.types.speculation import SpeculativeConfig
+from headway.types.speculation_json import OFF
 from tests.server.conftest import MODEL, Running, serving
 from tests.server.fakes import TEMPLATE
 
@@ -19,6 +24,24 @@ def test_properties(http: httpx.Client) -> None:
     defaults = props["default_generation_settings"]
     assert defaults["n_ctx"] == defaults["params"]["n_ctx"] == 1000
     assert props["modalities"] == {"vision": False, "audio": False}
+
+
+@pytest.mark.parametrize(
+    ("speculation", "told"),
+    [(None, False), (OFF, False), (SpeculativeConfig(method="ngram"), True)],
+)
+def test_whether_tokens_are_computed_ahead(
+    server: Running, http: httpx.Client, speculation: SpeculativeConfig | None, told: bool
+) -> None:
+    before = server.engine.info
+    try:
+        scheduler = replace(before.scheduler, speculation=speculation)
+        server.engine.info = structs.replace(before, scheduler=scheduler)
+        props = http.get("/props").json()["default_generation_settings"]
+        assert props["speculative"] is told
+        assert {slot["speculative"] for slot in http.get("/slots").json()} == {told}
+    finally:
+        server.engine.info = before
 
 
 def test_defaults_are_those_of_completion(http: httpx.Client) -> None:

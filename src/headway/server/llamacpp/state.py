@@ -69,7 +69,9 @@ async def llama_props(request: Request) -> Response:
     settings = settings_of(params, n_ctx=llm.max_model_len, model=state.names[0])
     return json_response(
         LlamaProps(
-            default_generation_settings=LlamaDefaults(n_ctx=llm.max_model_len, params=settings),
+            default_generation_settings=LlamaDefaults(
+                n_ctx=llm.max_model_len, speculative=_speculates(llm), params=settings
+            ),
             total_slots=_slots(llm),
             model_alias=state.names[0],
             model_path=llm.model_config.name,
@@ -86,12 +88,17 @@ async def llama_slots(request: Request) -> Response:
     """All slots, those in use first; with `fail_on_no_slot` 503 where all are."""
     state: ServerState = request.app.state.server
     llm = state.llm
-    running, slots = llm.client.stats.running, _slots(llm)
+    running, slots, speculates = llm.client.stats.running, _slots(llm), _speculates(llm)
     if running >= slots and request.query_params.get("fail_on_no_slot", "") not in ("", "0"):
         raise Unavailable("no slot is available")
     return json_response(
         [
-            LlamaSlot(id=place, n_ctx=llm.max_model_len, is_processing=place < running)
+            LlamaSlot(
+                id=place,
+                n_ctx=llm.max_model_len,
+                speculative=speculates,
+                is_processing=place < running,
+            )
             for place in range(slots)
         ]
     )
@@ -116,6 +123,11 @@ async def apply_template(request: Request) -> Response:
 
 def _slots(llm: AsyncLLM) -> int:
     return llm.client.info.scheduler.limits.max_num_seqs
+
+
+def _speculates(llm: AsyncLLM) -> bool:
+    speculation = llm.client.info.scheduler.speculation
+    return speculation is not None and speculation.most > 0
 
 
 def _caps(llm: AsyncLLM) -> dict[str, bool]:

@@ -32,6 +32,13 @@ class PromptTokensDetails(msgspec.Struct, frozen=True):
     cached_tokens: int
 
 
+class CompletionTokensDetails(msgspec.Struct, frozen=True):
+    """Drafts, whatever they were made from; rejected ones are no part of the completion."""
+
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     completion_tokens: int
@@ -39,6 +46,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens_details: PromptTokensDetails
     response_cache: CacheOutcome | UnsetType = UNSET
     """How the response cache answered; absent where none was asked."""
+    completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET
 
 
 def usage_of(counter: UsageCounter, *, without: int = 0) -> Usage:
@@ -50,7 +58,13 @@ def usage_of(counter: UsageCounter, *, without: int = 0) -> Usage:
         total_tokens=counter.prompt_tokens + generated,
         prompt_tokens_details=PromptTokensDetails(counter.cached_tokens),
         response_cache=counter.outcome or UNSET,
+        completion_tokens_details=_drafts_of(counter) if counter.predicts else UNSET,
     )
+
+
+def _drafts_of(counter: UsageCounter) -> CompletionTokensDetails:
+    accepted = counter.accepted_tokens
+    return CompletionTokensDetails(accepted, counter.draft_tokens - accepted)
 
 
 class EventEncoder:
