@@ -72,6 +72,24 @@ def test_tokens_text_and_logprobs_agree(client: openai.OpenAI, url: str) -> None
     assert back["prompt"] == choice.text
 
 
+def test_a_prediction_that_comes_true_is_drafted_and_changes_nothing(
+    client: openai.OpenAI,
+) -> None:
+    tale: Any = [{"role": "user", "content": "Tell me of a fox and a river."}]
+    asked: dict[str, Any] = {"model": MODEL, "messages": tale, "seed": 7, "max_tokens": 64}
+    for temperature in (0.0, 0.8):
+        asked["temperature"] = temperature
+        told = client.chat.completions.create(**asked).choices[0].message.content
+        foreseen: Any = {"type": "content", "content": told}
+        again = client.chat.completions.create(**asked, prediction=foreseen)
+        assert again.choices[0].message.content == told
+        assert again.usage is not None
+        details = again.usage.completion_tokens_details
+        assert details is not None
+        assert details.accepted_prediction_tokens is not None
+        assert details.accepted_prediction_tokens > 16
+
+
 def test_who_leaves_frees_everything(client: openai.OpenAI, url: str) -> None:
     for _ in range(5):
         stream = client.completions.create(

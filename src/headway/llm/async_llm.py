@@ -245,12 +245,13 @@ class AsyncLLM:
         owner: Owner = NOBODY,
         objectives: str | Iterable[Objective] = (),
         service_class: ServiceClass = "standard",
+        prediction: Sequence[int] = (),
     ) -> GenerationRequest:
         """What `run` takes: these prompts, each continued `params.n` times, in one request.
 
         Owners share the engine's slots fairly. `objectives` say how soon and how steadily tokens
         are wanted, as text (`ttft=1s,tpot=50ms`) or data; where they say nothing of a metric, the
-        settings' objectives for the class hold.
+        settings' objectives for the class hold. `prediction` are tokens to draft answers from.
         Raises `InvalidRequest`, naming the field, for what cannot be served.
         """
         return self._resolver.resolve(
@@ -265,6 +266,7 @@ class AsyncLLM:
                 owner=owner,
                 objectives=checked_objectives(objectives),
                 service_class=service_class,
+                prediction=tuple(prediction),
             ),
             reasoning=self.message_form.reasoning,
         )

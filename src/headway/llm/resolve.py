@@ -74,7 +74,8 @@ class GenerationRequest:
 class Terms:
     """On what terms prompts are served: for whom, how urgently, and who may share their prefixes.
 
-    `objectives` take the place of those that the class has for the same metrics.
+    `objectives` take the place of those that the class has for the same metrics. `prediction` are
+    tokens that answers may repeat; those beyond the context are left out.
     """
 
     priority: int = 0
@@ -82,6 +83,7 @@ class Terms:
     owner: Owner = NOBODY
     objectives: tuple[Objective, ...] = ()
     service_class: ServiceClass = "standard"
+    prediction: tuple[int, ...] = ()
 
 
 DEFAULT_TERMS = Terms()
@@ -125,6 +127,7 @@ class Resolver:
         `InvalidRequest` naming the field to mend.
         """
         objectives = self._objectives_of(terms, params)
+        self._check_tokens("prediction", terms.prediction)
         encoded = tuple(
             encode_now(self._tokenizer, prompt, max_model_len=self._max_model_len)
             for prompt in prompts
@@ -145,6 +148,7 @@ class Resolver:
                     priority=terms.priority,
                     group=name if params.n > 1 else "",
                     cache_salt=terms.cache_salt,
+                    prediction=terms.prediction[: self._max_model_len],
                     tenant=terms.owner.tenant,
                     caller=terms.owner.caller,
                     objectives=objectives,

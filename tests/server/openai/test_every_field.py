@@ -111,6 +111,7 @@ CHATS: dict[str, Row] = SAMPLING | {
     "tool_choice": ({"tools": TOOLS}, "required"),
     "parallel_tool_calls": ({"tools": TOOLS}, False),
     "timings_per_token": ({}, True),
+    "prediction": ({}, {"type": "content", "content": "ab"}),
 }
 TOKENIZES: dict[str, Row] = {
     "model": ({}, "other"),

@@ -31,6 +31,7 @@ from headway.server.openai.fit import (
     check_scores,
     room_for_answer,
 )
+from headway.server.openai.prediction import predicted_tokens
 from headway.server.openai.sampling import (
     chat_params,
     check_streaming,
@@ -138,6 +139,7 @@ async def prepare_conversation(
             truncate_to=room_for_answer(body.truncate_prompt_tokens, params.max_tokens, llm),
             keep_first=body.truncation_side == "right",
         )
+        prediction = await predicted_tokens(body, llm)
         generation = llm.resolve(
             prompt,
             params=params,
@@ -147,6 +149,7 @@ async def prepare_conversation(
             cache_salt=body.cache_salt or "",
             objectives=service.objectives,
             service_class=service.service_class,
+            prediction=prediction,
         )
     check_length(generation, llm, asked=length_field(body))
     check_scores(generation, asked="prompt_logprobs", answer="top_logprobs")

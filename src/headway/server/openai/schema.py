@@ -292,6 +292,13 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reasoning: str | None = None
 
 
+class Prediction(StrictBody, frozen=True, kw_only=True):
+    """Text that the answer is expected to repeat, wholly or in parts."""
+
+    type: Literal["content"]
+    content: str | list[TextPart]
+
+
 def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Messages as chat templates expect them: dictionaries of the fields that are given.
 
@@ -383,3 +390,7 @@ class ChatBody(HarmlessChatFields, frozen=True, kw_only=True):
         ThinkingTokens | None, Meta(description="llama.cpp's name of `thinking_token_budget`.")
     ] = None
     reasoning_budget_tokens: Annotated[ThinkingTokens | None, Meta(description="The same.")] = None
+    prediction: Annotated[
+        Prediction | None,
+        Meta(description="What the answer may repeat: it comes sooner if so, and is the same."),
+    ] = None
