@@ -69,6 +69,46 @@ def test_settings_of_the_engine_and_the_fleet_count(home: Path) -> None:
     }
 
 
+def test_drafts_that_are_right_as_often_as_is_said(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = home / "report.json"
+    one = ("--num-prompts", "1", "--input-len", "32", "--output-len", "200", "--json", str(path))
+    some = ("--speculative-config", '{"num_speculative_tokens": 3}', "--acceptance", "0.8")
+    assert main([*H200, *one, *some]) == 0
+    (run,) = read_report(path).runs
+    assert 1.5 < run.summary["tokens_per_step"] < 4
+    assert 60 < run.summary["spec_decode_acceptance_rate"] < 90
+    assert run.settings["acceptance"] == 0.8
+    out = capsys.readouterr().out
+    assert "a step" in out
+    assert "right with probability 0.8" in out
+    assert main([*H200, *one]) == 0
+    assert "tokens_per_step" not in read_report(path).runs[0].summary
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--acceptance", "1.5"), "--acceptance must be from 0 to 1, not 1.5"),
+        (("--acceptance", "nan"), "--acceptance must be from 0 to 1"),
+        (("--speculative-config", "{}"), "--speculative-config needs --acceptance"),
+        (
+            ("--speculative-config", '{"model": "m"}', "--acceptance", "0.5"),
+            "a draft model's own time is not simulated",
+        ),
+        (
+            ("--speculative-config", '{"mode": "m"}', "--acceptance", "0.5"),
+            "did you mean model",
+        ),
+    ],
+)
+def test_drafts_that_cannot_be_simulated(
+    flags: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in complaint(capsys, *H200, *FEW, *flags)
+
+
 def test_the_kv_cache_may_be_given_in_bytes(home: Path) -> None:
     path = home / "report.json"
     assert main([*H200, *FEW, "--kv-cache-memory", "1GiB", "--json", str(path)]) == 0

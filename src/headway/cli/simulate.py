@@ -17,6 +17,7 @@ from pathlib import Path
 
 from headway.cli.simulate_report import show_report, write_files
 from headway.cli.simulate_setup import (
+    acceptance_from,
     add_setup_flags,
     engine_flag_names,
     profile_from,
@@ -254,8 +255,15 @@ def _side_by_side(
         idle_share=idle_share(bars, slots),
         percent_of_limit=percent_of_limit(recording),
     )
+    predicted = predict(
+        recording,
+        profile,
+        seed=arguments.seed,
+        residuals=not arguments.no_residuals,
+        acceptance=acceptance_from(arguments),
+    )
     yield run_of(
-        predict(recording, profile, seed=arguments.seed, residuals=not arguments.no_residuals),
+        predicted,
         workload=workload,
         setup=recorded_setup(recording, profile),
         system="predicted",

@@ -25,7 +25,7 @@ def show_report(
         runs=runs,
         about=dict(_about(profile)),
         price_per_hour=None if price is None else price * replicas,
-        notes=tuple(_notes(profile)),
+        notes=tuple(_notes(profile, arguments.acceptance)),
     )
     print(tables(report), end="")
     if arguments.find is not None:
@@ -41,8 +41,10 @@ def _about(profile: Profile) -> Iterator[tuple[str, str]]:
     yield "Headway", __version__
 
 
-def _notes(profile: Profile) -> Iterator[str]:
+def _notes(profile: Profile, acceptance: float | None) -> Iterator[str]:
     yield "Simulated: the shipped scheduler and policies, on steps whose times come from a model."
+    if acceptance is not None:
+        yield f"Each token computed ahead is right with probability {acceptance:g}: as it was said."
     if profile.fit is None:
         yield "The machine was not measured: published rates, and shares of them that are assumed."
     else:

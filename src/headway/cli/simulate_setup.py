@@ -26,6 +26,7 @@ from headway.scheduling.policy import POLICIES, policy_config
 from headway.steptime.profiles import Profile, find_profile, load_profile
 from headway.types import Limits
 from headway.types.engine import SchedulerConfig
+from headway.types.speculation import SpeculativeConfig
 
 ENGINE_FLAGS = (
     "policy",
@@ -38,6 +39,7 @@ ENGINE_FLAGS = (
     "kv_cache_memory",
     "kv_reservation",
     "enable_prefix_caching",
+    "speculative_config",
 )
 """Settings of the engine that mean something without one."""
 _LEFT_OUT = tuple(each.name for each in fields(EngineConfig) if each.name not in ENGINE_FLAGS)
@@ -101,10 +103,45 @@ def add_setup_flags(parser: argparse.ArgumentParser) -> None:
     engine = parser.add_argument_group("engine (default: as in the profile)")
     of_profile = {"block_size": None, "max_num_partial_prefills": None}
     add_flags(engine, EngineConfig, leave_out=_LEFT_OUT, defaults=of_profile)
+    engine.add_argument(
+        "--acceptance",
+        type=float,
+        metavar="P",
+        help="compute tokens ahead, each of which is right with this probability (default: none)",
+    )
     engine.add_argument("--num-blocks", type=whole_number, metavar="N", help="of the KV cache")
     fleet = parser.add_argument_group("fleet")
     fleet.add_argument("--replicas", type=int, metavar="N", help="machines (default: 1)")
     fleet.add_argument("--router", choices=ROUTERS, help="before several (default: round-robin)")
+
+
+def acceptance_from(arguments: argparse.Namespace) -> float | None:
+    """How often drafts are right; None: there are none. Raises `InvalidRequest` naming the flag."""
+    acceptance: float | None = arguments.acceptance
+    if acceptance is None:
+        if arguments.speculative_config is not None:
+            raise InvalidRequest(
+                "--speculative-config needs --acceptance: a simulation has no text to draft from",
+                field="--speculative-config",
+            )
+        return None
+    if not 0 <= acceptance <= 1:
+        raise InvalidRequest(
+            f"--acceptance must be from 0 to 1, not {acceptance:g}", field="--acceptance"
+        )
+    return acceptance
+
+
+def _speculation(config: EngineConfig, acceptance: float | None) -> SpeculativeConfig | None:
+    if acceptance is None:
+        return None
+    speculation = config.speculative()
+    if speculation.method == "draft_model":
+        raise InvalidRequest(
+            "--speculative-config: a draft model's own time is not simulated; leave model out",
+            field="--speculative-config",
+        )
+    return speculation
 
 
 def setup_from(arguments: argparse.Namespace, profile: Profile) -> Setup:
@@ -124,6 +161,7 @@ def setup_from(arguments: argparse.Namespace, profile: Profile) -> Setup:
         num_blocks = arguments.num_blocks
     if num_blocks < 1:
         raise InvalidRequest("the KV cache needs one block at least", field="--num-blocks")
+    acceptance = acceptance_from(arguments)
     replicas = 1 if arguments.replicas is None else arguments.replicas
     if replicas < 1:
         raise InvalidRequest(f"--replicas must be at least 1, got {replicas}", field="--replicas")
@@ -136,7 +174,9 @@ def setup_from(arguments: argparse.Namespace, profile: Profile) -> Setup:
             block_size=block_size,
             prefix_caching=config.enable_prefix_caching,
             reservation=config.kv_reservation,
+            speculation=_speculation(config, acceptance),
         ),
+        acceptance=acceptance,
         replicas=replicas,
         router=arguments.router or "round-robin",
     )

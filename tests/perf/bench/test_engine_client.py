@@ -15,7 +15,7 @@ from msgspec import structs
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest, Overloaded
 from headway.llm import AsyncLLM
-from headway.perf.bench.engine_client import EngineLoadClient
+from headway.perf.bench.engine_client import EngineLoadClient, _PendingResponse
 from headway.perf.bench.run_load import run_load
 from headway.perf.workload.workload import WorkloadRequest
 from headway.types import Request, TokenEvent
@@ -72,6 +72,19 @@ def test_the_pieces_of_one_step_have_one_time(
             )
             shared = set(responses[0].times) & set(responses[1].times)
             assert len(shared) >= 4
+
+    asyncio.run(main())
+
+
+def test_drafts_are_counted_over_all_events() -> None:
+    async def main() -> None:
+        pending = _PendingResponse()
+        pending.add(TokenEvent(id="a", tokens=(1,)), 1.0)
+        pending.add(TokenEvent(id="a", tokens=(2, 3), draft_tokens=3, accepted_tokens=1), 2.0)
+        last = TokenEvent(id="a", tokens=(4,), draft_tokens=2, finish="length")
+        pending.add(last, 3.0)
+        response = pending.response()
+        assert (response.draft_tokens, response.accepted_tokens) == (5, 1)
 
     asyncio.run(main())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -92,6 +93,19 @@ def test_tokens_from_the_cache_are_shown_where_there_were_any() -> None:
     assert "from a prefix cache" in table("A run", run, figures(run, WANTED), WANTED)
     none = load_result(record(1))
     assert "prefix cache" not in table("A run", none, figures(none, WANTED), WANTED)
+
+
+def test_drafts_are_shown_where_there_were_any() -> None:
+    run = load_result(record(1, draft_tokens=8, accepted_tokens=3))
+    shown = table("A run", run, figures(run, WANTED), WANTED)
+    assert re.search(r"Draft tokens: +8\n", shown)
+    assert re.search(r"of which accepted: +3\n", shown)
+    assert re.search(r"Tokens an answer got of a step: +2\.50\n", shown)
+    content = document(run, figures(run, WANTED), WANTED, about={})
+    assert content["spec_decode_draft_tokens"] == 8
+    assert isinstance(content["spec_decode_accepted_tokens"], int)
+    none = load_result(record(1))
+    assert "raft" not in table("A run", none, figures(none, WANTED), WANTED)
 
 
 def test_the_file_has_the_familiar_names() -> None:

@@ -175,10 +175,17 @@ def test_a_record_says_when_pieces_came(gaps: list[float], first: float, sent: f
 
 def test_what_the_server_counted_stands_over_what_was_guessed() -> None:
     response = ClientResponse(
-        times=[1.0, 2.0], counts=[1, 1], output_tokens=5, prompt_tokens=70, cached_tokens=64
+        times=[1.0, 2.0],
+        counts=[1, 1],
+        output_tokens=5,
+        prompt_tokens=70,
+        cached_tokens=64,
+        draft_tokens=6,
+        accepted_tokens=3,
     )
     record = record_of(response, request(4, 5), name="a", due=0.0, sent=0.5, clock=0.5)
     assert (record.output_tokens, record.prompt_tokens, record.cached_tokens) == (5, 70, 64)
+    assert (record.draft_tokens, record.accepted_tokens) == (6, 3)
     assert record.tpot == 0.25
 
 

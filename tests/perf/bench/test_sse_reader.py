@@ -53,11 +53,17 @@ def test_pieces_with_token_ids_count_exactly() -> None:
                 "prompt_tokens": 3,
                 "completion_tokens": 4,
                 "prompt_tokens_details": {"cached_tokens": 2},
+                "completion_tokens_details": {
+                    "reasoning_tokens": 0,
+                    "accepted_prediction_tokens": 3,
+                    "rejected_prediction_tokens": 4,
+                },
             },
         )
         + DONE,
     ).response()
     assert list(response.times) == [1.0, 2.0, 4.0]
+    assert (response.draft_tokens, response.accepted_tokens) == (7, 3)
     assert list(response.counts) == [1, 2, 1]
     assert (response.outcome, response.error) == ("ok", "")
     assert (response.prompt_tokens, response.output_tokens, response.cached_tokens) == (3, 4, 2)

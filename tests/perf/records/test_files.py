@@ -26,6 +26,8 @@ RECORDS = st.builds(
     largest_gap=TIMES,
     itls=st.lists(TIMES, max_size=3).map(tuple),
     cached_tokens=st.integers(0, 10**6),
+    draft_tokens=st.integers(0, 10**6),
+    accepted_tokens=st.integers(0, 10**6),
     outcome=st.sampled_from(["ok", "refused", "error"]),
     error=st.text(max_size=5),
 )

@@ -29,6 +29,23 @@ def test_volume_counts_whole_answers() -> None:
     assert figures["shed_share"] == 0.25
 
 
+def test_drafts_are_told_where_there_were_any() -> None:
+    assert not any("spec" in name or "step" in name for name in summarize([answered()], duration=1))
+    records = [
+        replace(answered(), draft_tokens=6, accepted_tokens=2),
+        answered(),
+        replace(broken(), draft_tokens=99, accepted_tokens=9),
+    ]
+    figures = summarize(records, duration=1.0)
+    assert figures["spec_decode_draft_tokens"] == 6
+    assert figures["spec_decode_accepted_tokens"] == 2
+    assert figures["spec_decode_acceptance_rate"] == pytest.approx(100 / 3)
+    assert figures["tokens_per_step"] == 10 / 8
+    # What no server of ours would say.
+    odd = summarize([replace(answered(), draft_tokens=9, accepted_tokens=9)], duration=1.0)
+    assert "tokens_per_step" not in odd
+
+
 def test_latencies_are_milliseconds_of_whole_answers() -> None:
     figures = summarize([answered(ttft=1.0), answered(ttft=3.0), broken()], duration=1.0)
     assert figures["mean_ttft_ms"] == pytest.approx(2000)

@@ -28,6 +28,8 @@ RECORD = RequestRecord(
     largest_gap=0.3,
     itls=(0.25, 0.25),
     cached_tokens=4,
+    draft_tokens=5,
+    accepted_tokens=1,
 )
 RUN = Run(
     system="continuous",

@@ -180,6 +180,10 @@ def test_drafts_are_recorded_and_planned_again(policy: PolicyName, scene: Scene,
     given = {line.seq: line.output_tokens for line in recording.requests}
     records, _, _ = measured(recording)
     assert sorted(each.output_tokens for each in records) == sorted(given.values())
+    drafts = sum(p.outputs - 1 for step in recording.steps for p in step.slices if p.outputs > 1)
+    assert sum(each.draft_tokens for each in records) <= drafts
+    for each in records:
+        assert each.accepted_tokens <= min(each.draft_tokens, max(0, each.output_tokens - 1))
 
 
 @every_shipped_policy

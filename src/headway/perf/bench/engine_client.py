@@ -80,13 +80,13 @@ class EngineLoadClient:
 class _PendingResponse:
     """What came so far for one request."""
 
-    __slots__ = ("_cached", "_counts", "_last", "_times", "done")
+    __slots__ = ("_accepted", "_cached", "_counts", "_drafts", "_last", "_times", "done")
 
     def __init__(self) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._times = array("d")
         self._counts = array("L")
-        self._cached = 0
+        self._cached = self._drafts = self._accepted = 0
         self._last: TokenEvent | None = None
 
     def add(self, event: TokenEvent, clock: float) -> None:
@@ -95,6 +95,8 @@ class _PendingResponse:
             self._counts.append(len(event.tokens))
         if event.cached_tokens:
             self._cached = event.cached_tokens
+        self._drafts += event.draft_tokens
+        self._accepted += event.accepted_tokens
         if event.finish is not None and not self.done.done():
             self._last = event
             self.done.set_result(None)
@@ -110,6 +112,8 @@ class _PendingResponse:
             outcome="ok" if good else failure,
             error="" if good else last.error or f"the request ended with {last.finish}",
             cached_tokens=self._cached,
+            draft_tokens=self._drafts,
+            accepted_tokens=self._accepted,
         )
 
 

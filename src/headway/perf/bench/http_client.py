@@ -54,10 +54,24 @@ class _Details(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
 
 
+class _Drafts(msgspec.Struct, gc=False):
+    accepted_prediction_tokens: int | None = None
+    rejected_prediction_tokens: int | None = None
+
+    @property
+    def accepted(self) -> int:
+        return self.accepted_prediction_tokens or 0
+
+    @property
+    def all(self) -> int:
+        return self.accepted + (self.rejected_prediction_tokens or 0)
+
+
 class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Drafts | None = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -123,12 +137,15 @@ class SSEReader:
         usage = self._usage
         counted = None if usage is None else usage.completion_tokens
         details = None if usage is None else usage.prompt_tokens_details
+        drafts = None if usage is None else usage.completion_tokens_details
         return ClientResponse(
             times=self._times,
             counts=self._counts,
             outcome=outcome,
             error=error,
             cached_tokens=0 if details is None else details.cached_tokens or 0,
+            draft_tokens=0 if drafts is None else drafts.all,
+            accepted_tokens=0 if drafts is None else drafts.accepted,
             output_tokens=counted,
             prompt_tokens=None if usage is None else usage.prompt_tokens,
         )

@@ -124,6 +124,10 @@ class ClientResponse:
     """Why, where the outcome is not "ok"."""
     cached_tokens: int = 0
     """Prompt tokens from the server's prefix cache, where it says so."""
+    draft_tokens: int = 0
+    """Tokens that the server computed ahead of their sampling, where it says so."""
+    accepted_tokens: int = 0
+    """Those of them that are part of the answer."""
     output_tokens: int | None = None
     """All tokens as the server itself counted them; None where `counts` is the best there is."""
     prompt_tokens: int | None = None
@@ -273,6 +277,8 @@ def record_of(
         prompt_tokens=request.prompt_tokens if prompt is None else prompt,
         output_tokens=sum(response.counts) if generated is None else generated,
         cached_tokens=response.cached_tokens,
+        draft_tokens=response.draft_tokens,
+        accepted_tokens=response.accepted_tokens,
         outcome=response.outcome,
         error=response.error,
         tenant=request.tenant,

@@ -43,6 +43,10 @@ class RequestRecord:
     """Times between pieces; empty where they were counted elsewhere or there was one piece."""
     cached_tokens: Count = 0
     """Prompt tokens that the server found in its prefix cache, where it says so."""
+    draft_tokens: Count = 0
+    """Tokens that the server computed ahead of their sampling, where it says so ..."""
+    accepted_tokens: Count = 0
+    """... and those of them that are part of the answer."""
     outcome: Outcome = "ok"
     error: str = ""
     tenant: str = ""

@@ -204,7 +204,21 @@ def _volume(
         figures["request_throughput"] = len(completed) / duration
         figures["output_throughput"] = written / duration
         figures["total_token_throughput"] = (read + written) / duration
-    return figures
+    return figures | dict(_drafts(completed, written))
+
+
+def _drafts(completed: Sequence[RequestRecord], written: int) -> Iterator[tuple[str, float]]:
+    """What was computed ahead, where anything was. The rate is in percent, as vLLM has it."""
+    drafts = sum(record.draft_tokens for record in completed)
+    if not drafts:
+        return
+    accepted = sum(record.accepted_tokens for record in completed)
+    yield "spec_decode_draft_tokens", drafts
+    yield "spec_decode_accepted_tokens", accepted
+    yield "spec_decode_acceptance_rate", 100 * accepted / drafts
+    if written > accepted:
+        # Every step that gives an answer anything gives a token, and the drafts that were right.
+        yield "tokens_per_step", written / (written - accepted)
 
 
 def _latencies(

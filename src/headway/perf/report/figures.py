@@ -16,7 +16,7 @@ from typing import Literal
 from headway.perf.report.run import Report, Run
 from headway.types import SERVICE_CLASSES
 
-Unit = Literal["tokens/s", "requests/s", "ms", "share", "percent", "price", "count", "s"]
+Unit = Literal["tokens/s", "requests/s", "ms", "share", "percent", "price", "count", "number", "s"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +132,21 @@ FIGURES: tuple[Figure, ...] = (
     IDLE,
     LIMIT,
     COST,
+    Figure(
+        label="tokens a step",
+        unit="number",
+        of=_summary("tokens_per_step"),
+        more_is_better=True,
+        means="mean tokens that a step gave an answer, with the drafts that were right",
+    ),
+    Figure(
+        label="drafts right",
+        unit="percent",
+        of=_summary("spec_decode_acceptance_rate"),
+        brief=False,
+        more_is_better=True,
+        means="of the tokens that were computed ahead, those that sampling confirmed",
+    ),
     Figure(
         label="total",
         unit="tokens/s",

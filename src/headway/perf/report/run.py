@@ -145,10 +145,10 @@ FORMAT = Format(
     remedy="write it again with this version",
 )
 _RECORD_FIELDS = tuple(field.name for field in fields(RequestRecord) if field.name != "itls")
-_SERVICE: Mapping[str, Any] = {
+_OPTIONAL: Mapping[str, Any] = {
     each.name: each.default
     for each in fields(RequestRecord)
-    if each.name in ("tenant", "service_class", "objectives")
+    if each.name in ("tenant", "service_class", "objectives", "draft_tokens", "accepted_tokens")
 }
 """Columns that are there only where some request has another value than this."""
 
@@ -191,9 +191,9 @@ def loads(text: str | bytes, *, name: str = "report") -> Report:
 
 
 def _record_fields(columns: object) -> tuple[str, ...]:
-    """Columns that these records must have: of `_SERVICE` those that are there."""
+    """Columns that these records must have: of `_OPTIONAL` those that are there."""
     found = columns if isinstance(columns, dict) else {}
-    return tuple(name for name in _RECORD_FIELDS if name in found or name not in _SERVICE)
+    return tuple(name for name in _RECORD_FIELDS if name in found or name not in _OPTIONAL)
 
 
 def _run_out(run: Run) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def _run_out(run: Run) -> dict[str, Any]:
     names = [
         name
         for name in _RECORD_FIELDS
-        if name not in _SERVICE or any(getattr(r, name) != _SERVICE[name] for r in run.records)
+        if name not in _OPTIONAL or any(getattr(r, name) != _OPTIONAL[name] for r in run.records)
     ]
     return content | {
         "records": _columns(names, run.records),

@@ -30,6 +30,7 @@ from headway.steptime.online import step_times_of
 from headway.steptime.profiles import Profile
 from headway.types import Limits, Request, ResolvedSampling, Sampled, Slice, StepPlan, StepResult
 from headway.types.objectives import parse_objectives
+from headway.types.speculation import SpeculativeConfig
 
 _NEVER = -1
 """A stop token that nobody generates."""
@@ -255,12 +256,22 @@ def recorded_workload(recording: Recording) -> Workload:
 
 
 def predict(
-    recording: Recording, profile: Profile, *, seed: int = 0, residuals: bool = True
+    recording: Recording,
+    profile: Profile,
+    *,
+    seed: int = 0,
+    residuals: bool = True,
+    acceptance: float | None = None,
 ) -> Simulated:
-    """What the simulator makes of the recorded requests."""
+    """What the simulator makes of the recorded requests; see `Setup` for `acceptance`."""
+    setup = recorded_setup(recording, profile)
+    if acceptance is not None:
+        speculation = setup.scheduler.speculation or SpeculativeConfig()
+        scheduler = replace(setup.scheduler, speculation=speculation)
+        setup = replace(setup, scheduler=scheduler, acceptance=acceptance)
     return simulate(
         recorded_workload(recording),
-        recorded_setup(recording, profile),
+        setup,
         seed=seed,
         residuals=residuals,
         keep_bars=True,
@@ -273,6 +284,8 @@ class _Tokens:
     """When each token came."""
     start: int | None = None
     """Where its first slice began: after what the prefix cache had."""
+    drafts: int = 0
+    accepted: int = 0
 
 
 def measured(recording: Recording) -> tuple[tuple[RequestRecord, ...], float, Mapping[int, int]]:
@@ -285,6 +298,8 @@ def measured(recording: Recording) -> tuple[tuple[RequestRecord, ...], float, Ma
                 one = seen[piece.seq]
                 one.start = piece.start if one.start is None else one.start
                 one.times += [step.at + step.cycle] * given
+                one.drafts += max(0, piece.outputs - 1)
+                one.accepted += max(0, given - 1)
     lines = [line for line in _answered(recording) if seen[line.seq].times]
     start = min((line.arrival for line in lines), default=0.0)
     gaps: Counter[int] = Counter()
@@ -300,6 +315,8 @@ def measured(recording: Recording) -> tuple[tuple[RequestRecord, ...], float, Ma
             prompt_tokens=line.prompt_tokens + line.resumed,
             output_tokens=len(one.times),
             cached_tokens=one.start or 0,
+            draft_tokens=one.drafts,
+            accepted_tokens=min(one.accepted, max(0, len(one.times) - 1)),
         ).with_times(one.times, sent=line.arrival)
         gaps.update(round(gap * 1e6) for gap in record.itls)
         records.append(replace(record, itls=()))

@@ -44,13 +44,22 @@ class SimulatedRequest:
     """When its first token in this slot came."""
     error: str = ""
     """Why it was refused."""
+    draft_tokens: int = 0
+    """Tokens that were computed ahead for it ..."""
+    accepted_tokens: int = 0
+    """... and those of them that its answer has."""
     objectives: tuple[Objective, ...] = ()
     """What is asked of it: its own objectives, or those of the simulation."""
 
     @property
     def token(self) -> int:
-        """What it generates: no other request does, so that no two answers look alike."""
-        return -2 - self.index
+        """What it generates, again and again."""
+        return token_of(self.index)
+
+
+def token_of(index: int) -> int:
+    """What a request generates: no other does, so that no two answers look alike."""
+    return -2 - index
 
 
 class Slots:
@@ -117,6 +126,8 @@ def record_of(request: SimulatedRequest) -> RequestRecord:
         latency=None if request.first is None else request.last - request.arrival,
         largest_gap=request.largest_gap,
         cached_tokens=request.cached_tokens,
+        draft_tokens=request.draft_tokens,
+        accepted_tokens=request.accepted_tokens,
         outcome="refused" if refused else "ok",
         error=request.error,
         tenant=request.spec.tenant,

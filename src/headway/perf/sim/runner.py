@@ -233,6 +233,8 @@ class SimulatedRunner:
                 break
             count += 1
         self._gaps[0] += count - 1
+        request.draft_tokens += piece.outputs - 1
+        request.accepted_tokens += count - 1
         return count
 
     def _note_first(self, request: SimulatedRequest, now: float) -> None:

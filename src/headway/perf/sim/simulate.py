@@ -21,13 +21,15 @@ from headway.perf.records.attainment import held_to
 from headway.perf.records.record import RequestRecord
 from headway.perf.records.summary import summarize
 from headway.perf.report.run import Bar, Run
+from headway.perf.sim.drafts import SimulatedDrafts
 from headway.perf.sim.fleet import Replica, run_fleet
 from headway.perf.sim.requests import SimulatedRequest, Slots, record_of
 from headway.perf.sim.runner import Preempted, SimulatedRunner, StepTimeSampler
 from headway.perf.workload.synthetic import length_cv
 from headway.perf.workload.workload import Workload
 from headway.routing import RouterName, make_router
-from headway.scheduling.build import build_scheduler
+from headway.scheduling.build import build_scheduler, speculation_of
+from headway.scheduling.scheduler import Scheduler
 from headway.steptime.online import step_times_of
 from headway.steptime.profiles import Profile
 from headway.types.engine import SchedulerConfig
@@ -42,6 +44,9 @@ class Setup:
     scheduler: SchedulerConfig
     replicas: int = 1
     router: RouterName = "round-robin"
+    acceptance: float | None = None
+    """Probability that a token computed ahead is right, 0 to 1; None: none is computed ahead, as
+    without `SchedulerConfig.speculation`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,12 +155,7 @@ def _simulate(
     gaps: Counter[int] = Counter()
     replicas = [
         Replica(
-            scheduler=build_scheduler(
-                setup.scheduler,
-                step_times=(
-                    step_times_of(setup.profile.sizes, setup.profile.machine) if asking else None
-                ),
-            ),
+            scheduler=_make_scheduler(setup, seed=seed, asking=asking),
             runner=_make_runner(
                 setup,
                 requests=requests,
@@ -190,6 +190,18 @@ def _requests(workload: Workload, objectives: tuple[Objective, ...]) -> list[Sim
         )
         for index, spec in enumerate(workload.requests)
     ]
+
+
+def _make_scheduler(setup: Setup, *, seed: int, asking: bool) -> Scheduler:
+    """`asking`: some request has objectives, so that policies plan with the time of steps."""
+    acceptance, profile = setup.acceptance, setup.profile
+    proposers = [] if acceptance is None else [SimulatedDrafts(acceptance, seed)]
+    times = step_times_of(profile.sizes, profile.machine) if asking or proposers else None
+    return build_scheduler(
+        setup.scheduler,
+        step_times=times,
+        speculation=speculation_of(setup.scheduler.speculation, proposers, times),
+    )
 
 
 def _make_runner(
@@ -285,6 +297,8 @@ def settings_of(setup: Setup) -> dict[str, str | int | float]:
         "KV cache tokens": scheduler.num_blocks * scheduler.block_size,
         "kv_reservation": scheduler.reservation,
     }
+    if setup.acceptance is not None:
+        settings["acceptance"] = setup.acceptance
     if setup.replicas > 1:
         settings |= {"replicas": setup.replicas, "router": setup.router}
     return settings
