@@ -72,6 +72,7 @@ def test_benchmarks_say_how_they_are_used() -> None:
         "recording_cost",
         "response_cache",
         "simulation",
+        "speculation",
         "structured",
     )
     for name in names:
