@@ -198,6 +198,33 @@ def check_runs(runner: Runner) -> None:
     assert lives[0].generated == lives[1].generated
 
 
+def test_tokens_that_proved_wrong_are_replaced(either: Path) -> None:
+    """Some were fed that are not the sequence's: what is sampled after others is as if they never
+    had been, although penalties count them and positions have random numbers."""
+    runner = load(either)
+    for prompt, usual in mixture(12):
+        sampling = replace(usual, repetition_penalty=1.4, presence_penalty=0.5)
+        undisturbed = Driver(runner, BLOCK)
+        truth = undisturbed.add(prompt, sampling)
+        undisturbed.finish([truth])
+        undisturbed.ended.append(truth.seq)
+        undisturbed.run([])
+        for right in (1, 3):
+            driver = Driver(runner, BLOCK)
+            live = driver.add(prompt, sampling)
+            for _ in range(right):
+                driver.run([(live, 10**9)])
+            live.tokens[-1] = (live.tokens[-1] + 1) % VOCABULARY
+            for _ in range(3):
+                driver.run([(live, 1)])
+            live.tokens[len(prompt) + right - 1 :] = truth.generated[right - 1 : right]
+            live.computed = len(live.tokens) - 1
+            driver.finish([live])
+            assert live.generated == truth.generated
+            driver.ended.append(live.seq)
+            driver.run([])
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_drafts_change_no_token(either: Path, seed: int) -> None:
     """Right ones, wrong ones and none, of all kinds of sampling, in one batch."""

@@ -180,9 +180,13 @@ class RequestState:
         """Where they stand in the reasoning, of a sequence that has a budget for it."""
 
     def extend(self, part: Slice) -> None:
-        """Take in the tokens of a slice that are not known yet, with its drafts behind them."""
+        """Take in the tokens of a slice that are not known yet, with its drafts behind them.
+
+        One that is sampled after ends with the last known token: what was known beyond it, or in
+        place of its tokens, is not any more.
+        """
         end = part.start + len(part.tokens)
-        if end > self.length:
+        if end > self.length or (part.outputs and not self.hidden):
             self.tokens[part.start : end] = part.tokens
             self.length = end - self.num_drafts(part)
 

@@ -45,6 +45,9 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     there: the runner samples after the last known token and after every draft, and answers with the
     tokens up to the first that differs from its draft. Of a sequence with `hidden`, the rows are
     not sampled from (so there are no drafts): the answer is their hidden states.
+
+    A slice with outputs may begin before the end of what was computed: whoever fed tokens that
+    proved wrong feeds others in their place, and the runner forgets what came from there on.
     """
 
     seq: int
