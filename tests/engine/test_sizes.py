@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from headway.checkpoint import ModelConfig
-from headway.engine.build import architecture_of, sizes_of, weight_bits
+from headway.engine.sizes import architecture_of, sizes_of, weight_bits
 
 SMOLLM = ModelConfig(
     architecture="llama",

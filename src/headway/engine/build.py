@@ -1,8 +1,7 @@
 """An engine from its settings: runner, scheduler, loop, and what it tells about itself.
 
 The only place that sees both the code that decides and the code that computes; it decides nothing
-that either could. It also knows how the backends store weights and KV cache, which gives the sizes
-that `headway.steptime` predicts a step's time from.
+that either could.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from headway.checkpoint import ModelConfig, prepare_tokenizer
-from headway.checkpoint.storage import PANEL_ROWS, WEIGHT_FORMATS, panel_bytes
+from headway.checkpoint import prepare_tokenizer
 from headway.clock import MonotonicClock
 from headway.config import EngineConfig
 from headway.engine.grammars import ForcedTokens, GrammarGate
 from headway.engine.loop import Engine
 from headway.engine.pacing import Pacing
+from headway.engine.sizes import sizes_of
 from headway.errors import InvalidRequest
 from headway.grammar import GrammarCompiler
 from headway.logs import line
@@ -31,73 +30,17 @@ from headway.runner.peak_rates import keep_exceeded_rates, peak_rates_here
 from headway.scheduling.build import build_scheduler, lookup_of, speculation_of
 from headway.scheduling.drafts import Proposer
 from headway.scheduling.policy import policy_config
-from headway.steptime.architecture import Architecture, model_sizes
 from headway.steptime.limits import StepLimit
 from headway.steptime.online import step_times_of
-from headway.steptime.shape import ModelSizes, PeakRates, StepTime, roofline_time
+from headway.steptime.shape import PeakRates, StepTime, roofline_time
 from headway.types import Vocabulary
 from headway.types.engine import SchedulerConfig
 from headway.wire import EngineInfo, Start
 
-_PLAIN_BITS = {"float32": 32.0, "bfloat16": 16.0, "float16": 16.0}
-_CACHE_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0}
-_SCALE_BYTES = 4
-"""An int8 cache keeps one for each head's key and for its value, at every position."""
-_LEAST_LENGTH = 64
 PINNABLE = ("max_num_seqs", "max_num_batched_tokens", "kv_cache_memory")
 """Settings that Headway chooses where nobody does, and that bound the batch."""
 
 logger = logging.getLogger(__name__)
-
-
-def architecture_of(model: ModelConfig) -> Architecture:
-    """A model's dimensions, as `headway.steptime` counts them."""
-    layers = range(model.num_layers)
-    window_layers = sum(model.window(layer) is not None for layer in layers)
-    return Architecture(
-        hidden=model.hidden_size,
-        layers=model.num_layers,
-        heads=model.num_heads,
-        kv_heads=model.num_kv_heads,
-        head_dim=model.head_dim,
-        intermediate=model.intermediate_size,
-        vocab=model.vocab_size,
-        tied=model.tie_embeddings,
-        window=model.sliding_window if window_layers else None,
-        window_layers=window_layers,
-        experts=model.num_experts,
-        experts_per_token=model.num_experts_per_token,
-        expert_intermediate=model.moe_intermediate_size,
-        expert_layers=sum(model.is_moe(layer) for layer in layers),
-    )
-
-
-def sizes_of(
-    model: ModelConfig, *, dtype: str, kv_cache_dtype: str, weight_bytes: int | None = None
-) -> ModelSizes:
-    """The sizes of a model in one form, with one format of KV cache.
-
-    `weight_bytes` is what the prepared weights take on disk: a form that keeps some matrices in
-    another one is then counted as it is.
-    """
-    scales = _SCALE_BYTES / model.head_dim if kv_cache_dtype == "int8" else 0.0
-    return model_sizes(
-        architecture_of(model),
-        name=model.name,
-        weight_bits=weight_bits(dtype),
-        # Four bits are too few for the head; see `headway.checkpoint.convert`.
-        head_bits=weight_bits("int8" if dtype == "int4" else dtype),
-        kv_bytes_per_element=_CACHE_BYTES[kv_cache_dtype] + scales,
-        weight_bytes=weight_bytes,
-    )
-
-
-def weight_bits(dtype: str) -> float:
-    """Bits that a weight takes in a form, scales included."""
-    if dtype in _PLAIN_BITS:
-        return _PLAIN_BITS[dtype]
-    form = next(form for form in WEIGHT_FORMATS if form == dtype)
-    return panel_bytes(form, _LEAST_LENGTH) * 8 / (PANEL_ROWS * _LEAST_LENGTH)
 
 
 def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
