@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from headway.config import EngineConfig, LogFormat
+from headway.config import Dtype, EngineConfig, KVCacheDtype, LogFormat
 from headway.steptime.margins import NO_MARGINS, Margins
 from headway.steptime.model import Regime
 from headway.steptime.shape import Features, ModelSizes, PeakRates
@@ -32,12 +32,24 @@ FRAME_BYTES = 4 * 2**20
 HEADER = struct.Struct("<I")
 
 
+class PreparedDraft(msgspec.Struct, frozen=True, kw_only=True):
+    """A draft model, ready to be loaded beside the model that it drafts for."""
+
+    prepared: str
+    """Its folder, as that of a model."""
+    dtype: Dtype
+    kv_cache_dtype: KVCacheDtype
+    """In what it is prepared and computed, whatever the settings say of the other model."""
+
+
 class Start(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """First message down: run this prepared model."""
 
     config: EngineConfig
     prepared: str
     """Folder of the prepared model (see `headway.checkpoint`)."""
+    draft: PreparedDraft | None = None
+    """What guesses its tokens, where the settings want a draft model."""
     log_level: int = 20
     """Least level of what the engine process logs, as `logging` counts them."""
     log_format: LogFormat = "text"

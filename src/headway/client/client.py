@@ -30,7 +30,7 @@ from headway.errors import HeadwayError, Unavailable
 from headway.logs import log_format
 from headway.types import Request, TokenEvent
 from headway.types.batch_news import BatchNews
-from headway.wire import EngineInfo, EngineStats, Events, Start
+from headway.wire import EngineInfo, EngineStats, Events, PreparedDraft, Start
 
 logger = logging.getLogger(__name__)
 
@@ -55,16 +55,22 @@ class EngineClient:
         config: EngineConfig,
         prepared: Path,
         *,
+        draft: PreparedDraft | None = None,
         command: Sequence[str] | None = None,
     ) -> EngineClient:
         """Start an engine process on a prepared model and wait until it is ready.
 
-        `command` replaces the program. Raises `HeadwayError` where the engine cannot start.
+        `draft` is a draft model beside it; `command` replaces the program. Raises `HeadwayError`
+        where the engine cannot start.
         """
         # The engine logs as much as the program that it serves, and in the same form.
         level = logging.getLogger().getEffectiveLevel()
         start = Start(
-            config=config, prepared=str(prepared), log_level=level, log_format=log_format()
+            config=config,
+            prepared=str(prepared),
+            draft=draft,
+            log_level=level,
+            log_format=log_format(),
         )
         client = cls(start, command or DEFAULT_COMMAND)
         await client._supervisor.start()

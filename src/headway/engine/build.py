@@ -16,6 +16,7 @@ from pathlib import Path
 from headway.checkpoint import prepare_tokenizer
 from headway.clock import MonotonicClock
 from headway.config import EngineConfig
+from headway.engine.draft_build import beside_draft, build_draft_model
 from headway.engine.grammars import ForcedTokens, GrammarGate
 from headway.engine.loop import Engine
 from headway.engine.pacing import Pacing
@@ -50,13 +51,18 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     file = _record_file(start)
     # Before the runner binds this thread to one of them.
     cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
-    loaded = build_runner(config, Path(start.prepared), tokens=_token_table(start))
+    settings = config if start.draft is None else beside_draft(config)
+    loaded = build_runner(settings, Path(start.prepared), tokens=_token_table(start))
+    draft_model = None
+    if start.draft is not None:
+        if config.pin_threads:
+            os.sched_setaffinity(0, cpus)  # of which its threads are to have one each as well
+        draft_model = build_draft_model(settings, start.draft, loaded)
     info = describe(config, loaded)
     step_times = None if info.sizes is None else step_times_of(info.sizes, info.machine)
     grammars = loaded.grammars
-    speculation = speculation_of(
-        info.scheduler.speculation, draft_proposers(info.scheduler, grammars), step_times
-    )
+    proposers = draft_proposers(info.scheduler, grammars, draft_model)
+    speculation = speculation_of(info.scheduler.speculation, proposers, step_times)
     scheduler = build_scheduler(info.scheduler, step_times=step_times, speculation=speculation)
     limit = limit_of(info)
     hardware = info.hardware
