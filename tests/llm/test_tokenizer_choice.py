@@ -20,6 +20,6 @@ def test_a_given_tokenizer_replaces_the_models(
     serve_fake(monkeypatch, write_prepared(model))
     write_prepared(other)
     (model / "tokenizer.json").write_text("{")
-    monkeypatch.setattr("headway.llm.opening.prepare_tokenizer", Path)
+    monkeypatch.setattr("headway.llm.tokenizer_choice.prepare_tokenizer", Path)
     with LLM(command=COMMAND, tokenizer=str(other)) as llm:
         assert llm.get_tokenizer().decode(llm.get_tokenizer().encode("ok")) == "ok"

@@ -26,6 +26,7 @@ from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.llm.beams import BeamStream
 from headway.llm.default_sampling import choose_default_sampling
+from headway.llm.draft_model import with_draft
 from headway.llm.grammars import GrammarChecker
 from headway.llm.message_form import MessageForm
 from headway.llm.model_check import check_served
@@ -43,6 +44,7 @@ from headway.types import NOBODY, SERVICE_CLASSES, Owner, SamplingParams, Servic
 from headway.types.objectives import Objective, checked_objectives
 from headway.types.response_cache import ResponseCacheConfig
 from headway.types.sampling_defaults import DefaultSampling, SamplingDefaults, parse_defaults
+from headway.wire import PreparedDraft
 
 
 class AsyncLLM:
@@ -126,7 +128,7 @@ class AsyncLLM:
         chosen(SamplingDefaults())  # so that nothing is downloaded for a file that cannot be used
         remote = remote_answers(response_cache)
         llm, settled, prepared = await start_sound(
-            partial(ready_model, config, progress=progress),
+            partial(with_draft, ready_model, config, progress=progress),
             partial(cls._start, command=command, chat_template=chat_template, form_of=form_of),
         )
         llm.default_sampling = chosen(prepared.text.sampling)
@@ -143,13 +145,19 @@ class AsyncLLM:
         cls,
         config: EngineConfig,
         prepared: Prepared,
+        draft: PreparedDraft | None,
         *,
         command: Sequence[str] | None,
         chat_template: str | None,
         form_of: Callable[[str | None], MessageForm],
     ) -> AsyncLLM:
         opened = await open_model(
-            config, prepared, command=command, chat_template=chat_template, form_of=form_of
+            config,
+            prepared,
+            draft,
+            command=command,
+            chat_template=chat_template,
+            form_of=form_of,
         )
         return cls(
             opened.client,

@@ -6,20 +6,23 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from headway import __version__
-from headway.checkpoint import Prepared, damaged_files
+from headway.checkpoint import Prepared
 from headway.client import EngineClient
 from headway.client.response_cache.keys import KEY_BYTES, fingerprint_of
 from headway.config import EngineConfig
 from headway.errors import HeadwayError
+from headway.llm.draft_model import is_damaged
 from headway.llm.message_form import MessageForm
 from headway.llm.model_check import stoppable
 from headway.llm.rendering import ChatRenderer
-from headway.llm.served_model import load_tokenizer
+from headway.llm.tokenizer_choice import load_tokenizer
 from headway.text import Tokenizer
 from headway.types.engine import Hardware
+from headway.wire import PreparedDraft
 
 T = TypeVar("T")
 
@@ -38,6 +41,7 @@ class OpenedModel(NamedTuple):
 async def open_model(
     config: EngineConfig,
     prepared: Prepared,
+    draft: PreparedDraft | None = None,
     *,
     command: Sequence[str] | None,
     chat_template: str | None,
@@ -50,7 +54,7 @@ async def open_model(
     """
     # The engine loads weights while the tokenizer is read here.
     starting = asyncio.create_task(  # awaited
-        EngineClient.start(config, prepared.folder, command=command)
+        EngineClient.start(config, prepared.folder, draft=draft, command=command)
     )
     try:
         tokenizer = await asyncio.to_thread(load_tokenizer, config, prepared.folder)
@@ -74,26 +78,25 @@ async def open_model(
 
 
 async def start_sound(
-    ready: Callable[..., tuple[EngineConfig, Prepared]],
-    start: Callable[[EngineConfig, Prepared], Awaitable[T]],
+    ready: Callable[..., tuple[EngineConfig, Prepared, PreparedDraft | None]],
+    start: Callable[[EngineConfig, Prepared, PreparedDraft | None], Awaitable[T]],
 ) -> tuple[T, EngineConfig, Prepared]:
     """Get a model ready and start it: once more, prepared anew, if it is damaged and so cannot.
 
-    `ready` takes `stop`, an event, and `verify`; it gives settings with nothing left open, and the
-    model. Raises `HeadwayError` where it cannot be had.
+    `ready` takes `stop`, an event, and `verify`; it gives settings with nothing left open, the
+    model, and its draft model if it has one. Raises `HeadwayError` where it cannot be had.
     """
-    settled, prepared = await stoppable(lambda stop: ready(stop=stop))
+    settled, prepared, draft = await stoppable(lambda stop: ready(stop=stop))
     try:
-        return await start(settled, prepared), settled, prepared
+        return await start(settled, prepared, draft), settled, prepared
     except HeadwayError as error:
         if error.field is not None:  # a setting is at fault, not the model
             raise
-        damaged = await stoppable(lambda stop: damaged_files(prepared.folder, stop=stop))
-        if not damaged:
+        if not await stoppable(partial(is_damaged, prepared, draft)):
             raise
         logger.warning("the engine did not start from a damaged model: %s", error)
-    settled, prepared = await stoppable(lambda stop: ready(verify=True, stop=stop))
-    return await start(settled, prepared), settled, prepared
+    settled, prepared, draft = await stoppable(lambda stop: ready(verify=True, stop=stop))
+    return await start(settled, prepared, draft), settled, prepared
 
 
 def fingerprint_of_model(config: EngineConfig, prepared: Prepared, hardware: Hardware) -> bytes:

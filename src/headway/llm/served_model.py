@@ -1,23 +1,14 @@
-"""What is served: a model's tokenizer, and a name for how exactly it is computed."""
+"""A name for what is served: the model, and how exactly it is computed."""
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import msgspec
 
 from headway import __version__
-from headway.checkpoint import Prepared, prepare_tokenizer
-from headway.config import EngineConfig
-from headway.text import Tokenizer
+from headway.checkpoint import Prepared
 from headway.types.engine import Hardware
-
-
-def load_tokenizer(config: EngineConfig, prepared: Path) -> Tokenizer:
-    """The model's own tokenizer, or the one that the settings put in its place."""
-    given = config.tokenizer
-    return Tokenizer.load(prepared if given is None else prepare_tokenizer(given))
 
 
 def fingerprint(prepared: Prepared, hardware: Hardware) -> str:
