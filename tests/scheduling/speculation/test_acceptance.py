@@ -48,6 +48,13 @@ def test_of_an_unknown_kind_some_are_right() -> None:
     assert found == pytest.approx([UNKNOWN_FIRST * UNKNOWN_FURTHER**n for n in range(3)])
 
 
+def test_a_draft_model_is_expected_to_be_like_its_model() -> None:
+    chances = Acceptance()
+    found = chances.chances({}, ("draft_model", ""), 2)
+    assert found == pytest.approx([0.8, 0.64])
+    assert found > chances.chances({}, ("ngram", "4"), 2)
+
+
 def test_what_is_always_right_or_wrong_is_soon_known() -> None:
     right, own = taught([(4, 4)] * 12)
     assert right.chances(own, KIND, 4)[-1] > 0.8

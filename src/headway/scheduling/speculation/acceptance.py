@@ -11,6 +11,9 @@ from __future__ import annotations
 
 UNKNOWN_FIRST, UNKNOWN_FURTHER = 0.5, 0.7
 """Chances before anything was seen of a kind."""
+UNKNOWN = {"draft_model": (0.8, 0.8)}
+"""The same of sources of which more is known beforehand: somebody chose a draft model because it is
+like the model, and before it has read a prompt there is nothing to learn from."""
 UNKNOWN_WEIGHT = 3.0
 """As many drafts as that counts for."""
 ALL_WEIGHT = 4.0
@@ -82,7 +85,7 @@ class Acceptance:
 
     def chances(self, own: OwnChances, kind: Kind, count: int) -> list[float]:
         """That the first draft is right, that the first two are, and so on up to `count`."""
-        first, further = UNKNOWN_FIRST, UNKNOWN_FURTHER
+        first, further = UNKNOWN.get(kind[0], (UNKNOWN_FIRST, UNKNOWN_FURTHER))
         everyone, one = self._all.get(kind), own.get(kind)
         if everyone is not None:
             first = everyone.first.estimate(first, UNKNOWN_WEIGHT)
