@@ -79,6 +79,19 @@ class Drafter(OneByOne):
 
 
 @dataclass
+class Reader(Drafter):
+    """Finds nothing until it was asked so many times."""
+
+    unread: int = 0
+
+    def guess(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
+        if not self.unread:
+            return super().guess(request, tokens, most)
+        self.unread -= 1
+        return ()
+
+
+@dataclass
 class Run:
     """What came of it."""
 
@@ -236,6 +249,13 @@ def test_what_it_takes_to_find_drafts_is_weighed() -> None:
     drafting = run(1, dear, output=2000)
     assert drafting.drafts <= 2000 / PROBE
     assert slower(drafting, run(1, output=2000)) < 1.01
+
+
+def test_who_must_read_a_text_before_it_finds_anything_is_waited_for() -> None:
+    reader = Reader(always(0.95), costs=3e-4, unread=100)
+    drafting, plain = run(2, reader), run(2)
+    assert reader.unread == 0
+    assert slower(drafting, plain) < 0.9
 
 
 def test_who_takes_long_and_finds_little_is_asked_seldom() -> None:

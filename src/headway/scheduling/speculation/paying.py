@@ -194,7 +194,7 @@ class PayingDrafts:
             return  # nobody looked at it: nothing was found
         chosen = self._chosen if given else DraftChoice((), self._outlook.plain)
         accounts: list[StreamAccount] = []
-        if given or finding:
+        if given:  # what a source reads before it finds anything is its own affair: see `Worth`
             accounts = [self._account(seq, step) for seq in step.decodes]
             for seq, account in zip(step.decodes, accounts, strict=True):
                 account.drafts, account.gained = given.get(seq, 0), 0
@@ -209,7 +209,7 @@ class PayingDrafts:
             telling=not step.others and drafts == sum(chosen.counts),
             decodes=len(step.decodes),
             token=self._outlook.alone / len(step.decodes),
-            finding=finding,
+            finding=finding if given else 0.0,
             asking=asking if given else {},
         )
 
