@@ -37,7 +37,7 @@ _ONLY: Mapping[str, tuple[object, str]] = {
 }
 """Keys of vLLM that are taken at one value; why no other."""
 _REFUSED = {
-    "quantization": "a draft model is stored like the model itself; see --dtype",
+    "quantization": "a draft model is stored in eight bits, or in four with --dtype int4",
     "revision": "give model as a directory, or as owner/name of the hub",
     "num_speculative_tokens_per_batch_size": "how many drafts pay is predicted for every step",
 }
