@@ -70,4 +70,5 @@ class UsageCounter:
     @property
     def predicts(self) -> bool:
         """Whether drafts are worth telling: there were some, or the caller said what it expects."""
-        return bool(self.draft_tokens) or any(each.prediction for each in self.request.requests)
+        # What is expected of the answer is the same for all continuations.
+        return bool(self.draft_tokens) or any(each.prediction for each in self.request.requests[:1])
