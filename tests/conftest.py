@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from headway.config import cache_home
+from headway.environment import cache_home
 
 # No test may fail for a slow or busy machine: Hypothesis would allow an example 0.2 seconds.
 settings.register_profile("headway", deadline=None, suppress_health_check=[HealthCheck.too_slow])

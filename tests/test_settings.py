@@ -11,13 +11,8 @@ import pytest
 
 from headway import machine
 from headway.checkpoint.cache import content_hash, locked
-from headway.config import (
-    EngineConfig,
-    ServerConfig,
-    cache_home,
-    check_environment,
-    from_environment,
-)
+from headway.config import EngineConfig, ServerConfig
+from headway.environment import cache_home, check_environment, from_environment
 from headway.errors import InvalidRequest, did_you_mean
 from headway.llm.machine_bounds import check_machine
 from headway.scheduling.policy import PARAMETERS, POLICIES

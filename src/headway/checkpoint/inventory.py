@@ -25,7 +25,7 @@ from headway.checkpoint.huggingface.hub_download import TEXT_FILES
 from headway.checkpoint.huggingface.model import weight_files
 from headway.checkpoint.known import fetch_known, find_known, known_models
 from headway.checkpoint.prepared import load_prepared
-from headway.config import cache_home
+from headway.environment import cache_home
 from headway.errors import ModelError, ModelNotFound, did_you_mean
 
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(:[\w./-]+\.gguf)?\Z")

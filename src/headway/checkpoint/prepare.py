@@ -43,7 +43,7 @@ from headway.checkpoint.safetensors import TensorEntry, write_container
 from headway.checkpoint.source import Checkpoint, check_tensors
 from headway.checkpoint.storage import STORAGES, Storage, native_format, plain_dtype
 from headway.codec import parse
-from headway.config import cache_home
+from headway.environment import cache_home
 from headway.errors import ModelError, ModelNotFound
 from headway.types.model import TextConfig
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from headway.checkpoint.packing import WeightFormat
 from headway.codec import decode, encode, read_bytes, write_bytes
-from headway.config import KVCacheDtype, cache_home
+from headway.config import KVCacheDtype
+from headway.environment import cache_home
 from headway.errors import InvalidRequest
 
 MOST_LOSS = 0.01

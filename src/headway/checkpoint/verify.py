@@ -14,7 +14,7 @@ from headway.checkpoint.manifest import damaged_files
 from headway.checkpoint.prepare import prepare
 from headway.checkpoint.prepared import FORMAT, load_prepared
 from headway.checkpoint.storage import STORAGES
-from headway.config import cache_home
+from headway.environment import cache_home
 from headway.errors import HeadwayError, ModelError, ModelNotFound
 
 Verdict = Literal["sound", "mended", "unknown", "damaged"]

@@ -25,7 +25,7 @@ from headway.cli.bench import (
 )
 from headway.cli.main import run_async
 from headway.cli.workload_flags import add_objective_flags, add_workload_flags, workload_from
-from headway.config import from_environment
+from headway.environment import from_environment
 from headway.errors import InvalidRequest
 from headway.perf.bench.http_connection import Address
 from headway.perf.bench.result import details, document, figures, problems, table

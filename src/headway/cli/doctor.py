@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import headway
 from headway import __version__, machine, native
 from headway.cli.flags import add_flags, collect
-from headway.config import DEFAULT_MODEL, EngineConfig, cache_home
+from headway.config import DEFAULT_MODEL, EngineConfig
+from headway.environment import cache_home
 from headway.extras import INSTALL_TORCH, has_torch
 from headway.steptime.shape import PeakRates
 from headway.wire import EngineInfo

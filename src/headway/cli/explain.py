@@ -20,7 +20,8 @@ from headway.cli.flags import add_flags, collect, whole_number
 from headway.cli.simulate_setup import add_machine_flags, profile_from
 from headway.cli.workload_flags import INPUT_LEN, OUTPUT_LEN
 from headway.codec import encode
-from headway.config import EngineConfig, from_environment
+from headway.config import EngineConfig
+from headway.environment import from_environment
 from headway.errors import InvalidRequest, Unavailable
 from headway.perf.bench.http_connection import Address
 from headway.perf.workload.lengths import SYNTAX, parse_lengths

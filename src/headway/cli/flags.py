@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, TypeVar
 
-from headway.config import EngineConfig, ServerConfig, check_environment, from_environment
+from headway.config import EngineConfig, ServerConfig
+from headway.environment import check_environment, from_environment
 from headway.errors import InvalidRequest, did_you_mean
 from headway.scheduling.policy import PARAMETERS, split_options
 from headway.settings import without_none

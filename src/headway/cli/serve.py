@@ -13,7 +13,8 @@ import yaml
 from headway.cli.compatibility import adapt_settings
 from headway.cli.flags import add_flags, collect, settings_of
 from headway.cli.main import run_async
-from headway.config import DEFAULT_MODEL, EngineConfig, ServerConfig, from_environment
+from headway.config import DEFAULT_MODEL, EngineConfig, ServerConfig
+from headway.environment import from_environment
 from headway.errors import InvalidRequest, did_you_mean
 from headway.logs import start_logging
 from headway.types.response_cache import ResponseCacheConfig

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from headway.client.process import reap
-from headway.config import locale_environment
+from headway.environment import locale_environment
 from headway.errors import Unavailable
 from headway.text.render_worker import FRAME_HEADER, MAX_FRAME
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headway.codec import Format, decode_document, encode_document, read_bytes, write_bytes
-from headway.config import cache_home
+from headway.environment import cache_home
 from headway.errors import InvalidRequest
 from headway.steptime.fit import Fit
 from headway.steptime.model import Residuals, StepTimeModel

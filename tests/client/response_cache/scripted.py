@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from headway.client import EngineListener, EngineState, Stream
+from headway.client.handle import BatchListener
 from headway.errors import Unavailable
 from headway.types import Request, ResolvedSampling, TokenEvent, TokenLogprobs
 from headway.wire import EngineInfo, EngineStats
@@ -70,6 +71,7 @@ class ScriptedEngine:
         self.submitted: list[Request] = []
         self.cancelled: list[str] = []
         self.closed = False
+        self.watching: list[BatchListener] = []
         self._listeners: list[EngineListener] = []
 
     @property
@@ -106,6 +108,10 @@ class ScriptedEngine:
     def subscribe(self, listener: EngineListener) -> Callable[[], None]:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def watch_batch(self, listener: BatchListener) -> Callable[[], None]:
+        self.watching.append(listener)
+        return lambda: self.watching.remove(listener)
 
     async def close(self) -> None:
         self.state, self.closed = "closed", True

@@ -169,10 +169,10 @@ def test_a_kept_beginning_is_continued_for_a_reader_who_takes_what_is_there(
         await anext(first)
         first.enough("a")
         stream = cache.submit(request("b"))
-        assert not stream.going_on  # nothing comes before the beginning is read
+        unread = stream.going_on  # nothing comes before the beginning is read
         begun = [stream.take()] if one_by_one else stream.take_all()
         assert all(begun)
-        assert stream.going_on
+        assert (unread, stream.going_on) == (False, True)
         await asyncio.sleep(0)
         told = [*filter(None, begun), *await answered(engine, stream)]
         assert tokens(told) == expected(request("b"))
@@ -258,6 +258,14 @@ async def test_listeners_hear_of_every_request_and_of_nothing_twice() -> None:
     engine.step()
     assert len([event for event in heard if event.id == "own"]) == 1
     await collect(two)
+
+
+def test_whoever_watches_the_batch_watches_that_of_the_engine() -> None:
+    cache, engine = caching()
+    unwatch = cache.watch_batch(print)
+    assert engine.watching == [print]
+    unwatch()
+    assert not engine.watching
 
 
 @in_loop

@@ -46,6 +46,7 @@ SAME = {
     "caller": "somebody",
     "objectives": parse_objectives("ttft=1s"),
     "service_class": "batch",
+    "prediction": (1, 2),
 }
 """What says when, and for whom within a tenant, an answer is wanted, and not what it is."""
 OTHER = {"prompt": (5, 6), "tenant": "u", "cache_salt": "r"}

@@ -119,7 +119,7 @@ def test_a_streamed_completion_is_the_same_with_and_without_patterns(
     body = CompletionBody(prompt="x", stream=True, stream_options=options, echo=echo)
 
     def stream(*, plain: bool) -> bytes:
-        formatter = CompletionFormatter(generation(2), body, LLM.tokenizer, "m")
+        formatter = CompletionFormatter(generation(2), body, LLM, "m")
         formatter._plain = plain
         return _driven(formatter, deltas(pieces))
 
@@ -134,9 +134,22 @@ def _driven(formatter: ChatFormatter | CompletionFormatter, given: list[Delta]) 
     return data + formatter.end()
 
 
+@pytest.mark.parametrize("timed", [True, False])
+def test_timings_are_in_every_event_of_a_chat_where_they_are_asked_for(timed: bool) -> None:
+    asked = {"messages": [{"role": "user", "content": "x"}], "stream": True}
+    body = msgspec.convert(asked | {"timings_per_token": timed}, ChatBody)
+    formatter = ChatFormatter(
+        Conversation(body=body, use=None, generation=generation(), llm=LLM, model="m")
+    )
+    delta = Delta(index=0, text="a", token_ids=(97,))
+    formatter.usage.add(delta)
+    (_, event) = formatter.events(delta).removesuffix(b"\n\n").split(b"\n\n")
+    assert (b'"timings":{' in event) is timed
+
+
 @pytest.mark.parametrize("return_ids", [True, False])
 def test_token_ids_are_in_every_event_where_they_are_asked_for(return_ids: bool) -> None:
     body = CompletionBody(prompt="x", stream=True, return_token_ids=return_ids)
-    formatter = CompletionFormatter(generation(), body, LLM.tokenizer, "m")
+    formatter = CompletionFormatter(generation(), body, LLM, "m")
     data = formatter.events(Delta(index=0, text="a", token_ids=(97,)))
     assert (b'"token_ids":[97]' in data) is return_ids

@@ -118,6 +118,8 @@ class Computation:
                     scheduled_at=None if begun is None else max(begun, request.arrival),
                     cached_tokens=0,
                     cached=True,
+                    draft_tokens=0,
+                    accepted_tokens=0,
                 ),
             )
 

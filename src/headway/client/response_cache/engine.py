@@ -274,13 +274,18 @@ class CachingEngine:
         source = self._engine.submit(*(each.remaining(each.request) for each in computations))
         for each in computations:
             self._shared.submitted(each, source)
-        self._in_background(self._drain(source, computations), computations)
+        self._drain(source, computations)
 
-    async def _drain(self, source: Stream, computations: list[Computation]) -> None:
-        """Read the engine's events, which came by `_on_engine` already; some engines need that."""
-        async for _ in source:
-            pass
-        self._end(computations, "error", "the engine ended without an answer")
+    def _drain(self, source: Stream, computations: list[Computation]) -> None:
+        """Forget the engine's events, which came by `_on_engine` already."""
+
+        def on_news() -> None:
+            source.take_all()
+            if source.ended:
+                source.listen(None)
+                self._end(computations, "error", "the engine ended without an answer")
+
+        source.listen(on_news)
 
     def _in_background(
         self, work: Coroutine[Any, Any, None], computations: list[Computation]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from headway import machine
 from headway.codec import Format, decode_document, encode_document, read_bytes, write_bytes
-from headway.config import cache_home
+from headway.environment import cache_home
 from headway.errors import EngineError, InvalidRequest
 from headway.steptime.limits import best_of
 from headway.steptime.shape import PeakRates
