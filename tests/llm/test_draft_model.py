@@ -22,8 +22,7 @@ from headway.llm import draft_model as module
 from headway.llm.draft_model import check_same_tokens, is_damaged, ready_draft
 from headway.native import available
 from headway.types import SamplingParams
-from headway.wire import PreparedDraft
-from tests.client.support import until
+from headway.wire import EngineStats, PreparedDraft
 from tests.engine.every_draft import COMMAND
 from tests.llm.support import engine_client, tokenizer_json, write_prepared
 from tests.models.families import write_tiny
@@ -214,32 +213,32 @@ def test_an_engine_that_is_killed_goes_on_with_its_draft_model(
         "threads": 1,
         "kv_cache_memory": 2**22,
     }
-    params = SamplingParams(temperature=0.9, seed=3, max_tokens=200, ignore_eos=True)
+    params = SamplingParams(temperature=0.9, seed=3, n=8, max_tokens=200, ignore_eos=True)
 
-    async def plain() -> list[int]:
+    async def answer(llm: AsyncLLM) -> list[list[int]]:
+        tokens: list[list[int]] = [[] for _ in range(8)]
+        async for delta in llm.stream([3, 4, 5], params):
+            tokens[delta.index] += delta.token_ids
+        return tokens
+
+    async def plain() -> list[list[int]]:
         async with await AsyncLLM.start(EngineConfig(**settings), progress=False) as llm:
-            return [t async for delta in llm.stream([3, 4, 5], params) for t in delta.token_ids]
+            return await answer(llm)
 
-    async def killed() -> list[int]:
+    async def killed() -> list[list[int]]:
         config = speculating(tiny, **settings)
+        before: list[int] = []
+
+        def kill(events: object, stats: EngineStats, now: float) -> None:
+            if not before and stats.accepted_tokens:
+                before.append(stats.accepted_tokens)
+                os.kill(engine_client(llm).pid or 0, signal.SIGKILL)
+
         async with await AsyncLLM.start(config, command=COMMAND, progress=False) as llm:
-            received: list[int] = []
-            llm.client.subscribe(
-                lambda events, stats, now: received.extend(
-                    t for each in events for t in each.tokens
-                )
-            )
-
-            async def answer() -> list[int]:
-                return [t async for d in llm.stream([3, 4, 5], params) for t in d.token_ids]
-
-            answering = asyncio.create_task(answer())
-            await until(lambda: len(received) >= 40)
-            before = llm.client.stats.accepted_tokens
-            os.kill(engine_client(llm).pid or 0, signal.SIGKILL)
-            tokens = await answering
+            llm.client.subscribe(kill)
+            tokens = await answer(llm)
             assert llm.client.restarts == 1
-            assert 0 < before < llm.client.stats.accepted_tokens
+            assert before[0] < llm.client.stats.accepted_tokens
             return tokens
 
     assert asyncio.run(killed()) == asyncio.run(plain())
