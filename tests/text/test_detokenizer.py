@@ -94,6 +94,13 @@ def test_a_character_is_held_until_it_is_whole() -> None:
     assert stream.flush() == "\ufffd"
 
 
+def test_a_character_that_does_not_go_on_is_replaced_before_what_follows() -> None:
+    tokenizer = KINDS[0]
+    (first, _), (letter,) = tokenizer.encode("é"), tokenizer.encode("x")
+    stream = Detokenizer(tokenizer)
+    assert [stream.push([first]), stream.push([letter]), stream.flush()] == ["", "\ufffdx", ""]
+
+
 def test_the_prompt_decides_about_the_first_space() -> None:
     tokenizer = KINDS[1]
     hello = tokenizer.encode("hello")
