@@ -33,9 +33,8 @@ from served import MODEL, Place, about_this_machine, lines
 
 ROOT = Path(__file__).parents[1]
 PORT = 8018
-FEW, MANY = 8, 136
-"""Tokens that each request of a burst asks for."""
-BURSTS = 3
+FEW = 8
+"""Tokens that each request of a small burst asks for."""
 READY_SECONDS = 120.0
 PROMPT = "Tell me what a kernel of an operating system does, in plain words."
 
@@ -107,18 +106,18 @@ async def burst(place: Place, case: Case, tokens: int) -> None:
     await asyncio.gather(*(one() for _ in range(case.streams)))
 
 
-def measure(pid: int, place: Place, case: Case) -> dict[str, float]:
+def measure(pid: int, place: Place, case: Case, *, many: int, bursts: int) -> dict[str, float]:
     """Microseconds of a request and of a token, each in the cheapest burst."""
     asyncio.run(burst(place, case, FEW))  # so that nothing is done for the first time
-    cost = dict.fromkeys((FEW, MANY), float("inf"))
+    cost = dict.fromkeys((FEW, many), float("inf"))
     ticks = kernel_share(pid)
-    for tokens in (FEW, MANY) * BURSTS:
+    for tokens in (FEW, many) * bursts:
         before = cpu_microseconds(pid)
         asyncio.run(burst(place, case, tokens))
         time.sleep(0.05)  # for what is done after the last byte
         cost[tokens] = min(cost[tokens], cpu_microseconds(pid) - before)
     in_kernel, all_ticks = (b - a for a, b in zip(ticks, kernel_share(pid), strict=True))
-    token = (cost[MANY] - cost[FEW]) / (case.streams * (MANY - FEW))
+    token = (cost[many] - cost[FEW]) / (case.streams * (many - FEW))
     return {
         "us per token": token,
         "us per request": cost[FEW] / case.streams - FEW * token,
@@ -181,6 +180,8 @@ def main() -> None:
     parser.add_argument("--source", type=Path, action="append", help="a folder with `headway` in")
     parser.add_argument("--real", action="store_true", help="`headway serve` and its own engine")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--tokens", type=int, default=136, help="of each request of a large burst")
+    parser.add_argument("--bursts", type=int, default=3, help="small and large ones, in each round")
     parser.add_argument("--beat", type=float, default=0.02, help="seconds between two steps")
     parser.add_argument("--cases", type=int, nargs="*", help=f"of the {len(CASES)}, from 0")
     parser.add_argument("--out", type=Path, help="where the record goes, as JSON")
@@ -195,7 +196,8 @@ def main() -> None:
         for _, source in in_turns(sources, given.rounds):
             with server(source, command) as pid:
                 for case in cases:
-                    found = measure(pid, Place(port=PORT), case)
+                    place = Place(port=PORT)
+                    found = measure(pid, place, case, many=given.tokens, bursts=given.bursts)
                     known = best.setdefault((source, case.name), found)
                     best[source, case.name] = min(known, found, key=lambda row: row["us per token"])
                     shown = ", ".join(f"{name} {value:.1f}" for name, value in found.items())
