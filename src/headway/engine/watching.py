@@ -32,6 +32,8 @@ class BatchWatch:
         self._interval = interval
         self._next = -math.inf
         self._untold = True
+        self._freed = False
+        """Somebody ended in the last step, and what that leaves was not planned with yet."""
         self._live: dict[str, Live] = dict(scheduler.queues.by_request)
         self._ended: deque[SequenceEnd] = deque(maxlen=MOST_ENDED_TOLD)
 
@@ -46,7 +48,9 @@ class BatchWatch:
         self._next, self._untold = now + self._interval, False
         ended = list(self._ended)
         self._ended.clear()
-        queues = self._scheduler.queues
+        queues, waits_for = self._scheduler.queues, self._scheduler.waits_for
+        if waits_for in ("memory", "policy") and self._freed:
+            waits_for = "step"
         return BatchNews(
             at=now,
             slots=self._scheduler.width,
@@ -55,7 +59,7 @@ class BatchWatch:
             running=_told(queues.running, MOST_RUNNING_TOLD),
             waiting=_told(queues.waiting, MOST_WAITING_TOLD),
             ended=ended,
-            waits_for=self._scheduler.waits_for,
+            waits_for=waits_for,
         )
 
     def on_add(self, request: Request, event: TokenEvent | None, _now: float) -> None:
@@ -82,9 +86,10 @@ class BatchWatch:
         now: float,
     ) -> None:
         """A step is over."""
-        self._untold = True
+        self._untold, self._freed = True, False
         for event in events:
             if event.finish is not None:
+                self._freed = True
                 self._end(event.id, event.finish, now)
 
     def on_idle(self, _now: float) -> None:

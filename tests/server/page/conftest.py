@@ -22,9 +22,9 @@ SECONDS = 15
 """That anything on the page may take at most, on a busy machine."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, started once."""
+    """Chromium, for one module: while Playwright is there, no test can run an event loop."""
     api = pytest.importorskip("playwright.sync_api", reason="needs the extra headway[browser]")
     with api.sync_playwright() as playwright:
         program = next(filter(None, map(shutil.which, PROGRAMS)), None)

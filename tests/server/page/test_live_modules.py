@@ -177,13 +177,14 @@ def test_why_is_my_request_waiting(tmp_path: Path) -> None:
     late = sequence("late", late=True)
     back = sequence("back", preemptions=2, scheduled_at=2.0)
     prefill = runs("p", computed=5, generated=0, first_token_at=None)
-    slot, memory, turn, static, paced, others = said(
+    slot, memory, turn, static, paced, ended, others = said(
         tmp_path,
         told_of(news(*full, waiting=waits)),
         told_of(news(runs("a"), waiting=[late, back], waits_for="memory")),
         told_of(news(prefill, waiting=waits, waits_for="policy")),
         told_of(news(runs("a"), waiting=waits, waits_for="policy"), policy="static"),
         told_of(news(runs("a"), waiting=waits, waits_for="policy"), policy="paced"),
+        told_of(news(runs("a"), waiting=waits, waits_for="step")),
         told_of(news()),
     )
     assert slot["why"]["mine"] == (
@@ -197,6 +198,9 @@ def test_why_is_my_request_waiting(tmp_path: Path) -> None:
     assert "other prompts are computed first, 15 tokens to go" in turn["why"]["mine"]
     assert "held back by the policy (static): the next batch begins" in static["why"]["mine"]
     assert "longer than the objectives allow" in paced["why"]["mine"]
+    assert ended["queue"].endswith(
+        "others have just ended, and the next step may take their place."
+    )
     assert others["queue"] == "Nobody waits."
 
 

@@ -6,7 +6,7 @@
 import { call } from "./api.js";
 import { element } from "./dom.js";
 import { phaseOf, recentSteps } from "./live-state.js";
-import { bindsWords, costWords, idleWords, percent, queueWords, shortName, three, time, whatIfWords, whyOf } from "./live-words.js";
+import { bindsWords, costWords, idleWords, percent, queueWords, shortName, three, times, whatIfWords, whyOf } from "./live-words.js";
 
 const PRICE = "headway.price";
 
@@ -40,9 +40,8 @@ export function figures() {
     set(values.slots, state.queue.slots ? `${state.queue.running} / ${state.queue.slots}` : "–");
     if (!now) return;
     const step = recentSteps(state, 2);
-    const predicted = now.predicted_seconds === null ? "" : ` / ${time(now.predicted_seconds)}`;
     set(values.rate, three(now.generated_per_second));
-    set(values.step, step ? `${time(step.median)}${predicted}` : "–");
+    set(values.step, step ? times(step.median, now.predicted_seconds) : "–");
     set(values.width, now.choice ? three(now.choice.width) : "–");
     set(values.budget, now.choice ? three(now.choice.token_budget) : "–");
     set(values.limit, now.percent_of_limit === null ? "–" : `${Math.round(now.percent_of_limit)} %`);

@@ -12,6 +12,13 @@ export function time(value) {
   return value >= 1 ? `${three(value)} s` : `${three(1000 * value)} ms`;
 }
 
+/** Two times with one unit where both have the same. */
+export function times(one, other) {
+  const [first, second] = [time(one), time(other)];
+  const [number, unit] = first.split(" ");
+  return second.endsWith(` ${unit}`) ? `${number} / ${second}` : `${first} / ${second}`;
+}
+
 /** A number with three digits, or all of those before the point. */
 export function three(value) {
   if (value >= 100) return Math.round(value).toLocaleString("en");
@@ -79,6 +86,7 @@ function reasonWords(state) {
     const free = figures ? ` ${figures.free_blocks} of ${figures.kv_blocks} KV blocks are free, and` : "";
     return `memory is short:${free} it would need more until its end.`;
   }
+  if (queue.waits_for === "step") return "others have just ended, and the next step may take their place.";
   const prefills = runningRows(state).filter((each) => phaseOf(each) === "prefill" && !each.deferred);
   if (prefills.length > 0) {
     const left = prefills.reduce((sum, each) => sum + each.prompt + each.generated - each.computed, 0);
@@ -92,7 +100,7 @@ function policyWords(figures) {
     static: "the next batch begins when all answers of this one have ended",
     dynamic: "the policy fills a batch before it begins",
     sequential: "one request is served after another",
-    paced: "with more answers at once, steps would take longer than the objectives allow",
+    paced: "with more in a step, it would take longer than the objectives allow",
   };
   const policy = figures?.policy ?? "its policy";
   return `held back by the policy (${policy}): ${held[policy] ?? "the next step may admit more"}.`;
@@ -152,7 +160,8 @@ function waitingWords(waiting) {
 }
 
 function answers(width) {
-  return width < 1 ? "one answer at a time" : `${three(width)} answers at once`;
+  if (width < 1) return "one answer at a time";
+  return three(width) === "1" ? "one answer" : `${three(width)} answers at once`;
 }
 
 /** What binds the batch: `choice` is of the figures, or an explanation of `/slo`. */
