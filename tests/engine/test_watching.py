@@ -133,6 +133,7 @@ def test_it_says_what_the_next_in_the_queue_waits_for() -> None:
     policy = watched_harness(policy="static", limits=limits_of(seqs=2))
     policy.add(request_of("a", max_tokens=1), request_of("b", max_tokens=9), request_of("c"))
     policy.step()
+    assert told(policy).waits_for == "step"  # "a" has ended.
     policy.step()
     assert told(policy).waits_for == "policy"
 

@@ -12,9 +12,9 @@ import msgspec
 
 from headway.types.request import FinishReason, ServiceClass
 
-WaitsFor = Literal["slot", "memory", "policy"]
-"""Why the next that waits does not run: all slots are taken, its blocks would not fit, or the
-policy has another use for the step."""
+WaitsFor = Literal["slot", "memory", "policy", "step"]
+"""Why the next that waits does not run: all slots are taken, its blocks would not fit, the policy
+has another use for the step, or one has just ended and the next step may take its place."""
 MOST_RUNNING_TOLD = 256
 MOST_WAITING_TOLD = 64
 MOST_ENDED_TOLD = 128
