@@ -15,7 +15,7 @@ import argparse
 import asyncio
 import json
 import os
-import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -32,7 +32,6 @@ from rounds import in_turns
 from served import MODEL, Place, about_this_machine, lines
 
 ROOT = Path(__file__).parents[1]
-PORT = 8018
 FEW = 8
 """Tokens that each request of a small burst asks for."""
 READY_SECONDS = 120.0
@@ -126,7 +125,7 @@ def measure(pid: int, place: Place, case: Case, *, many: int, bursts: int) -> di
 
 
 @contextmanager
-def server(source: Path, command: Sequence[str]) -> Iterator[int]:
+def server(source: Path, command: Sequence[str], port: int) -> Iterator[int]:
     """The process id of a server from this source, which is stopped in the end."""
     environment = dict(os.environ) | {"PYTHONPATH": str(source.resolve())}
     with tempfile.TemporaryFile() as log:
@@ -134,22 +133,24 @@ def server(source: Path, command: Sequence[str]) -> Iterator[int]:
             command, env=environment, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            asyncio.run(_ready())
+            asyncio.run(_ready(process, port))
             yield process.pid
         except TimeoutError:
             log.seek(0)
             raise RuntimeError(f"no server: {log.read()[-2000:].decode()}") from None
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            process.terminate()
             process.wait(timeout=60)
 
 
-async def _ready() -> None:
+async def _ready(process: subprocess.Popen[bytes], port: int) -> None:
     async with asyncio.timeout(READY_SECONDS):
         while True:
             await asyncio.sleep(0.1)
+            if process.poll() is not None:
+                raise TimeoutError
             try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
             except OSError:
                 continue
             writer.write(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -167,11 +168,17 @@ def answer_tokens(path: Path) -> None:
     path.write_text(json.dumps(ids[:2000]))
 
 
-def command_of(*, real: bool, answer: Path, beat: float) -> list[str]:
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
+def command_of(port: int, *, real: bool, answer: Path, beat: float) -> list[str]:
     if real:
-        return [sys.executable, "-m", "headway", "serve", MODEL, "--port", str(PORT)]
+        return [sys.executable, "-m", "headway", "serve", MODEL, "--port", str(port)]
     program = str(ROOT / "benchmarks" / "instant_engine.py")
-    given = ["--port", str(PORT), "--answer", str(answer), "--beat", str(beat)]
+    given = ["--port", str(port), "--answer", str(answer), "--beat", str(beat)]
     return [sys.executable, program, *given]
 
 
@@ -192,11 +199,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         answer_tokens(answer)
-        command = command_of(real=given.real, answer=answer, beat=given.beat)
         for _, source in in_turns(sources, given.rounds):
-            with server(source, command) as pid:
+            place = Place(port=free_port())
+            command = command_of(place.port, real=given.real, answer=answer, beat=given.beat)
+            with server(source, command, place.port) as pid:
                 for case in cases:
-                    place = Place(port=PORT)
                     found = measure(pid, place, case, many=given.tokens, bursts=given.bursts)
                     known = best.setdefault((source, case.name), found)
                     best[source, case.name] = min(known, found, key=lambda row: row["us per token"])

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from headway.config import ServerConfig
-from headway.errors import Unavailable
+from headway.errors import InvalidRequest, Unavailable
 from headway.server.metrics import Metrics
 from headway.server.page import news as news_module
 from headway.server.page.figures import CycleTimes, FigureMaker
@@ -159,6 +159,13 @@ def test_the_end_of_the_server_ends_all_viewers_at_once() -> None:
             live.watching("").__enter__()
 
     asyncio.run(main())
+
+
+def test_watching_can_be_turned_off() -> None:
+    engine = FakeEngine()
+    with pytest.raises(InvalidRequest, match="turned off"):
+        live_news(engine, most=0).watching("").__enter__()
+    assert engine.watchers == []
 
 
 def test_a_server_that_starts_has_nothing_to_watch() -> None:

@@ -21,7 +21,7 @@ from starlette.types import Receive, Send
 
 from headway.background import watched
 from headway.client import EngineHandle
-from headway.errors import Unavailable
+from headway.errors import InvalidRequest, Unavailable
 from headway.logs import line
 from headway.server.callers import tenant_of
 from headway.server.generate import EVENT_STREAM, STREAM_HEADERS
@@ -146,7 +146,12 @@ class LiveNews:
 
     @contextmanager
     def watching(self, tenant: str) -> Iterator[Viewer]:
-        """A viewer within the block; raises `Unavailable` where there can be none now."""
+        """A viewer within the block.
+
+        Raises `Unavailable` where there can be none now, `InvalidRequest` where there never is one.
+        """
+        if self._most == 0:
+            raise InvalidRequest("watching is turned off on this server (--max-page-viewers 0)")
         if self._start is None or self._closed:
             raise Unavailable("the server is shutting down" if self._closed else "starting")
         if len(self._viewers) >= self._most:
