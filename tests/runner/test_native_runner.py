@@ -37,6 +37,8 @@ SAMPLINGS: list[dict[str, Any]] = [
     {"repetition_penalty": 1.4, "frequency_penalty": 0.3, "presence_penalty": 0.2},
     {"repetition_penalty": 2.4, "frequency_penalty": 0.9, "repeat_last_n": 3},
     {"repetition_penalty": 2.4, "presence_penalty": 0.9, "repeat_last_n": 0},
+    {"frequency_penalty": -2.0, "repeat_last_n": 3},
+    {"presence_penalty": -2.0, "repeat_last_n": 12},
     {"min_tokens": 6, "stop_token_ids": tuple(range(2, 150)), "temperature": 0.9},
     {"bad_words": tuple((n,) for n in range(0, 160, 2))},
     {"bad_words": tuple((n, m) for n in range(40) for m in range(0, 160, 3)), "logprobs": 20},
