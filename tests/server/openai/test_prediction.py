@@ -17,8 +17,8 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture
 def drafting(server: Running) -> Iterator[Running]:
-    """Every token but the first comes of a step with three drafts, of which two are right."""
-    server.engine.drafts = (3, 2)
+    """Every token but the first comes of a step with three drafts, of which one is right."""
+    server.engine.drafts = (3, 1)
     yield server
     server.engine.drafts = (0, 0)
 
@@ -40,7 +40,6 @@ def test_usage_counts_drafts_that_were_right_and_wrong(
         assert answer.usage is not None
         details = answer.usage.completion_tokens_details
         assert details is not None
-        # An event of the fake engine has one token, so that no more than one is accepted with it.
         assert details.accepted_prediction_tokens == steps
         assert details.rejected_prediction_tokens == 2 * steps
 
