@@ -12,7 +12,8 @@ from tests.server.conftest import Running
 from tests.server.raw import LAST, connected, post, rest
 
 OLD = b"POST /v1/completions HTTP/1.0\r\nContent-Type: application/json\r\n"
-CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+CHAT = HEAD + b"Content-Type: application/json\r\n"
 STREAMED = b'{"prompt": "x", "max_tokens": 5, "n": 2, "stream": true, "seed": 1}'
 MESSAGES = b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": 4, "stream": true}'
 NAMES = re.compile(rb"(cmpl-)\w+|(created\":)\d+|(date: )[^\r]*|(x-request-id: )\w+")

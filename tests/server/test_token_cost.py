@@ -17,7 +17,8 @@ from headway.types import Request, TokenEvent
 from tests.server.conftest import Running
 from tests.server.raw import connected, post, until
 
-CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+CHAT = HEAD + b"Content-Type: application/json\r\n"
 MESSAGES = b'{"messages": [{"role": "user", "content": "x"}], "stream": true, "max_tokens": 900}'
 TOKENS = 100
 MOST_CALLS = 105
