@@ -153,7 +153,7 @@ async def _ready(process: subprocess.Popen[bytes], port: int) -> None:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
             except OSError:
                 continue
-            writer.write(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            writer.write(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             status = await reader.readline()
             writer.close()
             if b" 200 " in status:
