@@ -149,7 +149,7 @@ def test_a_thousand_hostile_bodies_leave_the_real_engine_whole(served: Served) -
 
 
 def test_sigterm_cuts_no_stream_off_and_refuses_newcomers() -> None:
-    with headway_serve() as (process, url):
+    with headway_serve("--reasoning-parser", "deepseek_r1") as (process, url):
         refused: list[int] = []
 
         async def run() -> list[tuple[list[int], str, list[str]]]:
