@@ -231,6 +231,20 @@ def test_a_token_that_the_grammar_lacks_is_an_error_that_stays() -> None:
     assert following.error is not None
 
 
+def test_one_that_grows_beyond_its_limits_while_it_is_followed_is_an_error() -> None:
+    following = compiler().matcher(
+        Grammar(kind="regex", text="((((a{1,99}){1,99}){1,99}){1,99}){1,99}")
+    )
+    most = 50
+    for length in range(most):
+        if following.error is not None:
+            break
+        following.advance([token_of("a")] * length)
+        allowed(following)
+    assert 1 < length < most - 1, "it is neither refused at once nor followed for ever"
+    assert "structured_outputs" in (following.error or "")
+
+
 def test_an_end_is_allowed_where_the_text_is_complete_and_only_there() -> None:
     following = compiler().matcher(Grammar(kind="regex", text="ab?"))
     assert EOS not in allowed(following)
