@@ -112,3 +112,11 @@ def test_what_is_not_tried_is_forgotten_slowly() -> None:
     late = acceptance.chances(own, KIND, 1)[0]
     assert before < soon < 0.1
     assert late == pytest.approx(UNKNOWN_FIRST, abs=0.1)
+
+
+def test_chances_are_told_as_long_as_they_are_worth_it() -> None:
+    acceptance = Acceptance()
+    whole = acceptance.chances({}, KIND, 8)
+    assert acceptance.chances({}, KIND, 8, least=whole[3]) == whole[:4]
+    assert acceptance.chances({}, KIND, 2, least=whole[3]) == whole[:2]
+    assert acceptance.chances({}, KIND, 8, least=0.99) == []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
@@ -15,12 +16,13 @@ from headway.scheduling.block_pool import BlockPool
 from headway.scheduling.drafts import Guess, Wanted
 from headway.scheduling.policy.continuous import Continuous
 from headway.scheduling.scheduler import Scheduler
+from headway.scheduling.sequence import new_sequence
 from headway.scheduling.speculation.accounts import MOST_LOSS
-from headway.scheduling.speculation.paying import PROBE, PayingDrafts
-from headway.scheduling.speculation.speculation import Speculation
+from headway.scheduling.speculation.paying import FRUITLESS, PROBE, REST, PayingDrafts
+from headway.scheduling.speculation.speculation import DraftStep, Speculation
 from headway.scheduling.speculation.worth import ADVANCE, SELDOM
 from headway.steptime.online import StepTimes
-from headway.types import Request, Sampled, StepPlan, StepResult
+from headway.types import Grammar, Request, Sampled, StepPlan, StepResult
 from tests.scheduling.harness import limits_of, make_harness, request_of
 from tests.scheduling.proposers import Fixed, Guesser, OneByOne
 from tests.scheduling.speculation.machines import Believed, KnownTimes, seconds_of
@@ -256,6 +258,60 @@ def test_who_must_read_a_text_before_it_finds_anything_is_waited_for() -> None:
     drafting, plain = run(2, reader), run(2)
     assert reader.unread == 0
     assert slower(drafting, plain) < 0.9
+
+
+@dataclass
+class Watched(Drafter):
+    """Notes the streams that it is asked about."""
+
+    streams: list[str] = field(default_factory=list)
+
+    def guess(self, request: Request, tokens: Seq[int], most: int) -> Seq[int]:
+        self.streams.append(request.id)
+        return super().guess(request, tokens, most)
+
+
+def test_streams_of_which_nothing_comes_are_asked_about_in_few_steps() -> None:
+    never = Watched(lambda name, made: -1.0)
+    steps = run(2, never, output=400).steps
+    for asked in Counter(never.streams).values():
+        assert FRUITLESS <= asked <= FRUITLESS + steps / REST + 1
+    alone = Watched(lambda name, made: -1.0)
+    steps = run(1, alone, output=400).steps
+    assert len(alone.streams) >= steps - 2
+
+
+def test_a_stream_that_begins_to_repeat_is_asked_about_in_every_step_again() -> None:
+    late = Watched(lambda name, made: 0.95 if made > 800 else -1.0)
+    found = run(2, late, output=1600)
+    assert found.steps < 1600 - 400
+    drafted = Watched(lambda name, made: 0.95)
+    assert found.steps - 800 < run(2, drafted, output=800).steps + 30
+
+
+def test_what_a_grammar_forces_is_asked_for_in_every_step() -> None:
+    rule = PayingDrafts(KnownTimes(seconds_of))
+    grammar = replace(request_of("1").sampling, structured_outputs=Grammar(kind="regex", text="a*"))
+    constrained = new_sequence(1, replace(request_of("1"), sampling=grammar), prefix_caching=True)
+    free = new_sequence(2, request_of("2"), prefix_caching=True)
+    never = Drafter(lambda name, made: -1.0)
+    asked = [
+        rule.asks(
+            DraftStep(
+                number=number,
+                decodes=[constrained, free],
+                others=(),
+                most={constrained: 3, free: 3},
+                most_tokens=100,
+            ),
+            never,
+            [constrained, free],
+            {},
+        )
+        for number in range(FRUITLESS + 3 * REST)
+    ]
+    assert [each[0] for each in asked] == [3] * len(asked)
+    assert [each[1] for each in asked].count(3) < len(asked) - 3
 
 
 def test_who_takes_long_and_finds_little_is_asked_seldom() -> None:

@@ -100,9 +100,17 @@ def test_of_a_run_that_is_everywhere_the_last_places_are_looked_at(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(prompt_lookup, "PLACES", 3)
-    tokens = [1, 2, 3, 4, 50, *([3, 4, 9] * 4), 1, 2, 3, 4]
+    tokens = [2, 3, 4, 50, *([3, 4, 9] * 4), 1, 2, 3, 4]
     assert list(guess(PromptLookup(), asking(tokens), tokens, 1).tokens) == [9]
     monkeypatch.setattr(prompt_lookup, "PLACES", 5)
+    assert list(guess(PromptLookup(), asking(tokens), tokens, 1).tokens) == [50]
+
+
+def test_a_longest_run_is_found_however_many_shorter_ones_came_since(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prompt_lookup, "PLACES", 1)
+    tokens = [1, 2, 3, 4, 50, *([3, 4, 9] * 4), 1, 2, 3, 4]
     assert list(guess(PromptLookup(), asking(tokens), tokens, 1).tokens) == [50]
 
 

@@ -83,8 +83,12 @@ class Acceptance:
     def __init__(self) -> None:
         self._all: dict[Kind, _Chances] = {}
 
-    def chances(self, own: OwnChances, kind: Kind, count: int) -> list[float]:
-        """That the first draft is right, that the first two are, and so on up to `count`."""
+    def chances(
+        self, own: OwnChances, kind: Kind, count: int, *, least: float = 0.0
+    ) -> list[float]:
+        """That the first draft is right, that the first two are, and so on up to `count`, as long
+        as they are `least`.
+        """
         first, further = UNKNOWN.get(kind[0], (UNKNOWN_FIRST, UNKNOWN_FURTHER))
         everyone, one = self._all.get(kind), own.get(kind)
         if everyone is not None:
@@ -93,9 +97,11 @@ class Acceptance:
         if one is not None:
             first = one.first.estimate(first, ALL_WEIGHT)
             further = one.further.estimate(further, ALL_WEIGHT)
-        found = [first]
-        while len(found) < count:
-            found.append(found[-1] * further)
+        found: list[float] = []
+        chance = first
+        while chance >= least and len(found) < count:
+            found.append(chance)
+            chance *= further
         return found
 
     def learn(self, own: OwnChances, kind: Kind, drafts: int, accepted: int) -> None:

@@ -34,6 +34,8 @@ class StreamAccount:
     """In that step."""
     gained: int = 0
     """Those of them that were right."""
+    fruitless: int = 0
+    """How often it was asked about since it last had drafts."""
 
     def catch_up(self, step: int) -> None:
         """Who is behind makes up for it by what every step may be slower for it."""

@@ -144,7 +144,6 @@ class _Trial:
                 (-chance, number, place)
                 for number, stream in enumerate(streams)
                 for place, chance in enumerate(stream.chances)
-                if chance >= LEAST_CHANCE
             ]
         )[: outlook.most_tokens]
         """The drafts, likeliest first: chance, negated, stream, and place in it."""

@@ -19,6 +19,7 @@ from headway.scheduling.sequence import Sequence
 from headway.scheduling.speculation.acceptance import Acceptance, Kind
 from headway.scheduling.speculation.accounts import StreamAccount
 from headway.scheduling.speculation.choice import (
+    LEAST_CHANCE,
     DraftChoice,
     DraftStream,
     StepOutlook,
@@ -39,6 +40,12 @@ REMEMBERED = 8
 PROBE = 32
 """Steps without drafts, as none seem to pay, after which one tries whether one does: what is
 believed of their costs, and of their chances, is put right by nothing else."""
+FRUITLESS = 16
+"""Times that a stream was asked about in a row without drafts that were computed; from then on it
+is asked about in every `REST`-th step only, unless it is alone: most answers never repeat anything,
+and to ask costs the others 25 microseconds or so. One that begins to repeat is noticed a few tokens
+later."""
+REST = 4
 ASSUMED_COST = 0.25
 """Of a step: what a draft is taken to cost where nothing predicts steps."""
 
@@ -146,7 +153,7 @@ class PayingDrafts:
         if worth is not None and not worth.asks(step.number):
             return [0] * len(asked)
         if not proposer.cost(len(asked)):
-            return [step.most[seq] for seq in asked]
+            return [0 if self._rests(seq, step) else step.most[seq] for seq in asked]
         kind = (proposer.source, "")
         expected = {seq: (step.most[seq], kind) for seq in asked}
         known = {seq: (len(guess.tokens), guess.kind) for seq, guess in found.items()}
@@ -198,6 +205,8 @@ class PayingDrafts:
             accounts = [self._account(seq, step) for seq in step.decodes]
             for seq, account in zip(step.decodes, accounts, strict=True):
                 account.drafts, account.gained = given.get(seq, 0), 0
+                if account.drafts:
+                    account.fruitless = 0
         drafts = sum(given.values())
         if drafts:
             self._tried = step.number
@@ -240,6 +249,16 @@ class PayingDrafts:
         """See `DraftRule`."""
         self._accounts.pop(seq.id, None)
 
+    def _rests(self, seq: Sequence, step: DraftStep) -> bool:
+        """Whether a stream is not asked about in this step, as nothing came of it for long."""
+        if len(step.decodes) == 1 or _constrained(seq):
+            return False  # what a grammar forces comes again and again
+        account = self._account(seq, step)
+        if account.fruitless >= FRUITLESS and step.number % REST:
+            return True
+        account.fruitless += 1
+        return False
+
     def _may_pay(self, step: DraftStep) -> bool:
         """Whether any draft may, by the sequence whose drafts cost least."""
         if self._alone and (step.others or len(step.decodes) > 1):
@@ -276,7 +295,7 @@ class PayingDrafts:
             chances: Seq[float] = ()
             if seq in known and account.may_draft:
                 count, kind = known[seq]
-                chances = self._acceptance.chances(account.own, kind, count)
+                chances = self._acceptance.chances(account.own, kind, count, least=LEAST_CHANCE)
             streams.append(DraftStream(seq.computed, chances, account.lead, _constrained(seq)))
         return streams
 

@@ -3,14 +3,15 @@
 It costs no model (Saxena, "Prompt lookup decoding", 2023), and is right wherever an answer repeats:
 text that is edited, quoted or translated to another form, code, lists, tables.
 
-Of each request there is an index of the places of all runs of `least` tokens. New tokens are added
-as they come, so that a guess costs a few microseconds however long the text is. A guess depends on
-the text alone.
+Of each request there is an index of the places of all runs of `least` tokens, and of the last place
+of each run of `longest`. New tokens are added as they come, so that a guess costs a few
+microseconds however long the text is. A guess depends on the text alone.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from typing import NamedTuple
 
@@ -18,26 +19,27 @@ from headway.errors import InvalidRequest
 from headway.scheduling.drafts import Guess, Wanted
 from headway.types import Request
 
-PLACES = 128
-"""Earlier places of one run that are looked at, from the last: some runs are everywhere."""
-AT_ONCE = 4096
+PLACES = 16
+"""Earlier places of a short run that are looked at, from the last: some runs are everywhere."""
+AT_ONCE = 2048
 """Tokens of all texts that are added in one step: about a millisecond. A long one takes several
 steps, without guesses until then."""
 MOST_TOKENS = 2**18
-"""In all indices together; about 200 bytes each."""
+"""In all indices together; 200 to 350 bytes each."""
 LONG = (16, 8, 4)
 """Matches of at least so many tokens are alike right."""
 
 
 class RunIndex:
-    """Where each run of `least` tokens stands in one text, which may grow."""
+    """Where runs of `least` and of `longest` tokens stand in one text, which may grow."""
 
-    __slots__ = ("_earlier", "_latest", "_least", "end")
+    __slots__ = ("_earlier", "_latest", "_least", "_longest", "end")
 
-    def __init__(self, least: int) -> None:
+    def __init__(self, least: int, longest: int) -> None:
         self._least = least
+        self._longest = longest
         self._latest: dict[tuple[int, ...], int] = {}
-        """For each run, the place after its last occurrence."""
+        """For each run of either length, the place after its last occurrence."""
         self._earlier: list[int] = []
         """By such a place (less `least`): that after the occurrence before; 0: there is none."""
         self.end = least
@@ -45,23 +47,27 @@ class RunIndex:
 
     def extend(self, text: Seq[int], end: int) -> None:
         """Add the runs that end before `end`, of a text that began with those known."""
-        least, known, latest = self._least, self.end, self._latest
-        if end <= known:
-            return
-        runs = zip(*[text[known - least + n : end - least + n] for n in range(least)], strict=True)
-        for place, run in enumerate(runs, known):
+        known, latest = self.end, self._latest
+        for place, run in _runs(text, self._least, known, end):
             self._earlier.append(latest.get(run, 0))
             latest[run] = place
-        self.end = end
+        if self._longest > self._least:
+            latest.update((run, place) for place, run in _runs(text, self._longest, known, end))
+        self.end = max(known, end)
 
-    def find(self, text: Seq[int], asked: Seq[int], longest: int) -> tuple[int, int]:
+    def find(self, text: Seq[int], asked: Seq[int]) -> tuple[int, int]:
         """The place in `text`, whose index this is, after the longest run that `asked` ends with,
         and its length, which counts up to `longest`: the last such place, as far as was looked.
 
         (0, 0) where there is no run of `least`.
         """
-        least, end = self._least, len(asked)
-        place = self._latest.get(tuple(asked[end - least :]), 0) if end >= least else 0
+        least, longest, end = self._least, self._longest, len(asked)
+        if end < least:
+            return 0, 0
+        place = self._latest.get(tuple(asked[-longest:]), 0) if end >= longest else 0
+        if place:
+            return place, longest
+        place = self._latest.get(tuple(asked[-least:]), 0)
         found = best = 0
         for _ in range(PLACES):
             if not place:
@@ -69,10 +75,23 @@ class RunIndex:
             length = common_end(text, place, asked, least, longest)
             if length > best:
                 found, best = place, length
-                if length == longest:
-                    break
+                if length >= longest - 1:
+                    break  # one of `longest` would have been found before
             place = self._earlier[place - least]
         return found, best
+
+
+def _runs(
+    text: Seq[int], length: int, known: int, end: int
+) -> Iterable[tuple[int, tuple[int, ...]]]:
+    """The runs of a length that end at `known` or after it and before `end`, and where."""
+    known = max(known, length)
+    if end <= known:
+        return ()
+    if end == known + 1:  # as nearly always: the text has one more token
+        return ((known, tuple(text[known - length : known])),)
+    columns = [text[known - length + n : end - length + n] for n in range(length)]
+    return enumerate(zip(*columns, strict=True), known)
 
 
 def common_end(text: Seq[int], place: int, asked: Seq[int], known: int, most: int) -> int:
@@ -95,11 +114,10 @@ class _Texts:
 
     __slots__ = ("own", "predicted", "request")
 
-    def __init__(self, request: Request, least: int, *, own: bool) -> None:
+    def __init__(self, request: Request, least: int, longest: int, *, own: bool) -> None:
         self.request = request
-        self.own = RunIndex(least) if own else None
-        prediction = request.prediction
-        self.predicted = RunIndex(least) if prediction else None
+        self.own = RunIndex(least, longest) if own else None
+        self.predicted = RunIndex(least, longest) if request.prediction else None
 
     def catch_up(self, tokens: Seq[int], room: int) -> tuple[bool, int]:
         """Add what is new, but no more than `room`; whether that was all, and the room left."""
@@ -192,7 +210,7 @@ class PromptLookup:
                 return None
             self.forget(oldest)
         if known is None:
-            known = _Texts(request, self._least, own=not self._predicted_only)
+            known = _Texts(request, self._least, self._longest, own=not self._predicted_only)
             self._texts[request.id] = known
         else:
             self._texts.move_to_end(request.id)
@@ -207,7 +225,7 @@ class PromptLookup:
         if texts.predicted is not None:
             best = self._predicted(texts.predicted, request, tokens, most)
         if texts.own is not None:
-            place, length = texts.own.find(tokens, tokens, self._longest)
+            place, length = texts.own.find(tokens, tokens)
             length = common_end(tokens, place, tokens, length, LONG[0])
             if length > best.length:
                 # Beyond the end, the text goes on as it has since the place.
@@ -220,7 +238,7 @@ class PromptLookup:
         if made < self._least and text[:made] == tuple(tokens[len(tokens) - made :]):
             return _Match(max(made, 1), text[made : made + most], predicted=True)
         answer = tokens[-LONG[0] :]
-        place, length = index.find(text, answer, self._longest)
+        place, length = index.find(text, answer)
         length = common_end(text, place, answer, length, LONG[0])
         return _Match(length, text[place : place + most] if length else (), predicted=True)
 
