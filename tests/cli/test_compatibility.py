@@ -12,7 +12,7 @@ import pytest
 from headway.cli.compatibility import SERVERS, Rule, adapt_settings, adapt_words, rules
 from headway.cli.flags import collect
 from headway.cli.flags_document import document
-from headway.cli.main import _parser
+from headway.cli.main import build_parser
 from headway.cli.serve import configure
 from headway.cli.serve import run as run_serve
 from headway.config import EngineConfig, ServerConfig
@@ -35,7 +35,7 @@ SAMPLE = {
 
 def parse(*words: str) -> argparse.Namespace:
     """What the command line parses; it is not run."""
-    return _parser().parse_args(["serve", *words])
+    return build_parser().parse_args(["serve", *words])
 
 
 def settings(*words: str) -> tuple[EngineConfig, ServerConfig]:

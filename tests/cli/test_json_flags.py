@@ -10,7 +10,7 @@ import pytest
 
 from headway.cli.flags import collect
 from headway.cli.json_flags import joined_settings, joined_words
-from headway.cli.main import _parser
+from headway.cli.main import build_parser
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.types.speculation import SpeculativeConfig
@@ -19,7 +19,7 @@ SPECULATIVE = "--speculative-config"
 
 
 def serve(*words: str) -> EngineConfig:
-    return collect(EngineConfig, _parser().parse_args(["serve", *words]), environment={})
+    return collect(EngineConfig, build_parser().parse_args(["serve", *words]), environment={})
 
 
 def test_parts_become_one_word() -> None:
@@ -89,7 +89,7 @@ def test_a_draft_model_under_other_servers_names() -> None:
 def test_speculation_turned_off() -> None:
     assert serve("--no-speculation").speculative().most == 0
     assert serve("--spec-default").speculative() == EngineConfig().speculative()
-    parsed = _parser().parse_args(["serve"])
+    parsed = build_parser().parse_args(["serve"])
     off = collect(EngineConfig, parsed, environment={"HEADWAY_SPECULATION": "off"})
     assert off.speculative().most == 0
     with pytest.raises(InvalidRequest, match="no effect with speculation off"):
@@ -98,7 +98,7 @@ def test_speculation_turned_off() -> None:
 
 def test_other_commands_take_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["generate", "Hello"], ["bench", "throughput"], ["bench", "latency"]):
-        parsed = _parser().parse_args([*command, SPECULATIVE, '{"num_speculative_tokens": 2}'])
+        parsed = build_parser().parse_args([*command, SPECULATIVE, '{"num_speculative_tokens": 2}'])
         names = argparse_of(parsed)
         assert collect(EngineConfig, names, environment={}).speculative().most == 2
 

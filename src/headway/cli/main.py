@@ -65,6 +65,10 @@ COMMANDS = {
         "headway.cli.simulate:configure",
         "run a workload on a simulated machine; find batches and fleets that hold objectives",
     ),
+    "completion": Subcommand(
+        "headway.cli.completion:configure",
+        "print a script with which a shell completes commands, flags and their values",
+    ),
 }
 
 
@@ -79,11 +83,15 @@ class LazyParser(argparse.ArgumentParser):
         self._configure = configure
         self._adapt = adapt
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def load(self) -> None:
+        """Import the command's module and add its flags, unless that is done."""
         if self._configure:
             configure = _function(self._configure)
             self._configure = ""
             configure(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.load()
         if self._adapt:
             try:
                 args, besides = _function(self._adapt)(args)
@@ -135,7 +143,7 @@ def add_subcommands(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status."""
-    parsed = _parser().parse_args(arguments)
+    parsed = build_parser().parse_args(arguments)
     level: str = parsed.log_level or COMMANDS[parsed.command].log_level
     from headway.cli.flags import check_variables  # Here, as `headway --help` does without it.
 
@@ -174,7 +182,8 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> LazyParser:
+    """The parser of the whole command line."""
     parser = LazyParser(
         prog="headway", description="An LLM inference engine and server with continuous batching."
     )
