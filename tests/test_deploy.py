@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ from headway.cli.main import COMMANDS
 from headway.config import EngineConfig, ServerConfig
 from headway.server.endpoints import ENDPOINTS
 from headway.server.run import FLUSH_SECONDS
-from tests.server.conftest import serving
+from headway.wire import EngineStats
+from tests.server.conftest import Running, serving
+from tests.server.test_slo import busy_engine, pacing_of
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "examples" / "deploy"
@@ -300,7 +304,7 @@ def test_a_pod_may_do_little_and_gets_no_settings_of_others() -> None:
 
 # Dashboard and alerts.
 
-WORDS = {"sum", "avg", "count", "rate", "increase", "by", "le", "histogram_quantile"}
+WORDS = {"sum", "avg", "min", "max", "count", "rate", "increase", "by", "histogram_quantile"}
 OUTSIDE = {"up": {"job", "instance"}}
 """Series that Prometheus makes itself."""
 ADDED = {"job", "instance"}
@@ -309,12 +313,26 @@ SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)(\{[^{}]*\})?(\[[^\[\]]+\])?")
 MATCHER = re.compile(r'(\w+)(=~|!=|!~|=)"[^"]*"')
 
 
+def take_a_step(server: Running) -> None:
+    """Let the engine tell of a step of a known model, in which drafts were right."""
+    engine = busy_engine(pacing_of())
+    news = EngineStats(step=10**6, pacing=pacing_of(), accepted_per_position=(2, 1))
+    server.engine.info, server.engine.stats = engine.info, news
+    for listener in server.engine._listeners:
+        listener([], news, time.monotonic())
+
+
 @pytest.fixture(scope="module")
 def series() -> dict[str, set[str]]:
-    """The samples of a server that has served and refused, with their labels."""
-    with serving() as server, server.http() as http:
-        body = {"prompt": "x", "max_tokens": 3}
+    """The samples of a server that has served, on time and late, and refused; with their labels."""
+    config = ServerConfig(port=0, response_cache=2**20)
+    engine = EngineConfig(slo="ttft=10s,tpot=10s,e2el=10s", slo_batch="e2el=1ms")
+    with serving(config=config, engine=engine) as server, server.http() as http:
+        body: dict[str, Any] = {"prompt": "x", "max_tokens": 3}
         assert http.post("/v1/completions", json=body).status_code == 200
+        late = body | {"max_tokens": 500, "slo": {"class": "batch"}}
+        assert http.post("/v1/completions", json=late).status_code == 200
+        server.call(lambda: take_a_step(server))
         server.call(server.state.drain)
         assert http.post("/v1/completions", json=body).status_code == 503
         text = http.get("/metrics").text
@@ -334,7 +352,7 @@ def dashboard() -> dict[str, Any]:
 def queries() -> Iterator[tuple[str, str]]:
     """All queries, and the text that is written with their labels."""
     for panel in dashboard()["panels"]:
-        for target in panel["targets"]:
+        for target in panel.get("targets", ()):
             yield target["expr"], target["legendFormat"]
     (alerts,) = documents("prometheus/alerts.yml")
     for group in alerts["groups"]:
@@ -371,7 +389,7 @@ def problems(query: str, series: Mapping[str, set[str]]) -> list[str]:
 
 def test_every_query_asks_for_what_metrics_has(series: dict[str, set[str]]) -> None:
     found = list(queries())
-    assert len(found) > 40
+    assert len(found) > 60
     for query, text in found:
         assert problems(query, series) == [], query
         for label in re.findall(r"\{\{ *(?:\$labels\.)?(\w+) *\}\}", text):
@@ -404,8 +422,35 @@ def test_the_dashboard_is_whole() -> None:
     used = set(re.findall(r"\$\{?(\w+)", json.dumps(panels)))
     assert used - {"__rate_interval"} <= variables
     for panel in panels:
-        refs = [target["refId"] for target in panel["targets"]]
-        assert len(set(refs)) == len(refs) > 0
+        refs = [target["refId"] for target in panel.get("targets", ())]
+        assert len(set(refs)) == len(refs)
+        assert (len(refs) > 0) == (panel["type"] != "row")
+
+
+def test_the_dashboard_has_a_row_for_each_question() -> None:
+    panels = dashboard()["panels"]
+    titles = [panel["title"] for panel in panels if panel["type"] == "row"]
+    assert titles == [
+        "Traffic",
+        "Latency against objectives",
+        "Batch",
+        "KV memory and prefix cache",
+        "Response cache",
+        "Speculation",
+        "Failures",
+    ]
+    rows = [number for number, panel in enumerate(panels) if panel["type"] == "row"]
+    assert all(after - row > 1 for row, after in pairwise([*rows, len(panels)])), "none is empty"
+    assert panels == sorted(
+        panels, key=lambda panel: (panel["gridPos"]["y"], panel["gridPos"]["x"])
+    )
+
+
+def test_the_dashboard_is_what_its_script_writes() -> None:
+    folder = DEPLOY / "grafana"
+    command = [sys.executable, str(folder / "dashboard.py")]
+    written = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert written == (folder / "dashboards" / "headway.json").read_text()
 
 
 def test_what_grafana_and_prometheus_are_given_fits_together() -> None:
