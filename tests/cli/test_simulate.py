@@ -41,6 +41,15 @@ def test_a_table_and_how_fast_it_was(capsys: pytest.CaptureFixture[str]) -> None
     assert "times as fast" in err
 
 
+def test_the_slots_are_drawn(home: Path) -> None:
+    drawing = home / "slots.svg"
+    assert main([*H200, *FEW, "--compare-policies", "--svg", str(drawing)]) == 0
+    text = drawing.read_text()
+    assert all(f">{policy}</tspan>" in text for policy in POLICIES)
+    assert main([*H200, *FEW, "--svg", str(home / "again.svg"), "--policy", "static"]) == 0
+    assert "paced" not in (home / "again.svg").read_text()
+
+
 def test_reports_and_records_are_written(home: Path) -> None:
     files = {name: home / f"report.{name}" for name in ("json", "html", "jsonl")}
     flags = ["--json", str(files["json"]), "--html", str(files["html"])]

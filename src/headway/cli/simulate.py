@@ -83,6 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", metavar="FILE", help="write the report as one HTML page")
+    parser.add_argument("--svg", metavar="FILE", help="write the chart of the slots as a drawing")
     parser.add_argument("--records", metavar="FILE", help="write every request's record")
 
 
@@ -123,7 +124,8 @@ def _simulated(
     workload: Workload,
     objectives: tuple[Objective, ...],
 ) -> Run:
-    drawn = (arguments.json or arguments.html) and len(workload.requests) <= MOST_BARS
+    wanted = arguments.json or arguments.html or arguments.svg
+    drawn = wanted and len(workload.requests) <= MOST_BARS
     outcome = simulate(
         workload,
         setup,

@@ -10,6 +10,7 @@ from headway.perf.records.record import write_records
 from headway.perf.report.figures import tables
 from headway.perf.report.page import write_page
 from headway.perf.report.run import Report, Run, build_report, write_report
+from headway.perf.report.svg import write_slots
 from headway.steptime.profiles import Profile
 
 
@@ -55,10 +56,12 @@ def _notes(profile: Profile, acceptance: float | None) -> Iterator[str]:
 
 
 def write_files(arguments: argparse.Namespace, report: Report, runs: list[Run]) -> None:
-    """Write what --json, --html and --records ask for."""
+    """Write what --json, --html, --svg and --records ask for."""
     if arguments.json:
         write_report(arguments.json, report)
     if arguments.html:
         write_page(arguments.html, report)
+    if arguments.svg:
+        write_slots(arguments.svg, report)
     if arguments.records:
         write_records(arguments.records, [record for each in runs for record in each.records])
