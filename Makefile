@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PACKAGE := src/headway/native
 
-.PHONY: setup native serve test check format bench mutation clean
+.PHONY: setup native serve test check format docs tutorial bench mutation clean
 # The library is compiled by the installation too, but quietly; here a warning is seen, and sources
 # that changed since are compiled again. Where there is none in the end, PyTorch has to compute.
 setup: $(VENV)/.installed
@@ -29,6 +29,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 native:
 	$(PYTHON) native/build.py $(PACKAGE) $(ARGS)
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
 # `exec`, so that Ctrl-C and SIGTERM reach the server itself.
 serve: setup
 	@exec $(BIN)/headway serve $(ARGS)
@@ -46,6 +50,14 @@ check: setup $(VENV)/.installed-dev
 format: setup $(VENV)/.installed-dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+# The site, in build/site. A broken link, or a page that the menu lacks, is an error.
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --strict --quiet
+
+# What the tutorial's commands print and draw, anew.
+tutorial: setup
+	$(BIN)/python docs/tutorial/charts.py
 
 bench: setup
 	@$(BIN)/python benchmarks/headline.py $(ARGS)

@@ -92,6 +92,13 @@ def test_a_long_run_stays_small_and_nothing_is_asked_of_a_network() -> None:
     assert not [each for each in svg.iter() if each.tag.endswith(("script", "image", "use"))]
 
 
+def test_that_not_all_slots_are_drawn_is_said() -> None:
+    assert "slots drawn" not in drawn(of(a_run("static", slots=48)))[0]
+    text, _ = drawn(of(a_run("static", slots=100)))
+    assert "100 slots" in text
+    assert ", 34 slots drawn" in text
+
+
 def test_without_bars_there_is_no_drawing(tmp_path: Path) -> None:
     assert slots_svg(of()) is None
     assert slots_svg(of(a_run("static", bars=()))) is None

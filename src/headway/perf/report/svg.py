@@ -129,9 +129,12 @@ def _lane(lane: Lane, down: int) -> Sequence[str]:
     top, long = down + _SAID, _SPAN * lane.share
     scale = f"scale({_SPAN / WIDTH:g} {lane.height / (lane.rows * ROW):g})"
     end = f"{lane.time}, and on" if lane.goes_on else lane.time
+    figures = lane.figures
+    if lane.rows < lane.slots:
+        figures += f", {lane.rows} slots drawn"
     return [
         f'<text x="{_SIDE}" y="{down + 15}"><tspan class="bold">{escape(lane.system)}</tspan>'
-        f'<tspan class="soft" dx="10">{escape(lane.figures)}</tspan></text>',
+        f'<tspan class="soft" dx="10">{escape(figures)}</tspan></text>',
         f'<text class="soft" x="{_ACROSS - _SIDE}" y="{down + 15}" text-anchor="end">{end}</text>',
         f'<rect fill="url(#idle)" x="{_SIDE}" y="{top}" width="{long:.1f}" '
         f'height="{lane.height}"/>',

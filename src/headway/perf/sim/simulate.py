@@ -94,7 +94,7 @@ class Simulated:
         if not slots or not self.duration:
             return None
         used = sum(replica.slot_seconds for replica in self.replicas)
-        return 1 - used / (slots * self.duration)
+        return max(0.0, 1 - used / (slots * self.duration))
 
 
 def simulate(
