@@ -316,6 +316,20 @@ def counters() -> None:
     assert [name for name in names if name not in loop] == []
 
 
+def panels() -> None:
+    folder = ROOT / "examples" / "deploy" / "grafana"
+    drawn = json.loads((folder / "dashboards" / "headway.json").read_text())["panels"]
+    titles = [panel["title"] for panel in drawn if panel["type"] != "row"]
+    text = (folder / "panels.py").read_text()
+    assert len(re.findall(r"^ +Panel\($", text, re.MULTILINE)) == len(titles)
+
+
+def pages_of_documents() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text()
+    pages = (ROOT / "docs").glob("*.md")
+    assert [page.name for page in pages if page.name not in menu] == []
+
+
 CHECKS: dict[str, Callable[[], None]] = {
     "batching policy": policies,
     "parameter of a policy": policy_parameters,
@@ -342,6 +356,8 @@ CHECKS: dict[str, Callable[[], None]] = {
     "file that Headway writes and reads": files,
     "metric of steps or tokens": metrics,
     "counter of the scheduler": counters,
+    "panel of the Grafana dashboard": panels,
+    "page of the documents": pages_of_documents,
 }
 
 

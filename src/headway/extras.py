@@ -1,8 +1,8 @@
 """What is installed beyond Headway's own needs, and what to say where it is not.
 
 PyTorch is an extra: the reference backend computes with it, on CPUs and on GPUs, and nothing else
-needs it. So is Redis' client, for a response cache that several servers share. Nothing is imported
-to find out, so that every process may ask.
+needs it. So are Redis' client, for a response cache that several servers share, and rich, for what
+is drawn on a terminal. Nothing is imported to find out, so that every process may ask.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ def needs_torch(what: str, *, field: str) -> InvalidRequest:
     return InvalidRequest(
         f"{what} needs PyTorch, which is not installed: {INSTALL_TORCH}", field=field
     )
+
+
+def has_rich() -> bool:
+    """Whether the extra `terminal` is there."""
+    return find_spec("rich") is not None
 
 
 def has_redis() -> bool:

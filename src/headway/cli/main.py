@@ -65,6 +65,11 @@ COMMANDS = {
         "headway.cli.simulate:configure",
         "run a workload on a simulated machine; find batches and fleets that hold objectives",
     ),
+    "top": Subcommand(
+        "headway.cli.top:configure",
+        "watch a running server from the terminal",
+        log_level="warning",
+    ),
     "completion": Subcommand(
         "headway.cli.completion:configure",
         "print a script with which a shell completes commands, flags and their values",
