@@ -16,7 +16,17 @@ from headway.checkpoint.known import known_models
 from headway.cli.main import LazyParser
 
 ValueKind = Literal["words", "files", "other"]
-_FILES = ("record", "profile", "device", "uds", "scenario")
+_FILES = (
+    "record",
+    "profile",
+    "device",
+    "uds",
+    "scenario",
+    "ssl_keyfile",
+    "ssl_certfile",
+    "chat_template",
+    "tokenizer",
+)
 """Arguments whose values are files, or may be, though their help calls them otherwise."""
 _LONGEST = 70
 """Characters of a help text that stand beside a flag."""
