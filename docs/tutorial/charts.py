@@ -82,10 +82,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="The tutorial's figures and charts.")
     parser.add_argument("--check", type=Path, metavar="DIR", help="draw there, and compare")
     arguments = parser.parse_args()
-    if arguments.check is None:
-        write()
-        return 0
-    stale = check(arguments.check.absolute())
+    try:
+        if arguments.check is None:
+            write()
+            return 0
+        stale = check(arguments.check.absolute())
+    except ValueError as error:
+        print(error)
+        return 2
     for name in stale:
         print(f"{name} is not what its commands make now: run docs/tutorial/charts.py")
     return 1 if stale else 0

@@ -6,14 +6,15 @@ import re
 import time
 from collections.abc import Callable, Iterator
 
-import httpx
 import pytest
 
 from headway.cli import top
 from headway.cli.main import main
-from headway.cli.scrape import Span, scrape_of
+from headway.cli.scrape import Scrape, Span, scrape_of
 from headway.cli.top_figures import top_lines, top_summary
 from headway.config import EngineConfig, ServerConfig
+from headway.errors import Unavailable
+from headway.perf.bench.http_connection import Address
 from headway.wire import EngineStats
 from tests.server.conftest import Running, serving
 from tests.server.test_slo import busy_engine, pacing_of
@@ -57,9 +58,13 @@ def test_a_server_that_is_gone_for_a_while_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real = top._TIMEOUT
-    gone = lambda: monkeypatch.setattr(top, "_TIMEOUT", 1e-9)  # noqa: E731
-    meanwhile += [gone, lambda: monkeypatch.setattr(top, "_TIMEOUT", real)]
+    real = top.read_metrics
+
+    def gone(address: Address) -> Scrape:
+        monkeypatch.setattr(top, "read_metrics", real)
+        raise Unavailable("no server answers")
+
+    meanwhile += [lambda: monkeypatch.setattr(top, "read_metrics", gone), lambda: None]
     assert main(["top", "--url", server.url, "--samples", "2"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first.endswith("  no answer")
@@ -85,16 +90,8 @@ def test_on_a_terminal_the_lines_are_drawn(
     assert "░" not in capsys.readouterr().out
 
 
-def a_span(server: Running) -> Span:
-    """Between them: an answer, and a step of an engine whose model is known."""
-
-    def read() -> str:
-        return httpx.get(server.url + "/metrics").text
-
-    before = scrape_of(read(), 0.0)
-    ask(server)
-    known = busy_engine(pacing_of())
-    server.engine.info = known.info
+def a_span() -> Span:
+    """From a server's start to an answer, and a step of an engine whose model is known."""
     news = EngineStats(
         step=10**6,
         running=3,
@@ -106,18 +103,21 @@ def a_span(server: Running) -> Span:
         prefix_hits=10**6 // 2,
         pacing=pacing_of(),
     )
-    server.engine.stats = news
+    with serving(engine=EngineConfig(slo="ttft=10s")) as server, server.http() as http:
+        ask(server)
 
-    def tell() -> None:
-        for listener in server.engine._listeners:
-            listener([], news, time.monotonic())
+        def tell() -> None:
+            server.engine.info, server.engine.stats = busy_engine(pacing_of()).info, news
+            for listener in server.engine._listeners:
+                listener([], news, time.monotonic())
 
-    server.call(tell)
-    return Span(before=before, after=scrape_of(read(), 10.0))
+        server.call(tell)
+        after = scrape_of(http.get("/metrics").text, 10.0)
+    return Span(before=scrape_of("", 0.0), after=after)
 
 
-def test_the_lines_say_what_happened(server: Running) -> None:
-    span = a_span(server)
+def test_the_lines_say_what_happened() -> None:
+    span = a_span()
     said = {line.label: line for line in top_lines(span)}
     assert said["requests"].text.startswith("3 running, 1 waiting for room, 1 held back")
     assert "0.100 ended/s" in said["requests"].text
@@ -162,5 +162,5 @@ def test_wrong_flags(words: list[str], said: str, capsys: pytest.CaptureFixture[
 
 
 def test_another_program_is_told_apart(server: Running, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["top", "--url", server.url + "/v1"]) == 1
+    assert main(["top", "--url", server.url + "/x", "--samples", "1"]) == 1
     assert "no metrics of Headway's" in capsys.readouterr().err

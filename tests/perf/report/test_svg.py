@@ -36,7 +36,7 @@ def test_it_says_what_it_shows_and_quotes_what_is_given() -> None:
     text, svg = drawn(of(a_run("static"), a_run("a < b")))
     assert svg.findtext(f"{SVG}title") == "Slots & <time>"
     said = svg.findtext(f"{SVG}desc") or ""
-    assert "static: 3 slots, 50.0 % idle, 2 bars in 8.00 s." in said
+    assert "static: 3 slots, 50 % idle, 2 bars in 8.00 s." in said
     assert "a < b: 3 slots" in said
     assert "a &lt; b" in text
 
