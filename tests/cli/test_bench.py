@@ -51,6 +51,7 @@ def test_serve_shows_a_table_and_writes_files(
     words += ["--slo", "ttft_p99=1min", "--save-result", "--save-detailed", "--records"]
     words += [str(records), "--result-dir", str(tmp_path / "new"), "--metadata", "who=me"]
     words += ["--percentile-metrics", "ttft", "--metric-percentiles", "50,99.5"]
+    words += ["--html", str(tmp_path / "page.html"), "--price-per-hour", "2", "--currency", "EUR"]
     assert main(words) == 0
     shown = capsys.readouterr()
     assert "Successful requests:                   6" in shown.out
@@ -63,6 +64,13 @@ def test_serve_shows_a_table_and_writes_files(
     assert (result["model_id"], result["request_rate"], result["who"]) == ("alphabet", 200, "me")
     assert result["output_lens"] == [4] * 6
     assert "p99.5_ttft_ms" in result
+    cost = 2.0 / 3600 / result["output_throughput"] * 1e6
+    assert (result["cost_per_million"], result["currency"]) == (pytest.approx(cost), "EUR")
+    assert f"Cost of a million generated tokens:    {cost:.4g} EUR" in shown.out
+    assert result["overload_warning"] is None
+    (path,) = (tmp_path / "new").iterdir()
+    assert path.name.startswith("headway-200qps-alphabet-"), "the model that is served"
+    assert f"{cost:.3g}"[:3] in (tmp_path / "page.html").read_text()
     server.until_idle()
 
 
@@ -130,6 +138,10 @@ def test_what_is_infinite_is_a_word_in_a_result(
         (("--metric-percentiles", "101"), "--metric-percentiles must be in"),
         (("--metric-percentiles", "x"), "--metric-percentiles must be numbers"),
         (("--save-detailed",), "--save-detailed needs --save-result"),
+        (("--html", "nowhere/at/all.html"), "--html: nowhere/at/all.html: there is no folder"),
+        (("--currency", "EUR"), "--currency needs --price-per-hour"),
+        (("--price-per-hour", "-1"), "--price-per-hour: the price per hour must be a number"),
+        (("--price-per-hour", "1", "--currency", "euro"), "--currency: the currency must be"),
         (("--metadata", "a=b"), "--metadata needs --save-result"),
         (("--save-result", "--metadata", "ab"), "--metadata: 'ab' is not KEY=VALUE"),
         (("--endpoint", "/v1/chat/completions", "--prompts", "tokens"), "--prompts tokens"),

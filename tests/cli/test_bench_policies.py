@@ -12,9 +12,11 @@ import pytest
 
 from headway.cli import bench_policies
 from headway.cli.bench_policies import adapted, configure, run
+from headway.cli.main import main
 from headway.errors import InvalidRequest
 from headway.perf.bench.policies import PolicyComparison
 from headway.perf.bench.scenario import Scenario, load_scenario
+from headway.perf.report.price import HourlyPrice
 from headway.perf.report.run import Run, build_report, read_report
 
 SMALL = """
@@ -51,7 +53,9 @@ def test_without_flags_the_scenario_stands() -> None:
 
 def test_flags_replace_what_the_scenario_says() -> None:
     words = ["--model", "mine", "--repeats", "2", "--price-per-hour", "0.5", "--dtype", "int4"]
+    words += ["--currency", "EUR"]
     changed = scenario_of("published-cpu", *words, "--block-size", "64", "--threads", "3")
+    assert changed.price == HourlyPrice(0.5, "EUR")
     assert (changed.model, changed.repeats, changed.price_per_hour) == ("mine", 2, 0.5)
     assert (changed.engine.dtype, changed.engine.block_size, changed.engine.threads) == (
         "int4",
@@ -98,6 +102,8 @@ def test_reports_are_written_and_failures_are_the_exit_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [Run(system="static", group="burst", summary={"output_throughput": 12.0})]
+    assert main(["bench", "policies", "quick", "--currency", "EUR"]) == 1
+    assert "--currency needs --price-per-hour" in capsys.readouterr().err
     report = build_report(title="two policies", runs=runs)
 
     async def compare(scenario: Scenario, **given: object) -> PolicyComparison:
@@ -116,7 +122,7 @@ def test_reports_are_written_and_failures_are_the_exit_status(
     assert read_report(json_path).title == "two policies"
     assert "two policies" in html_path.read_text()
     shown = capsys.readouterr()
-    assert "static" in shown.out
+    assert shown.out.startswith("Static gives 12.0 tokens a second\n\ntwo policies\n")
     assert shown.err == "one run\n"
     with pytest.raises(InvalidRequest, match="no folder"):
         run(parsed("quick", "--html", str(tmp_path / "missing" / "report.html")))

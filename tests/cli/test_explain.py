@@ -52,7 +52,7 @@ def test_a_machine_that_nobody_owns(capsys: pytest.CaptureFixture[str]) -> None:
     assert "22.3 requests/s, 4,461 tokens/s; now 179 % of that" in rows["can serve"]
     assert rows["lowest TPOT"] == "7.33 ms for an answer alone"
     assert rows["price"] == "twice the max_num_seqs: +0.0 % requests/s"
-    assert rows["cost"].startswith("0.187 a million tokens")
+    assert rows["cost"].startswith("0.187 USD a million tokens")
 
 
 def test_the_price_of_the_objective_is_named(capsys: pytest.CaptureFixture[str]) -> None:

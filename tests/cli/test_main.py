@@ -54,7 +54,7 @@ def test_every_benchmark_has_help(kind: str, capsys: pytest.CaptureFixture[str])
         (("serve", "--help"), {"main", "flags", "serve", "compatibility", "json_flags"}),
         (
             ("--log-level", "info", "bench", "serve", "--help"),
-            {"main", "bench", "bench_serve", "service_flags", "workload_flags"},
+            {"main", "bench", "bench_serve", "price_flags", "service_flags", "workload_flags"},
         ),
     ],
 )

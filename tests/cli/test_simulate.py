@@ -32,11 +32,12 @@ def complaint(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
 
 
 def test_a_table_and_how_fast_it_was(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*H200, *FEW, "--price-per-hour", "4"]) == 0
+    assert main([*H200, *FEW, "--price-per-hour", "4", "--currency", "EUR"]) == 0
     out, err = capsys.readouterr()
     assert "llama-3.1-8b on NVIDIA H200 SXM, simulated" in out
     assert "paced" in out
     assert "cost" in out
+    assert " EUR" in out
     assert "20 requests" in err
     assert "times as fast" in err
 
@@ -139,11 +140,19 @@ def test_a_profile_from_a_file(home: Path, capsys: pytest.CaptureFixture[str]) -
     assert "qwen3-0.6b on NVIDIA L4" in capsys.readouterr().out
 
 
-def test_the_smallest_fleet_for_objectives(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_smallest_fleet_for_objectives(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = home / "report.json"
     load = ("--num-prompts", "300", "--request-rate", "300", "--output-len", "64")
     slo = ("--slo", "ttft_p99=100ms,tpot_p99=8ms", "--max-num-batched-tokens", "2048")
-    assert main([*H200, *load, *slo, "--find", "replicas", "--price-per-hour", "4"]) == 0
+    flags = ("--find", "replicas", "--price-per-hour", "4", "--json", str(report))
+    assert main([*H200, *load, *slo, *flags]) == 0
     out, err = capsys.readouterr()
+    first, *_ = out.splitlines()
+    found = read_report(report)
+    assert found.answer == first
+    assert "ttft_p99=100ms (" in first
+    assert first.split()[1] in ("replica", "replicas")
+    assert any(trial.attains and trial.cost_per_million for trial in found.trials)
     assert "Found: policy paced, max_num_seqs" in out
     assert "replicas" in out.split("Found:")[1]
     tried = [line for line in err.splitlines() if "max_num_seqs" in line]
@@ -154,14 +163,28 @@ def test_the_smallest_fleet_for_objectives(capsys: pytest.CaptureFixture[str]) -
 def test_the_best_batch_and_the_highest_rate(capsys: pytest.CaptureFixture[str]) -> None:
     slo = ("--slo", "ttft_p99=1s", "--request-rate", "5")
     assert main([*H200, *FEW, *slo, "--find", "batch", "--max-num-seqs", "8"]) == 0
-    assert "max_num_seqs 8" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith("max_num_seqs 8 with max_num_batched_tokens")
     assert main([*H200, *FEW, *slo, "--find", "rate"]) == 0
-    assert "times as fast" in capsys.readouterr().out
+    assert " requests/s hold ttft_p99=1s (" in capsys.readouterr().out.splitlines()[0]
 
 
-def test_what_nothing_holds_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*H200, *FEW, "--slo", "ttft=1ms", "--find", "batch"]) == 1
-    assert "nearest" in capsys.readouterr().out
+def test_what_nothing_holds_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = home / "page.html"
+    flags = ("--slo", "ttft=1ms", "--find", "batch", "--html", str(page))
+    assert main([*H200, *FEW, *flags]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("Nothing that was tried holds the objectives; nearest is max_num_seqs ")
+    assert "\nNearest: policy paced" in out
+    assert "<h1>Nothing that was tried" in page.read_text()
+
+
+def test_an_overload_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    load = ("--num-prompts", "400", "--request-rate", "40", "--input-len", "512")
+    slow = ("--policy", "sequential", "--output-len", "64")
+    assert main([*H200, *load, *slow]) == 0
+    assert "sequential: overloaded: the queue only grew" in capsys.readouterr().out
+    assert main([*H200, *load, "--output-len", "8"]) == 0
+    assert "overloaded" not in capsys.readouterr().out
 
 
 def test_a_recording_is_replayed_and_predicted(
@@ -176,9 +199,18 @@ def test_a_recording_is_replayed_and_predicted(
     profile = home / "profile.json"
     profile.write_text(profile_of().to_json())
     report = home / "report.json"
-    flags = ("--profile", str(profile), "--json", str(report))
+    page = home / "page.html"
+    flags = ("--profile", str(profile), "--json", str(report), "--html", str(page))
     assert main(["simulate", "--replay", str(path), *flags]) == 0
-    assert "predicted" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    found = read_report(report)
+    assert found.prediction
+    assert "steps planned alike; latency p50 predicted at worst " in found.answer
+    assert f"\n{found.answer}\n\ntoy on abacus" in out
+    assert f"<h1>{found.answer}</h1>" in page.read_text()
+    first, second = found.runs[:2]
+    assert [each.id for each in first.records] == [each.id for each in second.records]
+    assert {bar.request for bar in first.bars} == {bar.request for bar in second.bars}
     assert [(run.group, run.system) for run in read_report(report).runs] == [
         (f"engine {number}, continuous", system)
         for number in (1, 2)

@@ -31,7 +31,7 @@ def server() -> Iterator[Running]:
 def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Callable[[], object]]]:
     """What happens instead of each wait."""
     events: list[Callable[[], object]] = []
-    monkeypatch.setattr(top.time, "sleep", lambda seconds: events.pop(0)())
+    monkeypatch.setattr("headway.cli.top.time.sleep", lambda seconds: events.pop(0)())
     yield events
     assert events == []
 

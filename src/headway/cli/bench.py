@@ -41,7 +41,11 @@ def add_result_flags(parser: argparse.ArgumentParser) -> None:
         help="with --save-result: each request's figures, too",
     )
     group.add_argument("--result-dir", metavar="DIR", help="folder for it (default: this one)")
-    group.add_argument("--result-filename", metavar="NAME", help="default: made from the run")
+    group.add_argument(
+        "--result-filename",
+        metavar="NAME",
+        help="default: made from the run and the model that is served",
+    )
     group.add_argument(
         "--metadata",
         nargs="+",
@@ -56,10 +60,20 @@ def add_result_flags(parser: argparse.ArgumentParser) -> None:
 class Kept:
     """What of a result goes into a file."""
 
-    path: Path | None
+    folder: Path | None
     """None: nothing."""
+    filename: str | None
+    """None: made from the run."""
     detailed: bool
     metadata: Mapping[str, str]
+
+    def path(self, name: str, model: str) -> Path | None:
+        """The file of a run of that name on a model, as it is served; None: nothing is kept."""
+        if self.folder is None:
+            return None
+        made = f"{name}-{model.rstrip('/').rpartition('/')[2]}"
+        safe = "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in made)
+        return self.folder / (self.filename or f"{safe}-{now()}.json")
 
 
 def result_options(arguments: argparse.Namespace) -> ResultOptions:
@@ -71,8 +85,8 @@ def result_options(arguments: argparse.Namespace) -> ResultOptions:
     )
 
 
-def kept_result(arguments: argparse.Namespace, name: str) -> Kept:
-    """Where the result goes, made sure of before anything is measured; `name` if none is given.
+def kept_result(arguments: argparse.Namespace) -> Kept:
+    """Where the result goes, made sure of before anything is measured.
 
     Raises `InvalidRequest` naming the flag.
     """
@@ -81,7 +95,7 @@ def kept_result(arguments: argparse.Namespace, name: str) -> Kept:
             if getattr(arguments, flag):
                 spelt = "--" + flag.replace("_", "-")
                 raise InvalidRequest(f"{spelt} needs --save-result", field=spelt)
-        return Kept(path=None, detailed=False, metadata={})
+        return Kept(folder=None, filename=None, detailed=False, metadata={})
     folder = Path(arguments.result_dir or ".")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,9 +103,9 @@ def kept_result(arguments: argparse.Namespace, name: str) -> Kept:
         raise InvalidRequest(
             f"--result-dir: cannot make {folder}: {error.strerror}", field="--result-dir"
         ) from error
-    safe = "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in name)
     return Kept(
-        path=folder / (arguments.result_filename or f"{safe}-{now()}.json"),
+        folder=folder,
+        filename=arguments.result_filename,
         detailed=arguments.save_detailed,
         metadata=pairs_from(arguments.metadata, field="--metadata"),
     )
@@ -141,6 +155,12 @@ def max_concurrency_from(arguments: argparse.Namespace) -> int | None:
     """--max-concurrency; None without a bound."""
     given: int | None = arguments.max_concurrency
     return None if given is None else at_least(1, "--max-concurrency", given)
+
+
+def check_writable(path: str | None, flag: str) -> None:
+    """Ten minutes of measuring must not end in a folder that is not there; `flag` named it."""
+    if path is not None and not Path(path).parent.is_dir():
+        raise InvalidRequest(f"{flag}: {path}: there is no folder {Path(path).parent}", field=flag)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

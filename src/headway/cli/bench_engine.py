@@ -65,7 +65,7 @@ def configure_throughput(parser: argparse.ArgumentParser) -> None:
 def run_throughput(arguments: argparse.Namespace) -> int:
     config = throughput_config(arguments)
     options = replace(result_options(arguments), objectives=config.objectives_of("standard"))
-    result = kept_result(arguments, "headway-throughput")
+    result = kept_result(arguments)
     workload = workload_from(arguments)
     ran = run_async(
         run_workloads(
@@ -81,7 +81,8 @@ def run_throughput(arguments: argparse.Namespace) -> int:
     print(table("Throughput, in process", load_result, found, options))
     if arguments.records:
         write_records(arguments.records, load_result.records)
-    if result.path is not None:
+    path = result.path("headway-throughput", config.model)
+    if path is not None:
         about: dict[str, Any] = {
             "date": now(),
             "model_id": config.model,
@@ -102,7 +103,7 @@ def run_throughput(arguments: argparse.Namespace) -> int:
             "tokens_per_second": found.get("total_token_throughput"),
             "total_num_tokens": round(found["total_input_tokens"] + found["total_output_tokens"]),
         }
-        write_json(result.path, content | (details(load_result) if result.detailed else {}))
+        write_json(path, content | (details(load_result) if result.detailed else {}))
     complain(problems(load_result))
     return 1 if found["failed"] else 0
 

@@ -10,16 +10,17 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import fields, replace
-from pathlib import Path
 
-from headway.cli.bench import pairs_from
+from headway.cli.bench import check_writable, pairs_from
 from headway.cli.flags import add_flags
 from headway.cli.main import run_async
+from headway.cli.price_flags import add_price_flags, price_from
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.perf.bench.policies import compare
 from headway.perf.bench.scenario import DEFAULT, Scenario, System, load_scenario, scenario_names
 from headway.perf.report.figures import tables
+from headway.perf.report.headline import first_words
 from headway.perf.report.page import write_page
 from headway.perf.report.run import Report, write_report
 from headway.types.objectives import parse_objectives
@@ -68,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="objectives of all workloads instead of the scenario's, such as "
         "ttft_p99=1s,tpot_p99=50ms: the report says what each system attained",
     )
-    parser.add_argument("--price-per-hour", type=float, metavar="X", help="of this machine")
+    add_price_flags(parser, of="this machine")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", metavar="FILE", help="write the report as one HTML page")
     parser.add_argument(
@@ -85,10 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
     def on_report(report: Report) -> None:
         _write(report, arguments.json, arguments.html)
 
-    for path in (arguments.json, arguments.html):
-        _check_writable(path)
+    check_writable(arguments.json, "--json")
+    check_writable(arguments.html, "--html")
     comparison = run_async(compare(scenario, log=_log, on_report=on_report, about=about))
-    print(tables(comparison.report), end="")
+    print(first_words(comparison.report) + tables(comparison.report), end="")
     return 1 if comparison.failures else 0
 
 
@@ -100,8 +101,9 @@ def adapted(scenario: Scenario, arguments: argparse.Namespace) -> Scenario:
     scenario = replace(scenario, engine=replace(scenario.engine, **given))
     if arguments.model is not None:
         scenario = replace(scenario, model=arguments.model)
-    if arguments.price_per_hour is not None:
-        scenario = replace(scenario, price_per_hour=arguments.price_per_hour)
+    price = price_from(arguments)
+    if price is not None:
+        scenario = replace(scenario, price_per_hour=price.per_hour, currency=price.currency)
     if arguments.slo is not None:
         parse_objectives(arguments.slo)
         scenario = replace(
@@ -150,12 +152,6 @@ def _chosen(scenario: Scenario, systems: list[str] | None, workloads: list[str] 
         if workloads is None or load.name in workloads
     )
     return replace(scenario, systems=kept, workloads=loads)
-
-
-def _check_writable(path: str | None) -> None:
-    """Ten minutes of measuring must not end in a folder that is not there."""
-    if path is not None and not Path(path).parent.is_dir():
-        raise InvalidRequest(f"{path}: there is no folder {Path(path).parent}", field="--json")
 
 
 def _write(report: Report, json: str | None, html: str | None) -> None:

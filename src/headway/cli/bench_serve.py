@@ -10,11 +10,13 @@ import argparse
 import json
 import math
 import sys
+from dataclasses import replace
 from typing import Any, Literal
 
 from headway.cli.bench import (
     add_result_flags,
     at_least,
+    check_writable,
     complain,
     kept_result,
     max_concurrency_from,
@@ -24,13 +26,17 @@ from headway.cli.bench import (
     write_json,
 )
 from headway.cli.main import run_async
+from headway.cli.price_flags import add_price_flags, price_from
 from headway.cli.workload_flags import add_objective_flags, add_workload_flags, workload_from
 from headway.environment import from_environment
 from headway.errors import InvalidRequest
 from headway.perf.bench.http_connection import Address
 from headway.perf.bench.result import details, document, figures, problems, table
 from headway.perf.bench.serve import ServeLoad, ServeResult, load_server
+from headway.perf.bench.serve_report import serve_report
 from headway.perf.records.record import write_records
+from headway.perf.report.page import write_page
+from headway.perf.report.price import HourlyPrice
 
 if sys.platform != "win32":
     import resource
@@ -53,6 +59,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_workload_flags(workload)
     add_objective_flags(workload)
     add_result_flags(parser)
+    page = parser.add_argument_group("page")
+    page.add_argument("--html", metavar="FILE", help="write the result as one HTML page")
+    add_price_flags(page, of="what serves")
 
 
 def _add_server_flags(parser: argparse.ArgumentParser) -> None:
@@ -107,19 +116,29 @@ def _add_server_flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     options = result_options(arguments)
     load = _load(arguments)
-    result = kept_result(arguments, _name(arguments, load))
+    result = kept_result(arguments)
+    price = price_from(arguments)
+    if price is not None:
+        options = replace(options, currency=price.currency)
+    check_writable(arguments.html, "--html")
     allow_files(len(load.workload.requests) + SPARE_FILES)
     loaded = run_async(load_server(load))
     load_result = loaded.load_result
     found = figures(load_result, options)
+    if price is not None and found.get("output_throughput", 0.0) > 0:
+        found["cost_per_million"] = price.per_million(found["output_throughput"])
     print(table("Serving benchmark result", load_result, found, options))
     if arguments.records:
         write_records(arguments.records, load_result.records)
-    if result.path is not None:
-        about = _about(arguments, load, loaded) | dict(result.metadata)
+    about = _about(arguments, load, loaded, price) | dict(result.metadata)
+    path = result.path(_name(arguments, load), loaded.model)
+    if path is not None:
         content = document(load_result, found, options, about=about)
-        write_json(result.path, content | (details(load_result) if result.detailed else {}))
-    complain(problems(load_result, loaded.other_lengths))
+        write_json(path, content | (details(load_result) if result.detailed else {}))
+    warnings = problems(load_result, loaded.other_lengths)
+    if arguments.html:
+        write_page(arguments.html, serve_report(loaded, load, found, price=price, notes=warnings))
+    complain(warnings)
     return 1 if found["failed"] else 0
 
 
@@ -175,8 +194,11 @@ def _extra(text: str | None) -> dict[str, Any]:
     return fields
 
 
-def _about(arguments: argparse.Namespace, load: ServeLoad, loaded: ServeResult) -> dict[str, Any]:
+def _about(
+    arguments: argparse.Namespace, load: ServeLoad, loaded: ServeResult, price: HourlyPrice | None
+) -> dict[str, Any]:
     rate = arguments.request_rate
+    cost = {} if price is None else {"price_per_hour": price.per_hour, "currency": price.currency}
     return {
         "date": now(),
         "endpoint_type": "openai-chat" if "chat" in load.endpoint else "openai",
@@ -187,6 +209,7 @@ def _about(arguments: argparse.Namespace, load: ServeLoad, loaded: ServeResult) 
         "burstiness": 1.0 if arguments.burstiness is None else _in_json(arguments.burstiness),
         "max_concurrency": load.max_concurrency,
         "seed": arguments.seed,
+        **cost,
     }
 
 
@@ -198,7 +221,7 @@ def _in_json(number: float) -> float | str:
 def _name(arguments: argparse.Namespace, load: ServeLoad) -> str:
     bound = f"-concurrency{load.max_concurrency}" if load.max_concurrency else ""
     rate = "inf" if arguments.request_rate is None else f"{arguments.request_rate:g}"
-    return f"headway-{rate}qps{bound}-{load.model or 'model'}"
+    return f"headway-{rate}qps{bound}"
 
 
 def allow_files(count: int) -> None:

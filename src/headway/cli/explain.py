@@ -17,6 +17,7 @@ import msgspec
 
 from headway.cli.explain_text import explained, reported
 from headway.cli.flags import add_flags, collect, whole_number
+from headway.cli.price_flags import price_from
 from headway.cli.simulate_setup import add_machine_flags, profile_from
 from headway.cli.workload_flags import INPUT_LEN, OUTPUT_LEN
 from headway.codec import encode
@@ -43,7 +44,7 @@ _SHARE = 0.98
 """Of steps, those that a profile's bound holds for."""
 _SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "kv_cache_memory")
 _LEFT_OUT = tuple(each.name for each in fields(EngineConfig) if each.name not in _SETTINGS)
-_MACHINE = ("profile", "device", "model", "dtype", "kv_cache_dtype", "price_per_hour")
+_MACHINE = ("profile", "device", "model", "dtype", "kv_cache_dtype", "price_per_hour", "currency")
 _TRAFFIC = ("slo", "input_len", "output_len", "request_rate")
 _PLANNED = (*_MACHINE, *_SETTINGS, "num_blocks", *_TRAFFIC)
 """Flags that describe what does not run here."""
@@ -94,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
                 field=other,
             )
     plan = planned(arguments)
-    print(encode(plan, pretty=True).decode() if arguments.json else _text(plan, arguments))
+    print(encode(plan, pretty=True).decode() if arguments.json else _text(plan))
     return 0
 
 
@@ -110,6 +111,9 @@ class Plan:
     """Mean tokens."""
     output: float
     requests_per_second: float | None
+    cost_per_million: float | None
+    """Price of a million generated tokens; None without a price."""
+    currency: str | None
     explanation: Explanation
 
 
@@ -121,6 +125,10 @@ def planned(arguments: argparse.Namespace) -> Plan:
     traffic = _traffic(arguments, limits, objectives)
     times = BoundedModel(profile.step_times(), margins_of(profile.residuals, _SHARE))
     situation = Situation(times=times, traffic=traffic, kv_tokens=tokens, limits=limits)
+    found, price = explain(situation, objectives), price_from(arguments)
+    cost = None
+    if price is not None and found.tokens_per_second > 0:
+        cost = price.per_million(found.tokens_per_second)
     return Plan(
         machine=profile.machine.device,
         model=profile.model,
@@ -134,15 +142,16 @@ def planned(arguments: argparse.Namespace) -> Plan:
         prompt=traffic.prompt,
         output=traffic.output,
         requests_per_second=traffic.rate,
-        explanation=explain(situation, objectives),
+        cost_per_million=cost,
+        currency=None if price is None else price.currency,
+        explanation=found,
     )
 
 
-def _text(plan: Plan, arguments: argparse.Namespace) -> str:
+def _text(plan: Plan) -> str:
     lines = [f"{plan.model} on {plan.machine}", *explained(plan.explanation, plan.limits)]
-    if arguments.price_per_hour is not None:
-        millions = plan.explanation.tokens_per_second * 3600 / 1e6
-        lines.append(f"{'cost':>12}  {arguments.price_per_hour / millions:.3g} a million tokens")
+    if plan.cost_per_million is not None:
+        lines.append(f"{'cost':>12}  {plan.cost_per_million:.3g} {plan.currency} a million tokens")
     return "\n".join(lines)
 
 

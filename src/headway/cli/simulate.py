@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from headway.cli.simulate_report import show_report, write_files
+from headway.cli.price_flags import price_from
+from headway.cli.simulate_report import show_report
 from headway.cli.simulate_setup import (
     acceptance_from,
     add_setup_flags,
@@ -34,6 +34,7 @@ from headway.errors import InvalidRequest
 from headway.perf.records.summary import summarize
 from headway.perf.report.run import Run
 from headway.perf.report.slots import bars_of, idle_share, percent_of_limit
+from headway.perf.sim.answer import found_text, replayed_text, trials_of
 from headway.perf.sim.capacity import (
     BUDGETS,
     WIDTHS,
@@ -42,14 +43,17 @@ from headway.perf.sim.capacity import (
     SearchResult,
 )
 from headway.perf.sim.replay import (
+    Replayed,
     measured,
     predict,
     recorded_setup,
+    recorded_start,
     recorded_workload,
     replay,
+    with_recorded_ids,
 )
 from headway.perf.sim.simulate import MOST_BARS, Setup, run_of, simulate
-from headway.perf.workload.synthetic import at_rate
+from headway.perf.workload.synthetic import at_rate, rate_of
 from headway.perf.workload.workload import Workload
 from headway.recording.format import Recording, read_recordings
 from headway.steptime.profiles import Profile, find_profile
@@ -88,6 +92,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    price_from(arguments)  # what it raises is said before anything is simulated
     if arguments.replay is not None:
         return run_replay(arguments)
     objectives = objectives_from(arguments)
@@ -98,24 +103,43 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidRequest("the workload has no requests", field="--num-prompts")
     began = time.perf_counter()
     if arguments.find is not None:
-        found = _search(arguments, setup, workload, objectives)
-        if found.best is None:
-            _print_nearest(found)
-            return 1
-        setup, workload = found.best.setup, at_rate(workload, found.best.rate_scale)
+        return _run_search(arguments, setup, workload, objectives)
     setups = with_every_policy(arguments, setup) if arguments.compare_policies else [setup]
     runs = [_simulated(arguments, each, workload, objectives) for each in setups]
     took = time.perf_counter() - began
-    report = show_report(arguments, runs, profile, setup.replicas)
-    if arguments.find is None:
-        simulated = sum(run.summary["duration"] for run in runs)
-        print(
-            f"{len(runs) * len(workload.requests):,} requests over {simulated:,.0f} s simulated in "
-            f"{took:.1f} s: {simulated / took:,.0f} times as fast",
-            file=sys.stderr,
-        )
-    write_files(arguments, report, runs)
+    show_report(arguments, runs, profile, setup.replicas)
+    simulated = sum(run.summary["duration"] for run in runs)
+    print(
+        f"{len(runs) * len(workload.requests):,} requests over {simulated:,.0f} s simulated in "
+        f"{took:.1f} s: {simulated / took:,.0f} times as fast",
+        file=sys.stderr,
+    )
     return 0
+
+
+def _run_search(
+    arguments: argparse.Namespace,
+    setup: Setup,
+    workload: Workload,
+    objectives: tuple[Objective, ...],
+) -> int:
+    """Exit status 1 where nothing holds the objectives; then what is nearest is shown."""
+    price, rate = price_from(arguments), rate_of(workload)
+    found = _search(arguments, setup, workload, objectives)
+    shown = found.best or max(found.tried, key=lambda candidate: candidate.rank)
+    workload = at_rate(workload, shown.rate_scale)
+    run = _simulated(arguments, shown.setup, workload, objectives)
+    show_report(
+        arguments,
+        [run],
+        shown.setup.profile,
+        shown.setup.replicas,
+        answer=found_text(found, arguments.find, rate),
+        trials=trials_of(found, rate, price),
+    )
+    settings = ", ".join(f"{name} {value}" for name, value in run.settings.items())
+    print(f"\n{'Nearest' if found.best is None else 'Found'}: {settings}")
+    return 1 if found.best is None else 0
 
 
 def _simulated(
@@ -183,34 +207,29 @@ def candidate_line(candidate: CapacityCandidate) -> str:
     )
 
 
-def _print_nearest(found: SearchResult) -> None:
-    nearest = max(found.tried, key=lambda candidate: candidate.rank)
-    print("Nothing that was tried holds the objectives. The nearest:")
-    print(f"  {candidate_line(nearest)}")
-
-
 def run_replay(arguments: argparse.Namespace) -> int:
     """Replay every engine of the recording; exit status 1 where a step was planned otherwise."""
     _check_replay(arguments)
-    same = True
-    runs: list[Run] = []
+    replays: list[Replayed] = []
+    pairs: list[tuple[Run, Run]] = []
     profile = None
     for number, recording in enumerate(read_recordings(arguments.replay), 1):
         outcome = replay(recording)
-        same = same and outcome.identical
+        replays.append(outcome)
         print(f"engine {number}: {outcome.steps:,} of {outcome.recorded:,} steps planned alike")
         if outcome.difference is not None:
             print(f"  first difference: {outcome.difference}")
         profile = _profile_of(arguments, recording)
-        if profile is not None:
+        if profile is not None and recorded_workload(recording).requests:
             group = f"engine {number}, {recording.engine.scheduler.policy.name}"
-            runs += [
-                replace(run, group=group) for run in _side_by_side(arguments, recording, profile)
-            ]
-    if profile is not None and runs:
+            known, predicted = _side_by_side(arguments, recording, profile)
+            pairs.append((replace(known, group=group), replace(predicted, group=group)))
+    if profile is not None and pairs:
         print()
-        write_files(arguments, show_report(arguments, runs, profile, 1), runs)
-    return 0 if same else 1
+        runs = [run for pair in pairs for run in pair]
+        answer = replayed_text(replays, pairs)
+        show_report(arguments, runs, profile, 1, answer=answer, prediction=True)
+    return 0 if all(each.identical for each in replays) else 1
 
 
 def _check_replay(arguments: argparse.Namespace) -> None:
@@ -239,17 +258,16 @@ def _profile_of(arguments: argparse.Namespace, recording: Recording) -> Profile 
 
 def _side_by_side(
     arguments: argparse.Namespace, recording: Recording, profile: Profile
-) -> Iterator[Run]:
-    """The recorded run, and what the simulator makes of it."""
+) -> tuple[Run, Run]:
+    """The recorded run, and what the simulator makes of it, with the same ids of requests."""
     workload = recorded_workload(recording)
-    if not workload.requests:
-        return
     objectives = objectives_from(arguments)
     records, duration, gaps = measured(recording)
-    slots, bars = bars_of(recording)
-    yield Run(
+    slots, bars = bars_of(recording, recorded_start(recording))
+    known = Run(
         system="measured",
         group=workload.name,
+        settings={"policy": recording.engine.scheduler.policy.name},
         summary=summarize(records, duration=duration, objectives=objectives, gaps=gaps),
         records=records,
         slots=slots,
@@ -264,10 +282,11 @@ def _side_by_side(
         residuals=not arguments.no_residuals,
         acceptance=acceptance_from(arguments),
     )
-    yield run_of(
+    run = run_of(
         predicted,
         workload=workload,
         setup=recorded_setup(recording, profile),
         system="predicted",
         objectives=objectives,
     )
+    return known, with_recorded_ids(run, recording)

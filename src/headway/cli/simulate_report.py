@@ -4,35 +4,50 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 
 from headway import __version__
+from headway.cli.price_flags import price_from
 from headway.perf.records.record import write_records
 from headway.perf.report.figures import tables
+from headway.perf.report.headline import first_words
+from headway.perf.report.overload import overloads
 from headway.perf.report.page import write_page
 from headway.perf.report.run import Report, Run, build_report, write_report
 from headway.perf.report.svg import write_slots
+from headway.perf.report.trial import Trial
 from headway.steptime.profiles import Profile
 
 
 def show_report(
-    arguments: argparse.Namespace, runs: list[Run], profile: Profile, replicas: int
-) -> Report:
-    """The report of these runs, whose tables are printed."""
-    price = arguments.price_per_hour
+    arguments: argparse.Namespace,
+    runs: list[Run],
+    profile: Profile,
+    replicas: int,
+    *,
+    answer: str = "",
+    prediction: bool = False,
+    trials: tuple[Trial, ...] = (),
+) -> None:
+    """Make the report of these runs, print it, and write the files that were asked for.
+
+    See `headway.perf.report.run.Report` for `answer`, `prediction` and `trials`.
+    """
+    price = price_from(arguments)
     report = build_report(
         title=f"{profile.model} on {replicas} x {profile.machine.device}, simulated"
         if replicas > 1
         else f"{profile.model} on {profile.machine.device}, simulated",
         runs=runs,
         about=dict(_about(profile)),
-        price_per_hour=None if price is None else price * replicas,
-        notes=tuple(_notes(profile, arguments.acceptance)),
+        price=None if price is None else replace(price, per_hour=price.per_hour * replicas),
+        notes=(*_notes(profile, arguments.acceptance), *overloads(runs)),
+        answer=answer,
+        prediction=prediction,
+        trials=trials,
     )
-    print(tables(report), end="")
-    if arguments.find is not None:
-        settings = runs[0].settings
-        print("\nFound: " + ", ".join(f"{name} {value}" for name, value in settings.items()))
-    return report
+    print(first_words(report) + tables(report), end="")
+    _write_files(arguments, report, runs)
 
 
 def _about(profile: Profile) -> Iterator[tuple[str, str]]:
@@ -55,7 +70,7 @@ def _notes(profile: Profile, acceptance: float | None) -> Iterator[str]:
         )
 
 
-def write_files(arguments: argparse.Namespace, report: Report, runs: list[Run]) -> None:
+def _write_files(arguments: argparse.Namespace, report: Report, runs: list[Run]) -> None:
     """Write what --json, --html, --svg and --records ask for."""
     if arguments.json:
         write_report(arguments.json, report)

@@ -10,6 +10,7 @@ import argparse
 from dataclasses import fields, replace
 
 from headway.cli.flags import add_flags, collect, settings_of, whole_number
+from headway.cli.price_flags import add_price_flags
 from headway.config import DEFAULT_MODEL, EngineConfig
 from headway.errors import InvalidRequest
 from headway.perf.sim.roofline import (
@@ -60,7 +61,7 @@ def add_machine_flags(group: argparse._ActionsContainer) -> None:
     )
     group.add_argument("--dtype", choices=BITS, help="with --device (default: bfloat16)")
     group.add_argument("--kv-cache-dtype", choices=BITS, help="with --device (default: bfloat16)")
-    group.add_argument("--price-per-hour", type=float, metavar="X", help="of one machine")
+    add_price_flags(group, of="one machine")
 
 
 def profile_from(arguments: argparse.Namespace) -> Profile:

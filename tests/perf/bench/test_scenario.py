@@ -70,7 +70,7 @@ def test_keys_of_earlier_versions_are_read() -> None:
         ("block_size: 16", "slo: ttft=1s", "slo", "cannot be set here"),
         ("kv_tokens: 1792", "kv_tokens: 0", "kv_tokens", "at least 1"),
         ("kv_tokens: 1792", "repeats: 3", "workloads", "need kv_tokens"),
-        ("kv_tokens: 1792", "kv_tokens: 9\nprice_per_hour: -1", "price_per_hour", "negative"),
+        ("kv_tokens: 1792", "kv_tokens: 9\nprice_per_hour: -1", "price_per_hour", "number from 0"),
         ("requests: 5, ", "", "workloads[0].requests", "missing"),
         ("requests: 5", "requests: 0", "requests", "at least 1"),
         ("loads: [0.5, 1]", "loads: [0.5, 0]", "loads", "more than 0"),

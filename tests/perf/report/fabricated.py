@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from random import Random
 
 from headway.perf.records.record import RequestRecord
+from headway.perf.report.price import HourlyPrice
 from headway.perf.report.run import Bar, Report, Run, build_report
 from headway.perf.report.slots import idle_share
 
@@ -48,7 +49,7 @@ def report(*, requests: int = 96, seed: int = 7) -> Report:
             "Headway": "0.1.0, commit 0c1fc7e",
             "Scenario": "benchmarks/scenarios/policies.yaml, seed 7, median of 3",
         },
-        price_per_hour=0.09,
+        price=HourlyPrice(0.09),
         notes=("These figures come from a toy machine.", "Prompts <all> differ & share nothing."),
     )
 

@@ -1,6 +1,7 @@
 """The page in a real browser: no complaint, nothing wider than the window, text not too small.
 
-The page itself has no scripts, so another page holds it in a frame of a given width and looks.
+The page's policy lets no other script in, so another page holds it in a frame of a given width and
+looks.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ onload = () => {
   document.querySelector("#found").textContent = JSON.stringify({
     width: page.documentElement.scrollWidth,
     sections: sized("section").length,
-    slots: sized(".slots svg"),
+    slots: sized(".slots svg:not(.marks)"),
     areas: sized(".area svg"),
     smallest: Math.min(...texts.map(part => parseFloat(getComputedStyle(part).fontSize))),
     paint: getComputedStyle(page.querySelector(".decode") || page.body).fill,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headway.errors import InvalidRequest
 from headway.perf.records.record import RequestRecord
 from headway.perf.report.run import Bar, Report, Run, dumps, loads, read_report, write_report
+from headway.perf.report.trial import Trial
 from headway.types.objectives import parse_objectives
 from tests.perf.report.fabricated import report
 
@@ -45,15 +46,29 @@ RUN = Run(
     idle_share=0.25,
     percent_of_limit=40.0,
     cost_per_million=0.5,
+    currency="EUR",
+    ranges={"output_throughput": (12.0, 13.0)},
+)
+TRIAL = Trial(
+    replicas=2,
+    max_num_seqs=8,
+    max_num_batched_tokens=64,
+    rate=3.0,
+    attainment=0.5,
+    attains=False,
+    measured={"ttft_p99=1s": 1.5, "tpot=1s": None},
+    cost_per_million=0.25,
 )
 SMALL = Report(title="A report", about={"Machine": "this"}, runs=(RUN,), price_per_hour=1.5)
+SEARCH = replace(SMALL, answer="2 do", prediction=True, trials=(TRIAL,), currency="EUR")
 
 
-def test_all_but_the_times_between_tokens_comes_back(tmp_path: Path) -> None:
-    write_report(tmp_path / "report.json", SMALL)
+@pytest.mark.parametrize("written", [SMALL, SEARCH])
+def test_all_but_the_times_between_tokens_comes_back(written: Report, tmp_path: Path) -> None:
+    write_report(tmp_path / "report.json", written)
     found = read_report(tmp_path / "report.json")
     without = (replace(RECORD, itls=()), RUN.records[1])
-    assert found == replace(SMALL, runs=(replace(RUN, records=without),))
+    assert found == replace(written, runs=(replace(RUN, records=without),))
 
 
 def test_a_report_of_an_earlier_version_is_read() -> None:

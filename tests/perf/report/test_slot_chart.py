@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.perf.report.run import Bar, Run
-from headway.perf.report.slots import ROW, WIDTH, Lane, slot_chart
+from headway.perf.report.slot_chart import ROW, WIDTH, Lane, slot_chart
 
 TONES = {"a": 0, "b": 1, "c": 2}
 
 
-def _run(system: str, bars: list[Bar], slots: int | None = None) -> Run:
+def _run(system: str, bars: list[Bar], slots: int | None = 1) -> Run:
     return Run(system=system, group="g", bars=tuple(bars), slots=slots, idle_share=0.25)
 
 

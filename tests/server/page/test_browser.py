@@ -40,8 +40,8 @@ def answered(page: Page, count: int = 1) -> str:
 
 
 def figures(page: Page) -> dict[str, str]:
-    rows = page.query_selector_all(f"{ANSWER} >> nth=-1 >> .answer-figures > div")
-    return {row.query_selector("dt").inner_text(): row.inner_text() for row in rows}
+    rows = page.locator(f"{ANSWER} >> nth=-1 >> .answer-figures > div").all()
+    return {row.locator("dt").inner_text(): row.inner_text() for row in rows}
 
 
 def saying(*deltas: dict[str, Any], finish: str = "stop") -> Callable[[Route], None]:

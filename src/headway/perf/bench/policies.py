@@ -20,6 +20,7 @@ from headway.perf.bench.systems import (
     measure_transformers,
     measure_url,
 )
+from headway.perf.report.overload import overload_warning
 from headway.perf.report.run import Report, Run, about_this_machine, build_report, median_run
 from headway.wire import EngineInfo
 
@@ -125,7 +126,7 @@ class _Bench:
             title=self.scenario.title,
             runs=self.runs,
             about=about_this_machine() | self._about() | dict(about),
-            price_per_hour=self.scenario.price_per_hour,
+            price=self.scenario.price,
             notes=([self.scenario.about] if self.scenario.about else []) + self.notes,
         )
 
@@ -150,8 +151,9 @@ class _Bench:
             return None
         run, summary = measured.run, measured.run.summary
         self.info = measured.info or self.info
-        if measured.warning is not None:
-            self._note(f"{group.name}, {system.name}: {measured.warning}")
+        for warning in (measured.warning, overload_warning(run.records)):
+            if warning is not None:
+                self._note(f"{group.name}, {system.name}: {warning}")
         if summary.get("failed"):
             errors = sorted({record.error for record in run.records if record.outcome != "ok"})
             self._fail(

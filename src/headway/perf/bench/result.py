@@ -13,6 +13,8 @@ from typing import Any
 
 from headway.perf.bench.run_load import LoadResult
 from headway.perf.records.summary import PERCENTILES, objectives_met, summarize
+from headway.perf.report.overload import overload_warning
+from headway.perf.report.price import CURRENCY
 from headway.types.objectives import Objective
 
 WIDTH = 56
@@ -52,6 +54,8 @@ class ResultOptions:
     metrics: tuple[str, ...] = ("ttft", "tpot", "itl")
     """Latencies that the terminal shows, of `METRICS`."""
     percentiles: tuple[float, ...] = (99.0,)
+    currency: str = CURRENCY
+    """Of the figure "cost_per_million", where there is one."""
 
 
 def figures(result: LoadResult, options: ResultOptions) -> dict[str, float]:
@@ -81,6 +85,9 @@ def table(
             value = round(found[name]) if spec == "d" else found[name]
             lines.append(_row(label, format(value, spec)))
     lines += _parts(found)
+    if "cost_per_million" in found:
+        cost = f"{found['cost_per_million']:.4g} {options.currency}"
+        lines.append(_row("Cost of a million generated tokens:", cost))
     for metric in options.metrics:
         lines += _latency(metric, found, options.percentiles)
     lines += _objectives(result, options)
@@ -98,9 +105,9 @@ def problems(result: LoadResult, other_lengths: int = 0) -> list[str]:
     lines = grouped_errors(record.error for record in result.records if record.outcome != "ok")
     if other_lengths:
         lines.append(f"{other_lengths} answers were not as long as asked")
-    if result.client_delay.warning is not None:
-        lines.append(f"warning: {result.client_delay.warning}")
-    return lines
+    overload = overload_warning(result.records)
+    warnings = (result.client_delay.warning, overload)
+    return lines + [f"warning: {warning}" for warning in warnings if warning is not None]
 
 
 def grouped_errors(errors: Iterable[str], most: int = 10) -> list[str]:
@@ -132,6 +139,7 @@ def document(
             for met in objectives_met(result.records, options.objectives)
         }
     content["client_warning"] = result.client_delay.warning
+    content["overload_warning"] = overload_warning(result.records)
     return content
 
 

@@ -18,6 +18,7 @@ import yaml
 from headway.codec import convert
 from headway.config import DEFAULT_MODEL, EngineConfig, PolicyName, PolicyOption
 from headway.errors import InvalidRequest
+from headway.perf.report.price import CURRENCY, HourlyPrice
 from headway.scheduling.policy import PARAMETERS, split_options
 from headway.types.engine import KVReservation
 
@@ -162,6 +163,8 @@ class Scenario:
     kv_tokens: int | None = None
     """Tokens that every system's KV cache may hold; None: what the engine takes by itself."""
     price_per_hour: float | None = None
+    currency: str = CURRENCY
+    """Of the price per hour, a code such as EUR."""
     repeats: int = 3
     seed: int = 0
     warmup: int = 4
@@ -174,8 +177,7 @@ class Scenario:
         _at_least("warmup", self.warmup, 0)
         if self.kv_tokens is not None:
             _at_least("kv_tokens", self.kv_tokens, 1)
-        if self.price_per_hour is not None and not 0 <= self.price_per_hour < float("inf"):
-            raise InvalidRequest("price_per_hour must not be negative", field="price_per_hour")
+        HourlyPrice(self.price_per_hour or 0.0, self.currency)  # raises for what is none
         for key, names in (
             ("systems", [system.name for system in self.systems]),
             ("workloads", [load.name for load in self.workloads]),
@@ -186,6 +188,12 @@ class Scenario:
                 raise InvalidRequest(f"{key}: two have the same name", field=key)
         for message in self._mistakes():
             raise InvalidRequest(message, field="workloads")
+
+    @property
+    def price(self) -> HourlyPrice | None:
+        """What the machine costs; None where the scenario does not say."""
+        per_hour = self.price_per_hour
+        return None if per_hour is None else HourlyPrice(per_hour, self.currency)
 
     def taking_part(self, load: ScenarioLoad) -> tuple[System, ...]:
         """The systems of a workload, in the scenario's order."""

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from headway.perf.records.summary import percentile
-from headway.perf.report.figures import LATENCY, THROUGHPUT, Figure, ratio, shown, three
+from headway.perf.report.close import THROUGHPUT as RANGED
+from headway.perf.report.close import range_text
+from headway.perf.report.figures import LATENCY, THROUGHPUT, Compare, Figure, shown, three
 from headway.perf.report.plot import Plot, Points, Write, axis_of, linear, lines_of
 from headway.perf.report.run import Run
 
@@ -25,7 +27,9 @@ class BarRow:
     """Length of the bar, 0 to 1."""
     value: str
     times: str
-    """Over the first row's; empty where it says nothing."""
+    """Over the first row's, or how far from it; empty where it says nothing."""
+    rounds: str = ""
+    """The range over several rounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,23 +47,27 @@ def bar_list(
     runs: Sequence[Run],
     tones: Mapping[str, int],
     *,
-    compare: bool = False,
+    compare: Compare | None = None,
     full: float | None = None,
 ) -> BarList | None:
-    """The systems that have the figure; None without any. `full` is the value of a whole bar."""
+    """The systems that have the figure; None without any.
+
+    `compare` writes what each is beside the first row's; `full` is the value of a whole bar.
+    """
     values = [(run, figure.of(run)) for run in runs]
     found = [(run, value) for run, value in values if value is not None]
     if not found:
         return None
     top = full or max(value for _, value in found) or 1.0
-    base = found[0][1] if compare else None
+    base = found[0][1]
     rows = tuple(
         BarRow(
             system=run.system,
             tone=tones[run.system],
             share=min(1.0, max(0.0, value / top)),
-            value=shown(value, figure.unit),
-            times=ratio(value, base) if place else "",
+            value=figure.written(run),
+            times=compare(value, base) if compare and place else "",
+            rounds=range_text(run, RANGED) if figure is THROUGHPUT else "",
         )
         for place, (run, value) in enumerate(found)
     )

@@ -32,6 +32,12 @@ class Figure:
     means: str = ""
     """A sentence for people who do not know the word."""
 
+    def written(self, run: Run) -> str:
+        """The run's value as `shown` writes it, a price with its currency."""
+        value = self.of(run)
+        text = shown(value, self.unit)
+        return f"{text} {run.currency}" if self.unit == "price" and value is not None else text
+
 
 def _summary(*keys: str) -> Callable[[Run], float | None]:
     """The first of these that the summary has."""
@@ -92,7 +98,7 @@ COST = Figure(
     label="cost per M",
     unit="price",
     of=lambda run: run.cost_per_million,
-    means="price of a million generated tokens, in the currency of the price per hour",
+    means="price of a million generated tokens, at the price per hour",
 )
 
 FIGURES: tuple[Figure, ...] = (
@@ -240,6 +246,14 @@ def ratio(value: float | None, base: float | None) -> str:
     return f"{times:,.{digits}f}×"  # noqa: RUF001 - a multiplication sign
 
 
+def error(value: float | None, base: float | None) -> str:
+    """How far a prediction is from what was measured, such as "51 % too low"."""
+    if value is None or not base:
+        return ""
+    off = 100.0 * (value / base - 1.0)
+    return f"{_percent(abs(off))} too {'high' if off > 0 else 'low'}" if round(off, 1) else "right"
+
+
 def groups(report: Report) -> dict[str, tuple[Run, ...]]:
     """The runs of each group, in the report's order."""
     found: dict[str, list[Run]] = {}
@@ -261,6 +275,9 @@ def heading(name: str, runs: Iterable[Run]) -> str:
     return " · ".join(parts)
 
 
+Compare = Callable[[float | None, float | None], str]
+"""A figure beside the one it is compared with, in words."""
+
 _GAP = "  "
 _COMPARED = (THROUGHPUT, LATENCY)
 
@@ -268,18 +285,22 @@ _COMPARED = (THROUGHPUT, LATENCY)
 def tables(report: Report) -> str:
     """All groups' tables, with the title before and the notes after; ends with a line break."""
     parts = [report.title]
+    compare = error if report.prediction else ratio
     for name, runs in groups(report).items():
-        parts.append(f"{heading(name, runs)}\n{table(runs)}")
+        parts.append(f"{heading(name, runs)}\n{table(runs, compare=compare)}")
     if report.notes:
         parts.append("\n".join(f"- {note}" for note in report.notes))
     return "\n\n".join(parts) + "\n"
 
 
-def table(runs: Sequence[Run], *, brief: bool = True) -> str:
-    """One group's table; `brief` leaves out what a terminal has no room for."""
+def table(runs: Sequence[Run], *, brief: bool = True, compare: Compare = ratio) -> str:
+    """One group's table; `brief` leaves out what a terminal has no room for.
+
+    `compare` writes what a figure is beside that of the group's first system.
+    """
     columns = present(runs, brief=brief)
     rows = list(_headings(columns, alone=len(runs) == 1))
-    rows += [_row(run, runs, columns) for run in runs]
+    rows += [_row(run, runs, columns, compare) for run in runs]
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     lines = [_line(row, widths) for row in rows]
     rule = "-" * max(map(len, lines))
@@ -299,13 +320,13 @@ def _headings(columns: Sequence[Figure], *, alone: bool) -> tuple[list[str], lis
     return above, below
 
 
-def _row(run: Run, runs: Sequence[Run], columns: Sequence[Figure]) -> list[str]:
+def _row(run: Run, runs: Sequence[Run], columns: Sequence[Figure], compare: Compare) -> list[str]:
     cells = [run.system]
     for figure in columns:
         value = figure.of(run)
-        cells.append(shown(value, figure.unit))
+        cells.append(figure.written(run))
         if figure in _COMPARED and len(runs) > 1:
-            cells.append(ratio(value, figure.of(runs[0])))
+            cells.append("" if run is runs[0] else compare(value, figure.of(runs[0])))
     return cells
 
 

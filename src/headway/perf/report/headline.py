@@ -1,7 +1,10 @@
-"""What a report says in one sentence: who is fastest, and by how much.
+"""What a report says first, in one sentence and some figures.
 
-Chooses the group and the two systems from the figures alone, and says so as plainly where the
-fastest is the one that everything is compared with.
+A comparison says who is fastest, and by how much: the group and the two systems are chosen from the
+figures alone. It says so as plainly where the fastest is the one that everything is compared with,
+and where the rounds of two systems overlap, that it is too close to call. A report with an answer
+of its own says that instead: no system leads, and the figures are a prediction's errors, or what
+was found.
 """
 
 from __future__ import annotations
@@ -9,21 +12,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from headway.perf.report.close import LEVEL, indistinct, too_close
 from headway.perf.report.figures import (
     COST,
     IDLE,
+    ITL,
     LATENCY,
     LIMIT,
     THROUGHPUT,
+    TTFT,
+    TTFT_P99,
     Figure,
+    error,
     groups,
-    shown,
     three,
 )
 from headway.perf.report.run import Report, Run
-
-_LEVEL = 1.02
-"""Figures that differ by less say nothing."""
 
 _TIED = "\u00a0"
 """A space at which no line breaks."""
@@ -46,12 +50,15 @@ class Headline:
 
     group: str
     leader: str
+    """Empty where no system is to lead."""
     base: str
     pieces: tuple[tuple[str, str], ...]
     """The sentence in parts: words, and the system that they name or nothing."""
     changes: tuple[Change, ...]
     beside: tuple[tuple[str, str], ...] = ()
     """Where the first system is external: each of ours, and the leader's throughput over its."""
+    close: str = ""
+    """Which systems the rounds do not tell from the leader; empty without any."""
 
     @property
     def sentence(self) -> str:
@@ -63,6 +70,8 @@ def headline(report: Report) -> Headline | None:
     found = {name: runs for name, runs in groups(report).items() if leader_of(runs)}
     if not found:
         return None
+    if report.answer:
+        return _answered(report, *next(iter(found.items())))
     group = max(found, key=lambda name: _weight(found[name]))
     runs = found[group]
     leader, base = leader_of(runs), runs[0]
@@ -74,6 +83,37 @@ def headline(report: Report) -> Headline | None:
         pieces=_pieces(leader, runs),
         changes=tuple(_changes(leader, runs)),
         beside=tuple(_beside(leader, runs)) if base.kind == "external" else (),
+        close=too_close(leader, runs),
+    )
+
+
+def first_words(report: Report) -> str:
+    """What a terminal shows before the tables; ends with an empty line, or is empty."""
+    found = headline(report)
+    lines = [found.sentence, found.close] if found else [report.answer]
+    return "".join(f"{line}\n" for line in lines if line) + ("\n" if any(lines) else "")
+
+
+def _answered(report: Report, group: str, runs: Sequence[Run]) -> Headline:
+    figures = (THROUGHPUT, LATENCY, TTFT, TTFT_P99, ITL)
+    changes: list[Change] = []
+    if report.prediction and len(runs) > 1:
+        changes = [_error(figure, runs[0], runs[1]) for figure in figures]
+    return Headline(
+        group=group,
+        leader="",
+        base=runs[0].system,
+        pieces=((report.answer, ""),),
+        changes=tuple(change for change in changes if change.figure),
+    )
+
+
+def _error(figure: Figure, base: Run, predicted: Run) -> Change:
+    """How far a prediction is from the group's first run; without a figure where one has none."""
+    return Change(
+        label=f"{figure.label} predicted",
+        figure=error(figure.of(predicted), figure.of(base)),
+        detail=f"{figure.written(base)} measured, {figure.written(predicted)} predicted",
     )
 
 
@@ -86,7 +126,7 @@ def leader_of(runs: Sequence[Run]) -> Run | None:
     known = [run for run in runs if THROUGHPUT.of(run) is not None]
     own = [run for run in known if run.kind != "external"] or known
     best = max((THROUGHPUT.of(run) or 0.0 for run in own), default=0.0)
-    level = [run for run in own if (THROUGHPUT.of(run) or 0.0) * _LEVEL >= best]
+    level = [run for run in own if (THROUGHPUT.of(run) or 0.0) * LEVEL >= best]
     if len(level) > 1 and all(run.rate is not None and LATENCY.of(run) for run in level):
         return min(level, key=lambda run: LATENCY.of(run) or 0.0)
     return max(own, key=lambda run: THROUGHPUT.of(run) or 0.0, default=None)
@@ -109,9 +149,11 @@ def _pieces(leader: Run, runs: Sequence[Run]) -> tuple[tuple[str, str], ...]:
     if leader is base or not theirs:
         return subject, (f" is the fastest of {len(runs)}: {three(mine)} tokens a second", "")
     object_ = (base.system, base.system)
-    if mine / theirs < _LEVEL:
+    if indistinct(leader, base):
+        return subject, (" and ", ""), object_, (" are too close to call", "")
+    if mine / theirs < LEVEL:
         slower = _over(LATENCY, leader, base)
-        if slower and slower * _LEVEL < 1:
+        if slower and slower * LEVEL < 1:
             return (
                 subject,
                 (f" has a {times(1 / slower)} shorter median latency than ", ""),
@@ -135,7 +177,7 @@ def times(gain: float) -> str:
 
 def _changes(leader: Run, runs: Sequence[Run]) -> list[Change]:
     base = runs[0]
-    if leader is base:
+    if leader is base or indistinct(leader, base):
         return []
     changes = []
     gain = _over(THROUGHPUT, leader, base)
@@ -165,8 +207,8 @@ def _over(figure: Figure, leader: Run, base: Run) -> float | None:
 
 def _change(figure: Figure, label: str, leader: Run, other: Run, large: str = "") -> Change:
     """Shows the factor `large`, or else the leader's own figure."""
-    after, before = figure.of(leader), figure.of(other)
-    mine, theirs = shown(after, figure.unit), shown(before, figure.unit)
+    before = figure.of(other)
+    mine, theirs = figure.written(leader), figure.written(other)
     if large:
         detail = f"{theirs} → {mine}"
     else:

@@ -1,13 +1,17 @@
-"""A report as one self-contained page: no scripts, no network, readable on paper and a telephone.
+"""A report as one self-contained page: no network, readable on paper and a telephone.
 
-Chooses what is shown and in which order; the drawings come from `curves`, `plot` and `slots`,
-the markup and the colours from `page.html` and `page.css`, which escape what they are given.
+Chooses what is shown and in which order; the drawings come from `curves`, `search` and
+`slot_chart`, the markup and the colours from `page.html` and `page.css`, which escape what they are
+given. The one script, `facts.js` and `charts.js`, lets bars be followed; the page's policy allows
+it by its digest and nothing else, and without it everything is there to read.
 """
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,21 +34,23 @@ from headway.perf.report.figures import (
     THROUGHPUT,
     TTFT,
     TTFT_P99,
+    Compare,
+    error,
     groups,
     heading,
     present,
     ratio,
-    shown,
 )
 from headway.perf.report.headline import Headline, headline
 from headway.perf.report.plot import SIZE, Plot, tones
 from headway.perf.report.run import Report, Run
-from headway.perf.report.slots import ROW, SlotChart, slot_chart
+from headway.perf.report.search import trial_plots, trial_table
+from headway.perf.report.slot_chart import ROW, SlotChart, slot_chart
 
 Shown = TypeVar("Shown")
 
-# A bar is about 40 bytes of path, and a page is to stay well below 2 MB.
-_MOST_BARS = 24_000
+# A bar is about 100 bytes of paths and facts, and a page is to stay well below 2 MB.
+_MOST_BARS = 16_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,39 +89,74 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment.get_template("page.html").render(_contents(report)) + "\n"
 
 
 def _contents(report: Report) -> Mapping[str, object]:
     """All that the template names."""
     lead = headline(report)
-    colour = tones(report, lead.leader if lead else None)
+    colour = tones(report, (lead.leader or None) if lead else None)
+    compare = error if report.prediction else ratio
     by_group = groups(report)
     first = by_group[lead.group] if lead else ()
     slots = _slot_charts(by_group, lead, colour)
+    script = _script() if any(chart.answers for chart in slots) else ""
     return {
         "report": report,
         "lead": lead,
+        "alone": len(first) == 1,
         "lead_heading": heading(lead.group, first) if lead else "",
         "tones": colour,
         "size": SIZE,
         "row": ROW,
         "slots": slots[:1],
         "more_slots": slots[1:],
-        "throughput": _throughput(by_group, colour),
+        "script": script,
+        "policy": _policy(script),
+        "tone": colour.get(lead.leader or lead.base, 0) if lead else 0,
+        "trials": trial_table(report.trials),
+        "throughput": _throughput(by_group, colour, compare),
         "efforts": _some(
             [
-                bar_list("Output tokens a second", THROUGHPUT, first, colour, compare=True),
+                bar_list("Output tokens a second", THROUGHPUT, first, colour, compare=compare),
                 bar_list("Idle slots", IDLE, first, colour, full=1.0),
                 bar_list("Percent of the machine's limit", LIMIT, first, colour, full=100.0),
                 bar_list("Cost of a million output tokens", COST, first, colour),
             ]
         ),
-        "plots": _plots(by_group, report.runs, colour),
-        "tables": [_table(heading(name, runs), runs, colour) for name, runs in by_group.items()],
+        "plots": _searched(report, colour) + _plots(by_group, report.runs, colour),
+        "tables": [
+            _table(heading(name, runs), runs, colour, compare) for name, runs in by_group.items()
+        ],
         "settings": _settings(report.runs),
         "meanings": [figure for figure in FIGURES if figure.means],
     }
+
+
+def _script() -> str:
+    """All of it, in a scope of its own."""
+    folder = Path(__file__).parent
+    parts = [(folder / name).read_text(encoding="utf-8") for name in ("facts.js", "charts.js")]
+    return "(() => {\n" + "\n".join(parts) + "})();"
+
+
+def _policy(script: str) -> str:
+    """The page's Content-Security-Policy: its own style, and that script alone."""
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    allowed = f"script-src 'sha256-{digest}'; " if script else ""
+    return (
+        f"default-src 'none'; {allowed}style-src 'unsafe-inline'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+
+
+def _searched(report: Report, colour: Mapping[str, int]) -> list[_Plots]:
+    """What a search attained, if the report is of one."""
+    tone = colour[report.runs[0].system] if report.runs else 0
+    plots = trial_plots(report, tone)
+    note = "Share of the requests that met all objectives; each dot is the best that was tried."
+    return [_Plots(title="What was tried", note=note, plots=plots)] if plots else []
 
 
 def _slot_charts(
@@ -133,10 +174,10 @@ def _slot_charts(
 
 
 def _throughput(
-    by_group: Mapping[str, Sequence[Run]], colour: Mapping[str, int]
+    by_group: Mapping[str, Sequence[Run]], colour: Mapping[str, int], compare: Compare
 ) -> Sequence[BarList]:
     return _some(
-        bar_list(heading(name, runs), THROUGHPUT, runs, colour, compare=True)
+        bar_list(heading(name, runs), THROUGHPUT, runs, colour, compare=compare)
         for name, runs in by_group.items()
         if runs[0].rate is None
     )
@@ -177,7 +218,7 @@ def _plots(
     ]
 
 
-def _table(title: str, runs: Sequence[Run], colour: Mapping[str, int]) -> _Table:
+def _table(title: str, runs: Sequence[Run], colour: Mapping[str, int], compare: Compare) -> _Table:
     columns = present(runs, brief=False)
     rows = []
     for place, run in enumerate(runs):
@@ -186,7 +227,7 @@ def _table(title: str, runs: Sequence[Run], colour: Mapping[str, int]) -> _Table
             value = figure.of(run)
             compared = figure.label in ("output", "latency p50") and place
             base = figure.of(runs[0]) if compared else None
-            cells.append((shown(value, figure.unit), ratio(value, base)))
+            cells.append((figure.written(run), compare(value, base)))
         rows.append((run.system, colour[run.system], tuple(cells)))
     labels = tuple(
         figure.label + (f" {figure.unit}" if figure.unit.endswith("/s") else "")

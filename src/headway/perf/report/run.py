@@ -23,6 +23,8 @@ from headway.codec import KEY, Format, convert, decode, encode, read_bytes, writ
 from headway.errors import InvalidRequest
 from headway.machine import cores, instruction_sets, processor, total_memory
 from headway.perf.records.record import RequestRecord
+from headway.perf.report.price import CURRENCY, HourlyPrice
+from headway.perf.report.trial import Trial
 
 Kind = Literal["engine", "external", "simulated"]
 """This engine, another system, or the simulator."""
@@ -55,6 +57,8 @@ class Run:
     """Requests offered a second; None where all came at once."""
     summary: Mapping[str, float] = field(default_factory=dict)
     """As `headway.perf.records.summary.summarize` gives it."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Of figures of the summary, the lowest and the highest of all rounds; none of a single one."""
     records: tuple[RequestRecord, ...] = ()
     slots: int | None = None
     """Slots of the batch."""
@@ -65,6 +69,8 @@ class Run:
     """Time that the machine's limits allow at best, over the time that was taken; in percent."""
     cost_per_million: float | None = None
     """Price of a million output tokens, at the report's price per hour."""
+    currency: str = CURRENCY
+    """Of that cost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +82,16 @@ class Report:
     """Machine, commit, date, model and so on, for people."""
     runs: tuple[Run, ...]
     price_per_hour: float | None = None
+    currency: str = CURRENCY
+    """Of the price per hour."""
     notes: tuple[str, ...] = ()
     """Sentences for people: what was left out, what to bear in mind."""
+    answer: str = ""
+    """What was asked, answered in a sentence; empty where the systems are to be compared."""
+    prediction: bool = False
+    """Whether all runs of a group predict its first one, so that they have errors, no gains."""
+    trials: tuple[Trial, ...] = ()
+    """What a search tried, in that order."""
 
 
 def build_report(
@@ -85,28 +99,36 @@ def build_report(
     title: str,
     runs: Iterable[Run],
     about: Mapping[str, str] | None = None,
-    price_per_hour: float | None = None,
+    price: HourlyPrice | None = None,
     notes: Sequence[str] = (),
+    answer: str = "",
+    prediction: bool = False,
+    trials: Iterable[Trial] = (),
 ) -> Report:
-    """A report of these runs, in this order, with their cost where a price per hour is given.
+    """A report of these runs, in this order, with their cost where a price is given.
 
     The first run of a group is what the others of the group are compared with.
     """
-    priced = tuple(_priced(run, price_per_hour) for run in runs)
+    priced = tuple(_priced(run, price) for run in runs)
     return Report(
         title=title,
         about=dict(about or {}),
         runs=priced,
-        price_per_hour=price_per_hour,
+        price_per_hour=None if price is None else price.per_hour,
+        currency=CURRENCY if price is None else price.currency,
         notes=tuple(notes),
+        answer=answer,
+        prediction=prediction,
+        trials=tuple(trials),
     )
 
 
-def _priced(run: Run, price_per_hour: float | None) -> Run:
+def _priced(run: Run, price: HourlyPrice | None) -> Run:
     throughput = run.summary.get("output_throughput", 0.0)
-    if price_per_hour is None or run.cost_per_million is not None or throughput <= 0:
+    if price is None or run.cost_per_million is not None or throughput <= 0:
         return run
-    return replace(run, cost_per_million=price_per_hour / 3600.0 / throughput * 1e6)
+    cost = price.per_million(throughput)
+    return replace(run, cost_per_million=cost, currency=price.currency)
 
 
 def about_this_machine(now: datetime | None = None) -> dict[str, str]:
@@ -131,10 +153,20 @@ def median_run(runs: Sequence[Run], figure: str = "output_throughput") -> Run:
     """Of repeats of one system on one workload, the one with the median figure.
 
     Of an even number, the lower of the two in the middle: a run that was measured, not a mean of
-    two. `runs` must not be empty.
+    two. It has the ranges of all. `runs` must not be empty.
     """
     ordered = sorted(runs, key=lambda run: run.summary.get(figure, 0.0))
-    return ordered[(len(ordered) - 1) // 2]
+    median = ordered[(len(ordered) - 1) // 2]
+    return replace(median, ranges=_ranges(runs)) if len(runs) > 1 else median
+
+
+RANGED = ("output_throughput", "p50_e2el_ms")
+"""Figures of which the range over all rounds is kept: those by which systems are told apart."""
+
+
+def _ranges(runs: Sequence[Run]) -> dict[str, tuple[float, float]]:
+    columns = {name: [run.summary[name] for run in runs if name in run.summary] for name in RANGED}
+    return {name: (min(found), max(found)) for name, found in columns.items() if found}
 
 
 _KIND = "headway-report"

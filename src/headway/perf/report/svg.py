@@ -17,7 +17,7 @@ from headway.perf.report.figures import groups
 from headway.perf.report.headline import headline
 from headway.perf.report.plot import Axis, tones
 from headway.perf.report.run import Report
-from headway.perf.report.slots import ROW, WIDTH, Lane, SlotChart, slot_chart
+from headway.perf.report.slot_chart import ROW, WIDTH, Lane, SlotChart, slot_chart
 
 _MOST_BARS = 300
 """In a lane: more cannot be told apart at this size, and a document is to stay small."""

@@ -18,6 +18,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 
 from headway.perf.records.record import RequestRecord
+from headway.perf.report.run import Run
 from headway.perf.sim.simulate import Setup, Simulated, simulate
 from headway.perf.workload.workload import Segment, Workload, WorkloadRequest
 from headway.recording.format import Recording, RequestLine, SliceLine, StepLine, recorded_tokens
@@ -240,7 +241,7 @@ def recorded_setup(recording: Recording, profile: Profile) -> Setup:
 def recorded_workload(recording: Recording) -> Workload:
     """The requests that got a token, at their arrivals after the first one's."""
     lines = list(_answered(recording))
-    start = min((line.arrival for line in lines), default=0.0)
+    start = recorded_start(recording)
     return Workload(
         name=f"recording of {recording.engine.model}",
         requests=tuple(
@@ -252,6 +253,21 @@ def recorded_workload(recording: Recording) -> Workload:
             )
             for line in lines
         ),
+    )
+
+
+def recorded_start(recording: Recording) -> float:
+    """When the first request that got a token arrived, on the engine's clock; 0 without one."""
+    return min((line.arrival for line in _answered(recording)), default=0.0)
+
+
+def with_recorded_ids(run: Run, recording: Recording) -> Run:
+    """A run of the recorded workload, its requests called what they were called when recorded."""
+    names = {str(place): line.id for place, line in enumerate(_answered(recording))}
+    return replace(
+        run,
+        records=tuple(replace(record, id=names[record.id]) for record in run.records),
+        bars=tuple(bar._replace(request=names[bar.request]) for bar in run.bars),
     )
 
 

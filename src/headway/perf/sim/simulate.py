@@ -25,7 +25,7 @@ from headway.perf.sim.drafts import SimulatedDrafts
 from headway.perf.sim.fleet import Replica, run_fleet
 from headway.perf.sim.requests import SimulatedRequest, Slots, record_of
 from headway.perf.sim.runner import Preempted, SimulatedRunner, StepTimeSampler
-from headway.perf.workload.synthetic import length_cv
+from headway.perf.workload.synthetic import length_cv, rate_of
 from headway.perf.workload.workload import Workload
 from headway.routing import RouterName, make_router
 from headway.scheduling.build import build_scheduler, speculation_of
@@ -302,9 +302,3 @@ def settings_of(setup: Setup) -> dict[str, str | int | float]:
     if setup.replicas > 1:
         settings |= {"replicas": setup.replicas, "router": setup.router}
     return settings
-
-
-def rate_of(workload: Workload) -> float | None:
-    """Requests offered a second; None where all come at once."""
-    last = workload.requests[-1].at if workload.requests else 0.0
-    return len(workload.requests) / last if last > 0 else None

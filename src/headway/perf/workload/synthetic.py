@@ -227,6 +227,12 @@ def length_cv(workload: Workload) -> float | None:
     return pstdev(outputs) / fmean(outputs) if outputs else None
 
 
+def rate_of(workload: Workload) -> float | None:
+    """Requests offered a second; None where all come at once."""
+    last = workload.requests[-1].at if workload.requests else 0.0
+    return len(workload.requests) / last if last > 0 else None
+
+
 def _named(requests: tuple[WorkloadRequest, ...]) -> Workload:
     anonymous = Workload(name="", requests=requests)
     prompt = anonymous.prompt_tokens / len(requests)
