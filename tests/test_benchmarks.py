@@ -71,6 +71,7 @@ def test_benchmarks_say_how_they_are_used() -> None:
         "plots",
         "recording_cost",
         "response_cache",
+        "restart_pause",
         "simulation",
         "speculation",
         "structured",

@@ -109,6 +109,11 @@ class EngineConfig:
         most=1.0,
     )
     enable_prefix_caching: bool = setting(True, "reuse the KV cache of equal prompt beginnings")
+    keep_kv_cache: bool = setting(
+        True,
+        "keep the KV cache where it outlives an engine process that dies, so that its requests are "
+        "not computed again (native backend, on Linux; not with --record)",
+    )
     speculation: bool | None = setting(
         None, "guess tokens and compute them ahead where that pays; changes none; on by default"
     )

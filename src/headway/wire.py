@@ -55,6 +55,8 @@ class Start(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     log_format: LogFormat = "text"
     restart: bool = False
     """An engine has run with these settings: what is not needed for tokens must not stop it."""
+    kv_cache_fd: int | None = None
+    """Inherited: a file of memory for the KV cache, with what an engine before this one left."""
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -112,6 +114,8 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     """... and of the machine; None where it could not be measured."""
     pinned: tuple[str, ...] = ()
     """Limits that a user has set, by the names of their settings."""
+    adopted_blocks: int = 0
+    """KV blocks that an engine before this one computed, and that need not be computed again."""
 
 
 ModelStatus = Literal["prior", "learned", "fallback"]
@@ -173,14 +177,12 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     gave_way: int = 0
     """Part of `preemptions`: those for the fair share of another caller."""
     drafts: int = 0
-    """How often a sequence had tokens computed ahead of their sampling, in one step or another."""
     draft_tokens: int = 0
-    """These tokens."""
+    """How often a sequence had tokens computed ahead of their sampling, and how many in all."""
     accepted_tokens: int = 0
     """Those of them that sampling confirmed."""
     accepted_per_position: tuple[int, ...] = ()
-    """How many of `drafts` had their first token confirmed, their first two, and so on; at most
-    `headway.types.speculation.MOST_DRAFTS` numbers."""
+    """How many of `drafts` had their first token confirmed, first two, and so on to the most."""
     declined: int = 0
     """How often a sequence could have had some, in steps in which that did not pay."""
     relegated: int = 0
@@ -318,11 +320,10 @@ def _joined(shared: Request, own: OwnPart) -> Request:
         min_tokens=own.min_tokens,
         prompt_logprobs=own.prompt_logprobs,
     )
-    prompt = shared.prompt if own.prompt is None else own.prompt
     return replace(
         shared,
         id=own.id,
-        prompt=prompt,
+        prompt=shared.prompt if own.prompt is None else own.prompt,
         sampling=sampling,
         group=own.group,
         generated=own.generated,

@@ -15,7 +15,8 @@ real engine's is. Prompts may hold these tokens:
     SHED        the request is shed as it comes, for 2.5 seconds
 
 The folder given as `prepared` may hold `script.json` with the fields of `Script`. The log of
-process starts goes to `starts.log` there.
+process starts goes to `starts.log` there, and `memory.log` says what each engine found in the
+memory for its KV cache, in which it then leaves its number.
 """
 
 from __future__ import annotations
@@ -219,6 +220,13 @@ class FakeEngine:
             time.sleep(60)
 
 
+def look_into_memory(log: Path, descriptor: int, number: int) -> None:
+    found = os.pread(descriptor, 100, 0).decode()
+    with log.open("a") as file:
+        file.write(f"{found}\n")
+    os.pwrite(descriptor, f"engine {number}".encode(), 0)
+
+
 def build(start: Start, fd: int) -> tuple[Engine, EngineInfo]:
     folder = Path(start.prepared)
     script, number = Script(), 0
@@ -227,6 +235,8 @@ def build(start: Start, fd: int) -> tuple[Engine, EngineInfo]:
         number = len(log.read_text().splitlines()) if log.exists() else 0
         with log.open("a") as file:
             file.write(f"{os.getpid()}\n")
+        if start.kv_cache_fd is not None:
+            look_into_memory(folder / "memory.log", start.kv_cache_fd, number)
         if (folder / "script.json").exists():
             script = Script(**json.loads((folder / "script.json").read_text()))
     if number > 0:

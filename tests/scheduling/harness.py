@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from headway.engine.loop import Engine
 from headway.scheduling.admission import LengthEstimate
-from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.block_pool import BlockPool, BlockStore, SealedBlocks
 from headway.scheduling.drafts import Proposer
 from headway.scheduling.policy import Policy
 from headway.scheduling.scheduler import Scheduler
@@ -91,6 +92,12 @@ class EngineHarness:
         assert self.scheduler.pool.free == self.scheduler.pool.num_blocks
 
 
+class BlocksElsewhere(BlockStore, Protocol):
+    """Blocks of another engine, copied into `own`, which is a fake runner's store."""
+
+    own: dict[tuple[int, int], int]
+
+
 class TokenSeconds:
     """Step times: a second for each new token."""
 
@@ -129,6 +136,9 @@ def make_harness(
     proposer: Proposer | None = None,
     speculation: Speculation | None = None,
     step_times: StepTimes | None = TokenSeconds(),  # noqa: B008 - it has no state
+    outliving: SealedBlocks | None = None,
+    store: dict[tuple[int, int], int] | None = None,
+    blocks_elsewhere: BlocksElsewhere | None = None,
 ) -> EngineHarness:
     limits = limits or limits_of()
     clock = StepClock()
@@ -136,7 +146,12 @@ def make_harness(
         speculation = Speculation([proposer], AllDrafts())
     scheduler = Scheduler(
         policy=policy_of(policy, wait=wait) if isinstance(policy, str) else policy,
-        pool=BlockPool(num_blocks=blocks, block_size=block_size),
+        pool=BlockPool(
+            num_blocks=blocks,
+            block_size=block_size,
+            outliving=outliving,
+            store=blocks_elsewhere,
+        ),
         limits=limits,
         prefix_caching=prefix_caching,
         lengths=lengths or LengthEstimate(first_guess=first_guess),
@@ -145,6 +160,10 @@ def make_harness(
         speculation=speculation,
     )
     runner = FakeRunner(block_size=block_size, limits=limits, spoiled=spoiled)
+    if store is not None:
+        runner.store = store
+    if blocks_elsewhere is not None:
+        blocks_elsewhere.own = runner.store
     engine = Engine(scheduler=scheduler, runner=runner, clock=clock)
     return EngineHarness(engine=engine, scheduler=scheduler, runner=runner, clock=clock)
 

@@ -124,6 +124,12 @@ class EngineClient:
         engine = self._supervisor.engine
         return engine.process.pid if engine is not None else None
 
+    @property
+    def kv_source(self) -> str:
+        """For `Request.kv_source` of a request that moves from here to another engine: what this
+        one has computed is loaded there, as long as it is here. "" where that cannot be."""
+        return self._supervisor.kv_source
+
     def subscribe(self, listener: EngineListener) -> Callable[[], None]:
         """See `EngineHandle.subscribe`."""
         self._listeners.append(listener)
@@ -174,7 +180,11 @@ class EngineClient:
         return request
 
     def restart(self) -> None:
-        """Replace the engine process by a new one, which reads the model anew; streams go on."""
+        """Replace the engine process by a new one, which reads the model anew; streams go on.
+
+        Nothing that was computed with the old model is used again.
+        """
+        self._supervisor.discard_cache()
         engine = self._supervisor.engine
         if engine is not None:
             engine.kill("it was replaced, to read the model anew")

@@ -130,11 +130,12 @@ class Shortage(EngineError):
 
 
 def spawn(
-    command: Sequence[str], reserve: DescriptorReserve
+    command: Sequence[str], reserve: DescriptorReserve, inherited: Sequence[int] = ()
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start an engine with `--fd N` appended; returns the process and our end of its socket.
 
-    Its standard output goes to standard error: the former belongs to the program that we serve.
+    It has the descriptors `inherited` under the same numbers. Its standard output goes to standard
+    error: the former belongs to the program that we serve.
     Raises `Shortage`, or `EngineError` where the program cannot be run at all.
     """
     try:
@@ -144,7 +145,7 @@ def spawn(
                 try:
                     process = subprocess.Popen(
                         [*command, "--fd", str(theirs.fileno())],
-                        pass_fds=[theirs.fileno()],
+                        pass_fds=[theirs.fileno(), *inherited],
                         stdin=subprocess.DEVNULL,
                         stdout=2,
                         process_group=0,
@@ -198,6 +199,8 @@ class EngineProcess:
         """The error that it reported before it ended."""
         self.useful = False
         """Whether any token came from it."""
+        self.exit_code: int | None = None
+        """Negative for a signal; None before its end, and for one that cannot be killed."""
 
     @classmethod
     async def launch(
@@ -205,9 +208,13 @@ class EngineProcess:
         command: Sequence[str],
         on_message: Callable[[FromEngine], None],
         reserve: DescriptorReserve,
+        inherited: Sequence[int] = (),
     ) -> EngineProcess:
-        """Start a process and connect to it; raises `EngineError` where that is not possible."""
-        process, sock = spawn(command, reserve)
+        """Start a process and connect to it; raises `EngineError` where that is not possible.
+
+        `inherited` are descriptors that it is to have too.
+        """
+        process, sock = spawn(command, reserve, inherited)
         try:
             return cls(process, await EngineConnection.open(sock, on_message))
         except BaseException as error:
@@ -226,7 +233,8 @@ class EngineProcess:
     async def end(self) -> int | None:
         """Hang up, and wait until the process is gone; returns its exit code, as `reap` does."""
         self.connection.close()
-        return await reap(self.process)
+        self.exit_code = await reap(self.process)
+        return self.exit_code
 
     async def death_reason(self, when: str) -> HeadwayError:
         """The error that explains the death; waits until the process is gone."""

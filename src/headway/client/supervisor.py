@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from headway.background import watched
 from headway.client.descriptors import DescriptorReserve
 from headway.client.handle import EngineState
+from headway.client.kept_cache import CacheMemoryFile, keeps_cache
 from headway.client.process import EngineProcess, Shortage
 from headway.client.restarts import MAX_DEATHS, RestartPolicy
 from headway.client.watchdog import TICK, longest_step
@@ -67,12 +68,18 @@ class EngineSupervisor:
         self.info: EngineInfo | None = None
         """Of the latest process that was ready."""
         self.engine: EngineProcess | None = None
-        self._start = start
+        # A recording is to hold all that its engine's plans depended on.
+        keep = start.config.keep_kv_cache and start.config.record is None
+        self._cache = CacheMemoryFile() if keep else None
+        descriptor = None if self._cache is None else self._cache.descriptor
+        self._start = replace(start, kv_cache_fd=descriptor)
         self._command = tuple(command)
         self._owner = owner
         self._ready: asyncio.Future[None] | None = None
         self._reserve = DescriptorReserve()
         self._tasks: list[asyncio.Task[None]] = []
+        self._may_adopt = True
+        """What the present engine leaves in its KV cache may be used by others."""
 
     async def start(self) -> None:
         """Start the first process and wait until it is ready.
@@ -97,6 +104,20 @@ class EngineSupervisor:
             await self.engine.end()
             self.engine = None
         self._reserve.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    @property
+    def kv_source(self) -> str:
+        """Where other engines can read the KV cache, as long as it may be used; else ""."""
+        return self._cache.path if self._cache is not None and self._may_adopt else ""
+
+    def discard_cache(self) -> None:
+        """Let nobody use what the present engine computes, once it is gone, or what the last one
+        has left."""
+        self._may_adopt = self.engine is None
+        if self._may_adopt and self._cache is not None:
+            self._cache.discard()
 
     def _run_in_background(self, work: Coroutine[None, None, None], name: str) -> None:
         self._tasks.append(watched(work, name=name, on_failure=self._on_task_failure))
@@ -145,8 +166,12 @@ class EngineSupervisor:
     async def _launch(self) -> None:
         """Start a process and wait for its `Ready`; raises `HeadwayError`, leaving none behind."""
         ready = self._ready = asyncio.get_running_loop().create_future()
+        descriptor = self._start.kv_cache_fd
         engine = self.engine = await EngineProcess.launch(
-            self._command, self._on_message, self._reserve
+            self._command,
+            self._on_message,
+            self._reserve,
+            () if descriptor is None else (descriptor,),
         )
         try:
             engine.connection.start(self._start)
@@ -170,6 +195,10 @@ class EngineSupervisor:
             self.state = "restarting"
             self.engine = None
             error = await engine.death_reason("while running")
+            kept = self._may_adopt and keeps_cache(engine.exit_code, useful=engine.useful)
+            self._may_adopt = True
+            if not kept:
+                self.discard_cache()
             explained = self._owner.on_engine_died(error)
             wait = policy.died(
                 lifetime=time.monotonic() - engine.started,
@@ -177,6 +206,7 @@ class EngineSupervisor:
                 explained=explained,
             )
             while not await self._relaunched(wait):
+                self.discard_cache()
                 wait = policy.died(lifetime=0.0, useful=False, explained=False)
 
     async def _relaunched(self, wait: float | None) -> bool:

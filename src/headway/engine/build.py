@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec import structs
+
 from headway.checkpoint import prepare_tokenizer
 from headway.clock import MonotonicClock
 from headway.config import EngineConfig
@@ -52,7 +54,12 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     # Before the runner binds this thread to one of them.
     cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
     settings = config if start.draft is None else beside_draft(config)
-    loaded = build_runner(settings, Path(start.prepared), tokens=_token_table(start))
+    loaded = build_runner(
+        settings,
+        Path(start.prepared),
+        tokens=_token_table(start),
+        kv_cache_fd=start.kv_cache_fd,
+    )
     draft_model = None
     if start.draft is not None:
         if config.pin_threads:
@@ -63,22 +70,16 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
     grammars = loaded.grammars
     proposers = draft_proposers(info.scheduler, grammars, draft_model)
     speculation = speculation_of(info.scheduler.speculation, proposers, step_times)
-    scheduler = build_scheduler(info.scheduler, step_times=step_times, speculation=speculation)
-    limit = limit_of(info)
-    hardware = info.hardware
-    logger.info(
-        line(
-            "engine_ready",
-            device=hardware.device,
-            dtype=hardware.dtype,
-            kv_cache_dtype=hardware.kv_cache_dtype,
-            backend=hardware.backend,
-            threads=hardware.threads,
-            policy=info.scheduler.policy.name,
-            blocks=info.scheduler.num_blocks,
-            seconds=time.monotonic() - began,
-        )
+    scheduler = build_scheduler(
+        info.scheduler,
+        step_times=step_times,
+        speculation=speculation,
+        outliving=loaded.kept,
+        store=loaded.others,
     )
+    info = structs.replace(info, adopted_blocks=scheduler.pool.cached)
+    limit = limit_of(info)
+    _log_ready(info, seconds=time.monotonic() - began)
     observer = None
     if file is not None:
         first = engine_line(config, info)
@@ -94,6 +95,24 @@ def build_engine(start: Start) -> tuple[Engine, EngineInfo]:
         gate=None if grammars is None else GrammarGate(grammars, cpus=cpus),
     )
     return engine, info
+
+
+def _log_ready(info: EngineInfo, *, seconds: float) -> None:
+    hardware = info.hardware
+    logger.info(
+        line(
+            "engine_ready",
+            device=hardware.device,
+            dtype=hardware.dtype,
+            kv_cache_dtype=hardware.kv_cache_dtype,
+            backend=hardware.backend,
+            threads=hardware.threads,
+            policy=info.scheduler.policy.name,
+            blocks=info.scheduler.num_blocks,
+            adopted_blocks=info.adopted_blocks,
+            seconds=seconds,
+        )
+    )
 
 
 def draft_proposers(

@@ -56,6 +56,12 @@ def load(path: Path = _FILE) -> Library:
     )
 
 
+def build_of(path: Path = _FILE) -> str:
+    """Which build of the library this is: equal for two starts with nothing built in between."""
+    found = path.stat()
+    return f"{abi.ABI} {found.st_size} {found.st_mtime_ns}"
+
+
 def compiled(library: Library) -> list[str]:
     """The instruction sets that the library was built with, best first."""
     names: bytes = library.hw_compiled()

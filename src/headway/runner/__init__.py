@@ -23,12 +23,18 @@ __all__ = ["LoadedRunner", "build_runner"]
 
 
 def build_runner(
-    config: EngineConfig, prepared: Path, *, tokens: TokenTable | None = None
+    config: EngineConfig,
+    prepared: Path,
+    *,
+    tokens: TokenTable | None = None,
+    kv_cache_fd: int | None = None,
 ) -> LoadedRunner:
     """Load a prepared model as the settings say; takes about as long as reading the weights.
 
     `tokens` tells what the model's tokens stand for, given their number, once a grammar needs it;
-    without it, sequences with a grammar end with an error.
+    without it, sequences with a grammar end with an error. `kv_cache_fd` is a file of memory for
+    the KV cache, which may have one in it that an engine before this one left; only the native
+    backend uses it.
     Raises `InvalidRequest` (a setting that cannot be met, PyTorch that is needed and absent),
     `ModelError` (a damaged model) or `LibraryError` (native kernels that are needed and absent).
     """
@@ -39,7 +45,7 @@ def build_runner(
                 f"the model was prepared as {source.storage}, which only the native kernels read",
                 field="backend",
             )
-        return build_native_runner(config, source, tokens=tokens)
+        return build_native_runner(config, source, tokens=tokens, kv_cache_fd=kv_cache_fd)
     _refuse_native_settings(config, source.storage)
     if not has_torch():
         raise needs_torch(f"a model that was prepared as {source.storage}", field="backend")

@@ -15,6 +15,7 @@ from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.grammar import GrammarCompiler
 from headway.ops import CacheShape
+from headway.ops.native import KeptCache, OtherCaches
 from headway.types import Limits
 from headway.types.engine import Hardware
 from headway.types.step import Runner
@@ -40,6 +41,10 @@ class LoadedRunner:
     weight_bytes: int
     grammars: GrammarCompiler | None = None
     """Where the runner has its grammars from; None where it was not told what tokens stand for."""
+    kept: KeptCache | None = None
+    """The KV cache, where it outlives the engine."""
+    others: OtherCaches | None = None
+    """The KV caches of other engines, where blocks can be loaded from them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

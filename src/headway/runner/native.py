@@ -27,7 +27,9 @@ from headway.native.abi import CacheKind
 from headway.ops.native import (
     CacheMemory,
     CompiledProgram,
+    KeptFile,
     NativeWeights,
+    OtherCaches,
     Seconds,
     Tracer,
     address,
@@ -44,6 +46,7 @@ from headway.runner.batch import (
     accept,
     token_outputs,
 )
+from headway.runner.kept_cache import kept_file
 from headway.runner.memory import CacheBudget, LoadedRunner, choose_cache, choose_limits, one_block
 from headway.runner.sampling.constraints import SequenceGrammars, TokenTable
 from headway.runner.sampling.native import (
@@ -75,37 +78,32 @@ _ERRORS: dict[int, str] = {
 
 
 def build_native_runner(
-    config: EngineConfig, source: Prepared, *, tokens: TokenTable | None = None
+    config: EngineConfig,
+    source: Prepared,
+    *,
+    tokens: TokenTable | None = None,
+    kv_cache_fd: int | None = None,
 ) -> LoadedRunner:
     """Trace and compile a model that was prepared for the native kernels; raises as `build_runner`.
 
     Raises `LibraryError` too, where the library is absent or damaged.
     """
-    weight_format = native_format(source.storage)
-    if weight_format is None or config.dtype not in ("auto", weight_format):
-        raise InvalidRequest(
-            f"the model was prepared as {source.storage}, not as {config.dtype}", field="dtype"
-        )
+    weight_format = _weight_format(config, source)
     library, isa = load(), choose_isa(config.isa)
     threads = config.threads or machine.cores()
     limits = choose_limits(config, source.config, cuda=False)
-    budget = _budget(config, source.weight_bytes)
-    weights = NativeWeights(source.folder / WEIGHTS)
-    traced = _trace(source, weights, limits)
     kind = choose_cache_kind(config, weight_format)
     one = one_block(config, source.config)
+    file = kept_file(kv_cache_fd, source, one, kind, isa)
+    budget = _budget(config, source.weight_bytes, file)
+    weights = NativeWeights(source.folder / WEIGHTS)
+    traced = _trace(source, weights, limits)
     limits, shape = choose_cache(config, one, limits, budget, cache_bytes(library, one, kind))
-    cache = CacheMemory(library, shape, kind)
+    cache = CacheMemory(library, shape, kind, file)
     cache.touch_ahead(_FIRST_CACHE)
-    program = CompiledProgram(
-        library,
-        lower(traced, weights.matrices),
-        weights,
-        cache,
-        isa=isa,
-        threads=threads,
-        cpus=choose_cpus(threads) if config.pin_threads else None,
-    )
+    cpus = choose_cpus(threads) if config.pin_threads else None
+    lowered = lower(traced, weights.matrices)
+    program = CompiledProgram(library, lowered, weights, cache, isa=isa, threads=threads, cpus=cpus)
     grammars = SequenceGrammars(tokens, source.config.vocab_size)
     return LoadedRunner(
         runner=NativeRunner(
@@ -123,7 +121,18 @@ def build_native_runner(
         kv_bytes=cache.bytes,
         weight_bytes=source.weight_bytes,
         grammars=grammars.compiler,
+        kept=cache.kept,
+        others=None if file is None else OtherCaches(cache.view, file.fingerprint, shape),
     )
+
+
+def _weight_format(config: EngineConfig, source: Prepared) -> str:
+    weight_format = native_format(source.storage)
+    if weight_format is None or config.dtype not in ("auto", weight_format):
+        raise InvalidRequest(
+            f"the model was prepared as {source.storage}, not as {config.dtype}", field="dtype"
+        )
+    return weight_format
 
 
 def _hardware(weight_format: str, kind: CacheKind, isa: str, threads: int) -> Hardware:
@@ -145,11 +154,15 @@ def _trace(source: Prepared, weights: NativeWeights, limits: Limits) -> list[Op]
     return tracer.ops
 
 
-def _budget(config: EngineConfig, weight_bytes: int) -> CacheBudget:
-    """What the KV cache may take of the memory that is free before the weights are loaded."""
+def _budget(config: EngineConfig, weight_bytes: int, file: KeptFile | None) -> CacheBudget:
+    """What the KV cache may take of the memory that is free before the weights are loaded.
+
+    One that was left by an engine before has its memory, which is not free, and keeps its size.
+    """
     free, utilization = machine.available_memory(), config.gpu_memory_utilization
+    left = None if file is None else file.layout()
     return CacheBudget(
-        given=config.kv_cache_memory,
+        given=config.kv_cache_memory if left is None else left.size,
         fraction=utilization or _FRACTION,
         free_before=free,
         # Counted, not measured: mapped weights are in memory only once they have been used.

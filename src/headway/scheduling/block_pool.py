@@ -4,7 +4,8 @@ recently used.
 A block is *referenced* (by one sequence or several) or free, and *cached* if it has a name, under
 which its contents can be hit. Free blocks without a name are taken first, then the cached one that
 was released longest ago. Sharing copies nothing: a hit is one more reference. `BlockPool` knows
-nothing of sequences.
+nothing of sequences. Where blocks outlive the engine, it also has them sealed and unsealed, so
+that the next one finds those that are whole, and begins with them as its cached ones.
 
 `PrefixCache` names the blocks of sequences and finds them again. A sequence that starts announces
 the names of the blocks it is going to compute. Another one whose next unmatched block is among them
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
+from typing import Protocol
 
 from headway.scheduling.sequence import Sequence
 from headway.types.block_hash import block_hashes
@@ -26,22 +28,80 @@ LOOKED_UP_AGAIN = 16
 """Steps after which it is looked up again how much of a waiting prompt is cached."""
 
 
+class SealedBlocks(Protocol):
+    """Which blocks are whole, kept where it outlives the engine."""
+
+    def sealed(self) -> Iterable[tuple[int, bytes]]:
+        """Blocks that an engine before this one left whole, and their names; the order is that in
+        which they may be evicted."""
+        ...
+
+    def seal(self, block: int, name: bytes, parent: bytes, /) -> None:
+        """A block is full and computed. `parent` names the block before it, b"" if it has none."""
+        ...
+
+    def unseal(self, block: int, /) -> None:
+        """A sealed block is about to be overwritten, or its contents are bad."""
+        ...
+
+
+class BlockStore(Protocol):
+    """Blocks outside of this engine. What the engines save there is their sealed blocks."""
+
+    def match(self, source: str, names: Seq[bytes], /) -> int:
+        """How many blocks of these names, from the first on, the source seems to have."""
+        ...
+
+    def load(self, source: str, names: Seq[bytes], blocks: Seq[int], /) -> int:
+        """Copy blocks of these names into `blocks` of the pool, each whole or not at all.
+
+        Returns how many there are now, from the first on: fewer than asked for where the source
+        has lost one.
+        """
+        ...
+
+
 class BlockPool:
-    """Ids 0 to `num_blocks - 1`, each a block of `block_size` token positions."""
+    """Ids 0 to `num_blocks - 1`, each a block of `block_size` token positions.
 
-    __slots__ = ("_cached", "_free", "_names", "_references", "_stored", "block_size", "num_blocks")
+    With `outliving`, what was left sealed there is cached from the beginning. `store` has blocks
+    that are not in the pool.
+    """
 
-    def __init__(self, *, num_blocks: int, block_size: int) -> None:
+    __slots__ = (
+        "_cached",
+        "_free",
+        "_names",
+        "_outliving",
+        "_references",
+        "_stored",
+        "block_size",
+        "num_blocks",
+        "store",
+    )
+
+    def __init__(
+        self,
+        *,
+        num_blocks: int,
+        block_size: int,
+        outliving: SealedBlocks | None = None,
+        store: BlockStore | None = None,
+    ) -> None:
         if num_blocks < 1 or block_size < 1:
             raise ValueError(f"a pool of {num_blocks} blocks of {block_size} tokens")
         self.num_blocks = num_blocks
         self.block_size = block_size
+        self.store = store
         self._references = [0] * num_blocks
         self._names: list[bytes | None] = [None] * num_blocks
         self._stored: dict[bytes, int] = {}
         # Free blocks: those without a name, and those with one by the time of their release.
         self._free = list(range(num_blocks - 1, -1, -1))
         self._cached: OrderedDict[int, None] = OrderedDict()
+        self._outliving = outliving
+        if outliving is not None:
+            self._adopt(outliving.sealed())
 
     @property
     def free(self) -> int:
@@ -103,22 +163,24 @@ class BlockPool:
                 else:
                     self._cached[block] = None
 
-    def cache(self, block: int, name: bytes) -> None:
+    def cache(self, block: int, name: bytes, parent: bytes = b"") -> None:
         """Declare a referenced block full and computed: it may be hit under `name` from now on.
 
-        Where another block already has the name, that one goes on serving hits.
+        `parent` names the block before it, if there is one. Where another block already has the
+        name, that one goes on serving hits.
         """
         if self._references[block] and self._names[block] is None and name not in self._stored:
             self._names[block] = name
             self._stored[name] = block
+            if self._outliving is not None:
+                self._outliving.seal(block, name, parent)
 
     def invalidate(self, ids: Iterable[int]) -> None:
         """Declare the contents of referenced blocks bad: nobody new may hit them."""
         for block in ids:
             name = self._names[block]
             if name is not None and self._references[block]:
-                self._names[block] = None
-                del self._stored[name]
+                self._forget(block, name)
 
     def shared(self, ids: Seq[int]) -> int:
         """How many blocks at the head of a block table have other references too.
@@ -159,9 +221,21 @@ class BlockPool:
         block, _ = self._cached.popitem(last=False)
         name = self._names[block]
         if name is not None:
-            del self._stored[name]
-            self._names[block] = None
+            self._forget(block, name)
         return block
+
+    def _forget(self, block: int, name: bytes) -> None:
+        self._names[block] = None
+        del self._stored[name]
+        if self._outliving is not None:
+            self._outliving.unseal(block)
+
+    def _adopt(self, sealed: Iterable[tuple[int, bytes]]) -> None:
+        for block, name in sealed:
+            self._names[block] = name
+            self._stored[name] = block
+            self._cached[block] = None
+        self._free = [block for block in self._free if block not in self._cached]
 
 
 def _expect(condition: bool, message: str) -> None:
@@ -239,6 +313,7 @@ class PrefixCache:
         seq.computed = 0
         seq.todo = len(seq.tokens)
         seq.deferred = False
+        seq.loading = 0
 
     def advance(self, seq: Sequence, computed: int) -> None:
         """Note that tokens are computed up to `computed`: full blocks may be hit from now on."""
@@ -251,8 +326,10 @@ class PrefixCache:
             self.name(seq)
         cache, leaders = self._pool.cache, self._leaders
         full = slice(first, computed // size)
+        parent = seq.hashes[first - 1] if first else b""
         for block, name in zip(seq.blocks[full], seq.hashes[full], strict=True):
-            cache(block, name)
+            cache(block, name, parent)
+            parent = name
             if leaders.get(name) is seq:
                 del leaders[name]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 
 from headway.scheduling.admission import LengthEstimate
-from headway.scheduling.block_pool import BlockPool
+from headway.scheduling.block_pool import BlockPool, BlockStore, SealedBlocks
 from headway.scheduling.drafts import Proposer
 from headway.scheduling.policy import make_policy
 from headway.scheduling.scheduler import Scheduler
@@ -26,8 +26,13 @@ def build_scheduler(
     lengths: LengthEstimate | None = None,
     step_times: StepTimes | None = None,
     speculation: Speculation | None = None,
+    outliving: SealedBlocks | None = None,
+    store: BlockStore | None = None,
 ) -> Scheduler:
-    """A scheduler with no requests and an empty pool of blocks.
+    """A scheduler with no requests, and a pool with no blocks in use.
+
+    `outliving` are the blocks of a KV cache that outlives the engine (None: they are all empty),
+    and blocks of requests that come from other engines are loaded from `store` (None: computed).
 
     `lengths` is what it expects of requests that end by themselves (None: it learns from zero).
     Policies plan with `step_times`, which learn from its steps; with `speculation`, decodes compute
@@ -35,7 +40,12 @@ def build_scheduler(
     """
     return Scheduler(
         policy=make_policy(config.policy),
-        pool=BlockPool(num_blocks=config.num_blocks, block_size=config.block_size),
+        pool=BlockPool(
+            num_blocks=config.num_blocks,
+            block_size=config.block_size,
+            outliving=outliving,
+            store=store,
+        ),
         limits=config.limits,
         prefix_caching=config.prefix_caching,
         lengths=lengths,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from operator import attrgetter
 
 from headway.scheduling.block_pool import BlockPool, PrefixCache
+from headway.scheduling.loading import BlockLoader
 from headway.scheduling.policy import Policy
 from headway.scheduling.sequence import Sequence
 from headway.scheduling.traffic import TrafficEstimate
@@ -41,12 +42,19 @@ class RequestQueue:
 
 
 class Queues:
-    """Both queues, in the policy's order, and an index of them."""
+    """Both queues, in the policy's order, and an index of them.
 
-    def __init__(self, pool: BlockPool, policy: Policy) -> None:
+    Where the pool has a store, blocks of requests that were elsewhere before are loaded from it, up
+    to `most_loaded` tokens in a step.
+    """
+
+    def __init__(self, pool: BlockPool, policy: Policy, *, most_loaded: int = 0) -> None:
         self.pool = pool
         self._policy = policy
         self.prefixes = PrefixCache(pool)
+        self._loader = None
+        if pool.store is not None:
+            self._loader = BlockLoader(pool, self.prefixes, pool.store, most_loaded)
         self.traffic = TrafficEstimate()
         self.waiting = WaitingQueue(fair=policy.fair, by_order=policy.by_deadline)
         self.running = RequestQueue()
@@ -85,6 +93,8 @@ class Queues:
         self.running.add(seq)
         seq.state = "running"
         seq.hits, seq.known = seq.computed, len(seq.tokens)
+        if self._loader is not None:
+            self._loader.begin(seq)
         if seq.deferred:
             self._deferred.append(seq)
 
@@ -152,10 +162,24 @@ class Queues:
 
     def attach_deferred(self, step: int) -> None:
         """See whether deferred sequences can have their shared prefix, or must go on without."""
-        if self._deferred:
-            for seq in self._deferred:
-                self.prefixes.attach(seq, step)
-            self._deferred = [seq for seq in self._deferred if seq.deferred]
+        if not self._deferred:
+            return
+        loader = self._loader
+        if loader is not None:
+            loader.begin_step()
+        for seq in self._deferred:
+            if loader is not None and seq.loading:
+                loader.load(seq, step)
+                continue
+            self.prefixes.attach(seq, step)
+            if loader is not None:
+                loader.begin(seq)
+        self._deferred = [seq for seq in self._deferred if seq.deferred]
+
+    @property
+    def loading(self) -> bool:
+        """Whether blocks of any sequence are still to be loaded."""
+        return self._loader is not None and any(seq.loading for seq in self._deferred)
 
     def take_left(self) -> list[int]:
         """Sequences that have left since the last call, of those that the runner knows."""

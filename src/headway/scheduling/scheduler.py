@@ -25,6 +25,7 @@ from headway.scheduling.fast_forward import (
     steps_until_an_end,
     steps_with_room,
 )
+from headway.scheduling.loading import LOAD_SECONDS
 from headway.scheduling.policy import Decision, Policy, View
 from headway.scheduling.queues import Queues
 from headway.scheduling.refusals import Refusals
@@ -75,7 +76,7 @@ class Scheduler:
         self._reserve_all = reserve_all
         self._cycle = Cycle(step_times)
         self._speculation = speculation
-        self._queues = Queues(pool, policy)
+        self._queues = Queues(pool, policy, most_loaded=limits.max_num_batched_tokens)
         self.traffic = self._queues.traffic
         self._refusals = Refusals(self._queues)
         self._lengths = lengths or LengthEstimate()
@@ -138,7 +139,8 @@ class Scheduler:
             decision, candidates=candidates, queues=self._queues, limits=self.limits, step=step
         )
         if not scheduled:
-            return Idle(until=decision.ask_again)
+            until = now + LOAD_SECONDS if self._queues.loading else decision.ask_again
+            return Idle(until=until)
         drafts: Drafts = {}
         if self._speculation is not None:
             drafts = self._speculation.drafts(

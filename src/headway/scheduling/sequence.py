@@ -64,6 +64,8 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     hashes: list[bytes] = field(default_factory=list)
     deferred: bool = False
+    loading: int = 0
+    """Blocks after those in its table that are still to be loaded from another engine's cache."""
     entered: bool = False
     """The runner knows it."""
     active_step: int = -1

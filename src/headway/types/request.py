@@ -59,6 +59,9 @@ class Request:
     objectives: tuple[Objective, ...] = ()
     """How soon and how steadily its tokens are wanted; a policy may keep to them."""
     service_class: ServiceClass = "standard"
+    kv_source: str = ""
+    """Where another engine of this machine has keys and values of its tokens: the path of a file.
+    They are loaded from there as far as that is possible."""
 
 
 class TokenEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

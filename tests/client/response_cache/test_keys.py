@@ -41,6 +41,7 @@ OTHER_SAMPLING = {
 SAME = {
     "id": "other",
     "arrival": 9.0,
+    "kv_source": "/proc/9/fd/9",
     "priority": 3,
     "group": "g",
     "caller": "somebody",

@@ -3,11 +3,15 @@
 `weights` finds packed matrices in a prepared file. `headway.ops.trace` records a model's ops,
 `lower` turns them into a `program` of kernel calls over row buffers and fuses what it can, and
 `replay` hands that to the library and runs it for every step, over the KV cache that `memory`
-provides. Only numpy and ctypes are used; nothing here knows a request, a plan or a model family.
+provides, or `kept_cache` where it is to outlive the process; `other_caches` reads those of other
+processes. Only numpy and ctypes are used;
+nothing here knows a request, a plan or a model family.
 """
 
+from headway.ops.native.kept_cache import KeptCache, KeptFile
 from headway.ops.native.lower import lower
 from headway.ops.native.memory import CacheMemory, address, cache_bytes
+from headway.ops.native.other_caches import OtherCaches
 from headway.ops.native.program import BufferSpec, Instruction, Program, describe
 from headway.ops.native.replay import CompiledProgram, Seconds, no_seconds
 from headway.ops.native.weights import NativeWeights
@@ -18,7 +22,10 @@ __all__ = [
     "CacheMemory",
     "CompiledProgram",
     "Instruction",
+    "KeptCache",
+    "KeptFile",
     "NativeWeights",
+    "OtherCaches",
     "Program",
     "Seconds",
     "Tracer",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import mmap
 import os
 import threading
@@ -23,7 +24,10 @@ import numpy.typing as npt
 from headway import machine
 from headway.errors import InvalidRequest
 from headway.native import Library, abi
+from headway.ops.native.kept_cache import KeptCache, KeptFile
 from headway.ops.protocol import CacheShape
+
+logger = logging.getLogger(__name__)
 
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _PIECE = 2**21
@@ -114,10 +118,27 @@ def cache_bytes(library: Library, shape: CacheShape, kind: abi.CacheKind) -> int
 
 
 class CacheMemory:
-    """A KV cache, all zeros: the memory of its blocks is taken only as it is used."""
+    """A KV cache: the memory of its blocks is taken only as it is used.
 
-    def __init__(self, library: Library, shape: CacheShape, kind: abi.CacheKind) -> None:
+    It lies in `file`, where there is one that can be mapped, and may hold what was left there; in
+    memory of its own it is all zeros. `kept` is None in the latter case, and `view` has all bytes.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        shape: CacheShape,
+        kind: abi.CacheKind,
+        file: KeptFile | None = None,
+    ) -> None:
         self.bytes = cache_bytes(library, shape, kind)
+        self.kept = None if file is None else _kept(file, shape, self.bytes)
+        self._layers = shape.num_layers
+        self.description = _cache(shape, kind)
+        if self.kept is not None:
+            self.description.memory = self.kept.address
+            self.view = self.kept.view
+            return
         try:
             self._memory = anonymous(self.bytes)
         except (OSError, ValueError) as error:
@@ -125,13 +146,28 @@ class CacheMemory:
                 f"{self.bytes / 2**30:.2f} GiB for the KV cache cannot be had: {error}",
                 field="kv_cache_memory",
             ) from error
-        self._layers = shape.num_layers
-        self.description = _cache(shape, kind)
         self.description.memory = address(np.frombuffer(self._memory, dtype=np.uint8))
+        self.view = memoryview(self._memory)
 
     def touch_ahead(self, size: int) -> None:
         """Let the first blocks of all layers, `size` bytes in all, be taken in the background."""
-        touch_ahead(self._memory, self.description.memory, self._layers, size)
+        if self.kept is not None:
+            self.kept.touch_ahead(size)
+        else:
+            touch_ahead(self._memory, self.description.memory, self._layers, size)
+
+
+def _kept(file: KeptFile, shape: CacheShape, size: int) -> KeptCache | None:
+    try:
+        return file.open(
+            num_blocks=shape.num_blocks,
+            size=size,
+            num_layers=shape.num_layers,
+            huge_pages=has_huge_pages(),
+        )
+    except OSError as error:
+        logger.warning("the KV cache will not outlive this engine: %s", error)
+        return None
 
 
 def _cache(shape: CacheShape, kind: abi.CacheKind) -> abi.HwCache:
