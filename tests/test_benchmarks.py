@@ -60,6 +60,7 @@ def test_benchmarks_say_how_they_are_used() -> None:
         "agreement",
         "api_cost",
         "fairness",
+        "fleet_moves",
         "headline",
         "invariance",
         "long_prompt",

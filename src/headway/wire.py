@@ -53,6 +53,8 @@ class Start(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     log_level: int = 20
     """Least level of what the engine process logs, as `logging` counts them."""
     log_format: LogFormat = "text"
+    cpus: tuple[int, ...] = ()
+    """Cores that the process keeps to; empty: any."""
     restart: bool = False
     """An engine has run with these settings: what is not needed for tokens must not stop it."""
     kv_cache_fd: int | None = None

@@ -400,6 +400,33 @@ def test_a_caller_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_one_engine_is_the_only_replica_and_can_be_replaced(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_client(tmp_path, step_seconds=0.002) as client:
+            (status,) = client.replicas
+            assert (status.id, status.state, status.pid) == (0, "ready", client.pid)
+            assert (status.live, status.restarts, status.cpus) == (0, 0, ())
+            with pytest.raises(Unavailable, match="--replicas 2"):
+                await client.add_replica()
+            with pytest.raises(Unavailable, match="the only replica"):
+                await client.drain(0)
+            with pytest.raises(InvalidRequest, match="no replica 1"):
+                await client.drain(1)
+            asked = request("a", max_tokens=200)
+            stream = client.submit(asked)
+            await until(lambda: client.stats.running == 1)
+            for restarts in (1, 2, 3):
+                await client.restart()
+                assert (client.state, client.restarts) == ("ready", restarts)
+            assert client.pid != status.pid
+            assert tokens(await collect(stream)) == expected_tokens(asked)
+        with pytest.raises(Unavailable, match="closed"):
+            await client.restart()
+        assert client.replicas[0].state == "failed"
+
+    asyncio.run(main())
+
+
 def test_closing_aborts_what_runs_and_may_be_repeated(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_client(tmp_path, step_seconds=0.002) as client:

@@ -158,6 +158,82 @@ def test_prompt_logprobs_are_not_repeated() -> None:
     assert restart(journal)[1][0].sampling.prompt_logprobs is None
 
 
+def give(name: str, source: RequestJournal, target: RequestJournal) -> None:
+    entry = source.entry(name)
+    assert entry is not None
+    source.abort([name])
+    target.receive(entry)
+
+
+def test_a_request_goes_on_in_another_journal_and_is_told_nothing_twice() -> None:
+    first, second = ready(request("a"), request("b")), ready(request("c"))
+    first.record(TokenEvent(id="a", tokens=(1, 2), scheduled_at=3.0, cached_tokens=4))
+    give("a", first, second)
+    assert (first.ids, second.ids) == (["b"], ["c", "a"])
+    assert second.take_queued() == [replace(request("a"), generated=(1, 2))]
+    event = second.record(TokenEvent(id="a", tokens=(5,), scheduled_at=6.0, cached_tokens=7))
+    assert event == TokenEvent(id="a", tokens=(5,))
+    # What the first engine had computed by then is not heard of any more.
+    assert report(first, "a", 5, 6) is None
+    assert report(first, "a", 7, end=True) is None
+    assert first.engine_busy
+    assert report(first, "b", 1, end=True) is not None
+    assert not first.engine_busy
+
+
+def test_a_request_that_comes_back_waits_until_the_engine_has_let_go_of_it() -> None:
+    first, second = ready(request("a"), request("b")), ready()
+    give("a", first, second)
+    give("a", second, first)
+    first.add(request("c"))
+    assert [each.id for each in first.take_queued()] == ["c"]
+    assert report(first, "a", 1) is None
+    assert first.has_queued
+    assert first.record(TokenEvent(id="a", finish="abort")) is None
+    assert first.take_queued() == [request("a")]
+    assert report(first, "a", 1) is not None
+
+
+def test_a_suspect_is_one_in_another_journal_too_and_runs_once_that_engine_is_empty() -> None:
+    first = ready(request("a"), request("b", arrival=1.0))
+    restart(first)
+    assert [each.id for each in restart(first)[1]] == ["b"]
+    assert (first.unsuspected, first.isolating) == ([], True)
+    second = ready(request("c"))
+    for name in "ab":
+        give(name, first, second)
+    assert not first.isolating
+    assert second.unsuspected == ["c"]
+    assert second.take_queued() == []
+    report(second, "c", 1, end=True)
+    assert [each.id for each in second.take_queued()] == ["b"]
+    assert second.engine_died() == ["b"]
+    assert not second.isolating
+    assert second.unsuspected == ["a"]
+
+
+def test_an_engine_that_was_replaced_on_purpose_died_of_nobody() -> None:
+    journal = ready(request("a"))
+    for _ in range(3):
+        assert journal.engine_died(replaced=True) == []
+        journal.engine_ready()
+        assert journal.take_queued() == [request("a")]
+    journal = ready(request("a"), request("b", arrival=1.0))
+    restart(journal)
+    assert [each.id for each in restart(journal)[1]] == ["b"]
+    assert journal.engine_died(replaced=True) == []
+    journal.engine_ready()
+    (isolated,) = journal.take_queued()
+    assert (isolated.id, isolated.sampling.max_tokens) == ("b", 1)
+
+
+def test_those_that_nothing_was_received_for_are_told_in_their_order() -> None:
+    journal = ready(request("a"), request("b"), request("c"))
+    report(journal, "b", 1)
+    journal.add(request("d"))
+    assert journal.unheard == ["a", "c", "d"]
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     deadly=st.sets(st.integers(0, 7), max_size=3),

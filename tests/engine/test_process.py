@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from headway.config import EngineConfig
+from headway.engine.process import _keep_to
 from headway.types import Request
 from headway.wire import (
     HEADER,
@@ -254,6 +255,7 @@ import asyncio, sys
 from pathlib import Path
 from headway.client import EngineClient
 from headway.config import EngineConfig
+from headway.engine.process import _keep_to
 
 async def main():
     client = await EngineClient.start(EngineConfig(), Path(sys.argv[1]), command=sys.argv[2:])
@@ -320,3 +322,13 @@ def test_every_line_of_the_engine_is_json_where_its_supervisor_logs_so() -> None
     assert lines
     assert {each["level"] for each in lines} <= {"info", "warning", "error"}
     assert any("cannot start" in each["message"] for each in lines)
+
+
+def test_cores_that_there_are_not_keep_no_engine_from_starting(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = os.sched_getaffinity(0)
+    _keep_to((4095,))
+    assert "cannot keep to cores" in caplog.text
+    _keep_to(())
+    assert os.sched_getaffinity(0) == before

@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from msgspec import structs
 
 from headway.checkpoint import ModelConfig
-from headway.client import EngineListener, EngineState, Stream
+from headway.client import EngineListener, EngineState, ReplicaState, ReplicaStatus, Stream
 from headway.config import EngineConfig
+from headway.errors import Unavailable
 from headway.llm import (
     AsyncLLM,
     ChatRenderer,
@@ -125,6 +126,31 @@ class FakeEngine:
 
     def take(self, request_id: str) -> Request | None:
         return None
+
+    @property
+    def replicas(self) -> Sequence[ReplicaStatus]:
+        state: ReplicaState = "ready" if self.state == "ready" else "failed"
+        return [
+            ReplicaStatus(
+                id=0,
+                state=state,
+                pid=None,
+                restarts=self.restarts,
+                live=len(self.running),
+                cpus=(),
+                stats=self.stats,
+                info=self.info,
+            )
+        ]
+
+    async def add_replica(self) -> int:
+        raise Unavailable("one engine")
+
+    async def drain(self, replica: int) -> int:
+        raise Unavailable("one engine")
+
+    async def restart(self) -> None:
+        self.restarts += 1
 
     def subscribe(self, listener: EngineListener) -> Callable[[], None]:
         self._listeners.append(listener)

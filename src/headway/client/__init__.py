@@ -2,5 +2,14 @@
 
 from headway.client.client import EngineClient
 from headway.client.handle import EngineHandle, EngineListener, EngineState, Stream
+from headway.client.status import ReplicaState, ReplicaStatus
 
-__all__ = ["EngineClient", "EngineHandle", "EngineListener", "EngineState", "Stream"]
+__all__ = [
+    "EngineClient",
+    "EngineHandle",
+    "EngineListener",
+    "EngineState",
+    "ReplicaState",
+    "ReplicaStatus",
+    "Stream",
+]

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from msgspec import structs
+
 from headway.background import soon
 from headway.client.handle import (
     NEWS_SECONDS,
@@ -21,13 +23,14 @@ from headway.client.handle import (
     EngineState,
     Stream,
 )
-from headway.client.journal import RequestJournal
-from headway.client.process import DEFAULT_COMMAND, EngineProcess
+from headway.client.journal import JournalEntry, RequestJournal
+from headway.client.listeners import Listeners
+from headway.client.process import DEFAULT_COMMAND, EngineProcess, start_message
 from headway.client.restarts import MonotonicStats
+from headway.client.status import ReplicaState, ReplicaStatus
 from headway.client.supervisor import EngineSupervisor
 from headway.config import EngineConfig
-from headway.errors import HeadwayError, Unavailable
-from headway.logs import log_format
+from headway.errors import HeadwayError, InvalidRequest, Unavailable
 from headway.types import Request, TokenEvent
 from headway.types.batch_news import BatchNews
 from headway.wire import EngineInfo, EngineStats, Events, PreparedDraft, Start
@@ -38,15 +41,31 @@ logger = logging.getLogger(__name__)
 class EngineClient:
     """The `EngineHandle` of one engine process, restarted when it dies. Obtain one with `start`."""
 
-    def __init__(self, start: Start, command: Sequence[str]) -> None:
+    def __init__(
+        self,
+        start: Start,
+        command: Sequence[str],
+        *,
+        replica: int = 0,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """A client without a process: `open` it. It goes by the id `replica`.
+
+        `on_change` is called when the process is ready, has died, or is gone for good: in the
+        last case before the requests that are still here end.
+        """
+        self._replica = replica
+        self._on_change = on_change
+        self._cpus = start.cpus
         self._stats = MonotonicStats()
         self._last_step = time.monotonic()
         self._journal = RequestJournal()
         self._streams: dict[str, Stream] = {}
-        self._listeners: list[EngineListener] = []
-        self._watchers: list[BatchListener] = []
+        self._listeners: Listeners[[Sequence[TokenEvent], EngineStats, float]] = Listeners()
+        self._watchers: Listeners[[BatchNews]] = Listeners()
         self._aborts: list[str] = []
         self._flushing = False
+        self._replacing = False
         self._supervisor = EngineSupervisor(start, command, self)
 
     @classmethod
@@ -63,18 +82,13 @@ class EngineClient:
         `draft` is a draft model beside it; `command` replaces the program. Raises `HeadwayError`
         where the engine cannot start.
         """
-        # The engine logs as much as the program that it serves, and in the same form.
-        level = logging.getLogger().getEffectiveLevel()
-        start = Start(
-            config=config,
-            prepared=str(prepared),
-            draft=draft,
-            log_level=level,
-            log_format=log_format(),
-        )
-        client = cls(start, command or DEFAULT_COMMAND)
-        await client._supervisor.start()
+        client = cls(start_message(config, prepared, draft), command or DEFAULT_COMMAND)
+        await client.open()
         return client
+
+    async def open(self) -> None:
+        """Start the process and wait until it is ready; raises `HeadwayError` where it cannot."""
+        await self._supervisor.start()
 
     @property
     def state(self) -> EngineState:
@@ -130,18 +144,47 @@ class EngineClient:
         one has computed is loaded there, as long as it is here. "" where that cannot be."""
         return self._supervisor.kv_source
 
+    @property
+    def status(self) -> ReplicaStatus:
+        """What it is doing; while its first process starts there is nothing to tell."""
+        state: ReplicaState = "failed" if self.state == "closed" else self.state
+        return ReplicaStatus(
+            id=self._replica,
+            state=state,
+            pid=self.pid,
+            restarts=self.restarts,
+            live=self.live,
+            cpus=self._cpus,
+            stats=self.stats,
+            info=self.info,
+        )
+
+    @property
+    def replicas(self) -> Sequence[ReplicaStatus]:
+        """See `EngineHandle.replicas`: itself."""
+        return (self.status,)
+
+    async def add_replica(self) -> int:
+        """See `EngineHandle.add_replica`: one engine without a router stays one."""
+        raise Unavailable("this server has one engine and no router: start it with --replicas 2")
+
+    async def drain(self, replica: int) -> int:
+        """See `EngineHandle.drain`: there is no other engine to give its requests to."""
+        if replica != self._replica:
+            raise InvalidRequest(f"there is no replica {replica}", field="replica")
+        raise Unavailable("this is the only replica: its requests could go nowhere")
+
     def subscribe(self, listener: EngineListener) -> Callable[[], None]:
         """See `EngineHandle.subscribe`."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        return self._listeners.add(listener)
 
     def watch_batch(self, listener: BatchListener) -> Callable[[], None]:
         """See `EngineHandle.watch_batch`."""
-        self._watchers.append(listener)
+        leave = self._watchers.add(listener)
         self._ask_for_batch()
 
         def stop() -> None:
-            self._watchers.remove(listener)
+            leave()
             if not self._watchers:
                 self._ask_for_batch()
 
@@ -159,16 +202,38 @@ class EngineClient:
         except HeadwayError:
             self._journal.abort(added)
             raise
-        stream = Stream(added, self._abort)
+        stream = Stream(added, self.cancel)
         self._streams.update(dict.fromkeys(added, stream))
         self._schedule_flush()
         return stream
+
+    def receive(self, entry: JournalEntry, stream: Stream) -> None:
+        """Queue a request that another client has given, or a new one, with the stream it has.
+
+        Its id is not live here. Events go to the stream as those of requests submitted here do;
+        whoever made the stream calls `cancel` for it.
+        """
+        self._journal.receive(entry)
+        self._streams[entry.request.id] = stream
+        self._schedule_flush()
+
+    def give(self, request_id: str) -> tuple[JournalEntry, Stream]:
+        """Let another client `receive` a live request: nobody notices, and it is no more here."""
+        entry = self._journal.entry(request_id)
+        assert entry is not None, "only live requests are given away"
+        self._remove([request_id])
+        return entry, self._streams.pop(request_id)
+
+    @property
+    def journal(self) -> RequestJournal:
+        """Its live requests, to be looked at."""
+        return self._journal
 
     def abort(self, request_id: str) -> None:
         """See `EngineHandle.abort`."""
         stream = self._streams.get(request_id)
         if stream is not None:
-            self._abort([request_id])
+            self.cancel([request_id])
             stream.push(TokenEvent(id=request_id, finish="abort"))
 
     def take(self, request_id: str) -> Request | None:
@@ -179,15 +244,14 @@ class EngineClient:
             self._streams.pop(request_id).release(request_id)
         return request
 
-    def restart(self) -> None:
-        """Replace the engine process by a new one, which reads the model anew; streams go on.
-
-        Nothing that was computed with the old model is used again.
-        """
+    async def restart(self) -> None:
+        """See `EngineHandle.restart`. Nothing that the old model computed is used again."""
         self._supervisor.discard_cache()
         engine = self._supervisor.engine
         if engine is not None:
+            self._replacing = self.state == "ready"
             engine.kill("it was replaced, to read the model anew")
+        await self._supervisor.next_ready()
 
     async def close(self) -> None:
         """See `EngineHandle.close`. May be called again."""
@@ -223,15 +287,12 @@ class EngineClient:
 
     def on_batch_news(self, news: BatchNews) -> None:
         """See `EngineOwner`."""
-        for listener in self._watchers:
-            try:
-                listener(news)
-            except Exception:
-                logger.exception("a listener failed")
+        self._watchers.tell(structs.replace(news, replica=self._replica))
 
     def on_engine_ready(self) -> None:
         """See `EngineOwner`: queued requests can be sent."""
         self._last_step = time.monotonic()
+        self._stats.engine_ready(self.info.scheduler.num_blocks)
         if self._watchers:
             self._ask_for_batch()
         self._journal.engine_ready()
@@ -239,13 +300,15 @@ class EngineClient:
         if self.restarts:
             live = len(self._journal)
             logger.warning("engine restarted pid=%s live_requests=%d", self.pid, live)
+        self._on_change()
 
     def on_engine_died(self, error: HeadwayError) -> bool:
         """See `EngineOwner`: queue all requests again, and end one that was found to be poison."""
         logger.error("engine died live_requests=%d: %s", len(self._journal), error)
         explained = self._journal.engine_busy
         self._aborts.clear()
-        poison = self._journal.engine_died()
+        poison = self._journal.engine_died(replaced=self._replacing)
+        self._replacing = False
         events = [
             TokenEvent(
                 id=name,
@@ -258,10 +321,12 @@ class EngineClient:
             logger.error("request ended request_id=%s: it brought the engine down", event.id)
             self._deliver(event)
         self._notify(events, self._stats.engine_died())
+        self._on_change()
         return explained
 
     def on_engine_failed(self, reason: str) -> None:
-        """See `EngineOwner`: all requests end."""
+        """See `EngineOwner`: all requests end that nobody takes."""
+        self._on_change()
         self._end_all("error", reason)
 
     def _ask_for_batch(self) -> None:
@@ -270,8 +335,8 @@ class EngineClient:
         if engine is not None and self.state == "ready":
             engine.connection.watch(NEWS_SECONDS if self._watchers else None)
 
-    def _abort(self, ids: Sequence[str]) -> None:
-        """End requests; called by their stream, or on behalf of it."""
+    def cancel(self, ids: Sequence[str]) -> None:
+        """End live requests; called by their stream, or on behalf of it."""
         for name in ids:
             self._streams.pop(name, None)
         self._remove(ids)
@@ -327,12 +392,7 @@ class EngineClient:
         return self._streams.pop(event.id, None)
 
     def _notify(self, events: Sequence[TokenEvent], stats: EngineStats) -> None:
-        now = time.monotonic()
-        for listener in self._listeners:
-            try:
-                listener(events, stats, now)
-            except Exception:
-                logger.exception("a listener failed")
+        self._listeners.tell(events, stats, time.monotonic())
 
     def _end_all(self, reason: Literal["abort", "error"], error: str | None) -> None:
         events = [TokenEvent(id=name, finish=reason, error=error) for name in self._journal.clear()]

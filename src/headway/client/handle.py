@@ -1,7 +1,7 @@
 """What the layers above see of an engine: `EngineHandle`, and the `Stream` of its requests' events.
 
-`EngineClient` implements the handle with one supervised engine process; several engines behind a
-router can implement it as well. Whoever holds a handle does not know which of the two it is.
+`EngineClient` implements the handle with one supervised engine process, `EngineFleet` with several
+behind a router. Whoever holds a handle does not know which of the two it is.
 
 Events are kept until the reader of a stream asks. Those of one request are then joined into one, so
 that a slow reader costs little memory (its tokens, which `max_tokens` bounds) and delays nobody. A
@@ -17,6 +17,7 @@ from itertools import chain
 from typing import Literal, Protocol
 
 from headway.background import soon
+from headway.client.status import ReplicaStatus
 from headway.types import Request, TokenEvent
 from headway.types.batch_news import BatchNews
 from headway.types.response_cache import CacheOutcome
@@ -214,6 +215,35 @@ class EngineHandle(Protocol):
     @property
     def stats(self) -> EngineStats:
         """The latest statistics; counters never fall, not even when an engine is restarted."""
+        ...
+
+    @property
+    def replicas(self) -> Sequence[ReplicaStatus]:
+        """The engines behind this handle, by their ids; one that was drained is gone."""
+        ...
+
+    async def add_replica(self) -> int:
+        """Start one more engine of the same model; returns its id once it is ready.
+
+        Raises `Unavailable` where there can be none (one engine without a router, the most
+        replicas, a server that ends) and `HeadwayError` where it cannot start.
+        """
+        ...
+
+    async def drain(self, replica: int) -> int:
+        """Give all requests of a replica to others and end it; returns how many were moved.
+
+        Their streams go on as if nothing had happened. Raises `InvalidRequest` for an id that no
+        replica has, and `Unavailable` where no other replica could go on.
+        """
+        ...
+
+    async def restart(self) -> None:
+        """Replace every engine process by a new one, which reads the model anew; streams go on.
+
+        One after the other, so that as many serve as can. Returns once all are ready; raises
+        `Unavailable` where one does not come back.
+        """
         ...
 
     def submit(self, *requests: Request) -> Stream:

@@ -5,8 +5,10 @@ queued again with its tokens as `generated`, and the next engine continues where
 stopped. A poison request, one that crashes every engine that runs it, must not take the others
 with it. So requests that were running during several deaths in a row are quarantined: they run one
 at a time, alone and for a few tokens, the latest arrival first. One during whose isolated run the
-engine dies is the poison and ends with an error; all others go on. Pure bookkeeping: no I/O, no
-clock, no processes.
+engine dies is the poison and ends with an error; all others go on.
+
+An entry can leave one journal and join another with all that is known of it: what it has received,
+and what engines it has seen die. Pure bookkeeping: no I/O, no clock, no processes.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ class JournalEntry:
     """How many tokens there were when the present engine got the request."""
     deaths: int = 0
     """Engine deaths since it last made progress."""
+    suspect: bool = False
+    """It is quarantined, and was not run alone yet."""
 
 
 class RequestJournal:
@@ -52,7 +56,7 @@ class RequestJournal:
         """Live but not in the engine, in the order in which they will be submitted."""
         self._aborting: set[str] = set()
         """Aborted here, not yet acknowledged by the engine."""
-        self._quarantine: list[str] = []
+        self._quarantine: list[JournalEntry] = []
         """Still to be run alone; the last one is the next."""
         self._isolated: JournalEntry | None = None
         """The quarantined request that runs alone at present."""
@@ -71,14 +75,51 @@ class RequestJournal:
         """Whether the engine has, or may still have, any request."""
         return bool(self._aborting) or len(self._live) > len(self._queued)
 
+    @property
+    def isolating(self) -> bool:
+        """Whether a request runs alone, or is to: others wait until that is over."""
+        return self._isolated is not None or bool(self._quarantine)
+
+    @property
+    def ids(self) -> list[str]:
+        """Of all live requests."""
+        return list(self._live)
+
+    @property
+    def unsuspected(self) -> list[str]:
+        """Those that are not quarantined."""
+        return [name for name, entry in self._live.items() if not entry.suspect]
+
+    @property
+    def unheard(self) -> list[str]:
+        """Those of them that nothing was received for yet, in the order in which they came."""
+        return [
+            name for name, entry in self._live.items() if not entry.had_event and not entry.suspect
+        ]
+
     def add(self, request: Request) -> None:
         """Queue a request; raises `InvalidRequest` for an id that is in use."""
         if request.id in self._live or request.id in self._aborting:
             raise InvalidRequest(
                 f"a request with the id '{request.id}' is running already", field="request_id"
             )
-        entry = JournalEntry(request=request, tokens=list(request.generated))
-        self._live[request.id] = self._queued[request.id] = entry
+        self.receive(JournalEntry(request=request, tokens=list(request.generated)))
+
+    def receive(self, entry: JournalEntry) -> None:
+        """Queue a request that is new, or that another journal has given away.
+
+        Its id is not live here. Where the engine has yet to acknowledge that it was aborted here
+        before, it waits for that.
+        """
+        name = entry.request.id
+        self._live[name] = self._queued[name] = entry
+        if entry.suspect:
+            self._quarantine.append(entry)
+            self._quarantine.sort(key=_arrival)
+
+    def entry(self, request_id: str) -> JournalEntry | None:
+        """What is known of a live request; to give it to another journal, `abort` it here."""
+        return self._live.get(request_id)
 
     def remaining(self, request_id: str) -> Request | None:
         """A live request with the tokens received so far as `generated`; None if unknown."""
@@ -95,7 +136,10 @@ class RequestJournal:
             self._queued.pop(name, None)
             if entry is self._isolated:
                 self._isolated = None
+            elif entry.suspect:
+                self._quarantine.remove(entry)
             if entry.submitted:
+                entry.submitted = False
                 self._aborting.add(name)
                 submitted.append(name)
         return submitted
@@ -117,7 +161,8 @@ class RequestJournal:
     def record(self, event: TokenEvent) -> TokenEvent | None:
         """Record an event from the engine; returns it as the caller should see it, if at all."""
         entry = self._live.get(event.id)
-        if entry is None:
+        if entry is None or not entry.submitted:
+            # It left this engine, and may even be back to be submitted anew.
             if event.finish is not None:
                 self._aborting.discard(event.id)
             return None
@@ -130,6 +175,7 @@ class RequestJournal:
             return event
         if entry is self._isolated:
             self._isolated = None
+            entry.suspect = False
             if event.finish == "length" and len(entry.tokens) < entry.request.sampling.max_tokens:
                 entry.submitted = False
                 self._queued[event.id] = entry
@@ -140,10 +186,15 @@ class RequestJournal:
     def engine_ready(self) -> None:
         self._engine_up = True
 
-    def engine_died(self) -> list[str]:
-        """Queue all requests again; returns the ids of poison requests, which are removed."""
+    def engine_died(self, *, replaced: bool = False) -> list[str]:
+        """Queue all requests again; returns the ids of poison requests, which are removed.
+
+        An engine that was `replaced` on purpose died of none of them.
+        """
         running = [entry for entry in self._live.values() if entry.submitted]
-        poison = self._find_poison(running)
+        poison = None if replaced else self._find_poison(running)
+        if replaced and self._isolated is not None:
+            self._quarantine.append(self._isolated)
         self._engine_up = False
         self._isolated = None
         self._aborting.clear()
@@ -158,19 +209,17 @@ class RequestJournal:
             return []
         if self._quarantine:
             # The engine must be empty, or a death would not tell which request caused it.
-            return [] if self._aborting else self._take_quarantined()
-        entries = list(self._queued.values())
-        self._queued.clear()
-        return [_submit(entry, None) for entry in entries]
+            return [] if self.engine_busy else [self._isolate(self._quarantine.pop())]
+        queued, self._queued = self._queued, {}
+        for name in self._aborting & queued.keys():
+            self._queued[name] = queued.pop(name)
+        return [_submit(entry, None) for entry in queued.values()]
 
-    def _take_quarantined(self) -> list[Request]:
-        while self._quarantine:
-            entry = self._queued.pop(self._quarantine.pop(), None)
-            if entry is not None:
-                self._isolated = entry
-                # Longer with every death, so that a late fault is found in a few runs, too.
-                return [_submit(entry, 4 ** (entry.deaths - QUARANTINE_DEATHS))]
-        return self.take_queued()
+    def _isolate(self, entry: JournalEntry) -> Request:
+        del self._queued[entry.request.id]
+        self._isolated = entry
+        # Longer with every death, so that a late fault is found in a few runs, too.
+        return _submit(entry, 4 ** (entry.deaths - QUARANTINE_DEATHS))
 
     def _find_poison(self, running: list[JournalEntry]) -> JournalEntry | None:
         """Count a death against those that ran; a certain culprit is removed and returned."""
@@ -185,12 +234,17 @@ class RequestJournal:
             self._quarantine.clear()
             for entry in self._live.values():
                 entry.deaths = min(entry.deaths, QUARANTINE_DEATHS - 1)
+                entry.suspect = False
             return poison
-        by_arrival = sorted(running, key=lambda entry: entry.request.arrival)
-        self._quarantine += [
-            entry.request.id for entry in by_arrival if entry.deaths >= QUARANTINE_DEATHS
-        ]
+        for entry in sorted(running, key=_arrival):
+            if entry.deaths >= QUARANTINE_DEATHS:
+                entry.suspect = True
+                self._quarantine.append(entry)
         return None
+
+
+def _arrival(entry: JournalEntry) -> float:
+    return entry.request.arrival
 
 
 def remaining_request(entry: JournalEntry) -> Request:

@@ -18,18 +18,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import cast
 
 import msgspec
 
 from headway.client.descriptors import SHORTAGES, DescriptorReserve
 from headway.client.watchdog import EngineWatch
+from headway.config import EngineConfig
 from headway.errors import EngineError, HeadwayError
+from headway.logs import log_format
 from headway.types import Request
 from headway.wire import (
     HEADER,
     Failed,
     FromEngine,
+    PreparedDraft,
     Start,
     Watch,
     body_length,
@@ -116,6 +120,24 @@ class EngineConnection(asyncio.Protocol):
             start = end
             self._on_message(message)
         del buffer[:start]
+
+
+def start_message(
+    config: EngineConfig,
+    prepared: Path,
+    draft: PreparedDraft | None,
+    *,
+    cpus: tuple[int, ...] = (),
+) -> Start:
+    """What tells an engine process what to run. It logs as this process does."""
+    return Start(
+        config=config,
+        prepared=str(prepared),
+        draft=draft,
+        log_level=logging.getLogger().getEffectiveLevel(),
+        log_format=log_format(),
+        cpus=cpus,
+    )
 
 
 DEFAULT_COMMAND = (sys.executable, "-m", "headway.engine")

@@ -78,13 +78,17 @@ class MonotonicStats:
             before = self._before
             stats = replace(
                 stats,
-                accepted_per_position=_added(
+                accepted_per_position=sum_places(
                     stats.accepted_per_position, before.accepted_per_position
                 ),
                 **{name: getattr(stats, name) + getattr(before, name) for name in COUNTERS},
             )
         self.latest = stats
         return stats
+
+    def engine_ready(self, blocks: int) -> None:
+        """A new process has so many KV blocks, all free, though it says so with its first step."""
+        self.latest = replace(self.latest, free_blocks=blocks)
 
     def engine_died(self) -> EngineStats:
         """Nothing runs any more; what was counted stays counted."""
@@ -95,6 +99,6 @@ class MonotonicStats:
         return self.latest
 
 
-def _added(some: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
-    """Sums place by place, as many as the longer one has."""
-    return tuple(map(sum, zip_longest(some, others, fillvalue=0)))
+def sum_places(*counts: tuple[int, ...]) -> tuple[int, ...]:
+    """Sums place by place, as many as the longest one has."""
+    return tuple(map(sum, zip_longest(*counts, fillvalue=0)))

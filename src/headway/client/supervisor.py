@@ -23,7 +23,7 @@ from headway.client.kept_cache import CacheMemoryFile, keeps_cache
 from headway.client.process import EngineProcess, Shortage
 from headway.client.restarts import MAX_DEATHS, RestartPolicy
 from headway.client.watchdog import TICK, longest_step
-from headway.errors import HeadwayError
+from headway.errors import HeadwayError, Unavailable
 from headway.types.batch_news import BatchNews
 from headway.wire import EngineInfo, Events, Failed, FromEngine, Heartbeat, Ready, Start
 
@@ -76,6 +76,8 @@ class EngineSupervisor:
         self._command = tuple(command)
         self._owner = owner
         self._ready: asyncio.Future[None] | None = None
+        self._next: asyncio.Future[None] | None = None
+        """Done with the next process that is ready, or when there will be none."""
         self._reserve = DescriptorReserve()
         self._tasks: list[asyncio.Task[None]] = []
         self._may_adopt = True
@@ -94,9 +96,22 @@ class EngineSupervisor:
             raise
         self._run_in_background(self._supervise(), "engine supervisor")
 
+    async def next_ready(self) -> None:
+        """Wait until another process than the present one is ready.
+
+        Raises `Unavailable` where there will be none.
+        """
+        if self.state not in ("failed", "closed"):
+            if self._next is None:
+                self._next = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._next)
+        if self.state in ("failed", "closed"):
+            raise Unavailable(self.failure or "the engine is closed")
+
     async def close(self) -> None:
         """Stop supervising, and wait until the process is gone. May be called again."""
         self.state = "closed"
+        self._tell_next()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -136,6 +151,7 @@ class EngineSupervisor:
         self.failure = reason
         self.state = "failed"
         logger.error("engine failed: %s", reason)
+        self._tell_next()
         self._owner.on_engine_failed(reason)
 
     def _on_message(self, message: FromEngine) -> None:
@@ -185,7 +201,13 @@ class EngineSupervisor:
             raise await engine.death_reason("while starting")
         self._start = replace(self._start, restart=True)
         self.state = "ready"
+        self._tell_next()
         self._owner.on_engine_ready()
+
+    def _tell_next(self) -> None:
+        waited_for, self._next = self._next, None
+        if waited_for is not None and not waited_for.done():
+            waited_for.set_result(None)
 
     async def _supervise(self) -> None:
         """Keep an engine alive until it has failed for good."""

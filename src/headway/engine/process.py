@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import signal
 import socket
 import sys
@@ -97,6 +98,7 @@ def _serve(channel: Channel, build: Build, clock: Clock, progress: StepProgress)
             raise BadFrame("a lone Start must come first")
     logging.getLogger().setLevel(start.log_level)
     start_logging(start.log_level, start.log_format)
+    _keep_to(start.cpus)
     try:
         engine, info = build(start)
     except HeadwayError as error:
@@ -167,6 +169,21 @@ def _fail(channel: Channel, failure: Failed) -> int:
 def _brief(error: BaseException) -> str:
     reason = f"{type(error).__name__}: {error}"[:MOST_REASON]
     return reason.encode(errors="replace").decode()
+
+
+def _keep_to(cpus: tuple[int, ...]) -> None:
+    """Run on these cores alone, all threads that there are and will be; on any if there are none.
+
+    Whoever counts the cores of this process afterwards finds these.
+    """
+    if not cpus:
+        return
+    try:
+        for thread in os.listdir("/proc/self/task"):  # noqa: PTH208
+            os.sched_setaffinity(int(thread), cpus)
+        logger.info("engine keeps to cores %s", ",".join(map(str, cpus)))
+    except (AttributeError, OSError) as error:
+        logger.warning("engine cannot keep to cores %s: %s", cpus, error)
 
 
 def _tie_to_parent() -> None:

@@ -16,12 +16,12 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar, cast
 
 from headway.checkpoint import Prepared, hash_files
-from headway.client import EngineClient
+from headway.client import EngineHandle
 from headway.client.response_cache import CachingEngine
 from headway.errors import HeadwayError
 
@@ -80,13 +80,13 @@ async def stoppable(work: Callable[[threading.Event], T]) -> T:
 async def check_prepared(
     prepared: Prepared,
     mend: Callable[[threading.Event], object],
-    restart: Callable[[], None],
+    restart: Callable[[], Awaitable[None]],
     *,
     after: float | None = None,
 ) -> bool:
     """Read the files of a model that is being served, and replace it where they are damaged.
 
-    `mend` prepares the model anew, `restart` replaces the engine. Returns whether the model is
+    `mend` prepares the model anew, `restart` replaces the engines. Returns whether the model is
     sound in the end, as far as can be known. Raises nothing.
     """
     try:
@@ -101,7 +101,7 @@ async def check_prepared(
         )
         await stoppable(mend)
         logger.warning("prepared model replaced folder=%s: restarting the engine", prepared.folder)
-        restart()
+        await restart()
         return True
     except HeadwayError as error:
         logger.error("prepared model cannot be replaced and is served damaged: %s", error)
@@ -113,17 +113,12 @@ async def check_prepared(
 async def check_served(
     prepared: Prepared,
     mend: Callable[[threading.Event], object],
-    engine: EngineClient,
+    engine: EngineHandle,
     cache: CachingEngine | None,
 ) -> None:
     """The same of the model that an engine computes: answers of a damaged one are not kept."""
-
-    def restart() -> None:
-        engine.restart()
-        if cache is not None:
-            cache.forget()
-
-    if await check_prepared(prepared, mend, restart) and cache is not None:
+    served = engine if cache is None else cache
+    if await check_prepared(prepared, mend, served.restart) and cache is not None:
         cache.trust()
 
 

@@ -76,3 +76,5 @@ class BatchNews(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     ended: list[SequenceEnd]
     waits_for: WaitsFor | None
     """None where nobody waits."""
+    replica: int = 0
+    """Whose batch this is, where there are several."""

@@ -28,6 +28,7 @@ from headway.client.response_cache.remote import RemoteAnswers
 from headway.client.response_cache.sharing import SharedComputations
 from headway.client.response_cache.store import AnswerStore
 from headway.client.response_cache.stream import CachedStream
+from headway.client.status import ReplicaStatus
 from headway.errors import HeadwayError
 from headway.types import FinishReason, Request, TokenEvent
 from headway.types.response_cache import CacheOutcome
@@ -107,6 +108,26 @@ class CachingEngine:
     def stats(self) -> EngineStats:
         """See `EngineHandle.stats`; what is not computed is not in them."""
         return self._engine.stats
+
+    @property
+    def replicas(self) -> Sequence[ReplicaStatus]:
+        """See `EngineHandle.replicas`."""
+        return self._engine.replicas
+
+    async def add_replica(self) -> int:
+        """See `EngineHandle.add_replica`."""
+        return await self._engine.add_replica()
+
+    async def drain(self, replica: int) -> int:
+        """See `EngineHandle.drain`."""
+        return await self._engine.drain(replica)
+
+    async def restart(self) -> None:
+        """See `EngineHandle.restart`. What was computed until then is not answered again."""
+        try:
+            await self._engine.restart()
+        finally:
+            self.forget()
 
     def subscribe(self, listener: EngineListener) -> Callable[[], None]:
         """See `EngineHandle.subscribe`. Also called, as without a step, with kept answers."""

@@ -1,0 +1,177 @@
+"""Which replica has which request: where a new one goes, and who moves when something changes.
+
+A request lives in the journal of one replica's client. To move it, its entry leaves that journal
+and joins another one's, and its stream gets its events from there from then on; it goes on after
+the tokens that it has. Quarantine is each journal's own, and the fleet keeps clear of a replica
+that isolates a request: all that are not suspected go elsewhere. Knows no processes and waits for
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from headway.client.fleet.member import FleetMember
+from headway.client.handle import Stream
+from headway.client.journal import JournalEntry
+from headway.errors import InvalidRequest, Unavailable
+from headway.routing import RequestShape, Router
+from headway.types import Request
+
+
+class Home(NamedTuple):
+    """Where a live request is, and as what it is counted there."""
+
+    replica: FleetMember
+    shape: RequestShape
+
+
+class Placement:
+    """For one event loop. `replicas` are those that are up or were, in the order of their ids."""
+
+    def __init__(self, router: Router, shape_of: Callable[[Request], RequestShape]) -> None:
+        self.replicas: list[FleetMember] = []
+        self._router = router
+        self._shape_of = shape_of
+        self._homes: dict[str, Home] = {}
+
+    def __len__(self) -> int:
+        return len(self._homes)
+
+    def find(self, replica: int) -> FleetMember:
+        """The replica with an id; raises `InvalidRequest` where there is none."""
+        for each in self.replicas:
+            if each.id == replica:
+                return each
+        known = ", ".join(str(each.id) for each in self.replicas)
+        raise InvalidRequest(f"there is no replica {replica}; there are {known}", field="replica")
+
+    def home(self, request_id: str) -> FleetMember | None:
+        """Who has a request; None for one that is unknown or has ended."""
+        home = self._homes.get(request_id)
+        return None if home is None else home.replica
+
+    def submit(self, requests: Sequence[Request], stream: Stream) -> None:
+        """Give new requests to replicas; those of one group, which share a prompt, to the same.
+
+        Raises `InvalidRequest` for an id that is in use, and `Unavailable` where no replica is
+        alive; nothing is submitted then.
+        """
+        ids = [request.id for request in requests]
+        for position, name in enumerate(ids):
+            if name in self._homes or name in ids[:position]:
+                raise InvalidRequest(
+                    f"a request with the id '{name}' is running already", field="request_id"
+                )
+        targets = self._targets()
+        target, group = targets[0], ""
+        for request in requests:
+            shape = self._shape_of(request)
+            if not request.group or request.group != group:
+                target, group = self._choose(shape, targets), request.group
+            entry = JournalEntry(request=request, tokens=list(request.generated))
+            self._place(entry, stream, shape, target)
+
+    def ended(self, request_id: str) -> None:
+        """A request has ended or was taken away; unknown ones are ignored."""
+        home = self._homes.pop(request_id, None)
+        if home is not None:
+            home.replica.view.ended(home.shape)
+
+    def settle(self) -> int:
+        """Give requests away that cannot go on where they are while others can have them.
+
+        To be called whenever a replica's state has changed. Returns how many were moved.
+        """
+        moved = 0
+        for each in self.replicas:
+            if not each.open:
+                moved += self._clear(each)
+        # One that has just got suspects isolates them, so others should not wait for that.
+        for each in self.replicas:
+            if each.client.journal.isolating:
+                moved += self._clear(each)
+        return moved + self.balance()
+
+    def balance(self) -> int:
+        """Give those replicas something to do that have nothing while others have some waiting.
+
+        Half of what waits goes to each; what has begun stays. Returns how many were moved.
+        """
+        ready = [each for each in self.replicas if each.open]
+        moved = 0
+        for idle in ready:
+            if idle.client.live:
+                continue
+            donor = max(ready, key=lambda each: each.client.stats.waiting)
+            waiting = donor.client.stats.waiting
+            if not waiting:
+                break
+            names = donor.client.journal.unheard[-waiting:]
+            moved += self._move(names[: (len(names) + 1) // 2], donor, [idle])
+        return moved
+
+    def _clear(self, source: FleetMember) -> int:
+        """Move what a replica that is not open should not keep."""
+        journal = source.client.journal
+        names = journal.unsuspected if source.alive and not source.resting else journal.ids
+        others = [each for each in self.replicas if each is not source]
+        targets = [each for each in others if each.open]
+        if not targets and not source.alive:
+            targets = [each for each in others if each.alive]
+        innocent = set(journal.unsuspected)
+        suspects = [name for name in names if name not in innocent]
+        if not suspects or not targets:
+            return self._move(names, source, targets)
+        # Together in one place, so that they hold up nobody else.
+        apart = min(targets, key=lambda each: each.client.live)
+        rest = [each for each in targets if each is not apart] or targets
+        moved = self._move([name for name in names if name in innocent], source, rest)
+        return moved + self._move(suspects, source, [apart])
+
+    def _move(
+        self, names: Sequence[str], source: FleetMember, targets: Sequence[FleetMember]
+    ) -> int:
+        """Move live requests; nothing happens where there is nobody to move them to."""
+        count = 0
+        for name in names if targets else ():
+            shape = self._homes[name].shape
+            source.view.ended(shape)
+            entry, stream = source.client.give(name)
+            self._place(entry, stream, _grown(shape, entry), self._choose(shape, targets))
+            count += 1
+        return count
+
+    def _place(
+        self, entry: JournalEntry, stream: Stream, shape: RequestShape, target: FleetMember
+    ) -> None:
+        target.view.sent(shape)
+        self._homes[entry.request.id] = Home(target, shape)
+        target.client.receive(entry, stream)
+
+    def _targets(self) -> list[FleetMember]:
+        """Who may get a new request: those that run it now, else those that will."""
+        found = [each for each in self.replicas if each.open]
+        found = found or [each for each in self.replicas if each.alive and not each.resting]
+        found = found or [each for each in self.replicas if each.alive]
+        if not found:
+            reasons = {each.client.failure for each in self.replicas}
+            why = "; ".join(sorted(reason for reason in reasons if reason))
+            raise Unavailable(f"no replica is left: {why or 'all are ending'}")
+        return found
+
+    def _choose(self, shape: RequestShape, targets: Sequence[FleetMember]) -> FleetMember:
+        if len(targets) == 1:
+            return targets[0]
+        return targets[self._router.choose(shape, [each.view for each in targets])]
+
+
+def _grown(shape: RequestShape, entry: JournalEntry) -> RequestShape:
+    """A request that moves brings its tokens, which are computed like a prompt."""
+    return replace(
+        shape,
+        prompt_tokens=len(entry.request.prompt) + len(entry.tokens),
+        max_tokens=max(0, entry.request.sampling.max_tokens - len(entry.tokens)),
+    )

@@ -1,0 +1,31 @@
+"""What one engine of those behind an `EngineHandle` is doing, for metrics, health and people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from headway.wire import EngineInfo, EngineStats
+
+ReplicaState = Literal["starting", "ready", "restarting", "draining", "failed"]
+"""`draining`: it gets no request any more and is gone soon. `failed`: it will not come back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaStatus:
+    """A replica as it is now."""
+
+    id: int
+    """Counted from 0 and never used again, not even for what replaces a drained replica."""
+    state: ReplicaState
+    pid: int | None
+    """Of its process; None while there is none."""
+    restarts: int
+    """How many times its process was replaced."""
+    live: int
+    """Requests that it was given and that have not ended, waiting ones included."""
+    cpus: tuple[int, ...]
+    """Cores that it is pinned to; empty where it may use any."""
+    stats: EngineStats
+    """Its own; counters never fall."""
+    info: EngineInfo
