@@ -73,6 +73,7 @@ def test_benchmarks_say_how_they_are_used() -> None:
         "recording_cost",
         "response_cache",
         "restart_pause",
+        "routers",
         "simulation",
         "speculation",
         "structured",
@@ -164,3 +165,29 @@ def test_answers_to_random_schemas_are_valid(tmp_path: Path) -> None:
     assert found["answers"]["valid"] + found["answers"].get("cut off", 0) == 4 * 18
     assert found["answers"]["valid"] > 36
     assert found["neighbours answered"] == 4 * 18
+
+
+def test_routers_are_compared_and_nothing_is_simulated_twice(tmp_path: Path) -> None:
+    line = {"input_length": 900, "output_length": 9}
+    lines = [
+        json.dumps({**line, "timestamp": 400 * n, "hash_ids": [n % 3, 10 + n]}) for n in range(40)
+    ]
+    (tmp_path / "mooncake_conversation_trace.jsonl").write_text("\n".join(lines))
+    command = [sys.executable, str(ROOT / "benchmarks" / "routers.py"), "--replicas", "2"]
+    command += ["--traces", str(tmp_path), "--loads", "mooncake x 0.8", "--policies", "paced"]
+    command += ["--routers", "prefix", "predicted", "--out", str(tmp_path / "out.json")]
+    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT / "src")}
+
+    def run() -> tuple[str, str]:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=120
+        )
+        return done.stdout, done.stderr
+
+    shown, told = run()
+    assert told.count("%") == 2
+    assert "| mooncake x 0.8 | 2 | paced | " in shown
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert [row["router"] for row in rows] == ["prefix", "predicted"]
+    assert all(0.0 < row["attainment"] <= 1.0 for row in rows)
+    assert run() == (shown, "")

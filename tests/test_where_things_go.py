@@ -87,8 +87,10 @@ def routers() -> None:
     from headway import routing
 
     assert set(routing._MAKERS) == set(routing.ROUTERS) == set(get_args(routing.RouterName))
-    classes = [make for make in routing._MAKERS.values() if isinstance(make, type)]
-    assert all(hasattr(make, "choose") for make in classes)
+    assert all(hasattr(make, "choose") for make in routing._MAKERS.values())
+    shared = {"base", "prefix_memory", "request", "step_costs", "view"}
+    made = {module_name(make) for make in routing._MAKERS.values()}
+    assert made == modules_in("routing") - shared
 
 
 def families() -> None:

@@ -65,7 +65,7 @@ def test_reports_and_records_are_written(home: Path) -> None:
 def test_settings_of_the_engine_and_the_fleet_count(home: Path) -> None:
     path = home / "report.json"
     flags = ("--policy", "static", "--max-num-seqs", "4", "--block-size", "32", "--num-blocks", "9")
-    fleet = ("--replicas", "2", "--router", "least-tokens", "--kv-reservation", "full")
+    fleet = ("--replicas", "2", "--router", "least-requests", "--kv-reservation", "full")
     assert main([*H200, *FEW, *flags, *fleet, "--json", str(path)]) == 0
     (run,) = read_report(path).runs
     assert run.settings == {
@@ -75,7 +75,7 @@ def test_settings_of_the_engine_and_the_fleet_count(home: Path) -> None:
         "KV cache tokens": 288,
         "kv_reservation": "full",
         "replicas": 2,
-        "router": "least-tokens",
+        "router": "least-requests",
     }
 
 
@@ -240,6 +240,9 @@ def test_a_recording_that_is_planned_otherwise_fails(
         (("--profile", "nowhere"), "nowhere"),
         (("--model", "unmeasured"), "headway profile"),
         ((*H200[1:], "--replicas", "0"), "--replicas"),
+        ((*H200[1:], "--router", "prefix-affine"), "called prefix now"),
+        ((*H200[1:], "--router", "least-tokens"), "least-tokens is gone"),
+        ((*H200[1:], "--router", "nearest"), "round-robin, least-requests, prefix, predicted"),
         ((*H200[1:], "--num-blocks", "0"), "one block"),
         ((*H200[1:], "--num-blocks", "9", "--kv-cache-memory", "1GiB"), "exclude"),
         ((*H200[1:], "--find", "batch"), "objectives"),

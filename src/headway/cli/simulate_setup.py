@@ -22,7 +22,7 @@ from headway.perf.sim.roofline import (
     roofline_profile,
 )
 from headway.perf.sim.simulate import Setup
-from headway.routing import ROUTERS
+from headway.routing import ROUTERS, router_name
 from headway.scheduling.policy import POLICIES, policy_config
 from headway.steptime.profiles import Profile, find_profile, load_profile
 from headway.types import Limits
@@ -113,7 +113,9 @@ def add_setup_flags(parser: argparse.ArgumentParser) -> None:
     engine.add_argument("--num-blocks", type=whole_number, metavar="N", help="of the KV cache")
     fleet = parser.add_argument_group("fleet")
     fleet.add_argument("--replicas", type=int, metavar="N", help="machines (default: 1)")
-    fleet.add_argument("--router", choices=ROUTERS, help="before several (default: round-robin)")
+    fleet.add_argument(
+        "--router", help=f"before several: {', '.join(ROUTERS)} (default: predicted)"
+    )
 
 
 def acceptance_from(arguments: argparse.Namespace) -> float | None:
@@ -179,7 +181,7 @@ def setup_from(arguments: argparse.Namespace, profile: Profile) -> Setup:
         ),
         acceptance=acceptance,
         replicas=replicas,
-        router=arguments.router or "round-robin",
+        router=router_name("predicted" if arguments.router is None else arguments.router),
     )
 
 

@@ -124,7 +124,7 @@ def check_clean(scripted: ScriptedFleet) -> None:
     for each in scripted.fleet.members:
         journal = each.client.journal
         assert (len(journal), journal.engine_busy, journal.isolating) == (0, False, False)
-        assert (each.view.requests, each.view.tokens) == (0, 0)
+        assert (each.view.requests, each.view.decodes, each.view.held) == (0, 0, 0)
         engine = scripted.engines[each.id].engine
         assert engine is not None
         assert not engine.runs

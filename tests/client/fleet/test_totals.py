@@ -6,14 +6,10 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from headway.client.fleet.shapes import MOST_NAMED, ShapeMaker
 from headway.client.fleet.totals import FleetTotals, total_info
 from headway.client.restarts import COUNTERS
-from headway.types import Request
-from headway.types.block_hash import block_hashes
 from headway.wire import EngineStats, PacingStats
 from tests.client.fleet.scripted import INFO
-from tests.client.support import request
 
 
 def test_counts_are_added_and_a_step_is_the_last_ones() -> None:
@@ -64,33 +60,3 @@ def test_limits_are_those_of_all_and_the_longest_request_is_one_that_all_take() 
     assert (info.scheduler.num_blocks, info.kv_bytes, info.weight_bytes) == (200, 1600, 50)
     assert (limits.max_num_seqs, limits.max_model_len) == (6, 500)
     assert limits.max_num_batched_tokens == 64
-
-
-def test_a_router_knows_the_blocks_that_the_prefix_cache_may_have() -> None:
-    shape_of = ShapeMaker(8)
-    prompt = tuple(range(16))
-    shape = shape_of(request("a", prompt, max_tokens=9))
-    assert (shape.prompt_tokens, shape.max_tokens) == (16, 9)
-    # The second block ends with the last token, which is computed in any case.
-    assert shape.prefixes == tuple(block_hashes(prompt[:8], 8, b"all:"))
-    longer = shape_of(request("b", range(10**5)))
-    assert len(longer.prefixes) == MOST_NAMED
-    assert longer.prefixes[0] == shape.prefixes[0]
-    assert shape_of(request("c", (1, 2))).prefixes == ()
-
-
-def test_those_with_another_salt_share_nothing() -> None:
-    shape_of = ShapeMaker(8)
-    prompt = tuple(range(20))
-
-    def salted(salt: str) -> Request:
-        return replace(request("a", prompt), prompt=prompt, cache_salt=salt)
-
-    assert shape_of(salted("x")).prefixes == shape_of(salted("x")).prefixes
-    assert shape_of(salted("x")).prefixes != shape_of(salted("y")).prefixes
-
-
-def test_tokens_that_a_request_brings_count_as_its_prompt() -> None:
-    resumed = replace(request("a", (1, 2, 3), max_tokens=9), generated=(4, 5))
-    shape = ShapeMaker(8)(resumed)
-    assert (shape.prompt_tokens, shape.max_tokens) == (5, 7)

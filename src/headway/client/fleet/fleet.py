@@ -45,14 +45,15 @@ class EngineFleet:
         self,
         launch: Callable[[int, Callable[[], None]], FleetMember],
         router: RouterName,
-        block: int,
+        *,
+        named: bool,
     ) -> None:
         """`launch` makes a replica, not yet started, with an id and what to call when its state
-        changes. KV blocks have `block` tokens.
+        changes; `named` is that of `ShapeMaker`.
         """
         self._launch = launch
         self._ids = itertools.count()
-        self._placement = Placement(make_router(router), ShapeMaker(block))
+        self._placement = Placement(make_router(router), ShapeMaker(named=named))
         self._starting: list[FleetMember] = []
         self._closed = False
         self._rolling = asyncio.Lock()
@@ -93,7 +94,7 @@ class EngineFleet:
             )
             return FleetMember(id=number, client=client, cpus=cpus)
 
-        fleet = cls(launch, router, config.block_size)
+        fleet = cls(launch, router, named=config.enable_prefix_caching)
         try:
             started = await asyncio.gather(
                 *(fleet._join() for _ in range(replicas)), return_exceptions=True
@@ -255,6 +256,7 @@ class EngineFleet:
             raise
         finally:
             self._starting.remove(replica)
+        replica.join()
         replica.client.subscribe(partial(self._on_events, replica))
         self._placement.replicas.append(replica)
         self._placement.replicas.sort(key=lambda each: each.id)
@@ -297,6 +299,8 @@ class EngineFleet:
 
     def _on_change(self) -> None:
         """A replica is ready, has died, or has failed for good."""
+        for each in self._placement.replicas:
+            each.renew()
         self._sum_up()
         moved = self._placement.settle()
         if moved:
@@ -306,6 +310,7 @@ class EngineFleet:
         self, replica: FleetMember, events: Sequence[TokenEvent], stats: EngineStats, now: float
     ) -> None:
         """A replica has told what happened: the one place where its load becomes known here."""
+        replica.hear(events, stats, now)
         for event in events:
             if event.finish is not None:
                 self._placement.ended(event.id)

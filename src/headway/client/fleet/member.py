@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from headway.client.client import EngineClient
 from headway.client.status import ReplicaStatus
-from headway.routing import EngineView
+from headway.routing import EngineView, StepCosts, step_costs
+from headway.steptime.model import StepTimeModel
+from headway.types import TokenEvent
+from headway.wire import EngineInfo, EngineStats, LearnedModel
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -21,6 +25,8 @@ class FleetMember:
     """It is being drained, and will be gone."""
     resting: bool = False
     """Its process is to be replaced, before which it gets no more requests."""
+    _heard: EngineStats = field(default_factory=EngineStats)
+    _restarts: int = 0
 
     @property
     def alive(self) -> bool:
@@ -43,3 +49,37 @@ class FleetMember:
         status = self.client.status
         leaves = self.leaving or (self.resting and status.state == "ready")
         return replace(status, state="draining") if leaves else status
+
+    def join(self) -> None:
+        """It is ready for the first time: a router may know what it has and how fast it is."""
+        info = self.client.info
+        self.view = EngineView.of(info.scheduler, _costs(info, None))
+
+    def hear(self, events: Sequence[TokenEvent], stats: EngineStats, now: float) -> None:
+        """Let routers know what the engine has told at a time, in seconds on the monotonic clock.
+
+        The ends of requests are told to `view` besides.
+        """
+        before, self._heard = self._heard, stats
+        if stats.step != before.step:
+            self.view.stepped(now, stats.step_tokens, events)
+        pacing = stats.pacing
+        if pacing is not before.pacing and pacing is not None and pacing.model is not None:
+            costs = _costs(self.client.info, pacing.model)
+            if costs is not None:
+                self.view.learn(costs)
+
+    def renew(self) -> None:
+        """Forget what its KV cache had if its process was replaced since this was last called."""
+        if self.client.restarts != self._restarts:
+            self._restarts = self.client.restarts
+            self.view.forget()
+
+
+def _costs(info: EngineInfo, model: LearnedModel | None) -> StepCosts | None:
+    """What the engine's steps cost, as far as it has told."""
+    if info.sizes is None or info.machine is None:
+        return None
+    if model is None:
+        return step_costs(StepTimeModel(info.sizes, info.machine))
+    return step_costs(StepTimeModel(info.sizes, info.machine, model.coefficients))

@@ -10,12 +10,11 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from headway.client.fleet.member import FleetMember
 from headway.client.handle import Stream
-from headway.client.journal import JournalEntry
+from headway.client.journal import JournalEntry, remaining_request
 from headway.errors import InvalidRequest, Unavailable
 from headway.routing import RequestShape, Router
 from headway.types import Request
@@ -137,10 +136,11 @@ class Placement:
         """Move live requests; nothing happens where there is nobody to move them to."""
         count = 0
         for name in names if targets else ():
-            shape = self._homes[name].shape
-            source.view.ended(shape)
+            source.view.ended(self._homes[name].shape)
             entry, stream = source.client.give(name)
-            self._place(entry, stream, _grown(shape, entry), self._choose(shape, targets))
+            # Its tokens are computed like a prompt there.
+            shape = self._shape_of(remaining_request(entry))
+            self._place(entry, stream, shape, self._choose(shape, targets))
             count += 1
         return count
 
@@ -166,12 +166,3 @@ class Placement:
         if len(targets) == 1:
             return targets[0]
         return targets[self._router.choose(shape, [each.view for each in targets])]
-
-
-def _grown(shape: RequestShape, entry: JournalEntry) -> RequestShape:
-    """A request that moves brings its tokens, which are computed like a prompt."""
-    return replace(
-        shape,
-        prompt_tokens=len(entry.request.prompt) + len(entry.tokens),
-        max_tokens=max(0, entry.request.sampling.max_tokens - len(entry.tokens)),
-    )

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from headway.routing import RequestShape
-from headway.types import Request
-from headway.types.block_hash import block_hashes
+from dataclasses import replace
 
-MOST_NAMED = 64
-"""Blocks of a prompt that are named, the first ones. Prompts that share these but not more go to
-the same engine, which is as well; and naming takes no more than 0.1 ms of the event loop."""
+from headway.clock import Clock, MonotonicClock
+from headway.routing import RequestShape, shape_of
+from headway.types import Request
 
 
 class ShapeMaker:
-    """Makes the shapes of requests; what continues one prompt has its blocks named once."""
+    """Makes the shapes of requests that are routed now; what continues one prompt has its prefixes
+    named once, since naming reads all of it."""
 
-    def __init__(self, block_size: int) -> None:
-        """`block_size` is that of the engines' KV caches, in tokens."""
-        self._block_size = block_size
+    def __init__(self, *, named: bool, clock: Clock | None = None) -> None:
+        """`named` says whether engines cache prefixes, so that their names are of any use."""
+        self._named = named
+        self._clock = clock or MonotonicClock()
         self._last: Request | None = None
-        self._names: tuple[bytes, ...] = ()
+        self._shape: RequestShape | None = None
 
     def __call__(self, request: Request) -> RequestShape:
-        last = self._last
-        same = last is not None and (
-            request.prompt is last.prompt and request.cache_salt == last.cache_salt
-        )
-        if not same:
-            self._last, self._names = request, self._name(request)
-        done = len(request.generated)
-        return RequestShape(
-            prompt_tokens=len(request.prompt) + done,
-            max_tokens=max(0, request.sampling.max_tokens - done),
-            prefixes=self._names,
-        )
+        known = self._shape if self._begins_alike(request) else None
+        shape = shape_of(request, self._clock.now(), named=self._named and known is None)
+        if known is not None:
+            shape = replace(shape, prefixes=known.prefixes)
+        self._last, self._shape = request, shape
+        return shape
 
-    def _name(self, request: Request) -> tuple[bytes, ...]:
-        """Of full blocks; the last token of a prompt is computed anew in any case."""
-        named = min(len(request.prompt) - 1, MOST_NAMED * self._block_size)
-        salt = b"all:" + request.cache_salt.encode()  # as the prefix cache names them
-        return tuple(block_hashes(request.prompt[:named], self._block_size, salt))
+    def _begins_alike(self, request: Request) -> bool:
+        last = self._last
+        return last is not None and (
+            request.prompt is last.prompt
+            and request.generated == last.generated
+            and request.cache_salt == last.cache_salt
+        )

@@ -1,29 +1,46 @@
 """Replicas of the shipped engine under a virtual clock, behind a router, in the order of time.
 
 A replica fast-forwards where nothing but decodes is certain to come; the result is the same as that
-of single steps. The router is one of `headway.routing`: it sees how many requests and tokens each
-replica has in flight when a request arrives, and neither batches nor caches.
+of single steps. The router is one of `headway.routing`, and knows what one in front of real engines
+would: where each request was sent, and what steps told that were over before. The step under way
+has told nothing yet.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from hashlib import blake2b
 from struct import pack
+from typing import NamedTuple
 
 from headway.engine.loop import Engine
 from headway.perf.sim.requests import SimulatedRequest, request_of
 from headway.perf.sim.runner import SimulatedRunner
 from headway.perf.workload.workload import WorkloadRequest
-from headway.routing import EngineView, RequestShape, Router
+from headway.routing import EngineView, PromptPrefix, RequestShape, Router
 from headway.scheduling.scheduler import Scheduler
 from headway.types import TokenEvent
 from headway.types.block_hash import DIGEST_BYTES
+from headway.types.objectives import pace_of
+
+
+class StepNews(NamedTuple):
+    """What a replica tells of one step, or of several alike."""
+
+    at: float
+    """When the last of them was over."""
+    computed: int
+    """Tokens."""
+    events: Seq[TokenEvent]
 
 
 class Replica:
-    """One engine. Use in the order of time: `run_until` an arrival, then `add` it."""
+    """One engine. Use in the order of time: `run_until` an arrival, then `add` it.
+
+    One that `tells` keeps in `news` what its steps told, until somebody takes it.
+    """
 
     def __init__(
         self,
@@ -31,12 +48,15 @@ class Replica:
         scheduler: Scheduler,
         runner: SimulatedRunner,
         fast_forward: bool = True,
+        tells: bool = False,
     ) -> None:
         self.scheduler = scheduler
         self.runner = runner
         self.clock = clock = runner.clock
+        self.news: deque[StepNews] = deque()
         self._engine = Engine(scheduler=scheduler, runner=runner, clock=clock)
         self._use_fast_forward = fast_forward
+        self._tells = tells
 
     def add(self, request: SimulatedRequest) -> None:
         """The request arrives. One that can never be served is refused: its `error` says why."""
@@ -49,9 +69,13 @@ class Replica:
         while self._engine.has_work and clock.seconds < until:
             if self._use_fast_forward and self._fast_forward(until):
                 continue
+            computed = self.runner.counts.tokens
             outcome = self._engine.step()
             if isinstance(outcome, list):
                 self._note_shed(outcome)
+                if self._tells:
+                    computed = self.runner.counts.tokens - computed
+                    self.news.append(StepNews(clock.seconds, computed, outcome))
             else:
                 if outcome.until is None:
                     break
@@ -81,31 +105,48 @@ class Replica:
         done = self.runner.counts.steps - before
         if not done:
             raise RuntimeError("skipped ahead by no step")
-        self.scheduler.fast_forward(ahead._replace(steps=done), tokens, self.clock.seconds)
+        names: list[str] = []
+        if self._tells:
+            names = [seq.request.id for seq in self.scheduler.queues.running.sequences]
+        ended = self.scheduler.fast_forward(ahead._replace(steps=done), tokens, self.clock.seconds)
+        if self._tells:
+            self._tell_decodes(names, done, {event.id: event for event in ended})
         return True
 
+    def _tell_decodes(self, names: Seq[str], steps: int, ended: Mapping[str, TokenEvent]) -> None:
+        """So many steps in which these requests got a token each; the last one may be longer than
+        what is known of."""
+        count, begun = len(names), steps - 1
+        if begun:
+            events = [TokenEvent(id=name, tokens=(0,) * begun) for name in names]
+            self.news.append(StepNews(self.runner.step_began, begun * count, events))
+        last = [ended.get(name) or TokenEvent(id=name, tokens=(0,)) for name in names]
+        self.news.append(StepNews(self.clock.seconds, count, last))
 
-def run_fleet(replicas: Seq[Replica], router: Router, requests: Seq[SimulatedRequest]) -> None:
-    """Let all requests arrive, in the order of their arrivals, and run until all have ended."""
+
+def run_fleet(
+    replicas: Seq[Replica],
+    views: Seq[EngineView],
+    router: Router,
+    requests: Seq[SimulatedRequest],
+) -> None:
+    """Let all requests arrive, in the order of their arrivals, and run until all have ended.
+
+    `views` are the router's, one for each replica, which tells where there are several.
+    """
     if len(replicas) == 1:
         for request in requests:
             replicas[0].run_until(request.arrival)
             replicas[0].add(request)
         replicas[0].run_until(float("inf"))
         return
-    shapes = {request.index: shape_of(request.spec) for request in requests}
-    views = [EngineView() for _ in replicas]
-    ends: list[deque[SimulatedRequest]] = [deque() for _ in replicas]
+    shapes = {str(request.index): shape_of(request) for request in requests}
     for request in requests:
         now = request.arrival
-        for replica, view, past in zip(replicas, views, ends, strict=True):
+        for replica, view in zip(replicas, views, strict=True):
             replica.run_until(now)
-            past.extend(replica.runner.ended)
-            replica.runner.ended.clear()
-            # A step may be over only after this arrival: then its ends are not known yet.
-            while past and past[0].last <= now:
-                view.ended(shapes[past.popleft().index])
-        shape = shapes[request.index]
+            _take_news(replica.news, view, shapes, now)
+        shape = shapes[str(request.index)]
         chosen = router.choose(shape, views)
         replicas[chosen].add(request)
         if not request.error:
@@ -114,14 +155,39 @@ def run_fleet(replicas: Seq[Replica], router: Router, requests: Seq[SimulatedReq
         replica.run_until(float("inf"))
 
 
-def shape_of(spec: WorkloadRequest) -> RequestShape:
+def _take_news(
+    news: deque[StepNews], view: EngineView, shapes: Mapping[str, RequestShape], now: float
+) -> None:
+    """Tell the view of the steps that are over by now."""
+    while news and news[0].at <= now:
+        at, computed, events = news.popleft()
+        view.stepped(at, computed, events)
+        for event in events:
+            if event.finish is not None:
+                view.ended(shapes[event.id])
+
+
+def shape_of(request: SimulatedRequest) -> RequestShape:
     """What a router sees of a request. A segment of its prompt stands for a run of KV blocks.
 
     The last segment is the request's own, so it has no name.
     """
-    names: list[bytes] = []
-    name = b""
+    spec = request.spec
+    return RequestShape(
+        id=str(request.index),
+        at=request.arrival,
+        prompt_tokens=request.prompt_tokens,
+        max_tokens=spec.cap,
+        prefixes=_prefixes(spec),
+        pace=pace_of(request.objectives),
+    )
+
+
+def _prefixes(spec: WorkloadRequest) -> list[PromptPrefix]:
+    found: list[PromptPrefix] = []
+    name, tokens = b"", 0
     for segment in spec.segments[:-1]:
         name = blake2b(name + pack("<qq", *segment), digest_size=DIGEST_BYTES).digest()
-        names.append(name)
-    return RequestShape(prompt_tokens=spec.prompt_tokens, max_tokens=spec.cap, prefixes=names)
+        tokens += segment.length
+        found.append(PromptPrefix(name, tokens))
+    return found

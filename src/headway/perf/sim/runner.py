@@ -84,6 +84,8 @@ class SimulatedCounts:
     """What one replica did. Seconds and counts since the start."""
 
     steps: int = 0
+    tokens: int = 0
+    """That these steps computed."""
     busy: float = 0.0
     """Seconds in steps."""
     ideal: float = 0.0
@@ -114,9 +116,9 @@ class SimulatedRunner:
         """
         self.counts = SimulatedCounts()
         self.slots = slots
-        self.ended: list[SimulatedRequest] = []
-        """Requests whose answer is complete, until the fleet collects them."""
         self.clock = clock
+        self.step_began = 0.0
+        """When the latest step began."""
         self._step_times = step_times
         self._requests = requests
         self._gaps = gaps
@@ -126,7 +128,7 @@ class SimulatedRunner:
         self._last_end = 0.0
 
     def compute(self, plan: StepPlan) -> StepResult:
-        began = self.clock.seconds
+        self.step_began = began = self.clock.seconds
         for number in plan.ended:
             request = self._live.pop(number, None)
             if request is not None:  # preempted: a completed one has left already
@@ -140,14 +142,12 @@ class SimulatedRunner:
         self.clock.seconds = now = began + seconds
         sampled = self._sample(plan.slices, now)
         self._last_end = now
-        self._note(1, seconds, self._step_times.model.ideal(shape))
+        self._note(1, shape.tokens, seconds, self._step_times.model.ideal(shape))
         return StepResult(step=plan.step, sampled=sampled, seconds=seconds)
 
     def refuse(self, index: int, error: str) -> None:
         """The request of that index was shed."""
-        request = self._requests[index]
-        request.error = error
-        self.ended.append(request)
+        self._requests[index].error = error
 
     def steps_until_an_end(self) -> int:
         """Decode steps of all running sequences after which the first of them is complete."""
@@ -168,6 +168,7 @@ class SimulatedRunner:
         for seconds in self._step_times.decodes(
             shape, min(steps, edge or steps), near_growth=growing, expected=until - now
         ):
+            self.step_began = now
             now += seconds
             if done:
                 gap = now - before
@@ -186,7 +187,7 @@ class SimulatedRunner:
         model, last = self._step_times.model, later(shape, done - 1, growing)
         # At the limits, a decode's time grows evenly with its context.
         ideal = done * (model.ideal(shape) + model.ideal(last)) / 2
-        self._note(done, now - began, ideal)
+        self._note(done, done * count, now - began, ideal)
         return tokens
 
     def _start(self, entries: Seq[NewSequence], slices: Seq[Slice], now: float) -> None:
@@ -253,7 +254,6 @@ class SimulatedRunner:
         """Complete a request; returns the token that ends it."""
         del self._live[number]
         self.slots.free(request, now)
-        self.ended.append(request)
         return STOP if request.spec.cap > request.spec.output else request.token
 
     def _settle(self, first: float, now: float, largest: float, steps: int) -> list[int]:
@@ -298,7 +298,8 @@ class SimulatedRunner:
         )
         return shape, growing, edge
 
-    def _note(self, steps: int, seconds: float, ideal: float) -> None:
+    def _note(self, steps: int, tokens: int, seconds: float, ideal: float) -> None:
         self.counts.steps += steps
+        self.counts.tokens += tokens
         self.counts.busy += seconds
         self.counts.ideal += ideal

@@ -27,7 +27,7 @@ from headway.perf.sim.requests import SimulatedRequest, Slots, record_of
 from headway.perf.sim.runner import Preempted, SimulatedRunner, StepTimeSampler
 from headway.perf.workload.synthetic import length_cv, rate_of
 from headway.perf.workload.workload import Workload
-from headway.routing import RouterName, make_router
+from headway.routing import EngineView, RouterName, make_router, step_costs
 from headway.scheduling.build import build_scheduler, speculation_of
 from headway.scheduling.scheduler import Scheduler
 from headway.steptime.online import step_times_of
@@ -43,7 +43,7 @@ class Setup:
     profile: Profile
     scheduler: SchedulerConfig
     replicas: int = 1
-    router: RouterName = "round-robin"
+    router: RouterName = "predicted"
     acceptance: float | None = None
     """Probability that a token computed ahead is right, 0 to 1; None: none is computed ahead, as
     without `SchedulerConfig.speculation`."""
@@ -165,11 +165,14 @@ def _simulate(
                 preemption=preemption,
             ),
             fast_forward=fast_forward,
+            tells=setup.replicas > 1,
         )
         for number in range(setup.replicas)
     ]
+    costs = step_costs(setup.profile.step_times())
+    views = [EngineView.of(setup.scheduler, costs) for _ in replicas]
     with _rarely_collecting():
-        run_fleet(replicas, make_router(setup.router), requests)
+        run_fleet(replicas, views, make_router(setup.router), requests)
         records = tuple([record_of(request) for request in requests])
     return Simulated(
         records=records,

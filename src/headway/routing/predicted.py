@@ -1,0 +1,62 @@
+"""The router `predicted`: the engine where the request is on time and disturbs others least.
+
+For each engine it predicts the time to the first token: the rest of the step under way, the prompts
+ahead, and the part of its own prompt that is not cached there, each with what decodes beside it. To
+that it adds what the prompt costs those that decode. Of engines where the request keeps its
+objectives, the cheapest is chosen.
+
+Where it would be late on all of them, the least harm is looked for. An engine that serves those who
+can be on time first lets it wait, so it goes where it is served soonest. One that serves in the
+order of arrival lets others wait: so it goes to an engine where all newcomers are late already, and
+the others stay fast for those who come later.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headway.routing.base import turn_of
+from headway.routing.request import RequestShape
+from headway.routing.view import EngineView
+
+DISTURBANCE = 0.2
+"""What it costs to hold a decode up for a second, in seconds to a first token."""
+PATIENCE = 60.0
+"""Seconds; no queue is made longer than this as long as another one is shorter."""
+
+
+@dataclass(slots=True)
+class Predicted:
+    """Looks at each engine once; equals in turn."""
+
+    turn: int = -1
+
+    def choose(self, request: RequestShape, engines: Sequence[EngineView]) -> int:
+        self.turn += 1
+        pace = request.pace
+        best = fallback = -1
+        least = least_late = math.inf
+        for index in turn_of(len(engines), self.turn):
+            view = engines[index]
+            ttft, own = view.forecast(request)
+            cost = ttft + DISTURBANCE * own * view.decodes
+            on_time = ttft <= pace.ttft and view.widest <= pace.tpot
+            if on_time or not view.predicts:
+                if cost < least:
+                    best, least = index, cost
+            elif best < 0:
+                cost = _cost_of_late(request, view, ttft, cost)
+                if cost < least_late:
+                    fallback, least_late = index, cost
+        return fallback if best < 0 else best
+
+
+def _cost_of_late(request: RequestShape, view: EngineView, ttft: float, cost: float) -> float:
+    """What orders engines where the request is late: one that is given up comes before others, and
+    of several the one with the longest queue."""
+    if view.by_deadline:
+        return cost - view.queue + view.whole_queue
+    given_up = view.queue > request.pace.ttft and ttft < PATIENCE
+    return -ttft if given_up else cost
