@@ -161,7 +161,7 @@ def endpoints() -> None:
 
     handlers = {getattr(each.handler or each.sender, "__module__", "") for each in ENDPOINTS}
     folders = ("openai", "responses", "anthropic", "llamacpp", "ollama", "page")
-    others = ("system", "openapi", "refusing")
+    others = ("system", "openapi", "refusing", "replicas")
     prefixes = tuple(f"headway.server.{name}." for name in folders) + tuple(
         f"headway.server.{name}" for name in others
     )

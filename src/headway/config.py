@@ -14,6 +14,7 @@ from headway.errors import InvalidRequest
 from headway.settings import check_settings, setting
 from headway.types import SERVICE_CLASSES, ServiceClass
 from headway.types.engine import KVReservation
+from headway.types.fleet import FleetConfig
 from headway.types.objectives import Objective, parse_objectives
 from headway.types.response_cache import ResponseCacheConfig
 from headway.types.sampling_defaults import parse_defaults
@@ -128,7 +129,9 @@ class EngineConfig:
         most=MONTH,
     )
     record: str | None = setting(
-        None, "file to which every step's plan and duration is appended, as JSON Lines"
+        None,
+        "file to which every step's plan and duration is appended, as JSON Lines; of several "
+        "replicas, one for each: steps-{replica}.jsonl",
     )
 
     def __post_init__(self) -> None:
@@ -188,7 +191,7 @@ class EngineConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfig(ResponseCacheConfig):
+class ServerConfig(ResponseCacheConfig, FleetConfig):
     """How the HTTP server listens, whom it lets in, and how much it accepts."""
 
     host: str = setting("127.0.0.1", "address to listen on")

@@ -19,7 +19,8 @@ from headway.steptime.profiles import keep_profile
 from headway.types.speculation import SpeculativeConfig
 from headway.types.speculation_json import OFF
 from tests.server.conftest import serving
-from tests.server.test_slo import busy_engine, explainer_of, pacing_of
+from tests.server.test_metrics import HandClock
+from tests.server.test_slo import busy_engine, explainer_of, fleet_of, pacing_of
 from tests.steptime.world import profile
 
 H100 = ("explain", "--device", "h100", "--model", "llama-3.1-8b")
@@ -171,6 +172,12 @@ def test_objectives_of_classes_are_shown() -> None:
     text = reported(explainer_of(None, "tpot=1ms,ttft=1s").report())
     assert "standard  tpot=1ms, ttft=1s; TTFT for prompts of up to" in text
     assert "not held  tpot=1ms; the nearest that can be:" in text
+
+
+def test_of_several_engines_it_says_which_is_explained() -> None:
+    text = reported(Explainer(fleet_of(0.5, 2.0), clock=HandClock()).report())
+    assert "replica  1, to which most requests come, of 2\n" in text
+    assert "replica" not in reported(explainer_of(pacing_of()).report())
 
 
 def test_kinds_of_steps_that_are_not_known_well_are_named() -> None:

@@ -90,6 +90,7 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "--prot", "1"], "--port"),
         (["serve", "--prot=1"], "--port"),
         (["serve", "--policy", "contineous"], "continuous"),
+        (["serve", "--router", "predictd"], "predicted"),
         (["generate", "x", "--max-tokn", "3"], "--max-tokens"),
         (["models", "lst"], "list"),
         (["bench", "serv"], "serve"),
@@ -180,6 +181,14 @@ def test_a_bad_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().err.strip()
     assert shown.startswith("headway:")
     assert "temperature" in shown
+    assert "\n" not in shown
+
+
+@pytest.mark.parametrize("replicas", ["0", "65"])
+def test_as_many_replicas_as_can_be(replicas: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--replicas", replicas]) == 1
+    shown = capsys.readouterr().err.strip()
+    assert shown.endswith(f"replicas must be from 1 to 64, got {replicas}")
     assert "\n" not in shown
 
 

@@ -125,8 +125,11 @@ def serving(
     config: ServerConfig | None = None,
     engine: EngineConfig | None = None,
 ) -> Iterator[Running]:
-    llm = FakeLLM(template=template, max_model_len=max_model_len, config=engine)
-    thread = _Thread(config or ServerConfig(port=0), llm, ready)
+    config = config or ServerConfig(port=0)
+    llm = FakeLLM(
+        template=template, max_model_len=max_model_len, config=engine, replicas=config.replicas
+    )
+    thread = _Thread(config, llm, ready)
     thread.start()
     running = thread.up.result(30)
     try:

@@ -187,6 +187,58 @@ class FakeEngine:
             listener([event], self.stats, time.monotonic())
 
 
+class FakeFleet(FakeEngine):
+    """Several engines as far as their handle tells: requests are made by the one fake engine."""
+
+    def __init__(self, replicas: int, max_model_len: int = 1000) -> None:
+        super().__init__(max_model_len)
+        self.statuses = {each: self.status_of(each) for each in range(replicas)}
+        self.changing = asyncio.Event()
+        """Clear: adding and draining do not end."""
+        self.changing.set()
+        self.failure: Exception | None = None
+        """What they raise in the end."""
+
+    def status_of(self, replica: int, state: ReplicaState = "ready") -> ReplicaStatus:
+        return ReplicaStatus(
+            id=replica,
+            state=state,
+            pid=1000 + replica,
+            restarts=replica,
+            given=3 * replica,
+            live=2 * replica,
+            cpus=(replica,),
+            stats=EngineStats(
+                step=10 + replica, running=replica, waiting=1, free_blocks=NUM_BLOCKS - 25 * replica
+            ),
+            info=self.info,
+        )
+
+    def become(self, replica: int, state: ReplicaState) -> None:
+        self.statuses[replica] = self.status_of(replica, state)
+
+    @property
+    def replicas(self) -> Sequence[ReplicaStatus]:
+        return list(self.statuses.values())
+
+    async def add_replica(self) -> int:
+        added = max(self.statuses) + 1
+        self.become(added, "starting")
+        await self._changed()
+        self.become(added, "ready")
+        return added
+
+    async def drain(self, replica: int) -> int:
+        self.become(replica, "draining")
+        await self._changed()
+        return self.statuses.pop(replica).live
+
+    async def _changed(self) -> None:
+        await self.changing.wait()
+        if self.failure is not None:
+            raise self.failure
+
+
 class FakeStream(Stream):
     """The continuations take turns, a token each."""
 
@@ -284,9 +336,11 @@ class FakeLLM(AsyncLLM):
         template: bool = True,
         max_model_len: int = 1000,
         config: EngineConfig | None = None,
+        replicas: int = 1,
     ) -> None:
         """Of `config` only the objectives count."""
-        self.engine = FakeEngine(max_model_len)
+        one = replicas == 1
+        self.engine = FakeEngine(max_model_len) if one else FakeFleet(replicas, max_model_len)
         config = config or EngineConfig()
         super().__init__(
             self.engine,

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from headway.config import EngineConfig, ServerConfig
-from headway.server import system
+from headway.server import exposure
 from headway.server.exposure import is_loopback
 from headway.server.slo import Explainer
 from headway.steptime.explanation import explain
@@ -125,7 +125,7 @@ def test_without_keys_only_this_machine_sets_them(monkeypatch: pytest.MonkeyPatc
         True,
         False,
     ]
-    monkeypatch.setattr(system, "is_loopback", lambda host: host != "127.0.0.1")
+    monkeypatch.setattr(exposure, "is_loopback", lambda host: host != "127.0.0.1")
     with serving() as server, server.http() as http:
         answer = http.post("/slo", json={"objectives": "tpot=1s"})
         assert answer.status_code == 400

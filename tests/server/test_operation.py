@@ -180,3 +180,16 @@ def test_more_threads_than_cores(
     warn_of_threads(EngineConfig(threads=5))
     (record,) = caplog.records
     assert record.getMessage().startswith("event=too_many_threads threads=5 cores=4")
+
+
+def test_threads_are_those_of_all_engines(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 4)
+    warn_of_threads(EngineConfig(), replicas=4)
+    warn_of_threads(EngineConfig(threads=2), replicas=2)
+    assert caplog.records == []
+    warn_of_threads(EngineConfig(), replicas=5)
+    warn_of_threads(EngineConfig(threads=2), replicas=3)
+    told = [record.getMessage().partition(" advice")[0] for record in caplog.records]
+    assert told == [f"event=too_many_threads threads={count} cores=4" for count in (5, 6)]

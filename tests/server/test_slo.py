@@ -34,7 +34,7 @@ from headway.types.objectives import Objective, Pace, parse_objectives
 from headway.types.traffic import Traffic
 from headway.wire import EngineStats, LearnedModel, PacingStats
 from tests.server.conftest import serving
-from tests.server.fakes import NUM_BLOCKS, FakeEngine
+from tests.server.fakes import NUM_BLOCKS, FakeEngine, FakeFleet
 from tests.server.test_metrics import HandClock, values
 from tests.steptime.world import MACHINE, SIZES, TRUTH
 
@@ -102,6 +102,51 @@ def test_the_report_says_what_is_so() -> None:
     situation = explainer.situation()
     assert situation is not None
     assert report.explanation == explain(situation, parse_objectives("tpot_p99=500ms,ttft=10ms"))
+
+
+def fleet_of(*rates: float) -> FakeFleet:
+    """An engine for each rate of requests."""
+    fleet, one = FakeFleet(len(rates)), busy_engine()
+    for replica, rate in enumerate(rates):
+        stats = EngineStats(running=replica, pacing=pacing_of(traffic=replace(TRAFFIC, rate=rate)))
+        fleet.statuses[replica] = replace(fleet.status_of(replica), info=one.info, stats=stats)
+    return fleet
+
+
+def test_of_several_engines_the_busiest_that_serves_is_explained() -> None:
+    fleet = fleet_of(0.5, 2.0, 1.0)
+    explainer = Explainer(fleet, clock=HandClock())
+    report = explainer.report()
+    assert report.traffic is not None
+    assert (report.replica, report.replicas, report.batch.running) == (1, 3, 1)
+    assert report.traffic.requests_per_second == 2.0
+    assert explainer.serving == 3
+    fleet.statuses[1] = replace(fleet.statuses[1], state="restarting")
+    assert (explainer.report().replica, explainer.serving) == (2, 2)
+    for each in (0, 2):
+        fleet.statuses[each] = replace(fleet.statuses[each], state="failed")
+    assert (explainer.report().replica, explainer.serving) == (1, 1)
+
+
+def test_a_rate_that_was_is_none_that_is() -> None:
+    """What came a while ago counts for less, as no engine says anything while nothing comes."""
+    fleet = fleet_of(2.0, 1.0)
+    stats = EngineStats(pacing=pacing_of(at=-100.0, traffic=replace(TRAFFIC, rate=2.0)))
+    fleet.statuses[0] = replace(fleet.statuses[0], stats=stats)
+    assert Explainer(fleet, clock=HandClock()).report().replica == 1
+    # Nothing is known of it at all.
+    fleet.statuses[1] = replace(fleet.statuses[1], stats=EngineStats())
+    assert Explainer(fleet, clock=HandClock()).report().replica == 0
+
+
+def test_the_capacity_is_that_of_all_engines() -> None:
+    def capacity(*rates: float) -> float:
+        explainer = Explainer(fleet_of(*rates), clock=HandClock())
+        metrics = Metrics("m")
+        metrics.registry.register(BatchMetrics(explainer, "m"))
+        return values(metrics.render())["headway:capacity_requests_per_second"]
+
+    assert capacity(0.5, 0.5, 0.5) == pytest.approx(3 * capacity(0.5))
 
 
 def test_attainment_has_its_place() -> None:
@@ -183,7 +228,7 @@ def rendered(pacing: PacingStats | None) -> dict[str, float]:
     engine = busy_engine(pacing)
     metrics = Metrics("m")
     explainer = Explainer(engine, clock=HandClock())
-    metrics.registry.register(BatchMetrics(engine, explainer, "m"))
+    metrics.registry.register(BatchMetrics(explainer, "m"))
     return values(metrics.render())
 
 
@@ -256,6 +301,22 @@ def test_a_change_that_lasts_is_logged_once_with_its_cause() -> None:
     assert (change["from"], change["to"]) == ("arrivals", "limit")
     assert change["because"] == "requests a second went from 0.5 to 500"
     assert looks(log, 500.0, 20) == []
+
+
+def test_a_change_is_noted_for_whoever_shows_it() -> None:
+    clock = HandClock()
+    explainer = explainer_of(pacing_of(), clock=clock)
+    log = LimitingFactorLog(explainer.note_change)
+    looks(log, 0.5, LASTING)
+    assert explainer.change is not None
+    assert (explainer.change.before, explainer.change.after) == (None, "arrivals")
+    clock.time = 130.0
+    looks(log, 500.0, LASTING - 1)
+    assert explainer.change.after == "arrivals"
+    looks(log, 500.0, 1)
+    assert (explainer.change.before, explainer.change.after) == ("arrivals", "limit")
+    assert explainer.change.because == "requests a second went from 0.5 to 500"
+    assert explainer.change.at == 130.0
 
 
 def test_factors_that_take_turns_are_no_change() -> None:

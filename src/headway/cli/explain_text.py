@@ -63,6 +63,9 @@ def _now(report: SloReport) -> Iterator[str]:
         if found.longest_prompt is not None:
             reach = f"; TTFT for prompts of up to {found.longest_prompt:,} tokens"
         yield _row(name, objectives + attained + reach)
+    if report.replicas > 1:
+        which = f"{report.replica}, to which most requests come, of {report.replicas}"
+        yield _row("replica", which)
     batch = report.batch
     predicted = ""
     if batch.predicted_seconds is not None and batch.bound_seconds is not None:

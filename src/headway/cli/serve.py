@@ -17,6 +17,7 @@ from headway.config import DEFAULT_MODEL, EngineConfig, ServerConfig
 from headway.environment import from_environment
 from headway.errors import InvalidRequest, did_you_mean
 from headway.logs import start_logging
+from headway.types.fleet import FleetConfig
 from headway.types.response_cache import ResponseCacheConfig
 
 logger = logging.getLogger(__name__)
@@ -39,15 +40,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs=0,
         help="show this, and the flags of vLLM's server and llama-server with what becomes of each",
     )
-    cached = tuple(each.name for each in settings_of(ResponseCacheConfig))
-    add_flags(parser.add_argument_group("server"), ServerConfig, leave_out=cached)
+    apart = [each.name for kind in (FleetConfig, ResponseCacheConfig) for each in settings_of(kind)]
+    add_flags(parser.add_argument_group("server"), ServerConfig, leave_out=tuple(apart))
     add_flags(parser.add_argument_group("engine"), EngineConfig, leave_out=("model",))
+    add_flags(parser.add_argument_group("several engines"), FleetConfig)
     add_flags(parser.add_argument_group("response cache"), ResponseCacheConfig)
 
 
 def run(arguments: argparse.Namespace) -> int:
     # The server's libraries take half a second to import, which `--help` does without.
     from headway.llm.machine_bounds import check_machine
+    from headway.llm.replicas import check_replicas
     from headway.server import run_server
 
     arguments.model = _model(arguments.model, arguments.model_flag)
@@ -56,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_known(file, (EngineConfig, ServerConfig))
     engine = collect(EngineConfig, arguments, file=file)
     server = collect(ServerConfig, arguments, file=file)
-    check_machine(engine)
+    check_machine(engine, replicas=server.replicas)
+    check_replicas(engine, server)
     start_logging(arguments.log_level, server.log_format)
     for flag in (*arguments.accepted_flags, *accepted):
         logger.info("accepted, and changes nothing: %s", flag)

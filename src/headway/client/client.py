@@ -66,6 +66,7 @@ class EngineClient:
         self._aborts: list[str] = []
         self._flushing = False
         self._replacing = False
+        self._given = 0
         self._supervisor = EngineSupervisor(start, command, self)
 
     @classmethod
@@ -153,6 +154,7 @@ class EngineClient:
             state=state,
             pid=self.pid,
             restarts=self.restarts,
+            given=self._given,
             live=self.live,
             cpus=self._cpus,
             stats=self.stats,
@@ -204,6 +206,7 @@ class EngineClient:
             raise
         stream = Stream(added, self.cancel)
         self._streams.update(dict.fromkeys(added, stream))
+        self._given += len(added)
         self._schedule_flush()
         return stream
 
@@ -215,6 +218,7 @@ class EngineClient:
         """
         self._journal.receive(entry)
         self._streams[entry.request.id] = stream
+        self._given += 1
         self._schedule_flush()
 
     def give(self, request_id: str) -> tuple[JournalEntry, Stream]:
@@ -300,6 +304,7 @@ class EngineClient:
         if self.restarts:
             live = len(self._journal)
             logger.warning("engine restarted pid=%s live_requests=%d", self.pid, live)
+        self._notify([], self.stats)
         self._on_change()
 
     def on_engine_died(self, error: HeadwayError) -> bool:

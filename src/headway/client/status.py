@@ -22,6 +22,9 @@ class ReplicaStatus:
     """Of its process; None while there is none."""
     restarts: int
     """How many times its process was replaced."""
+    given: int = 0
+    """Requests that it was ever given, those included that came from another replica or went to
+    one."""
     live: int
     """Requests that it was given and that have not ended, waiting ones included."""
     cpus: tuple[int, ...]

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Any
@@ -20,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from headway.background import watched
 from headway.checkpoint import ModelConfig, Prepared
-from headway.client import EngineClient, EngineHandle
+from headway.client import EngineHandle
 from headway.client.response_cache import CachingEngine, caching_engine, remote_answers
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
@@ -30,10 +29,11 @@ from headway.llm.draft_model import with_draft
 from headway.llm.grammars import GrammarChecker
 from headway.llm.message_form import MessageForm
 from headway.llm.model_check import check_served
-from headway.llm.opening import fingerprint_of_model, open_model, start_sound
+from headway.llm.opening import OpenedModel, fingerprint_of_model, open_model, start_sound
 from headway.llm.outputs import OutputCollector, RequestOutput
 from headway.llm.prompt import Prompt, PromptEncoder, TokensPrompt
 from headway.llm.rendering import ChatRenderer
+from headway.llm.replicas import check_replicas
 from headway.llm.resolve import GenerationRequest, Resolver, Terms
 from headway.llm.served_model import fingerprint
 from headway.llm.stream import CopiedStream, DeltaStream, RequestStream
@@ -41,6 +41,7 @@ from headway.llm.weight_format import ready_model
 from headway.message import Tool
 from headway.text import Tokenizer
 from headway.types import NOBODY, SERVICE_CLASSES, Owner, SamplingParams, ServiceClass
+from headway.types.fleet import ONE_ENGINE, FleetConfig
 from headway.types.objectives import Objective, checked_objectives
 from headway.types.response_cache import ResponseCacheConfig
 from headway.types.sampling_defaults import DefaultSampling, SamplingDefaults, parse_defaults
@@ -104,21 +105,22 @@ class AsyncLLM:
         tool_call_parser: str | None = None,
         reasoning_parser: str | None = None,
         response_cache: ResponseCacheConfig | None = None,
+        fleet: FleetConfig = ONE_ENGINE,
     ) -> AsyncLLM:
-        """Prepare the model where that was not done before, and start its engine.
+        """Prepare the model where that was not done before, and start its engine, or several.
 
         `command` replaces the engine program (tests do that), `progress` shows progress bars,
         `chat_template` is a template in place of the model's; `generation_config` is "auto" for
         the model's own defaults of sampling, "vllm" for none or another file's path, and
         `override_generation_config` has some of them, as JSON or data;
         `tool_call_parser` and `reasoning_parser` are how the model writes; see `MessageForm`.
-        `response_cache` says how many answers are kept for equal requests; without it, none.
+        `response_cache` says how many answers are kept, without it none; `fleet` how many engines
+        run side by side, and what routes requests to them.
         Raises `HeadwayError` where the model or the engine cannot be had.
         """
+        check_replicas(config, fleet)
         form_of = partial(
-            MessageForm.choose,
-            tool_call_parser=tool_call_parser,
-            reasoning_parser=reasoning_parser,
+            MessageForm.choose, tool_call_parser=tool_call_parser, reasoning_parser=reasoning_parser
         )
         form_of(None)  # so that nothing is downloaded for a name that there is not
         override = parse_defaults(override_generation_config, field="override_generation_config")
@@ -127,38 +129,28 @@ class AsyncLLM:
         )
         chosen(SamplingDefaults())  # so that nothing is downloaded for a file that cannot be used
         remote = remote_answers(response_cache)
-        llm, settled, prepared = await start_sound(
-            partial(with_draft, ready_model, config, progress=progress),
-            partial(cls._start, command=command, chat_template=chat_template, form_of=form_of),
+        opening = partial(
+            open_model, command=command, chat_template=chat_template, form_of=form_of, fleet=fleet
         )
+        ready = partial(with_draft, ready_model, config, progress=progress)
+        llm, settled, prepared = await start_sound(ready, partial(cls._start, opening))
         llm.default_sampling = chosen(prepared.text.sampling)
         llm.fingerprint = fingerprint(prepared, llm.client.info.hardware)
         if response_cache is not None and response_cache.response_cache:
             model = fingerprint_of_model(settled, prepared, llm.client.info.hardware)
             llm.client = caching_engine(llm.client, response_cache, model, remote)
-        mend = partial(ready_model, config, progress=False, verify=True)
-        llm.check_model(prepared, lambda stop: mend(stop=stop))
+        llm.check_model(prepared, partial(ready_model, config, progress=False, verify=True))
         return llm
 
     @classmethod
     async def _start(
         cls,
+        opening: Callable[..., Awaitable[OpenedModel]],
         config: EngineConfig,
         prepared: Prepared,
         draft: PreparedDraft | None,
-        *,
-        command: Sequence[str] | None,
-        chat_template: str | None,
-        form_of: Callable[[str | None], MessageForm],
     ) -> AsyncLLM:
-        opened = await open_model(
-            config,
-            prepared,
-            draft,
-            command=command,
-            chat_template=chat_template,
-            form_of=form_of,
-        )
+        opened = await opening(config, prepared, draft)
         return cls(
             opened.client,
             model_config=prepared.config,
@@ -175,11 +167,14 @@ class AsyncLLM:
             return MessageForm.choose(None)
         return self.chat_template.form
 
-    def check_model(self, prepared: Prepared, mend: Callable[[threading.Event], object]) -> None:
-        """Have the model's files read in the background; see `headway.llm.model_check`."""
-        if isinstance(self._engine, EngineClient) and self._check is None:
+    def check_model(self, prepared: Prepared, mend: Callable[..., object]) -> None:
+        """Have the model's files read in the background; see `headway.llm.model_check`.
+
+        `mend` prepares the model anew until `stop`, an event, is set.
+        """
+        if self._check is None:
             cache = self.client if isinstance(self.client, CachingEngine) else None
-            work = check_served(prepared, mend, self._engine, cache)
+            work = check_served(prepared, lambda stop: mend(stop=stop), self._engine, cache)
             self._check = watched(
                 work,
                 name="headway-model-check",

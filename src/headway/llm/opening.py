@@ -6,12 +6,14 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeVar
 
 from headway import __version__
 from headway.checkpoint import Prepared
-from headway.client import EngineClient
+from headway.client import EngineClient, EngineHandle
+from headway.client.fleet import PLACE, EngineFleet
 from headway.client.response_cache.keys import KEY_BYTES, fingerprint_of
 from headway.config import EngineConfig
 from headway.errors import HeadwayError
@@ -19,9 +21,11 @@ from headway.llm.draft_model import is_damaged
 from headway.llm.message_form import MessageForm
 from headway.llm.model_check import stoppable
 from headway.llm.rendering import ChatRenderer
+from headway.llm.replicas import shared_settings
 from headway.llm.tokenizer_choice import load_tokenizer
 from headway.text import Tokenizer
 from headway.types.engine import Hardware
+from headway.types.fleet import FleetConfig
 from headway.wire import PreparedDraft
 
 T = TypeVar("T")
@@ -32,7 +36,7 @@ logger = logging.getLogger(__name__)
 class OpenedModel(NamedTuple):
     """What answers are made with."""
 
-    client: EngineClient
+    client: EngineHandle
     tokenizer: Tokenizer
     chat_template: ChatRenderer | None
     """None for a model that has none."""
@@ -46,15 +50,16 @@ async def open_model(
     command: Sequence[str] | None,
     chat_template: str | None,
     form_of: Callable[[str | None], MessageForm],
+    fleet: FleetConfig,
 ) -> OpenedModel:
-    """Start the engine of a prepared model and read its text side; nothing is left if that fails.
+    """Start the engines of a prepared model and read its text side; nothing is left if that fails.
 
     `command` replaces the engine program, `chat_template` the model's own, and `form_of` says how a
     model with such a template writes messages. Raises `HeadwayError` for what cannot be had.
     """
-    # The engine loads weights while the tokenizer is read here.
+    # The engines load weights while the tokenizer is read here.
     starting = asyncio.create_task(  # awaited
-        EngineClient.start(config, prepared.folder, draft=draft, command=command)
+        start_engines(config, prepared, draft, command=command, fleet=fleet)
     )
     try:
         tokenizer = await asyncio.to_thread(load_tokenizer, config, prepared.folder)
@@ -64,8 +69,8 @@ async def open_model(
             template = await ChatRenderer.load(source, tokenizer.config, form_of(source))
     except BaseException:
         starting.cancel()
-        started = (await asyncio.gather(starting, return_exceptions=True))[0]
-        if isinstance(started, EngineClient):
+        (started,) = await asyncio.gather(starting, return_exceptions=True)
+        if not isinstance(started, BaseException):
             await started.close()
         raise
     try:
@@ -75,6 +80,29 @@ async def open_model(
             await template.close()
         raise
     return OpenedModel(client, tokenizer, template)
+
+
+async def start_engines(
+    config: EngineConfig,
+    prepared: Prepared,
+    draft: PreparedDraft | None,
+    *,
+    command: Sequence[str] | None,
+    fleet: FleetConfig,
+) -> EngineHandle:
+    """One engine, or several behind a router; raises `HeadwayError` where they cannot start."""
+    if fleet.replicas == 1:
+        if config.record is not None:
+            config = replace(config, record=config.record.replace(PLACE, "0"))
+        return await EngineClient.start(config, prepared.folder, draft=draft, command=command)
+    return await EngineFleet.start(
+        shared_settings(config, fleet.replicas),
+        prepared.folder,
+        replicas=fleet.replicas,
+        router=fleet.router,
+        draft=draft,
+        command=command,
+    )
 
 
 async def start_sound(

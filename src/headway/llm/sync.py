@@ -28,6 +28,7 @@ from headway.llm.tool_prompts import tools_of
 from headway.scheduling.policy import PARAMETERS, split_options
 from headway.text import Tokenizer
 from headway.types import SamplingParams, ServiceClass
+from headway.types.fleet import FleetConfig, RouterName
 from headway.types.objectives import Objective, checked_objectives
 from headway.types.response_cache import ResponseCacheConfig
 
@@ -94,7 +95,7 @@ class LLM:
     """A model in memory. `settings` are the fields of `headway.config.EngineConfig`, and the
     policies' parameters as their flags name them (`dynamic_wait`)."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (as `AsyncLLM.start`)
         self,
         model: str | None = None,
         *,
@@ -104,12 +105,15 @@ class LLM:
         override_generation_config: Mapping[str, Any] | str = "{}",
         reasoning_parser: str | None = None,
         response_cache: int = 0,
+        replicas: int = 1,
+        router: RouterName = FleetConfig.router,
         **settings: Any,
     ) -> None:
         """Start the engine; `command` replaces its program, `progress` shows preparation.
 
         `response_cache` is how many bytes of answers are kept, so that prompts that come again,
-        greedy or with a seed, are not computed again; 0 for none.
+        greedy or with a seed, are not computed again; 0 for none. `replicas` is how many engines
+        share the machine's cores, each with its own batch; `router` says which gets a prompt.
 
         `generation_config` and `override_generation_config` say how prompts are sampled that come
         without parameters, and `reasoning_parser` how the model marks its reasoning, which a
@@ -117,6 +121,7 @@ class LLM:
         """
         config = _config(model, settings)
         cache = ResponseCacheConfig(response_cache=response_cache)
+        fleet = FleetConfig(replicas=replicas, router=router)
         loop = LoopThread()
         try:
             self._llm = loop.run(
@@ -128,6 +133,7 @@ class LLM:
                     override_generation_config=override_generation_config,
                     reasoning_parser=reasoning_parser,
                     response_cache=cache,
+                    fleet=fleet,
                 )
             )
         except BaseException:

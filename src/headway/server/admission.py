@@ -141,7 +141,8 @@ class ServerState:
         client = self.llm.client
         if client.state != "ready":
             return f"the engine is {client.state}"
-        if client.silence > MOST_SILENCE:
+        serving = sum(each.state == "ready" for each in client.replicas)
+        if serving <= 1 and client.silence > MOST_SILENCE:  # of several, others go on
             return f"the engine has been silent for {client.silence:.0f} s"
         return None
 

@@ -39,6 +39,8 @@ from headway.server.openai.fit import NOT_LOST
 from headway.server.openapi import Endpoint, ModelBounds, SendingHandler, describe
 from headway.server.page.figures import FigureMaker
 from headway.server.page.news import LiveNews
+from headway.server.replica_metrics import ReplicaMetrics
+from headway.server.replicas import ReplicaChanges
 from headway.server.response_cache import ResponseCacheMetrics
 from headway.server.responses.kept import KeptResponses
 from headway.server.responses.store import ResponseStore
@@ -79,6 +81,7 @@ def build_app(state: ServerState) -> Starlette:
     app.state.metrics = metrics
     app.state.responses = _kept_responses(state.config)
     app.state.explainer = None
+    app.state.replica_changes = ReplicaChanges()
     app.state.live = LiveNews(state.config.max_page_viewers)
     app.state.error_forms = {
         path: each.errors
@@ -98,7 +101,9 @@ def attach_engine(app: Starlette, llm: AsyncLLM) -> None:
     metrics: Metrics = app.state.metrics
     metrics.attach(llm.client, llm.objectives)
     explainer = Explainer(llm.client, llm.objectives, attainment=metrics.attainment.ratio)
-    metrics.registry.register(BatchMetrics(llm.client, explainer, state.names[0]))
+    metrics.registry.register(BatchMetrics(explainer, state.names[0]))
+    if state.config.replicas > 1:
+        metrics.registry.register(ReplicaMetrics(llm.client, state.names[0]))
     if isinstance(llm.client, CachingEngine):
         metrics.registry.register(ResponseCacheMetrics(llm.client, state.names[0]))
     app.state.explainer = explainer

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from headway.client import EngineHandle
 from headway.server.slo import Explainer
 from headway.steptime.explanation import LIMITING_FACTORS, Explanation
 from headway.wire import PacingStats
@@ -40,14 +39,15 @@ _OF_EXPLANATIONS: dict[str, tuple[str, Callable[[Explanation], float | None]]] =
         lambda explanation: explanation.lowest_tpot,
     ),
 }
+_OF_ALL_ENGINES = ("headway:capacity_requests_per_second",)
+"""What several engines have together; the rest is of the one that is explained."""
 BATCH_METRICS = (*_OF_STEPS, *_OF_EXPLANATIONS, "headway:limiting_factor")
 
 
 class BatchMetrics(Collector):
     """A collector for the server's registry."""
 
-    def __init__(self, client: EngineHandle, explainer: Explainer, model_name: str) -> None:
-        self._client = client
+    def __init__(self, explainer: Explainer, model_name: str) -> None:
         self._explainer = explainer
         self._model = model_name
 
@@ -57,14 +57,16 @@ class BatchMetrics(Collector):
             yield GaugeMetricFamily(name, "")
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        pacing, explanation = self._client.stats.pacing, self._explainer.explanation()
+        pacing, explanation = self._explainer.pacing, self._explainer.explanation()
         if pacing is not None:
             for name, (text, step_value) in _OF_STEPS.items():
                 yield from self._gauge(name, text, step_value(pacing))
         if explanation is None:
             return
         for name, (text, value) in _OF_EXPLANATIONS.items():
-            yield from self._gauge(name, text, value(explanation))
+            engines = self._explainer.serving if name in _OF_ALL_ENGINES else 1
+            found = value(explanation)
+            yield from self._gauge(name, text, None if found is None else engines * found)
         text = "Whether this factor limits the batch, 1 or 0."
         limiting = GaugeMetricFamily(
             "headway:limiting_factor", text, labels=("model_name", "factor")

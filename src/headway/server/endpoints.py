@@ -16,6 +16,7 @@ from headway.server.openai.tokenizer_info import TokenizerInfo, tokenizer_info
 from headway.server.openapi import Endpoint, docs, openapi_json
 from headway.server.page.endpoints import PAGE_ENDPOINTS
 from headway.server.page.news import LIVE_ENDPOINTS
+from headway.server.replicas import REPLICA_ENDPOINTS
 from headway.server.responses.endpoints import RESPONSES_ENDPOINTS
 from headway.server.system import (
     DetokenizeResult,
@@ -104,7 +105,7 @@ ENDPOINTS = (
         path="/health",
         aliases=("/v1/health",),
         handler=health,
-        summary="200 while the engine runs or is being restarted, 503 otherwise.",
+        summary="200 while an engine runs or is being restarted, 503 otherwise.",
         gives=HealthStatus,
     ),
     Endpoint(
@@ -165,6 +166,7 @@ ENDPOINTS = (
         summary="This page for machines.",
         media_type="application/vnd.oai.openapi+json",
     ),
+    *REPLICA_ENDPOINTS,
     *LIVE_ENDPOINTS,
     *RESPONSES_ENDPOINTS,
     *ANTHROPIC_ENDPOINTS,

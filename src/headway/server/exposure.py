@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Mapping
+from typing import Any
 
 from headway.config import ServerConfig
+from headway.errors import InvalidRequest
 from headway.logs import line
 from headway.server.logs import log
 
@@ -47,6 +50,16 @@ def host_name(value: str) -> str:
     if value.startswith("["):
         return value[1:].partition("]")[0].lower()
     return value.partition(":")[0].lower().removesuffix(".")
+
+
+def check_from_here(scope: Mapping[str, Any], what: str) -> None:
+    """Raise `InvalidRequest` unless a client of this machine asks: `what` is for no other.
+
+    For servers without keys. A Unix socket's clients have no addresses, and are of this machine.
+    """
+    client: tuple[str, int] | None = scope.get("client")
+    if client is not None and not is_loopback(client[0]):
+        raise InvalidRequest(f"{what} from this machine alone where the server has no --api-key")
 
 
 def is_loopback(host: str) -> bool:

@@ -7,7 +7,7 @@ factor is told with its cause, once it has lasted: traffic wavers, and so does w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from headway.background import watched
 from headway.logs import Event, line
@@ -23,10 +23,15 @@ LASTING = 5
 """So many looks in a row must agree before a change counts."""
 
 
-class LimitingFactorLog:
-    """Told of every look; says what to log of it."""
+NoteChange = Callable[[LimitingFactor | None, LimitingFactor, str | None], None]
+"""Told which factor limited the batch, which one does now, and why."""
 
-    def __init__(self) -> None:
+
+class LimitingFactorLog:
+    """Told of every look; says what to log of it, and notes it."""
+
+    def __init__(self, note: NoteChange = lambda *_: None) -> None:
+        self._note = note
         self._said: LimitingFactor | None = None
         self._then: Situation | None = None
         """The last situation in which the factor that was said did limit the batch."""
@@ -43,14 +48,16 @@ class LimitingFactorLog:
         self._other = found
         if self._looks < LASTING:
             return None
-        because = None
+        cause = None
         if self._then is not None and self._said is not None:
-            because = cause_of(self._then, situation, self._said)
+            cause = cause_of(self._then, situation, self._said)
+        because = None if cause is None else str(cause)
+        self._note(self._said, found, because)
         said = line(
             "limiting_factor",
             **{"from": self._said},
             to=found,
-            because=None if because is None else str(because),
+            because=because,
             width=explanation.width,
             requests_per_second=explanation.requests_per_second,
         )
@@ -87,7 +94,7 @@ def watch_limiting_factor(explainer: Explainer) -> asyncio.Task[None]:
 
 
 async def _watch(explainer: Explainer) -> None:
-    seen = LimitingFactorLog()
+    seen = LimitingFactorLog(explainer.note_change)
     while True:
         await asyncio.sleep(INTERVAL)
         try:

@@ -260,10 +260,9 @@ class Metrics:
         """Everything in Prometheus' text format."""
         if self._client is not None:
             restarts = self._client.restarts
-            if restarts != self._restarts:
-                self._describe_cache(self._client.info)
-            self._counters["headway:engine_restarts"].inc(restarts - self._restarts)
-            self._restarts = restarts
+            self._counters["headway:engine_restarts"].inc(max(0, restarts - self._restarts))
+            self._restarts = max(restarts, self._restarts)
+            self._describe_cache(self._client.info)  # a new engine's may be another
             self._gauges["headway:engine_silence_seconds"].set(self._client.silence)
             self._gauges["headway:last_step_age_seconds"].set(self._client.last_step_age)
         self._show_stats()

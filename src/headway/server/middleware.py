@@ -39,6 +39,7 @@ PROTECTED = (
     "/tokenizer_info",
     "/slo",
     "/live",
+    "/replicas",
 )
 OPEN = ("/v1/health",)
 """Within those, for probes, which have no key."""

@@ -29,8 +29,9 @@ REFERENCE = "#/components/schemas/{name}"
 STATUSES = {
     400: "A field is wrong, unknown or not supported; `param` names it.",
     401: "The API key is missing or wrong.",
-    404: "The model is not served here, or there is no such response.",
+    404: "The model is not served here, or there is no such response or replica.",
     408: "The body took too long to come.",
+    409: "That does not go with what the server does at present; the message says why.",
     413: "The body is too large.",
     415: "The body is not JSON.",
     429: "The queue is full, or large bodies are, or the answer would be too late; `Retry-After` "
@@ -53,9 +54,9 @@ class Endpoint:
 
     `takes` and `gives` are the types of the JSON body and answer, `query` that of what follows a
     question mark in the path; None where there is none. `media_type` is that of an answer that is
-    not JSON, `stream_type` that of a stream. `errors` holds for paths below as well. At its
-    `aliases` it answers just as at its path, but they are not described, nor is what only says why
-    it refuses.
+    not JSON, `stream_type` that of a stream. `errors` holds for paths below as well. `conflicts`:
+    whether it is done depends on what the server does at present. At its `aliases` it answers just
+    as at its path, but they are not described, nor is what only says why it refuses.
     """
 
     method: str
@@ -70,6 +71,7 @@ class Endpoint:
     media_type: str = "application/json"
     stream_type: str = "text/event-stream"
     errors: ErrorForm = OPENAI_FORM
+    conflicts: bool = False
     described: bool = True
 
 
@@ -149,6 +151,8 @@ def _operation(endpoint: Endpoint, references: dict[type, Any], *, keys: bool) -
         body = {"application/json": {"schema": references[endpoint.takes]}}
         operation["requestBody"] = {"required": True, "content": body}
         statuses |= {400, 404, 408, 413, 415, 429}
+    if endpoint.conflicts:
+        statuses |= {400, 409}
     if is_protected(endpoint.path):
         statuses |= {401} if keys else set()
         operation["security"] = [{"bearer": []}, {"header": []}] if keys else []

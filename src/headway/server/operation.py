@@ -19,12 +19,12 @@ from headway.server.metrics import Metrics
 from headway.wire import EngineStats
 
 
-def warn_of_threads(config: EngineConfig) -> None:
-    """Say so where compute threads would wait for each other's cores."""
-    cores = machine.cores()
-    if config.threads is not None and config.threads > cores:
+def warn_of_threads(config: EngineConfig, *, replicas: int = 1) -> None:
+    """Say so where compute threads, of one engine or of all, would wait for each other's cores."""
+    cores, threads = machine.cores(), replicas * (config.threads or 1)
+    if threads > cores and (config.threads is not None or replicas > 1):
         advice = "more compute threads than usable cores make every step slower"
-        log.warning(line("too_many_threads", threads=config.threads, cores=cores, advice=advice))
+        log.warning(line("too_many_threads", threads=threads, cores=cores, advice=advice))
 
 
 class Statistics:

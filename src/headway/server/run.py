@@ -95,7 +95,7 @@ async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -
             "reasoning_budget needs reasoning_parser, which says where reasoning ends",
             field="reasoning_budget",
         )
-    warn_of_threads(engine_config)
+    warn_of_threads(engine_config, replicas=server_config.replicas)
 
     async def start_engine() -> AsyncLLM:
         return await AsyncLLM.start(
@@ -106,6 +106,7 @@ async def run_server(engine_config: EngineConfig, server_config: ServerConfig) -
             tool_call_parser=server_config.tool_call_parser,
             reasoning_parser=server_config.reasoning_parser,
             response_cache=server_config,
+            fleet=server_config,
         )
 
     return await serve(state, start_engine)

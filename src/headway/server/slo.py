@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 
-from headway.client import EngineHandle
+from headway.client import EngineHandle, ReplicaStatus
 from headway.clock import Clock, MonotonicClock
 from headway.steptime.explanation import (
     Explanation,
+    LimitingFactor,
     Situation,
     Unheld,
     explain,
@@ -35,7 +36,7 @@ from headway.steptime.slo_report import (
 from headway.types import SERVICE_CLASSES, ServiceClass
 from headway.types.objectives import Objective, Pace, pace_of
 from headway.types.traffic import Traffic
-from headway.wire import EngineInfo, EngineStats, LearnedModel
+from headway.wire import EngineInfo, EngineStats, LearnedModel, PacingStats
 
 KEPT_SECONDS = 1.0
 """So long an explanation is good."""
@@ -43,8 +44,24 @@ KEPT_SECONDS = 1.0
 Objectives = Mapping[ServiceClass, tuple[Objective, ...]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitChange:
+    """That another factor began to limit the batch, for good as it seemed."""
+
+    before: LimitingFactor | None
+    """None for the first that was known."""
+    after: LimitingFactor
+    because: str | None
+    """What moved, in words and numbers; None where nothing is known to have."""
+    at: float
+    """Monotonic seconds."""
+
+
 class Explainer:
-    """For one event loop; `explanation` takes milliseconds once a second, and nothing else."""
+    """For one event loop; `explanation` takes milliseconds once a second, and nothing else.
+
+    Of several engines it explains the one to which most requests come: each has a batch of its own.
+    """
 
     def __init__(
         self,
@@ -59,6 +76,8 @@ class Explainer:
         self._attainment = attainment
         self._client = client
         self._clock = clock or MonotonicClock()
+        self.change: LimitChange | None = None
+        """The last one, as whoever watches for them has noted it."""
         self._kept: Explanation | None = None
         self._made_at = -math.inf
         self._reach: dict[float, int | None] = {}
@@ -66,14 +85,31 @@ class Explainer:
     @property
     def most_prompt(self) -> int:
         """Tokens of the longest prompt that the engine takes."""
-        return self._client.info.scheduler.limits.max_model_len - 1
+        return self._busiest().info.scheduler.limits.max_model_len - 1
+
+    @property
+    def pacing(self) -> PacingStats | None:
+        """What the engine that is explained has told last; None before it has told anything."""
+        return self._busiest().stats.pacing
+
+    @property
+    def serving(self) -> int:
+        """Engines that serve, each as the one that is explained; 1 where none does at present."""
+        return max(1, sum(each.state == "ready" for each in self._client.replicas))
+
+    def note_change(
+        self, before: LimitingFactor | None, after: LimitingFactor, because: str | None
+    ) -> None:
+        """Another factor limits the batch from now on."""
+        self.change = LimitChange(before=before, after=after, because=because, at=self._clock.now())
 
     def situation(self, pace: Pace | None = None) -> Situation | None:
         """What the batch follows from now; None where traffic or machine are not known.
 
         With `pace`, as it would be if that were asked.
         """
-        info, pacing = self._client.info, self._client.stats.pacing
+        engine = self._busiest()
+        info, pacing = engine.info, engine.stats.pacing
         if pacing is None or pacing.model is None or pacing.traffic is None:
             return None
         times = predictor_of(info, pacing.model)
@@ -107,7 +143,7 @@ class Explainer:
         explanation = self.explanation()
         if explanation is not None:
             return explanation.unheld
-        times, limits = self._times(), self._client.info.scheduler.limits
+        times, limits = self._times(), self._busiest().info.scheduler.limits
         if times is None:
             return ()
         everyone = dict.fromkeys(chain.from_iterable(self.objectives.values()))
@@ -119,13 +155,14 @@ class Explainer:
         if math.isinf(ttft):
             return None
         if ttft not in self._reach:
-            times, limits = self._times(), self._client.info.scheduler.limits
+            times, limits = self._times(), self._busiest().info.scheduler.limits
             self._reach[ttft] = None if times is None else longest_within(times, limits, ttft)
         return self._reach[ttft]
 
     def report(self) -> SloReport:
         """All of it."""
-        info, stats = self._client.info, self._client.stats
+        engine = self._busiest()
+        info, stats = engine.info, engine.stats
         limits, pacing = info.scheduler.limits, stats.pacing
         unheld = self.unheld()
         return SloReport(
@@ -141,6 +178,8 @@ class Explainer:
             model=None if pacing is None or pacing.model is None else _model(pacing.model),
             explanation=self.explanation(),
             speculation=_speculation(info, stats),
+            replica=engine.id,
+            replicas=len(self._client.replicas),
         )
 
     def _class(self, name: ServiceClass, unheld: tuple[Unheld, ...]) -> ClassReport:
@@ -153,8 +192,24 @@ class Explainer:
         )
 
     def _times(self) -> BoundedModel | None:
-        pacing = self._client.stats.pacing
-        return predictor_of(self._client.info, None if pacing is None else pacing.model)
+        engine = self._busiest()
+        pacing = engine.stats.pacing
+        return predictor_of(engine.info, None if pacing is None else pacing.model)
+
+    def _busiest(self) -> ReplicaStatus:
+        """Of those that serve; of equals, the first."""
+        now, replicas = self._clock.now(), self._client.replicas
+        serving = [each for each in replicas if each.state == "ready"]
+        return max(serving or replicas, key=lambda each: _rate(each, now))
+
+
+def _rate(engine: ReplicaStatus, now: float) -> float:
+    """Requests a second that come to it; less than any where that is not known."""
+    pacing = engine.stats.pacing
+    if pacing is None or pacing.traffic is None:
+        return -1.0
+    rate = pacing.traffic.after(now - pacing.at).rate
+    return math.inf if rate is None else rate
 
 
 def predictor_of(info: EngineInfo, model: LearnedModel | None) -> BoundedModel | None:

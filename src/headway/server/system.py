@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headway import __version__
+from headway.client import ReplicaState
 from headway.config import ServerConfig
 from headway.errors import InvalidRequest, RequestTooLarge, Unavailable
 from headway.llm import AsyncLLM
@@ -26,7 +27,7 @@ from headway.logs import line
 from headway.server.admission import ServerState
 from headway.server.body import convert, json_response, read_body
 from headway.server.callers import may_hurry
-from headway.server.exposure import is_loopback
+from headway.server.exposure import check_from_here
 from headway.server.logs import log
 from headway.server.metrics import Metrics
 from headway.server.openai.fit import check_messages
@@ -45,8 +46,11 @@ from headway.types import ServiceClass
 from headway.types.objectives import Objective, pace_of, parse_objectives
 
 
-class HealthStatus(msgspec.Struct, frozen=True):
+class HealthStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     status: str
+    not_serving: dict[str, ReplicaState] = {}
+    """Of several engines, what those do that do not serve now, by their ids; absent where all do.
+    """
 
 
 class ServerLoad(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +71,14 @@ async def health(request: Request) -> Response:
     state: ServerState = request.app.state.server
     if not state.alive:
         raise Unavailable("the engine is not running" if state.phase != "starting" else "starting")
-    return json_response(HealthStatus("ok"))
+    return json_response(HealthStatus("ok", _not_serving(state)))
+
+
+def _not_serving(state: ServerState) -> dict[str, ReplicaState]:
+    if state.config.replicas == 1:
+        return {}
+    replicas = state.llm.client.replicas
+    return {str(each.id): each.state for each in replicas if each.state != "ready"}
 
 
 async def ready(request: Request) -> Response:
@@ -75,7 +86,7 @@ async def ready(request: Request) -> Response:
     reason = state.not_ready
     if reason is not None:
         raise Unavailable(f"not ready: {reason}")
-    return json_response(HealthStatus("ready"))
+    return json_response(HealthStatus("ready", _not_serving(state)))
 
 
 async def load(request: Request) -> Response:
@@ -158,12 +169,7 @@ def _check_may_set(request: Request, config: ServerConfig) -> None:
         if not may_hurry(request.scope, config):
             raise InvalidRequest("objectives of others are not set with this API key")
         return
-    # A server on a Unix socket has no addresses: only this machine reaches it.
-    client = request.client
-    if client is not None and not is_loopback(client.host):
-        raise InvalidRequest(
-            "objectives are set from this machine alone where the server has no --api-key"
-        )
+    check_from_here(request.scope, "objectives are set")
 
 
 class DefaultSamplingCard(msgspec.Struct, frozen=True, kw_only=True):

@@ -56,8 +56,11 @@ class TimedUsage(UsageCounter):
         now = time.monotonic()
         times = self.choices.get(delta.index)
         if times is None:
+            began = now if delta.scheduled_at is None else delta.scheduled_at
+            # A step's time may have been read just before the request came that it then took in.
+            began = max(began, self.request.requests[0].arrival)
             times = self.choices[delta.index] = ChoiceTimes(
-                scheduled_at=now if delta.scheduled_at is None else delta.scheduled_at,
+                scheduled_at=began,
                 first_at=now,
                 last_at=now,
                 prompt_tokens=len(self.request.prompt_of(delta.index).token_ids),

@@ -120,3 +120,7 @@ class SloReport:
     """None where either is."""
     speculation: SpeculationReport | None = None
     """None where it is off."""
+    replica: int = 0
+    """Of several engines, the one that all but `classes` is about: most requests come to it."""
+    replicas: int = 1
+    """How many engines there are."""

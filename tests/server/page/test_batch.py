@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from headway.server.page.batch import (
     MOST_ENDS,
     MOST_PROGRESS,
+    MOST_QUEUES,
     MOST_ROWS,
     STATELY,
     SharedBatch,
@@ -38,6 +39,76 @@ def test_the_lowest_free_slot_is_taken_and_kept() -> None:
     assert slots_of(batch) == {"a": 0, "c": 2}
     told(batch, news(runs("a"), runs("c"), runs("d"), runs("e")))
     assert slots_of(batch) == {"a": 0, "c": 2, "d": 1, "e": 3}
+
+
+def test_each_engine_has_slots_and_a_queue_of_its_own() -> None:
+    batch = told(
+        SharedBatch(),
+        news(runs("a"), waiting=[sequence("w")], replica=0),
+        news(runs("b"), runs("c"), replica=3),
+    )
+    places = {row.name: (row.replica, row.slot) for row in batch.shown.values()}
+    assert places == {"a": (0, 0), "b": (3, 0), "c": (3, 1), "w": (0, -1)}
+    assert (batch.queue.slots, batch.queue.running, batch.queue.waiting) == (16, 3, 1)
+    assert (batch.queue.waits_for, batch.queue.next) == ("slot", ())
+    assert {each: queue.running for each, queue in batch.queues.items()} == {0: 1, 3: 2}
+    assert batch.queues[0].next == (1,)
+    # What one does not tell any more says nothing of the other's.
+    told(batch, news(runs("b"), ended=[end(runs("c"))], replica=3))
+    assert slots_of(batch) == {"a": 0, "b": 0, "w": -1}
+
+
+def test_only_the_queues_that_changed_are_told_and_not_all_at_once() -> None:
+    batch = SharedBatch()
+    for replica in range(MOST_QUEUES + 4):
+        batch.update(news(runs(f"r{replica}"), replica=replica))
+    assert len(batch.delta().queues) == MOST_QUEUES
+    assert len(batch.delta().queues) == 4
+    batch.update(news(runs("r2"), runs("s"), replica=2))
+    assert [(queue.replica, queue.running) for queue in batch.delta().queues] == [(2, 2)]
+    assert batch.delta().queues == []
+
+
+def test_one_engine_has_no_queue_beside_the_whole() -> None:
+    batch = told(SharedBatch(), news(runs("a"), waiting=[sequence("b")]))
+    assert (batch.queues, batch.several, batch.queue.next) == ({}, False, (1,))
+
+
+def test_a_request_that_moves_keeps_its_bar_and_gets_a_slot_there() -> None:
+    batch = told(SharedBatch(), news(runs("a"), runs("b")), news(runs("c"), replica=1))
+    key = next(row.key for row in batch.shown.values() if row.name == "b")
+    # The engine that has it now tells first; then the other one lets it go.
+    told(batch, news(runs("c"), runs("b"), replica=1))
+    told(batch, news(runs("a"), ended=[end(runs("b"))]))
+    row = batch.shown[key]
+    assert (row.name, row.replica, row.slot) == ("b", 1, 1)
+    # Its slot there is free again.
+    told(batch, news(runs("a"), runs("d")))
+    assert slots_of(batch) == {"a": 0, "b": 1, "c": 0, "d": 1}
+
+
+def test_an_engine_that_is_gone_has_nothing() -> None:
+    batch = told(SharedBatch(), news(runs("a")), news(runs("b"), replica=1))
+    batch.keep([0], 9.0)
+    delta = batch.delta()
+    assert [(gone.at, gone.reason) for gone in delta.gone] == [(9.0, None)]
+    assert (slots_of(batch), batch.queues, batch.several) == ({"a": 0}, {}, False)
+    assert (batch.queue.running, batch.queue.slots) == (1, 8)
+
+
+def test_of_many_engines_few_requests_each_are_shown() -> None:
+    batch = SharedBatch()
+    for replica in range(64):
+        crowd = [runs(f"r{replica}-{n}") for n in range(256)]
+        waits = [sequence(f"w{replica}-{n}") for n in range(64)]
+        batch.update(news(*crowd, waiting=waits, replica=replica))
+    for replica in range(64):
+        crowd = [runs(f"r{replica}-{n}") for n in range(256)]
+        batch.update(news(*crowd, replica=replica))
+    while batch.delta().rows:
+        pass
+    assert len(batch.shown) == 64 * 8
+    assert (batch.queue.running, batch.queue.slots) == (64 * 256, 64 * 8)
 
 
 def test_who_is_set_back_leaves_its_slot() -> None:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headway.config import EngineConfig
+from headway.config import EngineConfig, ServerConfig
 from headway.server.page import news as news_module
 from headway.types.batch_news import BatchNews
 from headway.types.objectives import parse_objectives
 from tests.server.conftest import Running, serving
+from tests.server.fakes import FakeFleet
 from tests.server.page.batches import end, news, runs, sequence
 from tests.server.test_slo import busy_engine, pacing_of
 
@@ -127,6 +128,55 @@ def test_a_bar_is_tapped(live: Page, busy: Running) -> None:
     assert box is not None
     live.mouse.click(box["x"] + box["width"] - 10, box["y"] + 40 + 14 + 22 * 3 + 8)
     reads(live, "tr[data-selected] td:first-child", "4")
+
+
+@pytest.fixture
+def pair(browser_page: Page) -> Iterator[tuple[Page, Running]]:
+    """A server with two engines, and a response cache over them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(news_module, "FIGURES_SECONDS", 0.05)
+        config = ServerConfig(port=0, replicas=2, response_cache=2**20)
+        with serving(config=config) as server:
+            browser_page.goto(server.url + "/#live")
+            server.until(lambda: len(server.engine.watchers) == 1)
+            yield browser_page, server
+            browser_page.goto("about:blank")
+
+
+def test_two_replicas_have_slots_of_their_own(pair: tuple[Page, Running]) -> None:
+    page, server = pair
+    assert isinstance(server.engine, FakeFleet)
+    fleet = server.engine
+    tell(server, news(*FULL, waiting=[MINE], replica=0))
+    tell(server, news(runs("chatcmpl-there"), replica=1))
+    reads(page, ".live-figures", "9 / 16")
+    reads(page, ".live-why", "8 of 8 slots of replica 0 are taken")
+    reads(page, ".live-idle", "7 of 16 slots idle (7 of replica 1)")
+    reads(page, ".live-replicas", "All 2 replicas serve.")
+    reads(page, ".live-table", "replica 1, 1")
+    server.call(lambda: fleet.become(1, "restarting"))
+    reads(page, ".live-replicas", "1 of 2 replicas serve; replica 1 is restarting.")
+    # The first slot of the second group, below the first's eight and two headings.
+    box = page.locator(".live-canvas").bounding_box()
+    assert box is not None
+    first = 40 + 14 + 16
+    page.mouse.click(box["x"] + box["width"] - 10, box["y"] + first + 8 * 16 + 16 + 8)
+    reads(page, "tr[data-selected] td:first-child", "replica 1, 1")
+    server.call(lambda: fleet.statuses.pop(1))
+    reads(page, ".live-figures", "8 / 8")
+    page.wait_for_selector(".live-replicas", state="hidden")
+
+
+def test_answers_of_the_response_cache_are_counted(pair: tuple[Page, Running]) -> None:
+    page, server = pair
+    figure = page.locator(".figure", has_text="Answers kept")
+    assert figure.is_hidden(), "nothing was asked yet"
+    asked = {"prompt": "x", "max_tokens": 2, "temperature": 0}
+    with server.http() as http:
+        for _ in range(2):
+            http.post("/v1/completions", json=asked).raise_for_status()
+    figure.wait_for(state="visible")
+    reads(page, ".live-figures", " %")
 
 
 def test_screen_readers_hear_how_it_goes(live: Page, busy: Running) -> None:

@@ -40,6 +40,7 @@ def snapshot(batch: SharedBatch, number: int, at: float, since: float = 0.0) -> 
         rows=batch.snapshot(""),
         gone=list(batch.lately_gone),
         queue=batch.queue,
+        queues=list(batch.queues.values()),
         figures=None,
     )
     return _event("snapshot", told)
@@ -93,6 +94,34 @@ def test_the_page_knows_what_the_server_shows(tmp_path: Path) -> None:
     bars = sorted(found["bars"], key=lambda bar: (bar["slot"], bar["begin"]))
     for one, two in pairwise(bars):
         assert one["slot"] != two["slot"] or one["end"] <= two["begin"]
+
+
+def test_each_engine_has_a_group_of_slots(tmp_path: Path) -> None:
+    batch = SharedBatch()
+    told = frames(
+        batch,
+        news(runs("a"), runs("b"), at=4.0),
+        news(runs("c"), replica=2, at=4.5),
+        news(runs("c"), runs("b"), replica=2, at=5.0),
+        news(runs("a"), at=5.5),
+    )
+    found = run_script(tmp_path, "live_state.mjs", told)
+    assert msgspec.convert(found["queues"], list[QueueRow]) == list(batch.queues.values())
+    groups = {group["name"]: group for group in found["groups"]}
+    assert list(groups) == ["replica 0", "replica 2"]
+    assert [group["slots"] for group in groups.values()] == [8, 8]
+    # The request that was moved has a bar with the one, and goes on with the other.
+    keys = {row.name: row.key for row in batch.shown.values()}
+    assert set(groups["replica 0"]["bars"]) == {keys["a"], keys["b"]}
+    assert set(groups["replica 2"]["bars"]) == {keys["c"], keys["b"]}
+
+
+def test_one_engine_has_one_group_without_a_name(tmp_path: Path) -> None:
+    told = frames(SharedBatch(), news(runs("a"), at=4.0))
+    ((group,), queues) = (
+        run_script(tmp_path, "live_state.mjs", told)[key] for key in ("groups", "queues")
+    )
+    assert (group["name"], group["slots"], group["bars"], queues) == ("", 8, [1], [])
 
 
 def test_a_missing_frame_is_noticed(tmp_path: Path) -> None:
@@ -151,10 +180,11 @@ def test_who_is_set_back_has_two_bars(tmp_path: Path) -> None:
     assert [(bar["begin"], bar["end"]) for bar in bars] == [(2.0, 5.0), (7.0, 8.0)]
 
 
-def told_of(all_news: BatchNews, *, policy: str = "continuous", **more: Any) -> dict[str, Any]:
+def told_of(*all_news: BatchNews, policy: str = "continuous", **more: Any) -> dict[str, Any]:
     """A snapshot with figures, as the script of sentences takes it."""
     batch = SharedBatch()
-    batch.update(all_news)
+    for each in all_news:
+        batch.update(each)
     batch.delta()
     engine = busy_engine(pacing_of())
     metrics = Metrics("m")
@@ -241,6 +271,67 @@ def test_what_binds(tmp_path: Path) -> None:
     words = ("Arrivals bind", "The objective binds", "Memory binds", "Compute binds", "The limit")
     assert [text.startswith(word) for text, word in zip(found, words, strict=True)] == [True] * 5
     assert "not known before requests have been served" in nothing
+
+
+def test_why_another_factor_binds_is_said_while_it_does(tmp_path: Path) -> None:
+    base = told_of(news())["snapshot"]["figures"]["choice"] | {"limiting_factor": "compute"}
+    change = {
+        "before": "arrivals",
+        "after": "compute",
+        "because": "prompt tokens went from 9 to 90",
+    }
+    cases = [
+        told_of(news(), figures={"choice": base, "change": each})
+        for each in (
+            change | {"at": 4.0},
+            change | {"at": 4.0, "because": None},
+            change | {"at": 4.0, "after": "memory"},
+            change | {"at": 4.0, "before": None},
+            None,
+        )
+    ]
+    why, bare, *others = (each["change"] for each in said(tmp_path, *cases))
+    assert why == "Until 6 s ago arrivals bound. Then prompt tokens went from 9 to 90."
+    assert bare == "Until 6 s ago arrivals bound."
+    assert others == ["", "", ""]
+
+
+def told_of_two(*all_news: BatchNews, state: str = "ready") -> dict[str, Any]:
+    replicas = [
+        {
+            "id": each,
+            "state": "ready" if each == 0 else state,
+            "slots": 8,
+            "running": 0,
+            "waiting": 0,
+        }
+        for each in (0, 1)
+    ]
+    return told_of(*all_news, figures={"replicas": replicas})
+
+
+def test_of_several_engines_each_has_its_own_reasons(tmp_path: Path) -> None:
+    full = [runs(f"r{n}", max_tokens=9 + n, generated=4) for n in range(8)]
+    waits = [sequence("mine"), sequence("next")]
+    two, lost = said(
+        tmp_path,
+        told_of_two(news(*full, waiting=waits), news(runs("other", max_tokens=6), replica=1)),
+        told_of_two(news(*full), news(runs("other"), replica=1), state="restarting"),
+    )
+    # Of the other engine's slots nothing is said: the request does not wait for them.
+    slots = "8 of 8 slots of replica 0 are taken; one is free after 5 more tokens at the latest."
+    assert two["why"]["mine"] == f"Waits since 9 s: {slots}"
+    assert two["why"]["next"].endswith(" 1 request is before it.")
+    assert two["queue"] == f"2 requests wait: {slots}"
+    assert two["idle"].startswith("7 of 16 slots idle (7 of replica 1): though 2 requests wait: ")
+    assert two["replicas"] == "All 2 replicas serve."
+    assert lost["replicas"] == "1 of 2 replicas serve; replica 1 is restarting."
+    assert two["summary"].startswith("9 of 16 slots taken, 2 waiting")
+
+
+def test_of_one_engine_nothing_is_said_of_replicas(tmp_path: Path) -> None:
+    (found,) = said(tmp_path, told_of(news(runs("a"))))
+    assert found["replicas"] == ""
 
 
 def test_what_does_a_token_cost(tmp_path: Path) -> None:

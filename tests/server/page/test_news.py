@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
+from headway.client.response_cache import caching_engine
 from headway.config import ServerConfig
 from headway.errors import InvalidRequest, Unavailable
 from headway.server.metrics import Metrics
@@ -22,10 +24,13 @@ from headway.types.batch_news import (
     MOST_RUNNING_TOLD,
     MOST_WAITING_TOLD,
 )
+from headway.types.fleet import MOST_REPLICAS
+from headway.types.response_cache import ResponseCacheConfig
 from headway.wire import EngineStats
 from tests.server.conftest import MODEL, Running, serving
-from tests.server.fakes import FakeEngine
+from tests.server.fakes import FakeEngine, FakeFleet
 from tests.server.page.batches import end, news, runs, sequence
+from tests.server.test_metrics import HandClock
 from tests.server.test_slo import busy_engine, pacing_of
 
 
@@ -200,6 +205,105 @@ def test_frames_and_snapshots_of_the_largest_batch_are_bounded() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("no_figures")
+def test_frames_and_snapshots_of_the_most_engines_are_bounded() -> None:
+    async def main() -> None:
+        engine = FakeFleet(MOST_REPLICAS)
+        live = live_news(engine)
+        with live.watching("") as viewer:
+            (tell,) = engine.watchers
+            await anext(viewer)
+            collection = live.collection
+            assert collection is not None
+            for turn in range(12):
+                for replica in range(MOST_REPLICAS):
+                    named = (f"chatcmpl-{'y' * 32}-{replica}-{turn}-{n}" for n in range(64))
+                    waits = [sequence(f"w{replica}-{turn}-{n}") for n in range(MOST_WAITING_TOLD)]
+                    old = [end(runs(f"o{replica}-{turn}-{n}")) for n in range(8)]
+                    tell(news(*map(runs, named), waiting=waits, ended=old, replica=replica))
+                collection._tell(1.0, collection._figures.make(1.0))
+                assert len(await anext(viewer)) < FRAME_BYTES
+            with live.watching("") as late:
+                assert len(await anext(late)) < SNAPSHOT_BYTES
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_what_several_engines_tell_is_one_frame() -> None:
+    async def main() -> None:
+        engine = FakeFleet(3)
+        live = live_news(engine)
+        with live.watching("") as viewer:
+            (tell,) = engine.watchers
+            await next_of(viewer)
+            tell(news(runs("a"), replica=0))
+            assert (await next_of(viewer))[1]["number"] == 1, "one engine, as far as is known"
+            for turn in range(5):
+                for replica in (2, 1, 0):
+                    tell(news(*(runs(f"{replica}-{n}") for n in range(turn)), replica=replica))
+            _, frame = await next_of(viewer)
+            assert (frame["number"], frame["queue"]["running"]) == (2, 12)
+            assert {each["replica"]: each["running"] for each in frame["queues"]} == {
+                0: 4,
+                1: 4,
+                2: 4,
+            }
+            with live.watching("") as late:
+                told = (await next_of(late))[1]
+                assert {each["replica"] for each in told["queues"]} == {0, 1, 2}
+                assert {(row[6], row[-1]) for row in told["rows"]} == {
+                    (slot, replica) for slot in range(4) for replica in range(3)
+                }
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_nothing_is_told_after_the_last_viewer_has_left() -> None:
+    async def main() -> None:
+        engine = FakeFleet(2)
+        live = live_news(engine)
+        with live.watching(""):
+            (tell,) = engine.watchers
+            tell(news(runs("a"), replica=0))
+            tell(news(runs("b"), replica=1))
+            collection = live.collection
+            assert collection is not None
+            assert collection._telling is not None
+        assert collection._telling.cancelled()
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("quick_figures")
+def test_figures_tell_each_engine_and_forget_those_that_are_gone() -> None:
+    async def main() -> None:
+        engine = FakeFleet(2)
+        live = live_news(engine)
+        with live.watching("") as viewer:
+            (tell,) = engine.watchers
+            engine.become(1, "restarting")
+            tell(news(runs("a"), replica=0))
+            tell(news(runs("b"), replica=1))
+            await next_of(viewer)
+            while "figures" not in (frame := (await next_of(viewer))[1]):
+                pass
+            one = {"slots": 8, "waiting": 1}
+            assert frame["figures"]["replicas"] == [
+                one | {"id": 0, "state": "ready", "running": 0, "kv_used": 0.0, "restarts": 0},
+                one
+                | {"id": 1, "state": "restarting", "running": 1, "kv_used": 0.25, "restarts": 1},
+            ]
+            del engine.statuses[1]
+            while (frame := (await next_of(viewer))[1]).get("figures", {}).get("replicas") != []:
+                pass
+            assert live.collection is not None
+            assert [row.name for row in live.collection._batch.shown.values()] == ["a"]
+
+    asyncio.run(main())
+
+
 @pytest.mark.usefixtures("quick_figures")
 def test_figures_come_by_themselves() -> None:
     async def main() -> None:
@@ -255,6 +359,53 @@ def test_figures_are_those_of_the_time_between() -> None:
     assert figures.choice is None
     again = maker.make(1.0)
     assert (again.prefix_hit_share, again.accepted_share, again.percent_of_limit) == (None,) * 3
+
+
+def test_figures_have_the_hits_of_a_response_cache() -> None:
+    async def main() -> None:
+        cache = caching_engine(FakeEngine(), ResponseCacheConfig(response_cache=2**20), b"m", None)
+        metrics = Metrics(MODEL)
+        metrics.attach(cache, {})
+        maker = FigureMaker(cache, metrics, Explainer(cache))
+        assert maker.make(1.0).cache_hit_share is None, "nobody asked"
+        cache.counts.count(["hit", "miss", "joined", "miss"])
+        assert maker.make(1.0).cache_hit_share == 0.5
+        cache.counts.count(["hit"])
+        assert maker.make(1.0).cache_hit_share == 1.0
+        assert maker.make(1.0).cache_hit_share is None
+
+    asyncio.run(main())
+
+
+def test_figures_say_why_another_factor_binds() -> None:
+    engine = busy_engine(pacing_of())
+    metrics = Metrics(MODEL)
+    metrics.attach(engine, {})
+    explainer = Explainer(engine)
+    maker = FigureMaker(engine, metrics, explainer)
+    assert maker.make(1.0).change is None
+    explainer.note_change("arrivals", "limit", "requests a second went from 1 to 9")
+    change = maker.make(1.0).change
+    assert change is not None
+    assert (change.before, change.after) == ("arrivals", "limit")
+    assert change.because == "requests a second went from 1 to 9"
+
+
+def test_rates_are_those_of_all_engines_and_the_width_that_of_one() -> None:
+    one, three = busy_engine(pacing_of()), FakeFleet(3)
+    three.statuses = {
+        each: replace(three.status_of(each), stats=one.stats, info=one.info) for each in range(3)
+    }
+    choices = []
+    for engine in (one, three):
+        metrics = Metrics(MODEL)
+        metrics.attach(engine, {})
+        choice = FigureMaker(engine, metrics, Explainer(engine, clock=HandClock())).make(1.0).choice
+        assert choice is not None
+        choices.append(choice)
+    assert choices[0].width == choices[1].width
+    assert 3 * choices[0].requests_per_second == choices[1].requests_per_second
+    assert 3 * choices[0].tokens_per_second == choices[1].tokens_per_second
 
 
 def events_of(response: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,5 +1,6 @@
 """Several engines of one model behind one `EngineHandle`, and requests that move between them."""
 
-from headway.client.fleet.fleet import MOST_REPLICAS, EngineFleet
+from headway.client.fleet.fleet import EngineFleet
+from headway.client.fleet.shares import PLACE
 
-__all__ = ["MOST_REPLICAS", "EngineFleet"]
+__all__ = ["PLACE", "EngineFleet"]

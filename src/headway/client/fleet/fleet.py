@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,11 +30,10 @@ from headway.client.process import DEFAULT_COMMAND, start_message
 from headway.client.status import ReplicaStatus
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest, Unavailable
-from headway.routing import RouterName, make_router
+from headway.routing import make_router
 from headway.types import Request, TokenEvent
+from headway.types.fleet import MOST_REPLICAS, RouterName
 from headway.wire import EngineInfo, EngineStats, PreparedDraft
-
-MOST_REPLICAS = 64
 
 logger = logging.getLogger(__name__)
 
@@ -261,7 +261,7 @@ class EngineFleet:
         self._placement.replicas.append(replica)
         self._placement.replicas.sort(key=lambda each: each.id)
         self._watchers.join(replica)
-        self._sum_up()
+        self._tell_totals()
         self._placement.settle()
         return replica
 
@@ -282,7 +282,7 @@ class EngineFleet:
         self._placement.replicas.remove(replica)
         self._totals.leave(replica.client.stats, replica.client.restarts)
         self._watchers.leave(replica)
-        self._sum_up()
+        self._tell_totals()
 
     def _ready(self) -> list[FleetMember]:
         return [each for each in self._placement.replicas if each.client.state == "ready"]
@@ -318,6 +318,11 @@ class EngineFleet:
         self._listeners.tell(events, self._totals.stats, now)
         if stats.waiting and replica.open:
             self._placement.balance()
+
+    def _tell_totals(self) -> None:
+        """Slots and KV blocks are others, though no engine has made a step."""
+        self._sum_up()
+        self._listeners.tell((), self._totals.stats, time.monotonic())
 
     def _sum_up(self, latest: EngineStats | None = None) -> None:
         self._totals.update([each.client.stats for each in self._placement.replicas], latest)

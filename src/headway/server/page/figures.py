@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from headway.client import EngineHandle
+from headway.client import EngineHandle, ReplicaState
+from headway.client.response_cache import CachingEngine
 from headway.server.metrics import Metrics
-from headway.server.slo import Explainer
+from headway.server.replicas import kv_usage
+from headway.server.slo import Explainer, LimitChange
 from headway.steptime.explanation import LimitingFactor, LimitSetting, Widths
 from headway.types import SERVICE_CLASSES
 from headway.types.objectives import Metric
@@ -66,7 +68,10 @@ class CycleTimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchChoice:
-    """The batch that the explanation allows, and what binds it; see `Explanation`."""
+    """The batch that the explanation allows, and what binds it; see `Explanation`.
+
+    Of several engines it is one's batch, and the rates are those of all.
+    """
 
     limiting_factor: LimitingFactor
     metric: Metric | None
@@ -80,6 +85,20 @@ class BatchChoice:
     tokens_per_second: float
     load: float | None
     lowest_tpot: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveReplica:
+    """One engine of several."""
+
+    id: int
+    state: ReplicaState
+    slots: int
+    running: int
+    waiting: int
+    kv_used: float
+    """Share of its KV blocks."""
+    restarts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +133,12 @@ class LiveFigures:
     attainment: dict[str, float]
     objectives: dict[str, tuple[str, ...]]
     choice: BatchChoice | None
+    change: LimitChange | None
+    """When and why another factor began to limit the batch; None before one did."""
+    cache_hit_share: float | None
+    """Of the answers asked for, those that the response cache had, or that joined an equal one."""
+    replicas: tuple[LiveReplica, ...]
+    """Each of several engines; empty where there is one."""
 
 
 class FigureMaker:
@@ -124,6 +149,7 @@ class FigureMaker:
         self._metrics = metrics
         self._explainer = explainer
         self._before = client.stats
+        self._answers = self._answered()
         self._generated = metrics.tokens()[1]
 
     def make(self, seconds: float) -> LiveFigures:
@@ -134,6 +160,7 @@ class FigureMaker:
         busy = stats.busy_seconds - before.busy_seconds
         ideal = stats.ideal_seconds - before.ideal_seconds
         drafts = stats.draft_tokens - before.draft_tokens
+        (kept, asked), self._answers = self._answers, self._answered()
         scheduler, pacing = client.info.scheduler, stats.pacing
         classes = {name: self._explainer.objectives.get(name, ()) for name in SERVICE_CLASSES}
         ratios = {name: self._metrics.attainment.ratio(name) for name in SERVICE_CLASSES}
@@ -151,7 +178,7 @@ class FigureMaker:
             shed=stats.shed,
             generated_per_second=new / seconds,
             computed_per_second=max(0, stats.computed_tokens - before.computed_tokens) / seconds,
-            busy_share=min(1.0, max(0.0, busy / seconds)),
+            busy_share=min(1.0, max(0.0, busy / seconds / self._explainer.serving)),
             percent_of_limit=min(100.0, 100 * ideal / busy) if busy > 0 and ideal > 0 else None,
             prefix_hit_share=_share(
                 stats.prefix_hits - before.prefix_hits,
@@ -164,15 +191,43 @@ class FigureMaker:
             attainment={name: ratio for name, ratio in ratios.items() if ratio is not None},
             objectives={name: tuple(map(str, given)) for name, given in classes.items()},
             choice=self._choice(),
+            change=self._explainer.change,
+            cache_hit_share=_share(self._answers[0] - kept, self._answers[1] - asked),
+            replicas=self._replicas(),
+        )
+
+    def _answered(self) -> tuple[int, int]:
+        """By the response cache, of those asked for, since the start."""
+        if not isinstance(self._client, CachingEngine):
+            return 0, 0
+        counts = self._client.counts
+        return counts.hits + counts.joined, counts.queries
+
+    def _replicas(self) -> tuple[LiveReplica, ...]:
+        statuses = self._client.replicas
+        if len(statuses) == 1:
+            return ()
+        return tuple(
+            LiveReplica(
+                id=each.id,
+                state=each.state,
+                slots=each.info.scheduler.limits.max_num_seqs,
+                running=each.stats.running,
+                waiting=each.stats.waiting,
+                kv_used=round(kv_usage(each), 3),
+                restarts=each.restarts,
+            )
+            for each in statuses
         )
 
     def _choice(self) -> BatchChoice | None:
         found = self._explainer.explanation()
         if found is None:
             return None
-        return BatchChoice(
-            **{name: getattr(found, name) for name in BatchChoice.__dataclass_fields__}
-        )
+        values = {name: getattr(found, name) for name in BatchChoice.__dataclass_fields__}
+        for name in ("requests_per_second", "tokens_per_second"):  # which all engines have together
+            values[name] *= self._explainer.serving
+        return BatchChoice(**values)
 
 
 def _share(part: int, whole: int) -> float | None:

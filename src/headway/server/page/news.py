@@ -19,8 +19,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import Receive, Send
 
-from headway.background import watched
+from headway.background import later, watched
 from headway.client import EngineHandle
+from headway.client.handle import NEWS_SECONDS
 from headway.errors import InvalidRequest, Unavailable
 from headway.logs import line
 from headway.server.callers import tenant_of
@@ -63,6 +64,8 @@ class LiveSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     gone: list[Gone]
     """Of those that are not shown any more, the last ones: a viewer may have missed their end."""
     queue: QueueRow
+    queues: list[QueueRow]
+    """That of each engine, where there are several."""
     figures: LiveFigures | None
 
 
@@ -76,6 +79,7 @@ class LiveFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     progress: list[RowProgress] = []
     gone: list[Gone] = []
     queue: QueueRow | None = None
+    queues: list[QueueRow] = []
     steps: StepSums | None = None
     figures: LiveFigures | None = None
 
@@ -196,6 +200,7 @@ class LiveCollection:
         model: str,
         push: Callable[[Callable[[str], bytes]], None],
     ) -> None:
+        self._client = client
         self._figures = figures
         self._model = model
         self._push = push
@@ -204,6 +209,7 @@ class LiveCollection:
         self._since = time.monotonic()
         self._number = 0
         self._last: LiveFigures | None = None
+        self._telling: asyncio.TimerHandle | None = None
         self._stops = (
             client.watch_batch(self._on_batch),
             client.subscribe(self._on_engine),
@@ -224,6 +230,7 @@ class LiveCollection:
             rows=self._batch.snapshot(tenant),
             gone=list(self._batch.lately_gone),
             queue=self._batch.queue,
+            queues=list(self._batch.queues.values()),
             figures=self._last,
         )
         return _event("snapshot", told)
@@ -233,13 +240,28 @@ class LiveCollection:
         for stop in self._stops:
             stop()
         self._task.cancel()
+        if self._telling is not None:
+            self._telling.cancel()
 
     def _on_engine(self, _: Sequence[TokenEvent], stats: EngineStats, _now: float) -> None:
         self._steps.see(stats)
 
     def _on_batch(self, news: BatchNews) -> None:
         self._batch.update(news)
-        self._tell(news.at, None)
+        if not self._batch.several:
+            self._tell(news.at, None)
+        elif self._telling is None:
+            # Each engine tells by itself: all that they tell meanwhile is one frame.
+            self._telling = later(
+                NEWS_SECONDS,
+                self._tell_all,
+                name="live batch",
+                on_failure=lambda _: None,  # The next news are told.
+            )
+
+    def _tell_all(self) -> None:
+        self._telling = None
+        self._tell(time.monotonic(), None)
 
     def _tell(self, at: float, figures: LiveFigures | None) -> None:
         self._number += 1
@@ -252,6 +274,7 @@ class LiveCollection:
             await asyncio.sleep(FIGURES_SECONDS)
             now = time.monotonic()
             try:
+                self._batch.keep([each.id for each in self._client.replicas], now)
                 self._last = self._figures.make(now - began)
                 self._tell(now, self._last)
             except Exception:  # the next ones may do
@@ -274,6 +297,7 @@ def _frame(
         progress=delta.progress,
         gone=delta.gone,
         queue=delta.queue,
+        queues=delta.queues,
         steps=steps,
         figures=figures,
     )

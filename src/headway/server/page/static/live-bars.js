@@ -2,12 +2,15 @@
  * From the state to what is drawn: bars in seconds and slots. Pure, like the state.
  */
 
-/** Slots that are drawn at most. */
+import { replicasOf } from "./live-state.js";
+
+/** Slots that are drawn at most, of all engines, and of each of them at least. */
 const MOST_SLOTS = 96;
+const LEAST_OF_EACH = 4;
 const LEAST_SLOTS = 8;
 
 /**
- * @typedef {{key: number, slot: number, begin: number, first: number, end: number, cached: number,
+ * @typedef {{key: number, slot: number, replica: number, begin: number, first: number, end: number, cached: number,
  *   marks: number[], own: boolean, open: boolean}} Bar  prefill from `begin` to `first`, decode from
  *   there to `end`; `cached` is the share of the prompt that came from the prefix cache
  */
@@ -31,6 +34,7 @@ export function barsBetween(state, from, until) {
       bars.push({
         key: row.key,
         slot: span.slot,
+        replica: span.replica,
         begin,
         first,
         end: Math.max(end, begin),
@@ -45,13 +49,33 @@ export function barsBetween(state, from, until) {
 }
 
 /**
- * How many slots are drawn: those in use between the two times and some empty ones, so that idle
- * slots are seen, but no hundreds of them.
+ * The groups of slots that are drawn, one below the other: one without a name, or one for each of
+ * several engines.
+ *
+ * @returns {{name: string, replica: number | null, bars: Bar[], slots: number, hidden: number}[]}
+ *   `hidden` are slots that there are besides
  */
-export function slotsDrawn(state, bars) {
-  const used = bars.reduce((most, bar) => Math.max(most, bar.slot + 1), 0);
+export function groupsDrawn(state, bars) {
+  const replicas = replicasOf(state);
+  if (replicas.length === 0) return [group("", null, bars, state.queue.slots, MOST_SLOTS)];
+  const most = Math.max(LEAST_OF_EACH, Math.floor(MOST_SLOTS / replicas.length));
+  return replicas.map((replica) => {
+    const name = replica.state === "ready" ? `replica ${replica.id}` : `replica ${replica.id}: ${replica.state}`;
+    const own = bars.filter((bar) => bar.replica === replica.id);
+    return group(name, replica.id, own, replica.slots, most);
+  });
+}
+
+/**
+ * Slots in use between the two times are drawn, and some empty ones, so that idle slots are seen,
+ * but no hundreds of them.
+ */
+function group(name, replica, bars, slots, most) {
+  const used = bars.reduce((highest, bar) => Math.max(highest, bar.slot + 1), 0);
   const some = Math.ceil((used + 1) / 4) * 4;
-  return Math.max(1, Math.min(state.queue.slots || LEAST_SLOTS, Math.max(some, LEAST_SLOTS), MOST_SLOTS));
+  const drawn = Math.max(1, Math.min(slots || LEAST_SLOTS, Math.max(some, Math.min(LEAST_SLOTS, most)), most));
+  const seen = bars.filter((bar) => bar.slot < drawn);
+  return { name, replica, bars: seen, slots: drawn, hidden: Math.max(0, slots - drawn) };
 }
 
 /** The times at which somebody began or ceased to wait, and how long each of the shown waited. */

@@ -5,7 +5,7 @@
  * are those of the page's style.
  */
 
-import { barsBetween, pointsBetween, slotsDrawn, waitOf } from "./live-bars.js";
+import { barsBetween, groupsDrawn, pointsBetween, waitOf } from "./live-bars.js";
 import { time } from "./live-words.js";
 
 const GUTTER = 60;
@@ -15,6 +15,8 @@ const MEMORY = 32;
 const STEPS = 72;
 const AXIS = 20;
 const GAP = 14;
+/** Above the slots of each of several engines. */
+const HEAD = 16;
 const FONT = "11px system-ui, sans-serif";
 const NAMES = ["bg", "panel", "fg", "muted", "rule", "accent", "waiting", "prefill", "decode", "cached", "idle", "hatch", "bad"];
 
@@ -22,11 +24,6 @@ const NAMES = ["bg", "panel", "fg", "muted", "rule", "accent", "waiting", "prefi
 export function readColours() {
   const style = getComputedStyle(document.documentElement);
   return Object.fromEntries(NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
-}
-
-/** How high the chart wants to be, in CSS pixels, for so many slots. */
-export function heightFor(slots) {
-  return QUEUE + slots * rowHeight(slots) + MEMORY + STEPS + AXIS + 3 * GAP;
 }
 
 function rowHeight(slots) {
@@ -42,36 +39,47 @@ function rowHeight(slots) {
  * @param {any} state
  * @param {{until: number, seconds: number, selected: number | null,
  *   colours: Record<string, string>}} view
- * @returns {{bars: any[], slots: number, hit: (x: number, y: number) => number | null}} what was
+ * @returns {{bars: any[], groups: any[], hit: (x: number, y: number) => number | null}} what was
  *   drawn, and the key of the request at a point in CSS pixels
  */
 export function drawChart(canvas, state, view) {
   const from = view.until - view.seconds;
   const bars = barsBetween(state, from, view.until);
-  const slots = slotsDrawn(state, bars);
+  const groups = groupsDrawn(state, bars);
+  const row = rowHeight(groups.reduce((sum, group) => sum + group.slots, 0));
+  const below = placed(groups, QUEUE + GAP, row);
   const width = Math.max(canvas.clientWidth, GUTTER + RIGHT + 1);
-  const height = heightFor(slots);
+  const height = below + MEMORY + STEPS + AXIS + 2 * GAP;
   const pen = prepared(canvas, width, height);
   const inner = Math.max(1, width - GUTTER - RIGHT);
   const x = (at) => GUTTER + ((at - from) / view.seconds) * inner;
-  const top = { queue: 0, slots: QUEUE + GAP };
-  const row = rowHeight(slots);
-  top.memory = top.slots + slots * row + GAP;
-  top.steps = top.memory + MEMORY + GAP;
+  const top = { queue: 0, memory: below + GAP, steps: below + GAP + MEMORY + GAP };
   const drawing = { pen, x, from, until: view.until, inner, row, colours: view.colours, state };
   drawQueue(drawing, top.queue, view.selected);
-  drawSlots(drawing, top.slots, slots, bars, view.selected);
+  for (const group of groups) drawSlots(drawing, group, view.selected);
   drawMemory(drawing, top.memory);
   drawSteps(drawing, top.steps);
   drawAxis(drawing, top.steps + STEPS, view.seconds);
   const hit = (px, py) => {
-    const slot = Math.floor((py - top.slots) / row);
+    const group = groups.find((each) => each.top <= py && py < each.top + each.slots * row);
+    if (!group) return null;
+    const slot = Math.floor((py - group.top) / row);
     const at = from + ((px - GUTTER) / inner) * view.seconds;
     const near = (view.seconds / inner) * 4;
-    const found = bars.filter((bar) => bar.slot === slot && bar.begin - near <= at && at <= bar.end + near);
+    const found = group.bars.filter((bar) => bar.slot === slot && bar.begin - near <= at && at <= bar.end + near);
     return found.length ? found.at(-1).key : null;
   };
-  return { bars, slots, hit };
+  return { bars, groups, hit };
+}
+
+/** Give each group its `top`, one below the other from `top` on; returns where the last one ends. */
+function placed(groups, top, row) {
+  let next = top;
+  for (const group of groups) {
+    group.top = next + (group.name ? HEAD : 0);
+    next = group.top + group.slots * row;
+  }
+  return next;
 }
 
 function prepared(canvas, width, height) {
@@ -149,8 +157,13 @@ function area({ pen, x, from, until }, points, y, floor, colour) {
   pen.fill();
 }
 
-function drawSlots(drawing, top, slots, bars, selected) {
-  const { pen, inner, row, colours, state } = drawing;
+function drawSlots(drawing, { name, top, slots, bars, hidden }, selected) {
+  const { pen, inner, row, colours } = drawing;
+  if (name) {
+    pen.fillStyle = colours.muted;
+    pen.textAlign = "left";
+    pen.fillText(name, GUTTER, top - HEAD / 2);
+  }
   for (let slot = 0; slot < slots; slot += 1) {
     pen.fillStyle = colours.panel;
     pen.fillRect(GUTTER, top + slot * row, inner, row - 1);
@@ -161,7 +174,6 @@ function drawSlots(drawing, top, slots, bars, selected) {
     if (slot === 0 || (slot + 1) % every === 0) label(drawing, slot === 0 ? "slot 1" : `${slot + 1}`, top + slot * row + row / 2);
   }
   for (const bar of bars) drawBar(drawing, bar, top + bar.slot * row, bar.key === selected);
-  const hidden = (state.queue.slots || slots) - slots;
   if (hidden > 0) note(drawing, [`and ${hidden} more slots`], top + slots * row - row / 2);
 }
 

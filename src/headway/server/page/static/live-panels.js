@@ -6,7 +6,7 @@
 import { call } from "./api.js";
 import { element } from "./dom.js";
 import { phaseOf, recentSteps } from "./live-state.js";
-import { bindsWords, costWords, idleWords, percent, queueWords, shortName, three, times, whatIfWords, whyOf } from "./live-words.js";
+import { bindsWords, changeWords, costWords, idleWords, percent, queueWords, replicaWords, shortName, three, times, whatIfWords, whyOf } from "./live-words.js";
 
 const PRICE = "headway.price";
 
@@ -32,9 +32,11 @@ export function figures() {
     named("budget", "Token budget", "The most new tokens of a step"),
     named("limit", "Of limit", "Time that the machine's peak rates allow for these steps, over what they took"),
     named("hits", "Prefix hits", "Of the prompt tokens of the last second, those found in the cache"),
+    named("cache", "Answers kept", "Of the answers of the last second, those that the response cache had"),
     named("drafts", "Drafts kept", "Of the tokens guessed ahead, those that were right"),
     named("held", "On time", "Of the last requests with objectives, those that met all of them"),
   );
+  values.cache.parentElement.hidden = true; // until there is a cache that was asked
   function update(state) {
     const now = state.figures;
     set(values.slots, state.queue.slots ? `${state.queue.running} / ${state.queue.slots}` : "–");
@@ -46,6 +48,10 @@ export function figures() {
     set(values.budget, now.choice ? three(now.choice.token_budget) : "–");
     set(values.limit, now.percent_of_limit === null ? "–" : `${Math.round(now.percent_of_limit)} %`);
     set(values.hits, now.prefix_hit_share === null ? "–" : percent(now.prefix_hit_share));
+    if (now.cache_hit_share !== null) {
+      values.cache.parentElement.hidden = false;
+      set(values.cache, percent(now.cache_hit_share));
+    }
     set(values.drafts, now.accepted_share === null ? "–" : percent(now.accepted_share));
     const held = Object.values(now.attainment);
     set(values.held, held.length ? percent(Math.min(...held)) : "–");
@@ -56,16 +62,18 @@ export function figures() {
 /** The sentences that answer questions, and the request that is followed. */
 export function sentences() {
   const made = Object.fromEntries(
-    ["why", "idle", "binds", "cost"].map((name) => [name, element("dd", { class: `live-${name}` })]),
+    ["why", "idle", "replicas", "binds", "cost"].map((name) => [name, element("dd", { class: `live-${name}` })]),
   );
   const price = numberInput("live-price", { value: keptPrice() });
   price.addEventListener("input", () => keepPrice(price.value));
   const question = element("dt", {}, "Why does it wait?");
+  const serving = element("div", { hidden: true }, element("dt", {}, "Which replicas serve?"), made.replicas);
   const node = element(
     "dl",
     { class: "live-answers panel" },
     element("div", {}, question, made.why),
     element("div", {}, element("dt", {}, "Which slots idle?"), made.idle),
+    serving,
     element("div", {}, element("dt", {}, "What binds?"), made.binds),
     element(
       "div",
@@ -79,7 +87,9 @@ export function sentences() {
     set(question, row === null ? "Why do requests wait?" : `${heading(row)} ${shortName(row)}`);
     set(made.why, row === null ? queueWords(state) : whyOf(row, state));
     set(made.idle, idleWords(state));
-    set(made.binds, bindsWords(state.figures?.choice, state.figures));
+    set(made.replicas, replicaWords(state));
+    serving.hidden = made.replicas.textContent === "";
+    set(made.binds, `${bindsWords(state.figures?.choice, state.figures)} ${changeWords(state)}`.trim());
     set(made.cost, costWords(Number(price.value), state.figures));
   }
   return { node, update, onPrice: (listener) => price.addEventListener("input", listener) };

@@ -1,7 +1,7 @@
 /**
  * What the page knows of the batch, made from a snapshot and the frames that follow it.
  *
- * Pure: no DOM, no clock. Times are seconds on the server's clock, which has no meaning elsewhere;
+ * Pure: no DOM, no clock. Where several engines serve, each has slots and a queue of its own. Times are seconds on the server's clock, which has no meaning elsewhere;
  * `state.at` is the latest of them. A request's life becomes spans, one for each time that it held a
  * slot, and what is older than `KEPT_SECONDS` is forgotten.
  */
@@ -15,10 +15,11 @@ const MOST_MARKS = 64;
 export const FIELDS = [
   "key", "name", "service_class", "max_tokens", "ttft", "tpot", "slot", "arrival", "scheduled_at",
   "first_token_at", "prompt", "cached", "computed", "generated", "preemptions", "deferred", "late",
+  "replica",
 ];
 
 /**
- * @typedef {{slot: number, begin: number, end: number | null, first: number | null,
+ * @typedef {{slot: number, replica: number, begin: number, end: number | null, first: number | null,
  *   marks: number[]}} Span  `end` is null while it lasts, `first` the first token's time within it;
  *   `marks` are times at which more of the prompt was computed
  * @typedef {{[field: string]: any, spans: Span[], seen: number, end: number | null,
@@ -37,6 +38,8 @@ export function emptyState() {
     /** @type {Row[]} */
     past: [],
     queue: { slots: 0, running: 0, waiting: 0, waits_for: null, next: [] },
+    /** Of several engines, each one's; empty where there is one. @type {Map<number, any>} */
+    queues: new Map(),
     figures: null,
     lanes: { queue: [], memory: [], steps: [] },
   };
@@ -54,6 +57,7 @@ export function applySnapshot(state, told) {
     if (!listed.has(key)) leave(state, key, told.at, null);
   }
   Object.assign(state, { number: told.number, at: told.at, model: told.model, queue: told.queue });
+  state.queues = new Map((told.queues ?? []).map((queue) => [queue.replica, queue]));
   for (const values of told.rows) setRow(state, values);
   if (told.figures) setFigures(state, told.figures);
   note(state);
@@ -65,6 +69,7 @@ export function applyFrame(state, told) {
   state.number = told.number;
   state.at = Math.max(state.at, told.at);
   if (told.queue) state.queue = told.queue;
+  for (const queue of told.queues ?? []) state.queues.set(queue.replica, queue);
   for (const values of told.rows ?? []) setRow(state, values);
   for (const [key, computed, generated] of told.progress ?? []) {
     setProgress(state, state.rows.get(key), computed, generated);
@@ -82,10 +87,11 @@ function setRow(state, values) {
   const row = state.rows.get(told.key) ?? { spans: [], seen: state.at, end: null, reason: null };
   const progressed = row.computed !== told.computed || row.generated !== told.generated;
   const open = row.spans.at(-1);
-  if (open && open.end === null && open.slot !== told.slot) open.end = state.at;
+  const moved = open && (open.slot !== told.slot || open.replica !== told.replica);
+  if (moved && open.end === null) open.end = state.at;
   if (told.slot >= 0 && (!open || open.end !== null)) {
     const begin = row.spans.length ? state.at : (told.scheduled_at ?? state.at);
-    row.spans.push({ slot: told.slot, begin, end: null, first: null, marks: [] });
+    row.spans.push({ slot: told.slot, replica: told.replica, begin, end: null, first: null, marks: [] });
   }
   Object.assign(row, told);
   const span = row.spans.at(-1);
@@ -130,6 +136,8 @@ function leave(state, key, at, reason) {
 
 function setFigures(state, figures) {
   state.figures = figures;
+  const left = new Set(figures.replicas?.map((replica) => replica.id));
+  for (const replica of [...state.queues.keys()]) if (!left.has(replica)) state.queues.delete(replica);
   const { kv_blocks: blocks, free_blocks: free, cached_blocks: cached } = figures;
   if (blocks > 0) {
     const used = (blocks - free) / blocks;
@@ -167,9 +175,36 @@ export function phaseOf(row) {
   return row.first_token_at === null || known - row.computed > 8 ? "prefill" : "decode";
 }
 
-/** Rows that hold a slot now, by slot. */
-export function runningRows(state) {
-  return [...state.rows.values()].filter((row) => row.slot >= 0).sort((a, b) => a.slot - b.slot);
+/** Rows that hold a slot now, by engine and slot; of one engine only where `replica` is given. */
+export function runningRows(state, replica = null) {
+  return [...state.rows.values()]
+    .filter((row) => row.slot >= 0 && (replica === null || row.replica === replica))
+    .sort((a, b) => a.replica - b.replica || a.slot - b.slot);
+}
+
+/** The queue that a request is in: its engine's. */
+export function queueOf(state, row) {
+  return state.queues.get(row.replica) ?? state.queue;
+}
+
+/** Keys of those that wait, in the order in which each engine takes them. */
+export function nextKeys(state) {
+  if (state.queues.size === 0) return state.queue.next;
+  return [...state.queues.values()].flatMap((queue) => queue.next);
+}
+
+/**
+ * The engines behind the server, by their ids; empty where there is one.
+ *
+ * @returns {{id: number, state: string, slots: number, running: number}[]}
+ */
+export function replicasOf(state) {
+  const known = new Map((state.figures?.replicas ?? []).map((replica) => [replica.id, replica]));
+  for (const [id, queue] of state.queues) {
+    const { slots, running } = queue;
+    known.set(id, { state: "ready", ...known.get(id), id, slots, running });
+  }
+  return known.size < 2 ? [] : [...known.values()].sort((a, b) => a.id - b.id);
 }
 
 /** The step chart's last value, and sums over the last seconds. */

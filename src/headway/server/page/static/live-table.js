@@ -5,7 +5,7 @@
  */
 
 import { element } from "./dom.js";
-import { phaseOf } from "./live-state.js";
+import { nextKeys, phaseOf, replicasOf, runningRows } from "./live-state.js";
 import { shortName, time } from "./live-words.js";
 
 const MOST = 100;
@@ -50,11 +50,10 @@ export function slotTable(onSelect) {
   return { node, update };
 }
 
-/** Those that run, by slot, then those that wait, as they are next. */
+/** Those that run, by engine and slot, then those that wait, as they are next. */
 function listed(state) {
-  const rows = [...state.rows.values()];
-  const running = rows.filter((row) => row.slot >= 0).sort((a, b) => a.slot - b.slot);
-  const waiting = state.queue.next.map((key) => state.rows.get(key)).filter((row) => row && row.slot < 0);
+  const running = runningRows(state);
+  const waiting = nextKeys(state).map((key) => state.rows.get(key)).filter((row) => row && row.slot < 0);
   return [...running, ...waiting].slice(0, MOST);
 }
 
@@ -62,8 +61,9 @@ function fill({ node, cells, button }, row, state, selected) {
   node.toggleAttribute("data-selected", selected);
   button.setAttribute("aria-pressed", String(selected));
   set(button, shortName(row));
+  const where = replicasOf(state).length > 0 ? `replica ${row.replica}, ` : "";
   const texts = [
-    row.slot < 0 ? "–" : String(row.slot + 1),
+    where + (row.slot < 0 ? "–" : row.slot + 1),
     null,
     row.deferred ? "waits for a shared prefix" : WORDS[phaseOf(row)],
     row.prompt.toLocaleString("en"),

@@ -3,7 +3,7 @@
  * what another objective would do. Pure: from the state and the server's answers to text.
  */
 
-import { phaseOf, recentSteps, runningRows } from "./live-state.js";
+import { phaseOf, queueOf, recentSteps, replicasOf, runningRows } from "./live-state.js";
 
 /** @param {number | null | undefined} value in seconds */
 export function time(value) {
@@ -69,25 +69,38 @@ function endedWords(row) {
 }
 
 function waitWords(row, state) {
-  const place = state.queue.next.indexOf(row.key);
+  const queue = queueOf(state, row);
+  const place = queue.next.indexOf(row.key);
   const before = place > 0 ? ` ${count(place, "request")} ${place === 1 ? "is" : "are"} before it.` : "";
   if (row.late) return `it cannot be on time any more, so it goes behind those that can.${before}`;
   const back = row.preemptions > 0 ? ` It was set back ${count(row.preemptions, "time")} to make room.` : "";
-  return reasonWords(state) + before + back;
+  return reasonWords(state, queue) + before + back;
 }
 
-/** Why the next that waits does not run. */
-function reasonWords(state) {
-  const { queue, figures } = state;
+/** The queue with most requests in it: what it waits for is what is asked first. */
+function longestQueue(state) {
+  return [...state.queues.values()].reduce((most, queue) => (queue.waiting > most.waiting ? queue : most), { ...state.queue, waiting: 0 });
+}
+
+/** The engine's number where a queue is one of several engines', else null. */
+function replicaOf(state, queue) {
+  return state.queues.get(queue.replica) === queue ? queue.replica : null;
+}
+
+/** Why the next that waits in a queue does not run. */
+function reasonWords(state, queue) {
+  const { figures } = state;
+  const replica = replicaOf(state, queue);
   if (queue.waits_for === "slot") {
-    return `${queue.running} of ${count(queue.slots, "slot")} are taken${nextEnd(state)}.`;
+    const whose = replica === null ? "" : ` of replica ${replica}`;
+    return `${queue.running} of ${count(queue.slots, "slot")}${whose} are taken${nextEnd(state, replica)}.`;
   }
   if (queue.waits_for === "memory") {
-    const free = figures ? ` ${figures.free_blocks} of ${figures.kv_blocks} KV blocks are free, and` : "";
+    const free = figures && replica === null ? ` ${figures.free_blocks} of ${figures.kv_blocks} KV blocks are free, and` : "";
     return `memory is short:${free} it would need more until its end.`;
   }
   if (queue.waits_for === "step") return "others have just ended, and the next step may take their place.";
-  const prefills = runningRows(state).filter((each) => phaseOf(each) === "prefill" && !each.deferred);
+  const prefills = runningRows(state, replica).filter((each) => phaseOf(each) === "prefill" && !each.deferred);
   if (prefills.length > 0) {
     const left = prefills.reduce((sum, each) => sum + each.prompt + each.generated - each.computed, 0);
     return `other prompts are computed first, ${count(left, "token")} to go.`;
@@ -107,8 +120,8 @@ function policyWords(figures) {
 }
 
 /** When the next slot becomes free, as far as that is known. */
-function nextEnd(state) {
-  const left = runningRows(state)
+function nextEnd(state, replica) {
+  const left = runningRows(state, replica)
     .filter((row) => row.max_tokens !== null)
     .map((row) => Math.max(1, row.max_tokens - row.generated));
   if (left.length === 0) return "";
@@ -140,19 +153,39 @@ export function idleWords(state) {
   if (!slots) return "No slots are known yet.";
   const idle = slots - running;
   if (idle === 0) return `No slot is idle: all ${slots} are taken.`;
+  const free = replicasOf(state).length > 0 ? idleOfEach(state) : idleSlots(state, slots);
+  const named = free.length > 6 ? `${free.slice(0, 6).join(", ")} …` : free.join(", ");
+  const why = waiting === 0 ? "nobody waits for them" : `though ${waitingWords(waiting)}: ${reasonWords(state, longestQueue(state))}`;
+  return `${idle} of ${count(slots, "slot")} idle (${named}): ${why.replace(/\.$/, "")}.`;
+}
+
+function idleSlots(state, slots) {
   const taken = new Set(runningRows(state).map((row) => row.slot));
   const free = [];
   for (let slot = 0; slot < slots && free.length <= 6; slot += 1) if (!taken.has(slot)) free.push(slot + 1);
-  const named = free.length > 6 ? `${free.slice(0, 6).join(", ")} …` : free.join(", ");
-  const why = waiting === 0 ? "nobody waits for them" : `though ${waitingWords(waiting)}: ${reasonWords(state)}`;
-  return `${idle} of ${count(slots, "slot")} idle (${named}): ${why.replace(/\.$/, "")}.`;
+  return free;
+}
+
+function idleOfEach(state) {
+  const some = replicasOf(state).filter((replica) => replica.slots > replica.running);
+  return some.map((replica) => `${replica.slots - replica.running} of replica ${replica.id}`);
+}
+
+/** Which of several engines serve, and what the others do; empty where there is one. */
+export function replicaWords(state) {
+  const replicas = replicasOf(state);
+  if (replicas.length === 0) return "";
+  const others = replicas.filter((replica) => replica.state !== "ready");
+  if (others.length === 0) return `All ${replicas.length} replicas serve.`;
+  const named = others.map((replica) => `replica ${replica.id} is ${replica.state}`);
+  return `${replicas.length - others.length} of ${replicas.length} replicas serve; ${named.join(", ")}.`;
 }
 
 /** What the queue waits for, for those who select nobody. */
 export function queueWords(state) {
   const { waiting } = state.queue;
   if (waiting === 0) return "Nobody waits.";
-  return `${waitingWords(waiting)}: ${reasonWords(state)}`;
+  return `${waitingWords(waiting)}: ${reasonWords(state, longestQueue(state))}`;
 }
 
 function waitingWords(waiting) {
@@ -183,6 +216,22 @@ export function bindsWords(choice, figures) {
     default:
       return `The limit ${choice.limit_setting} binds: ${width}.`;
   }
+}
+
+const BOUND_BEFORE = {
+  arrivals: "arrivals bound",
+  objective: "the objective bound",
+  memory: "memory bound",
+  compute: "compute bound",
+  limit: "a limit bound",
+};
+
+/** Since when that binds which binds, and why; empty where nothing else did before. */
+export function changeWords(state) {
+  const { change, choice } = state.figures ?? {};
+  if (!change || change.before === null || change.after !== choice?.limiting_factor) return "";
+  const why = change.because ? ` Then ${change.because}.` : "";
+  return `Until ${time(Math.max(0, Math.round(state.at - change.at)))} ago ${BOUND_BEFORE[change.before]}.${why}`;
 }
 
 /** What a million generated tokens cost. @param {number} price of the machine, for an hour */
