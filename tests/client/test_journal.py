@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.client.journal import PROGRESS_TOKENS, RequestJournal
+from headway.client.journal import PROGRESS_TOKENS, JournalEntry, RequestJournal
 from headway.errors import InvalidRequest
 from headway.types import Request, TokenEvent, TokenLogprobs
 from tests.client.support import request
@@ -45,6 +45,31 @@ def test_requests_wait_for_the_engine() -> None:
     journal.engine_ready()
     assert journal.take_queued() == [request("a")]
     assert journal.take_queued() == []
+
+
+def test_where_the_cache_is_is_said_to_the_next_engine_only() -> None:
+    journal = RequestJournal()
+    journal.engine_ready()
+    journal.receive(JournalEntry(request=request("a"), tokens=[7], kv_source="there"))
+    (submitted,) = journal.take_queued()
+    assert (submitted.kv_source, submitted.generated) == ("there", (7,))
+    journal.engine_died(replaced=True)
+    journal.engine_ready()
+    (submitted,) = journal.take_queued()
+    assert (submitted.kv_source, submitted.generated) == ("", (7,))
+
+
+def test_a_request_goes_on_once_its_present_engine_has_told_a_token() -> None:
+    journal = RequestJournal()
+    journal.receive(JournalEntry(request=request("a"), tokens=[7]))
+    assert not journal.goes_on("a")
+    journal.engine_ready()
+    journal.take_queued()
+    assert not journal.goes_on("a")
+    report(journal, "a", 8)
+    assert journal.goes_on("a")
+    journal.abort(["a"])
+    assert journal.goes_on("a")
 
 
 def test_one_death_resumes_everything_with_its_tokens() -> None:

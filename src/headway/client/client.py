@@ -145,6 +145,10 @@ class EngineClient:
         one has computed is loaded there, as long as it is here. "" where that cannot be."""
         return self._supervisor.kv_source
 
+    def discard_cache(self) -> None:
+        """Let no engine use what the present one computes, once that is gone."""
+        self._supervisor.discard_cache()
+
     @property
     def status(self) -> ReplicaStatus:
         """What it is doing; while its first process starts there is nothing to tell."""
@@ -250,7 +254,7 @@ class EngineClient:
 
     async def restart(self) -> None:
         """See `EngineHandle.restart`. Nothing that the old model computed is used again."""
-        self._supervisor.discard_cache()
+        self.discard_cache()
         engine = self._supervisor.engine
         if engine is not None:
             self._replacing = self.state == "ready"

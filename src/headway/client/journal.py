@@ -45,6 +45,8 @@ class JournalEntry:
     """Engine deaths since it last made progress."""
     suspect: bool = False
     """It is quarantined, and was not run alone yet."""
+    kv_source: str = ""
+    """Where the next engine finds what another one has computed of it; see `Request`."""
 
 
 class RequestJournal:
@@ -125,6 +127,14 @@ class RequestJournal:
         """A live request with the tokens received so far as `generated`; None if unknown."""
         entry = self._live.get(request_id)
         return None if entry is None else remaining_request(entry)
+
+    def goes_on(self, request_id: str) -> bool:
+        """Whether nothing is to be waited for: the present engine has told a token of it, or it is
+        quarantined, or it has ended."""
+        entry = self._live.get(request_id)
+        if entry is None or entry.suspect:
+            return True
+        return entry.submitted and len(entry.tokens) > entry.resumed_at
 
     def abort(self, ids: Iterable[str]) -> list[str]:
         """Remove requests; returns those that the engine must be told to abort."""
@@ -260,6 +270,9 @@ def remaining_request(entry: JournalEntry) -> Request:
 def _submit(entry: JournalEntry, most_tokens: int | None) -> Request:
     """Mark an entry as submitted; its request asks for `most_tokens` at most if isolated."""
     request = remaining_request(entry)
+    if entry.kv_source:
+        # Only once: an engine that replaces this one has what was loaded, or nothing may be used.
+        request, entry.kv_source = replace(request, kv_source=entry.kv_source), ""
     entry.submitted = True
     entry.resumed_at = len(entry.tokens)
     repeats = request.sampling.prompt_logprobs is not None

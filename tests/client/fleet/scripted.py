@@ -150,11 +150,17 @@ class ScriptedSupervisor:
         self.failure: str | None = None
         self.info: EngineInfo | None = None
         self.engine: ScriptedProcess | None = None
+        self.kv_source = ""
+        self.discarded = 0
         self._owner = owner
         self._next: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
         self.revive(restarts=0)
+
+    def discard_cache(self) -> None:
+        self.discarded += 1
+        self.kv_source = ""
 
     async def next_ready(self) -> None:
         self._next = self._next or asyncio.get_running_loop().create_future()

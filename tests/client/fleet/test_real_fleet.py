@@ -100,3 +100,31 @@ def test_no_token_is_another_whatever_becomes_of_the_engines(
             await fleet.close()
 
     asyncio.run(main())
+
+
+def test_what_a_drained_replica_computed_is_not_computed_again(
+    model: tuple[EngineConfig, Path],
+) -> None:
+    config, folder = model
+    prompt, block = 300, config.block_size
+
+    async def main() -> None:
+        fleet = await EngineFleet.start(config, folder, replicas=2, router="round-robin")
+        try:
+            streams = []
+            for number in range(4):
+                draw = Random(number)
+                words = tuple(draw.randrange(100, 20_000) for _ in range(prompt))
+                sampling = replace(asked(number).sampling, max_tokens=200)
+                one = replace(asked(number), prompt=words, sampling=sampling)
+                streams.append(fleet.submit(one))
+            await until(lambda: fleet.stats.computed_tokens >= 4 * (prompt + 8))
+            assert fleet.stats.prefix_hits == 0
+            assert await fleet.drain(0) == 2
+            assert fleet.stats.prefix_hits >= 2 * (prompt // block * block)
+            for stream in streams:
+                assert len(tokens(await collect(stream))) == 200
+        finally:
+            await fleet.close()
+
+    asyncio.run(main())

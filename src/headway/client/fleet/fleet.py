@@ -35,6 +35,11 @@ from headway.types import Request, TokenEvent
 from headway.types.fleet import MOST_REPLICAS, RouterName
 from headway.wire import EngineInfo, EngineStats, PreparedDraft
 
+HANDOVER_SECONDS = 10.0
+"""A replica that leaves waits at most so long for those that load from its KV cache ..."""
+HANDOVER_TICK = 0.02
+"""... and looks this often."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -205,19 +210,22 @@ class EngineFleet:
             raise Unavailable(
                 f"replica {replica} is the last that can run requests; add another one first"
             )
-        before = leaving.client.live
+        before = leaving.client.journal.ids
         leaving.leaving = True
         self._placement.settle()
-        moved = before - leaving.client.live
-        logger.info("replica drained replica=%d moved_requests=%d", replica, moved)
+        moved = [name for name in before if leaving.client.journal.entry(name) is None]
+        logger.info("replica drained replica=%d moved_requests=%d", replica, len(moved))
         # It ends even if nobody waits for that any more.
-        work = self._retire(leaving)
+        work = self._retire(leaving, moved)
         await asyncio.shield(watched(work, name="drained replica", on_failure=lambda _: None))
-        return moved
+        return len(moved)
 
     async def restart(self) -> None:
         """See `EngineHandle.restart`. Requests of each go to others before it is replaced."""
         async with self._rolling:
+            for replica in self._placement.replicas:
+                # What the old model has computed is not taken along to engines with the new one.
+                replica.client.discard_cache()
             for replica in list(self._placement.replicas):
                 if not replica.alive:
                     continue
@@ -276,8 +284,15 @@ class EngineFleet:
                 "longest request that the other replicas take; drain one first"
             )
 
-    async def _retire(self, replica: FleetMember) -> None:
-        """End a replica that has no request any more; what it counted stays counted."""
+    async def _retire(self, replica: FleetMember, moved: Sequence[str]) -> None:
+        """End a replica that has no request any more; what it counted stays counted.
+
+        Not before its KV cache was read by those to which the requests `moved`, if that is soon.
+        """
+        patience = HANDOVER_SECONDS if replica.client.kv_source else 0.0
+        ends = time.monotonic() + patience
+        while time.monotonic() < ends and not self._placement.go_on(moved):
+            await asyncio.sleep(HANDOVER_TICK)
         await replica.client.close()
         self._placement.replicas.remove(replica)
         self._totals.leave(replica.client.stats, replica.client.restarts)

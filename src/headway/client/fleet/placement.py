@@ -79,6 +79,11 @@ class Placement:
         if home is not None:
             home.replica.view.ended(home.shape)
 
+    def go_on(self, ids: Sequence[str]) -> bool:
+        """Whether each of these has got a token where it is now, or has ended."""
+        homes = ((name, self.home(name)) for name in ids)
+        return all(home is None or home.client.journal.goes_on(name) for name, home in homes)
+
     def settle(self) -> int:
         """Give requests away that cannot go on where they are while others can have them.
 
@@ -138,7 +143,8 @@ class Placement:
         for name in names if targets else ():
             source.view.ended(self._homes[name].shape)
             entry, stream = source.client.give(name)
-            # Its tokens are computed like a prompt there.
+            # Its tokens are loaded from there, or else computed like a prompt.
+            entry.kv_source = "" if entry.suspect else source.client.kv_source
             shape = self._shape_of(remaining_request(entry))
             self._place(entry, stream, shape, self._choose(shape, targets))
             count += 1

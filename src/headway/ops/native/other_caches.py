@@ -76,8 +76,11 @@ class OtherCaches:
 
     @contextmanager
     def _opened(self, source: str) -> Iterator[_OtherCache | None]:
-        """The file of that path; None for one of another kind. Raises `OSError`."""
-        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        """The file of that path; None for one of another kind. Raises `OSError`.
+
+        Whoever held the file may have closed it, and have opened anything under its number.
+        """
+        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             layout = KeptFile(descriptor, self._fingerprint).layout()
             yield None if layout is None else _OtherCache(descriptor, layout, self._fingerprint)

@@ -1,0 +1,133 @@
+"""A request that moves says where its keys and values are; who uses them, and until when."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from headway.client.fleet import fleet as fleet_module
+from tests.client.fleet.readers import Readers
+from tests.client.fleet.scripted import ScriptedFleet, scripted_fleet, turns
+from tests.client.support import request
+
+
+def sources(scripted: ScriptedFleet) -> list[dict[str, str]]:
+    """Of each engine, where the requests that it runs were before."""
+    return [
+        {} if each.engine is None else {n: r.request.kv_source for n, r in each.engine.runs.items()}
+        for each in scripted.engines
+    ]
+
+
+def give_caches(scripted: ScriptedFleet) -> None:
+    for number, each in enumerate(scripted.engines):
+        each.kv_source = f"cache {number}"
+
+
+def test_a_request_that_moves_says_where_its_cache_is() -> None:
+    async def main() -> None:
+        async with scripted_fleet(2) as scripted:
+            give_caches(scripted)
+            readers = Readers(scripted.fleet)
+            readers.submit(request("a"))
+            readers.submit(request("b"))
+            await scripted.round()
+            assert sources(scripted) == [{"a": ""}, {"b": ""}]
+            scripted.engines[0].die()
+            await scripted.round()
+            assert sources(scripted)[1] == {"a": "cache 0", "b": ""}
+            await scripted.finish()
+            readers.check()
+
+    asyncio.run(main())
+
+
+def test_suspects_take_nothing_along() -> None:
+    async def main() -> None:
+        async with scripted_fleet(2) as scripted:
+            give_caches(scripted)
+            readers = Readers(scripted.fleet)
+            first, second = scripted.engines
+            readers.submit(*(request(name) for name in "ab"))
+            readers.submit(*(request(name, arrival=1.0) for name in "cd"))
+            await turns()
+            for engine in (first, second):
+                engine.step()
+                engine.deliver()
+                engine.die() if engine is first else engine.fail()
+                if engine is first:
+                    engine.revive()
+                    await turns()
+            journal = scripted.fleet.members[0].client.journal
+            entries = [entry for name in "abcd" if (entry := journal.entry(name)) is not None]
+            assert {entry.suspect for entry in entries} == {True, False}
+            for entry in entries:
+                assert entry.kv_source == ("" if entry.suspect else "cache 1")
+            await scripted.finish()
+            readers.check()
+
+    asyncio.run(main())
+
+
+def test_a_drained_replica_stays_until_its_cache_was_read() -> None:
+    async def main() -> None:
+        async with scripted_fleet(2) as scripted:
+            give_caches(scripted)
+            readers = Readers(scripted.fleet)
+            for name in "abcd":
+                readers.submit(request(name, max_tokens=40))
+            await scripted.round()
+            drained = asyncio.ensure_future(scripted.fleet.drain(0))
+            await asyncio.sleep(3 * fleet_module.HANDOVER_TICK)
+            assert not drained.done()
+            assert [each.state for each in scripted.fleet.replicas] == ["draining", "ready"]
+            async with asyncio.timeout(fleet_module.HANDOVER_SECONDS / 2):
+                while not drained.done():
+                    await scripted.round()
+                    await asyncio.sleep(fleet_module.HANDOVER_TICK / 4)
+            assert drained.result() == 2
+            assert [each.id for each in scripted.fleet.replicas] == [1]
+            await scripted.finish()
+            readers.check()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05])
+def test_a_drained_replica_does_not_wait_for_ever(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "HANDOVER_SECONDS", seconds)
+
+    async def main() -> None:
+        async with scripted_fleet(2) as scripted:
+            give_caches(scripted)
+            readers = Readers(scripted.fleet)
+            readers.submit(request("a"))
+            await scripted.round()
+            assert await scripted.fleet.drain(0) == 1  # and no engine makes a step meanwhile
+            await scripted.finish()
+            readers.check()
+
+    asyncio.run(main())
+
+
+def test_what_an_old_model_computed_is_not_taken_to_engines_with_the_new_one() -> None:
+    async def main() -> None:
+        async with scripted_fleet(2) as scripted:
+            give_caches(scripted)
+            readers = Readers(scripted.fleet)
+            for name in "abcd":
+                readers.submit(request(name, max_tokens=40))
+            await scripted.round()
+            task = asyncio.ensure_future(scripted.fleet.restart())
+            while not task.done():
+                await turns(1)
+                assert {s for engine in sources(scripted) for s in engine.values()} <= {""}
+                await scripted.round()
+            assert all(each.discarded for each in scripted.engines)
+            await scripted.finish()
+            readers.check()
+
+    asyncio.run(main())
