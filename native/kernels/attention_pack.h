@@ -1,6 +1,7 @@
 // Queries and weights as words of the cache, and which rows of an item they belong to.
 //
-// bfloat16 rounds; int8 spends two bytes on each, so that only the cache itself is coarse.
+// bfloat16 rounds; int8 spends two bytes on each, so that only the cache itself is coarse. AVX2
+// multiplies both at once, as 16-bit numbers with a sign; the others multiply one after the other.
 #ifndef HEADWAY_ATTENTION_PACK_H
 #define HEADWAY_ATTENTION_PACK_H
 
@@ -60,7 +61,8 @@ HW_INLINE float pack_query(Bfloat16Cache, const float* query, int size, char* to
   for (int n = 0; n < size; n += 16) f_store_bf16(halves + n, f_load_part(query + n, size - n));
   return 1.0f;
 }
-// Fourteen bits and a sign: the signed high bytes, and kMaxHeadDim further the signed low bytes.
+// Fourteen bits and a sign: as 16-bit numbers, or as the signed high bytes and, kMaxHeadDim further,
+// the signed low bytes.
 HW_INLINE float pack_query(Int8Cache, const float* query, int size, char* to, int32_t* correction) {
   F top = f_zero();
   for (int n = 0; n < size; n += 16) top = f_max(top, f_abs(f_load_part(query + n, size - n)));
@@ -73,8 +75,12 @@ HW_INLINE float pack_query(Int8Cache, const float* query, int size, char* to, in
                          f_set(16383.0f));
     const I fixed = i_round(wide);
     sum = sum + fixed;
+#if defined(HW_ISA_AVX2)
+    w_store(to + 2 * n, fixed);
+#else
     i_store_bytes(to + n, i_right<8>(fixed + i_set(128)));
     i_store_bytes(to + kMaxHeadDim + n, fixed);
+#endif
   }
   *correction = -128 * i_sum(sum);
   return highest / 16383.0f;
@@ -85,10 +91,11 @@ HW_INLINE float pack_query(Int8Cache, const float* query, int size, char* to, in
 template <class Kind>
 static TileQueries pack_queries(const AttendWork& work, const TileRows& rows, char* memory) {
   const int size = work.task->cache.head_dim, words = work.task->cache.padded / Kind::kLanes;
-  const int64_t bytes = int64_t{words} * kTileRows * 4 * Kind::kPasses;
+  constexpr int kWord = Kind::kWordBytes;
+  const int64_t bytes = int64_t{words} * kTileRows * kWord * Kind::kPasses;
   TileQueries queries = {memory, reinterpret_cast<float*>(memory + bytes),
                          reinterpret_cast<int32_t*>(memory + bytes + 64)};
-  alignas(64) char packed[Kind::kPasses * kMaxHeadDim * 4 / Kind::kLanes];
+  alignas(64) char packed[Kind::kPasses * kMaxHeadDim * kWord / Kind::kLanes];
   for (int r = 0; r < rows.count; ++r) {
     const float* query = query_of(work, rows, r);
     // Scores become powers of 2, which are the cheaper to raise.
@@ -97,9 +104,11 @@ static TileQueries pack_queries(const AttendWork& work, const TileRows& rows, ch
     for (int pass = 0; pass < Kind::kPasses; ++pass) {
       const char* from = packed + pass * kMaxHeadDim;
       // Passes follow each other after the words that are used.
-      char* to = memory + (pass * work.steps * kTileRows + r) * 4;
+      char* to = memory + (pass * work.steps * kTileRows + r) * kWord;
 #pragma GCC unroll 8
-      for (int n = 0; n < work.steps; ++n) memcpy(to + n * kTileRows * 4, from + n * 4, 4);
+      for (int n = 0; n < work.steps; ++n) {
+        memcpy(to + n * kTileRows * kWord, from + n * kWord, kWord);
+      }
     }
   }
   return queries;
@@ -125,6 +134,12 @@ template <class Kind>
 HW_INLINE float close_weights(Kind, const AttendWork&, const TileView&, int) {
   return 1.0f;
 }
+// What the highest weight of a row becomes.
+#if defined(HW_ISA_AVX2)
+constexpr float kWeightUnits = 32767.0f;
+#else
+constexpr float kWeightUnits = 65535.0f;
+#endif
 // Folds the values' scales into the weights and makes them two bytes each; returns the unit.
 HW_INLINE float close_weights(Int8Cache, const AttendWork& work, const TileView& view, int r) {
   float* row = work.scores + r * kTileKeys;
@@ -136,15 +151,18 @@ HW_INLINE float close_weights(Int8Cache, const AttendWork& work, const TileView&
     top = f_max(top, weight);
   }
   const float highest = f_highest(top);
-  const F factor = f_set(highest > 1e-30f ? 65535.0f / highest : 0.0f);
-  char* high = work.weights + r * kTileKeys;
-  char* low = high + kTileRows * kTileKeys;
+  const F factor = f_set(highest > 1e-30f ? kWeightUnits / highest : 0.0f);
   for (int c = view.begin; c < view.end; ++c) {
     const I fixed = i_round(f_load(row + c * 16) * factor);
-    i_store_bytes(high + c * 16, i_right<8>(fixed));
-    i_store_bytes(low + c * 16, fixed);
+#if defined(HW_ISA_AVX2)
+    w_store(work.weights + (r * kTileKeys + c * 16) * 2, fixed);
+#else
+    char* high = work.weights + r * kTileKeys + c * 16;
+    i_store_bytes(high, i_right<8>(fixed));
+    i_store_bytes(high + kTileRows * kTileKeys, fixed);
+#endif
   }
-  return highest / 65535.0f;
+  return highest / kWeightUnits;
 }
 
 }  // namespace headway::HW_ISA_NAME

@@ -1,7 +1,7 @@
 // The two products of attention on one tile: queries by keys, and weights by values.
 //
 // All kinds of cache are read alike, a 4-byte word per lane at every step; a Kind says what a word
-// is and how two of them are multiplied and added. Keys and values are found by chunks of sixteen
+// is, how many bytes a query's or a weight's takes, and how two are multiplied and added. Keys and values are found by chunks of sixteen
 // positions, since blocks may be that small. Tiles keep as many sums in registers as there are, and
 // every row takes the same steps in the same order however many rows are beside it.
 #ifndef HEADWAY_ATTENTION_TILE_H
@@ -54,8 +54,12 @@ struct TileSums {
 
 struct Float32Cache {
   using Sum = F;
-  static constexpr int kLanes = 1, kPasses = 1;
+  using Word = I;
+  static constexpr int kLanes = 1, kPasses = 1, kWordBytes = 4;
   HW_INLINE F zero() { return f_zero(); }
+  HW_INLINE I key(I words) { return words; }
+  HW_INLINE I value(I words) { return words; }
+  HW_INLINE I spread(const char* word) { return i_spread(word); }
   HW_INLINE F by_key(F sum, I key, I query) {
     return f_fma(f_bits(key), f_bits(query), sum);
   }
@@ -65,23 +69,47 @@ struct Float32Cache {
 
 struct Bfloat16Cache {
   using Sum = F;
-  static constexpr int kLanes = 2, kPasses = 1;
+  using Word = I;
+  static constexpr int kLanes = 2, kPasses = 1, kWordBytes = 4;
   HW_INLINE F zero() { return f_zero(); }
+  HW_INLINE I key(I words) { return words; }
+  HW_INLINE I value(I words) { return words; }
+  HW_INLINE I spread(const char* word) { return i_spread(word); }
   HW_INLINE F by_key(F sum, I key, I query) { return f_dot_bf16(sum, key, query); }
   HW_INLINE F by_value(F sum, I value, I weight) { return f_dot_bf16(sum, value, weight); }
   HW_INLINE F shift(F sum) { return sum; }
 };
 
-// Queries and weights have about fifteen bits, in two bytes that are multiplied one after the
-// other: all that is lost to int8 is lost in the cache itself.
+// Queries and weights have about fifteen bits, so that all that is lost to int8 is lost in the cache
+// itself: 16-bit numbers where those are what the processor multiplies, else two bytes that are
+// multiplied one after the other.
+#if defined(HW_ISA_AVX2)
 struct Int8Cache {
   using Sum = I;
-  static constexpr int kLanes = 4, kPasses = 2;
+  using Word = W;
+  static constexpr int kLanes = 4, kPasses = 1, kWordBytes = 8;
   HW_INLINE I zero() { return i_set(0); }
+  HW_INLINE W key(I words) { return w_unsigned(words); }
+  HW_INLINE W value(I words) { return w_signed(words); }
+  HW_INLINE W spread(const char* word) { return w_spread(word); }
+  HW_INLINE I by_key(I sum, W key, W query) { return w_dot(sum, key, query); }
+  HW_INLINE I by_value(I sum, W value, W weight) { return w_dot(sum, value, weight); }
+  HW_INLINE I shift(I sum) { return sum; }
+};
+#else
+struct Int8Cache {
+  using Sum = I;
+  using Word = I;
+  static constexpr int kLanes = 4, kPasses = 2, kWordBytes = 4;
+  HW_INLINE I zero() { return i_set(0); }
+  HW_INLINE I key(I words) { return words; }
+  HW_INLINE I value(I words) { return words; }
+  HW_INLINE I spread(const char* word) { return i_spread(word); }
   HW_INLINE I by_key(I sum, I key, I query) { return i_dot(sum, key, query); }
   HW_INLINE I by_value(I sum, I value, I weight) { return i_dot(sum, weight, value); }
   HW_INLINE I shift(I sum) { return i_left<8>(sum); }
 };
+#endif
 
 HW_INLINE F scaled_score(F sum, int32_t, float scale, const float*) { return sum * f_set(scale); }
 HW_INLINE F scaled_score(I sum, int32_t correction, float scale, const float* key_scale) {
@@ -99,7 +127,7 @@ __attribute__((noinline)) static void score_rows(const TileView& view, const Til
   for (int r = 0; r < R; ++r) {
     for (int n = 0; n < N; ++n) sum[r][n] = Kind::zero();
   }
-  const char* words = q.words + row * 4;
+  const char* words = q.words + row * Kind::kWordBytes;
   const int64_t key_step = view.key_step;
   for (int pass = 0; pass < Kind::kPasses; ++pass) {
     const char* key[N];
@@ -109,10 +137,10 @@ __attribute__((noinline)) static void score_rows(const TileView& view, const Til
       ahead[n] = view.value[chunk + n];
     }
     for (int s = 0; s < steps; ++s) {
-      I k[N];
+      typename Kind::Word k[N];
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) {
-        k[n] = i_hold(i_load(key[n]));
+        k[n] = Kind::key(i_hold(i_load(key[n])));
         key[n] += key_step;
         if (R < kScoreRows) {
           prefetch_l2(ahead[n]);
@@ -121,11 +149,11 @@ __attribute__((noinline)) static void score_rows(const TileView& view, const Til
       }
 #pragma GCC unroll 12
       for (int r = 0; r < R; ++r) {
-        const I query = i_spread(words + r * 4);
+        const typename Kind::Word query = Kind::spread(words + r * Kind::kWordBytes);
 #pragma GCC unroll 4
         for (int n = 0; n < N; ++n) sum[r][n] = Kind::by_key(sum[r][n], k[n], query);
       }
-      words += kTileRows * 4;
+      words += kTileRows * Kind::kWordBytes;
     }
     if (pass + 1 == Kind::kPasses) break;
     for (int r = 0; r < R; ++r) {
@@ -184,7 +212,8 @@ static void score_tile(const TileView& view, const TileQueries& q, int rows, int
 template <class Kind, int R, int N>
 __attribute__((noinline)) static void value_rows(const TileView& view, const TileSums& to, int row,
                                                  int column) {
-  constexpr int kSteps = 16 / Kind::kLanes, kRowBytes = kTileKeys / Kind::kLanes * 4;
+  constexpr int kWord = Kind::kWordBytes, kSteps = 16 / Kind::kLanes;
+  constexpr int kRowBytes = kTileKeys / Kind::kLanes * kWord;
   typename Kind::Sum sum[R][N];
   for (int r = 0; r < R; ++r) {
     for (int n = 0; n < N; ++n) sum[r][n] = Kind::zero();
@@ -194,13 +223,13 @@ __attribute__((noinline)) static void value_rows(const TileView& view, const Til
     const char* from = to.weights + (pass * kTileRows + row) * kRowBytes;
     for (int chunk = view.begin; chunk < view.end; ++chunk) {
       const char* value = view.value[chunk] + column * 4;
-      const char* words = from + chunk * kSteps * 4;
+      const char* words = from + chunk * kSteps * kWord;
       const char* ahead = view.ahead[chunk] + column / 16 * kSteps * key_step;
       for (int s = 0; s < kSteps; ++s) {
-        I v[N];
+        typename Kind::Word v[N];
 #pragma GCC unroll 4
         for (int n = 0; n < N; ++n) {
-          v[n] = i_hold(i_load(value + n * 64));
+          v[n] = Kind::value(i_hold(i_load(value + n * 64)));
           if (R < 5) {
             prefetch_l2(ahead);
             ahead += key_step;
@@ -208,12 +237,12 @@ __attribute__((noinline)) static void value_rows(const TileView& view, const Til
         }
 #pragma GCC unroll 12
         for (int r = 0; r < R; ++r) {
-          const I weight = i_spread(words + r * kRowBytes);
+          const typename Kind::Word weight = Kind::spread(words + r * kRowBytes);
 #pragma GCC unroll 4
           for (int n = 0; n < N; ++n) sum[r][n] = Kind::by_value(sum[r][n], v[n], weight);
         }
         value += value_step;
-        words += 4;
+        words += kWord;
       }
     }
     if (pass + 1 == Kind::kPasses) break;

@@ -8,15 +8,19 @@
 #define HEADWAY_LINEAR_H
 
 #include "../vec/math.h"
+#include "linear_sums.h"
 #include "tasks.h"
 
 namespace headway::HW_ISA_NAME {
 
-// Rows of a tile: with 32 registers six rows leave room for integer and float sums of two vectors.
+// Most rows of a tile, of integers and of floats: with 32 registers six rows leave room for both
+// kinds of sums of two vectors. AVX2 takes the integers of four rows by half a panel at a time.
 #if defined(HW_ISA_AVX512)
-constexpr int kLinearRows = 6;
+constexpr int kLinearRows = 6, kFloatRows = 6;
+#elif defined(HW_ISA_AVX2)
+constexpr int kLinearRows = 4, kFloatRows = 2;
 #else
-constexpr int kLinearRows = 2;
+constexpr int kLinearRows = 2, kFloatRows = 2;
 #endif
 
 // What a tile fetches while it computes. The only tile of a panel fetches what it will need itself
@@ -80,20 +84,7 @@ HW_INLINE void tile_int8(const uint8_t* panel, int padded_k, const uint8_t* cons
       // Weights are stored plus 128; the rows' corrections start the sums at -128 times theirs.
       sum[r][0] = sum[r][1] = i_spread(rows[r] + padded_k + 4 * (groups + g));
     }
-#pragma GCC unroll 2
-    for (int step = 0; step < 16; ++step) {
-      const I w0 = i_load(panel + 128 * step), w1 = i_load(panel + 128 * step + 64);
-      if (Near) {
-        prefetch_l1(panel + 128 * step + kAhead);
-        prefetch_l1(panel + 128 * step + kAhead + 64);
-      }
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const I x = i_spread(rows[r] + 64 * g + 4 * step);
-        sum[r][0] = i_dot(sum[r][0], w0, x);
-        sum[r][1] = i_dot(sum[r][1], w1, x);
-      }
-    }
+    add_int8_products<R, Near>(panel, rows, 64 * g, sum);
     const uint16_t* scales = reinterpret_cast<const uint16_t*>(panel + 2048);
     const F s0 = f_load_bf16(scales), s1 = f_load_bf16(scales + 16);
 #pragma GCC unroll 8
@@ -109,24 +100,12 @@ template <int R, bool Near>
 HW_INLINE void tile_int4(const uint8_t* panel, int padded_k, const uint8_t* const* rows,
                          Prefetch ahead, F (&out)[R][2]) {
   const int groups = padded_k / 32;
-  const I mask = i_set(0x0f0f0f0f);
   for (int g = 0; g < groups; ++g, panel += 640) {
     if (!Near && g % 2 == 0) ahead.group();
     I sum[R][2];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = i_set(0);
-#pragma GCC unroll 2
-    for (int step = 0; step < 8; ++step) {
-      const I both = i_load(panel + 64 * step);
-      if (Near) prefetch_l1(panel + 64 * step + kAhead);
-      const I w0 = both & mask, w1 = i_right<4>(both) & mask;
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const I x = i_spread(rows[r] + 32 * g + 4 * step);
-        sum[r][0] = i_dot(sum[r][0], w0, x);
-        sum[r][1] = i_dot(sum[r][1], w1, x);
-      }
-    }
+    add_int4_products<R, Near>(panel, rows, 32 * g, sum);
     const uint16_t* scales = reinterpret_cast<const uint16_t*>(panel + 512);
     const F s0 = f_load_f16(scales), s1 = f_load_f16(scales + 16);
     const F m0 = f_load_f16(scales + 32), m1 = f_load_f16(scales + 48);
@@ -197,25 +176,10 @@ HW_INLINE void finish(const LinearTask& t, int64_t panel, int64_t row, F (&out)[
   }
 }
 
-template <int R>
-void linear_rows(const LinearTask& t, int64_t panel, int64_t row, Prefetch ahead) {
-  const uint8_t* rows[R];
-  for (int r = 0; r < R; ++r) {
-    rows[r] = t.rows + (t.index ? t.index[row + r] : row + r) * t.row_bytes;
-  }
-  F out[R][2];
-  tile<R>(t, t.panels + panel * t.panel_bytes, rows, ahead, out);
-  finish<R>(t, panel, row, out);
-}
-
 // The logits of one panel, -inf for outputs that are padding, and their highest.
 template <int R>
-void lm_head_rows(const LmHeadTask& h, int64_t panel, int64_t row, Prefetch ahead) {
+HW_INLINE void finish_logits(const LmHeadTask& h, int64_t panel, int64_t row, F (&out)[R][2]) {
   const LinearTask& t = h.linear;
-  const uint8_t* rows[R];
-  for (int r = 0; r < R; ++r) rows[r] = t.rows + t.index[row + r] * t.row_bytes;
-  F out[R][2];
-  tile<R>(t, t.panels + panel * t.panel_bytes, rows, ahead, out);
   add_bias<R>(t, panel, out);
   const int32_t first = static_cast<int32_t>(kPanel * panel);
   const M real0 = i_less(i_set(first) + i_lanes(), i_set(t.n));
@@ -246,26 +210,124 @@ void lm_head_rows(const LmHeadTask& h, int64_t panel, int64_t row, Prefetch ahea
   }
 }
 
-// Calls body.template run<R>(row, ahead) over rows [begin, end) in tiles of nearly equal size; they
-// share the fetching of the panel after this one.
-template <class Body>
+// Records of R rows from `row`.
+template <int R>
+HW_INLINE void find_rows(const LinearTask& t, int64_t row, const uint8_t* (&rows)[R]) {
+  for (int r = 0; r < R; ++r) {
+    rows[r] = t.rows + (t.index ? t.index[row + r] : row + r) * t.row_bytes;
+  }
+}
+
+template <int R, class Finish>
+void tile_rows(const LinearTask& t, int64_t panel, int64_t row, Prefetch ahead,
+               const Finish& finish) {
+  const uint8_t* rows[R];
+  find_rows(t, row, rows);
+  F out[R][2];
+  tile<R>(t, t.panels + panel * t.panel_bytes, rows, ahead, out);
+  finish.template rows<R>(row, out);
+}
+
+#if defined(HW_ISA_AVX2)
+
+// A few rows' products with one group of a panel, added to their sums.
+template <int R>
+HW_INLINE void add_wide_group(const LinearTask& t, const uint8_t* group, const WidePanel& weights,
+                              const uint8_t (*inputs)[128], int64_t g, int64_t row,
+                              float (*sums)[kPanel]) {
+  const int64_t groups = t.padded_k / 64;
+  const uint16_t* scales = reinterpret_cast<const uint16_t*>(group + 2048);
+  const uint8_t* rows[R];
+  find_rows(t, row, rows);
+  I sum[R][2];
+  for (int r = 0; r < R; ++r) {
+    sum[r][0] = sum[r][1] = i_spread(rows[r] + t.padded_k + 4 * (groups + g));
+  }
+  add_wide_products<R>(weights, inputs, sum);
+  for (int n = 0; n < 2; ++n) {
+    const F scale = f_load_bf16(scales + 16 * n);
+    for (int r = 0; r < R; ++r) {
+      const F s = f_bits(i_spread(rows[r] + t.padded_k + 4 * g));
+      float* to = sums[r] + 16 * n;
+      f_store(to, f_fma(f_from(sum[r][n]) * s, scale, f_load(to)));
+    }
+  }
+}
+
+template <int R, class Finish>
+HW_INLINE void finish_sums(const float (*sums)[kPanel], int64_t row, const Finish& finish) {
+  F out[R][2];
+  for (int r = 0; r < R; ++r) {
+    out[r][0] = f_load(sums[r]);
+    out[r][1] = f_load(sums[r] + 16);
+  }
+  finish.template rows<R>(row, out);
+}
+
+// Many rows by one panel of int8: a group's weights are widened once and meet all of the rows. The
+// same arithmetic in the same order as in tiles.
+template <class Finish>
+void wide_rows(const LinearTask& t, int64_t panel, int64_t begin, int64_t count,
+               const Finish& finish) {
+  alignas(64) float sums[kWideRows][kPanel];
+  alignas(32) uint8_t inputs[kWideRows][128];
+  WidePanel weights;
+  memset(sums, 0, sizeof sums[0] * static_cast<size_t>(count));
+  const uint8_t* group = t.panels + panel * t.panel_bytes;
+  for (int64_t g = 0; g < t.padded_k / 64; ++g, group += 2112) {
+    weights.fill(group);
+    for (int n = 0; n < 33; ++n) prefetch_l2(group + t.panel_bytes + 64 * n);
+    for (int64_t row = 0; row < count; ++row) {
+      const uint8_t* record[1];
+      find_rows(t, begin + row, record);
+      widen_inputs(record[0] + 64 * g, inputs[row]);
+    }
+    int64_t row = 0;
+    for (; row + 2 <= count; row += 2) {
+      add_wide_group<2>(t, group, weights, inputs + row, g, begin + row, sums + row);
+    }
+    if (row < count) {
+      add_wide_group<1>(t, group, weights, inputs + row, g, begin + row, sums + row);
+    }
+  }
+  int64_t row = 0;
+  for (; row + 2 <= count; row += 2) finish_sums<2>(sums + row, begin + row, finish);
+  if (row < count) finish_sums<1>(sums + row, begin + row, finish);
+}
+
+#endif
+
+// All rows [begin, end) in tiles of nearly equal size, which share the fetching of the panel after
+// this one; each tile's sums go to finish.rows<R>(row, sums).
+template <class Finish>
 HW_INLINE void over_tiles(const LinearTask& t, int64_t panel, int64_t begin, int64_t end,
-                          const Body& body) {
+                          const Finish& finish) {
+#if defined(HW_ISA_AVX2)
+  if (t.format == HW_INT8 && end - begin >= kFewestWideRows) {
+    for (; begin < end; begin += kWideRows) {
+      wide_rows(t, panel, begin, end - begin < kWideRows ? end - begin : kWideRows, finish);
+    }
+    return;
+  }
+#endif
   const int64_t count = end - begin;
-  const int64_t tiles = (count + kLinearRows - 1) / kLinearRows;
+  const bool floats = t.format == HW_FLOAT32 || t.format == HW_BFLOAT16;
+  const int64_t most = floats ? kFloatRows : kLinearRows, tiles = (count + most - 1) / most;
   Prefetch ahead = {t.panels + (panel + 1) * t.panel_bytes, 0};
   const int64_t groups = t.padded_k / 64;
   if (tiles > 1) ahead.lines = static_cast<int>(t.panel_bytes / (64 * groups * tiles) + 1);
   for (int64_t n = 0; n < tiles; ++n) {
     const int64_t row = begin + count * n / tiles;
     switch (begin + count * (n + 1) / tiles - row) {
-      case 1: body.template run<1>(row, ahead); break;
-      case 2: body.template run<2>(row, ahead); break;
+      case 1: tile_rows<1>(t, panel, row, ahead, finish); break;
+      case 2: tile_rows<2>(t, panel, row, ahead, finish); break;
+#if defined(HW_ISA_AVX512) || defined(HW_ISA_AVX2)
+      case 3: tile_rows<3>(t, panel, row, ahead, finish); break;
+      case 4: tile_rows<4>(t, panel, row, ahead, finish); break;
+#endif
 #if defined(HW_ISA_AVX512)
-      case 3: body.template run<3>(row, ahead); break;
-      case 4: body.template run<4>(row, ahead); break;
-      case 5: body.template run<5>(row, ahead); break;
-      case 6: body.template run<6>(row, ahead); break;
+      case 5: tile_rows<5>(t, panel, row, ahead, finish); break;
+      case 6: tile_rows<6>(t, panel, row, ahead, finish); break;
 #endif
       default: break;
     }
@@ -273,29 +335,29 @@ HW_INLINE void over_tiles(const LinearTask& t, int64_t panel, int64_t begin, int
   }
 }
 
-struct LinearBody {
+struct LinearFinish {
   const LinearTask& task;
   int64_t panel;
   template <int R>
-  void run(int64_t row, Prefetch ahead) const {
-    linear_rows<R>(task, panel, row, ahead);
+  HW_MEMBER void rows(int64_t row, F (&out)[R][2]) const {
+    finish<R>(task, panel, row, out);
   }
 };
-struct LmHeadBody {
+struct LmHeadFinish {
   const LmHeadTask& task;
   int64_t panel;
   template <int R>
-  void run(int64_t row, Prefetch ahead) const {
-    lm_head_rows<R>(task, panel, row, ahead);
+  HW_MEMBER void rows(int64_t row, F (&out)[R][2]) const {
+    finish_logits<R>(task, panel, row, out);
   }
 };
 
 void linear(const LinearTask& t, int64_t panel, int64_t begin, int64_t end) {
-  over_tiles(t, panel, begin, end, LinearBody{t, panel});
+  over_tiles(t, panel, begin, end, LinearFinish{t, panel});
 }
 
 void lm_head(const LmHeadTask& t, int64_t panel, int64_t begin, int64_t end) {
-  over_tiles(t.linear, panel, begin, end, LmHeadBody{t, panel});
+  over_tiles(t.linear, panel, begin, end, LmHeadFinish{t, panel});
 }
 
 }  // namespace headway::HW_ISA_NAME

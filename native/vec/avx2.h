@@ -136,6 +136,44 @@ HW_INLINE __m256i dot_half(__m256i sum, __m256i bytes, __m256i signed_bytes) {
 HW_INLINE I i_dot(I sum, I bytes, I signed_bytes) {
   return {dot_half(sum.a, bytes.a, signed_bytes.a), dot_half(sum.b, bytes.b, signed_bytes.b)};
 }
+
+// Bytes by fours as two pairs of 16-bit numbers, the even ones and the odd ones: what this set can
+// multiply and add in one instruction. In memory, where one number of each four is for all lanes,
+// such a four takes eight bytes.
+struct W { I even, odd; };
+HW_INLINE W w_unsigned(I bytes) {
+  const __m256i low = _mm256_set1_epi16(0xff);
+  return {{_mm256_and_si256(bytes.a, low), _mm256_and_si256(bytes.b, low)},
+          {_mm256_srli_epi16(bytes.a, 8), _mm256_srli_epi16(bytes.b, 8)}};
+}
+HW_INLINE W w_signed(I bytes) {
+  return {{_mm256_srai_epi16(_mm256_slli_epi16(bytes.a, 8), 8),
+           _mm256_srai_epi16(_mm256_slli_epi16(bytes.b, 8), 8)},
+          {_mm256_srai_epi16(bytes.a, 8), _mm256_srai_epi16(bytes.b, 8)}};
+}
+HW_INLINE W w_spread(const void* p) {
+  return {i_spread(p), i_spread(static_cast<const char*>(p) + 4)};
+}
+// Sixteen numbers that fit into 16 bits, as four such fours.
+HW_INLINE void w_store(void* p, I x) {
+  const __m256i halves = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xd8);
+  const __m256i order = _mm256_broadcastsi128_si256(
+      _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
+  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm256_shuffle_epi8(halves, order));
+}
+// As assembly, because gcc 12 adds to a copy of a sum, and copies and spills those of a large tile.
+HW_INLINE void add_pairs(__m256i& sum, __m256i x, __m256i y) {
+  const __m256i pairs = _mm256_madd_epi16(x, y);
+  __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(pairs));
+}
+HW_INLINE I w_dot(I sum, W x, W y) {
+  add_pairs(sum.a, x.even.a, y.even.a);
+  add_pairs(sum.b, x.even.b, y.even.b);
+  add_pairs(sum.a, x.odd.a, y.odd.a);
+  add_pairs(sum.b, x.odd.b, y.odd.b);
+  return sum;
+}
+
 HW_INLINE F f_dot_bf16(F sum, I x, I y) {
   const I high = i_set(static_cast<int32_t>(0xffff0000));
   const F low = f_fma(f_bits(i_left<16>(x)), f_bits(i_left<16>(y)), sum);

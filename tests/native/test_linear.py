@@ -69,6 +69,22 @@ def test_products_are_those_of_numpy(
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("weight_format", ["int8", "int4"])
+def test_the_largest_numbers_of_a_group_do_not_overflow(
+    weight_format: WeightFormat, sign: int, isa: str
+) -> None:
+    weights, rows = np.full((33, 576), 15.0, np.float32), np.full((50, 576), sign, np.float32)
+    weights[:, ::32] = 0  # so that all others are 15 in four bits
+    recording, out = one_product(rows, weights, weight_format)
+    exact, allowed = product(rows, weights, weight_format)
+    with compiled(recording, isa) as program:
+        for count in (1, 4, 50):
+            program.run(np.arange(count))
+            assert_close(program.read(out), (exact[:count], allowed[:count]))
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("weight_format", WEIGHT_FORMATS)
 def test_adding_keeps_what_was_there(weight_format: WeightFormat, isa: str) -> None:
     rows, weights = numbers(1, 9, 64), numbers(2, 64, 64)
