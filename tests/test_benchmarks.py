@@ -63,6 +63,7 @@ def test_benchmarks_say_how_they_are_used() -> None:
         "fleet_moves",
         "headline",
         "invariance",
+        "larger_shapes",
         "long_prompt",
         "online_model",
         "paced",

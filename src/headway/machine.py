@@ -117,6 +117,12 @@ def has_bfloat16() -> bool:
     return any(name in instruction_sets() for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
+def has_avx2_at_most() -> bool:
+    """Whether the processor has what the kernels for AVX2 need, and not AVX-512."""
+    present = instruction_sets()
+    return {"avx2", "fma", "f16c"} <= set(present) and "avx512bw" not in present
+
+
 def last_level_cache(system: Path = _CPUS) -> int:
     """Bytes of all processors' largest caches together; 0 where the system does not tell."""
     largest: dict[str, int] = {}

@@ -60,6 +60,16 @@ def test_the_fastest_form_that_passes(
     assert chosen(CPU, found) == (f"native-{form}", "native", form, kv_cache)
 
 
+def test_avx2_prefers_four_bits() -> None:
+    found = report(int4=0.009, int8=0.001, int8_int8=0.01, int4_int8=0.011)
+    without = replace(CPU, bfloat16=False, avx2=True)
+    assert chosen(without, found)[2:] == ("int4", "bfloat16")
+    assert chosen(without, found, dtype="int8")[2:] == ("int8", "int8")
+    assert chosen(without, report(int4=0.011, int8=0.001))[2:] == ("int8", "bfloat16")
+    assert chosen(CPU, found, isa="avx2")[2:] == ("int4", "bfloat16")
+    assert chosen(without, found, isa="portable")[2:] == ("int8", "int8")
+
+
 def test_a_form_that_is_given_gets_the_fastest_cache_that_passes() -> None:
     found = report(int4=0.001, int4_int8=0.005, int8_int8=0.02)
     assert chosen(CPU, found, dtype="int4")[2:] == ("int4", "int8")

@@ -26,16 +26,10 @@ from headway.llm.machine_bounds import check_machine
 
 logger = logging.getLogger(__name__)
 
-FASTEST: tuple[tuple[WeightFormat, KVCacheDtype], ...] = (
-    ("int8", "int8"),
-    ("int8", "bfloat16"),
-    ("int4", "int8"),
-    ("int4", "bfloat16"),
-)
-"""Formats of weights and KV cache to be preferred where they pass, best first.
-
-The order is that of throughput with many requests; a single stream is faster in 4 bits.
-"""
+Formats = tuple[WeightFormat, KVCacheDtype]
+"""Those of the weights and of the KV cache."""
+_INT8: tuple[Formats, ...] = (("int8", "int8"), ("int8", "bfloat16"))
+_INT4: tuple[Formats, ...] = (("int4", "int8"), ("int4", "bfloat16"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +43,8 @@ class Capabilities:
     """Whether the native kernels were built."""
     torch: bool
     """Whether PyTorch is installed, without which neither the reference nor a GPU computes."""
+    avx2: bool = False
+    """Whether the processor's best instruction set for the kernels is AVX2."""
 
 
 def ready_model(
@@ -69,6 +65,7 @@ def ready_model(
         bfloat16=machine.has_bfloat16(),
         library=native.available(),
         torch=has_torch(),
+        avx2=machine.has_avx2_at_most(),
     )
     check_machine(config)
     choose(config, capabilities, None)  # so that nothing is downloaded for what will be refused
@@ -135,6 +132,15 @@ def cannot_compute(config: EngineConfig) -> InvalidRequest:
     )
 
 
+def fastest(isa: str | None) -> tuple[Formats, ...]:
+    """Formats to be preferred where they pass, best first, on the kernels of an instruction set.
+
+    The order is that of throughput with many requests; a single stream is always faster in four
+    bits. AVX2 multiplies those twice as fast as eight.
+    """
+    return _INT4 + _INT8 if isa == "avx2" else _INT8 + _INT4
+
+
 def kv_cache_of(asked: KVCacheDtype, weights: WeightFormat) -> KVCacheDtype:
     """The KV cache's format where nothing was measured: bfloat16, but for a model in float32."""
     if asked != "auto":
@@ -168,7 +174,7 @@ def _fastest(
     config: EngineConfig, capabilities: Capabilities, report: QualityReport | None
 ) -> tuple[WeightFormat, KVCacheDtype]:
     """The formats that the settings name; where they name none, the fastest that pass."""
-    for weights, kv_cache in FASTEST:
+    for weights, kv_cache in fastest(config.isa or ("avx2" if capabilities.avx2 else None)):
         wanted = config.dtype in ("auto", weights) and config.kv_cache_dtype in ("auto", kv_cache)
         if wanted and report is not None and report.passes(weights, kv_cache):
             return weights, kv_cache
