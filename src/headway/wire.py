@@ -2,9 +2,8 @@
 
 One local stream socket, both ways; every message is a little-endian 32-bit length and that many
 bytes of MessagePack. Nothing here executes what it reads, and both ends check types and sizes.
-The engine knows no text, so messages carry none but names and errors. What lists of items become
-is bounded by their encoded size: as many frames as they need, and an item that fits in none is
-handed back.
+The engine knows no text, so messages carry none but names and errors. Lists of items are sent in
+as many frames as their encoded size needs, and an item that fits in none is handed back.
 """
 
 from __future__ import annotations
@@ -33,10 +32,9 @@ HEADER = struct.Struct("<I")
 
 
 class PreparedDraft(msgspec.Struct, frozen=True, kw_only=True):
-    """A draft model, ready to be loaded beside the model that it drafts for."""
+    """A draft model's folder, ready to be loaded beside the model that it drafts for."""
 
     prepared: str
-    """Its folder, as that of a model."""
     dtype: Dtype
     kv_cache_dtype: KVCacheDtype
     """In what it is prepared and computed, whatever the settings say of the other model."""

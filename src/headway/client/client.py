@@ -16,13 +16,7 @@ from typing import Literal
 from msgspec import structs
 
 from headway.background import soon
-from headway.client.handle import (
-    NEWS_SECONDS,
-    BatchListener,
-    EngineListener,
-    EngineState,
-    Stream,
-)
+from headway.client.handle import NEWS_SECONDS, BatchListener, EngineListener, EngineState, Stream
 from headway.client.journal import JournalEntry, RequestJournal
 from headway.client.listeners import Listeners
 from headway.client.process import DEFAULT_COMMAND, EngineProcess, start_message
@@ -80,8 +74,7 @@ class EngineClient:
     ) -> EngineClient:
         """Start an engine process on a prepared model and wait until it is ready.
 
-        `draft` is a draft model beside it; `command` replaces the program. Raises `HeadwayError`
-        where the engine cannot start.
+        `draft` is a draft model beside it; `command` replaces the program; raises as `open`.
         """
         client = cls(start_message(config, prepared, draft), command or DEFAULT_COMMAND)
         await client.open()
@@ -141,8 +134,7 @@ class EngineClient:
 
     @property
     def kv_source(self) -> str:
-        """For `Request.kv_source` of a request that moves from here to another engine: what this
-        one has computed is loaded there, as long as it is here. "" where that cannot be."""
+        """See `Request`: where others may read what this engine has computed; "" for nowhere."""
         return self._supervisor.kv_source
 
     def discard_cache(self) -> None:
@@ -364,8 +356,7 @@ class EngineClient:
 
     def _flush(self) -> None:
         self._flushing = False
-        engine = self._supervisor.engine
-        if engine is None:
+        if (engine := self._supervisor.engine) is None:
             return
         if self._aborts:
             aborts, self._aborts = self._aborts, []
@@ -375,8 +366,7 @@ class EngineClient:
 
     def _on_flush_failure(self, error: BaseException) -> None:
         # What the engine was to be told is in the journal, so another engine will be.
-        engine = self._supervisor.engine
-        if engine is not None:
+        if (engine := self._supervisor.engine) is not None:
             engine.kill(f"it could not be written to: {type(error).__name__}: {error}")
 
     def _refuse(self, name: str, reason: str) -> None:
@@ -390,8 +380,7 @@ class EngineClient:
             self._schedule_flush()
 
     def _deliver(self, event: TokenEvent) -> None:
-        stream = self._stream_of(event)
-        if stream is not None:
+        if (stream := self._stream_of(event)) is not None:
             stream.push(event)
 
     def _stream_of(self, event: TokenEvent) -> Stream | None:
