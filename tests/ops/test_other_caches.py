@@ -153,6 +153,49 @@ def test_nothing_is_read_of_another_model_or_of_another_file(
     assert OtherCaches(own, MODEL, SHAPE).match("", NAMES) == 0
 
 
+def test_a_source_is_looked_at_once_for_many_requests(
+    other: Elsewhere, caches: OtherCaches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, looks = os.open, []
+
+    def looking(*given: Any) -> int:
+        looks.append(given)
+        return opened(*given)
+
+    monkeypatch.setattr(os, "open", looking)
+    assert caches.match(other.source, NAMES[:3]) == 3
+    assert caches.match(other.source, NAMES[:2]) == 2
+    assert len(looks) == 1
+    other.cache.seal(0, NAMES[3], NAMES[2])
+    assert caches.match(other.source, NAMES[:4]) == 4, "what is new there is seen"
+
+
+@pytest.mark.parametrize("how", ["emptied", "gone", "unsealed"])
+def test_what_proved_to_be_gone_is_not_promised_again(
+    other: Elsewhere, caches: OtherCaches, how: str
+) -> None:
+    duplicate = os.open(other.source, os.O_RDWR)
+    source = f"/proc/self/fd/{duplicate}"
+    try:
+        assert caches.match(source, NAMES[:3]) == 3
+        if how == "emptied":
+            os.truncate(source, 0)
+        elif how == "gone":
+            os.close(duplicate)
+        else:
+            other.cache.unseal(7)
+        assert caches.load(source, NAMES[:3], [0, 1, 2]) == 0
+        assert caches.match(source, NAMES[:3]) == 0
+    finally:
+        if how != "gone":
+            os.close(duplicate)
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(caches: OtherCaches, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert caches.match(str(tmp_path / "pipe"), NAMES) == 0
+
+
 def test_no_descriptor_stays_open(other: Elsewhere, caches: OtherCaches) -> None:
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for _ in range(3):

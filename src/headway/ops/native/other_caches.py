@@ -32,7 +32,14 @@ class OtherCaches:
         """The source that was looked at last, and where its blocks were."""
 
     def match(self, source: str, names: Sequence[bytes]) -> int:
-        """See `BlockStore`; costs about a millisecond for thousands of blocks."""
+        """See `BlockStore`; costs about a millisecond for thousands of blocks.
+
+        It costs nothing for the next requests of many that come from one source: what was seen
+        there is not looked up again, since `load` makes sure of it.
+        """
+        seen, where = self._names
+        if seen == source and all(name in where for name in names):
+            return len(names)
         try:
             with self._opened(source) as other:
                 found = {} if other is None else other.records.names()
@@ -58,6 +65,8 @@ class OtherCaches:
                     loaded += 1
         except OSError as error:
             logger.info("what was computed elsewhere is computed again: %s", error)
+        if loaded < len(names):
+            self._names = ("", {})  # it has changed
         return loaded
 
     def _copy(self, other: _OtherCache, source: int, name: bytes, block: int) -> bool:
