@@ -70,7 +70,17 @@ def test_a_record_is_of_one_model_and_one_place() -> None:
     records(memory).seal(1, name(1), b"")
     assert records(memory, b"another").sealed() == []
     memory[2 * RECORD_BYTES : 3 * RECORD_BYTES] = memory[RECORD_BYTES : 2 * RECORD_BYTES]
+    assert records(memory).read(2) is None
     assert records(memory).sealed() == [(1, name(1))]
+
+
+def test_of_two_blocks_of_one_name_only_one_is_left_sealed() -> None:
+    memory = bytearray(BLOCKS * RECORD_BYTES)
+    for block in (1, 3):
+        records(memory).seal(block, name(1), b"")
+    found = records(memory)
+    assert found.sealed() == [(1, name(1))]
+    assert found.read(3) is None, "a pool takes it for empty, and would not unseal it"
 
 
 def test_numbers_go_on_where_an_engine_before_stopped() -> None:

@@ -93,6 +93,37 @@ def test_no_step_loads_more_tokens_than_it_may_compute_and_others_go_on_meanwhil
     assert told + harness.tokens["a"] == reference(request.prompt, max_tokens=9)
 
 
+def test_several_that_are_loaded_share_what_a_step_may() -> None:
+    asked = [
+        request_of(name, prompt=tuple(range(at, at + 41))) for at, name in ((0, "a"), (50, "b"))
+    ]
+    first = make_harness()
+    first.add(*asked)
+    first.step()
+    first.step()
+    store = elsewhere(first)
+    harness = make_harness(limits=limits_of(tokens=12), blocks_elsewhere=store)
+    harness.add(*(moved(each, first.tokens[each.id]) for each in asked))
+    before, in_steps = 0, []
+    while harness.engine.has_work:
+        harness.step()
+        in_steps.append(sum(store.loads) - before)
+        before = sum(store.loads)
+    assert sum(in_steps) == 20
+    assert max(in_steps) == 3
+
+
+def test_what_is_loaded_counts_as_hit_and_not_as_served() -> None:
+    request = request_of(prompt=tuple(range(41)), max_tokens=9)
+    store, told = first_steps(request)
+    harness = make_harness(blocks_elsewhere=store)
+    harness.add(moved(request, told))
+    while "a" not in harness.tokens:
+        harness.step()
+    (seq,) = harness.scheduler.queues.running
+    assert seq.hits == 44
+
+
 @pytest.mark.parametrize("kept", [0, 1, 7])
 def test_what_is_lost_on_the_way_is_computed(kept: int) -> None:
     request = request_of(prompt=tuple(range(41)), max_tokens=9)
@@ -140,6 +171,7 @@ def test_a_sequence_may_leave_while_it_is_loaded(how: str) -> None:
         harness.abort("a")
     else:
         harness.scheduler._queues.preempt(seq)
+    assert not seq.loading
     harness.scheduler.check()
     harness.drain()
     if how == "preempt":

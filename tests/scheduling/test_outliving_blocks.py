@@ -14,7 +14,7 @@ from headway.scheduling.block_pool import BlockPool
 from headway.types import Request
 from tests.ops.test_block_records import Killed, MortalMemory
 from tests.scheduling.fake_runner import reference
-from tests.scheduling.harness import EngineHarness, make_harness, request_of
+from tests.scheduling.harness import EngineHarness, limits_of, make_harness, request_of
 from tests.scheduling.proposers import Guesser
 from tests.scheduling.test_every_policy import Scene, modest, scenes
 
@@ -132,6 +132,22 @@ def test_a_live_request_is_not_computed_again() -> None:
     # The tokens after the last full block, and those that were new.
     assert again.runner.computed == 9 - 1
     assert again.firsts["a"].cached_tokens == 40
+
+
+def test_a_block_is_sealed_with_the_name_of_the_one_before_it() -> None:
+    """However few tokens of the chain each step computes."""
+    store = store_of(16)
+    records = BlockRecords(store.memory, num_blocks=16, fingerprint=FINGERPRINT)
+    harness = make_harness(blocks=16, limits=limits_of(tokens=6), outliving=records, store=store)
+    harness.add(request_of("a", prompt=tuple(range(33)), max_tokens=9))
+    while not harness.tokens.get("a"):
+        harness.step()
+    (seq,) = harness.scheduler.queues.running
+    found = [records.read(block) for block in seq.blocks[:8]]
+    names = [bytes(16), *seq.hashes]
+    assert [(each.parent, each.name) for each in found if each is not None] == [
+        (names[place], names[place + 1]) for place in range(8)
+    ]
 
 
 def test_what_was_spoiled_is_not_left_to_anybody() -> None:
