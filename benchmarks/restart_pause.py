@@ -143,11 +143,11 @@ def main() -> None:
         rows[name].append(figures(heard, asked))
         answers.append({each.id: heard.tokens[each.id] for each in asked})
         print(f"round {number + 1} {name}: {rows[name][-1]}", flush=True)
-    different = sum(not agree(answers[0], each) for each in answers)
+        different = sum(not agree(answers[0], each) for each in answers)
+        if args.out is not None:  # after each, as they take minutes
+            record = {**about_this_machine(), **vars(args), "out": None, "different": different}
+            args.out.write_text(json.dumps(record | {"rounds": rows}, indent=1) + "\n")
     print(f"\n{table(rows)}\nrounds with other tokens: {different} of {len(answers)}")
-    if args.out is not None:
-        record = {**about_this_machine(), **vars(args), "out": None, "different": different}
-        args.out.write_text(json.dumps(record | {"rounds": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

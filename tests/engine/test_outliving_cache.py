@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from headway import machine
 from headway.checkpoint import Storage, prepare
 from headway.client import EngineClient
 from headway.config import EngineConfig
@@ -179,6 +180,25 @@ def test_an_engine_adopts_only_what_computes_the_same(folders: tuple[Path, Path]
         assert adopted(folders[1], config_of()) == 0, "other weights"
         assert adopted(folders[1], config_of()) > 0
         assert adopted(folders[0], config_of()) == 0, "the first ones are gone"
+    finally:
+        os.close(descriptor)
+
+
+def test_a_cache_that_is_adopted_keeps_its_size_though_less_memory_is_free(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is so because the cache itself still takes it."""
+    descriptor = os.memfd_create("test")
+    config = replace(config_of(), kv_cache_memory=None)
+    try:
+        for free, adopted in ((2**27, 0), (2**26, 2)):
+            monkeypatch.setattr(machine, "available_memory", lambda free=free: free)
+            start = Start(config=config, prepared=str(folders[0]), kv_cache_fd=descriptor)
+            engine, info = build_engine(start)
+            assert info.adopted_blocks == adopted
+            engine.add(replace(requests()[0], sampling=ResolvedSampling(max_tokens=1, seed=0)))
+            while engine.has_work:
+                engine.step()
     finally:
         os.close(descriptor)
 
