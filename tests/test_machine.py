@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,42 @@ def test_the_real_machine_is_described_sanely() -> None:
     assert 0 < machine.available_memory() <= machine.total_memory()
     assert machine.processor()
     assert len(set(machine.instruction_sets())) == len(machine.instruction_sets())
+
+
+# One core of a Neoverse V1 as Linux shows it, without most of its features.
+ARM_CPUINFO = """processor\t: 0
+BogoMIPS\t: 2100.00
+Features\t: fp asimd crc32 atomics fphp asimddp sha512 svei8mm i8mm bf16 dgh
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x1
+CPU part\t: 0xd40
+CPU revision\t: 1
+"""
+
+
+def test_an_arm_processor_is_named_by_its_numbers_and_its_instruction_sets_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "_CPUINFO", write(tmp_path, cpuinfo=ARM_CPUINFO) / "cpuinfo")
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    machine.instruction_sets.cache_clear()
+    try:
+        assert machine.instruction_sets() == ("asimd", "asimddp", "i8mm", "bf16")
+        assert machine.has_bfloat16()
+    finally:
+        machine.instruction_sets.cache_clear()
+    assert machine.processor() == "aarch64 (maker 0x41, part 0xd40)"
+
+
+def test_a_processor_without_any_name_is_called_by_its_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "absent")
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    assert machine.processor() == "riscv64"
 
 
 def write(folder: Path, **files: str) -> Path:

@@ -141,12 +141,15 @@ def has_nvidia_gpu() -> bool:
 
 
 def processor() -> str:
-    """The processor's name, for people to read."""
-    for line in _read(_CPUINFO).splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            return value.strip()
-    return platform.processor() or platform.machine()
+    """The processor's name, for people to read; Arm's are numbers of its maker and its design."""
+    lines = (line.partition(":") for line in _read(_CPUINFO).splitlines())
+    facts = {key.strip(): value.strip() for key, _, value in lines}
+    if "model name" in facts:
+        return facts["model name"]
+    kind = platform.processor() or platform.machine()
+    if "CPU part" in facts:
+        return f"{kind} (maker {facts.get('CPU implementer', '?')}, part {facts['CPU part']})"
+    return kind
 
 
 def _meminfo(name: str) -> int | None:
