@@ -5,6 +5,12 @@
 #include <exception>
 #include <string>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
 #include "headway.h"
 #include "peak_rates.h"
 #include "program.h"
@@ -22,6 +28,8 @@ namespace headway {
   HW_IF_AVX512_BF16(DO)   \
   HW_IF_AVX512(DO)        \
   HW_IF_AVX2(DO)          \
+  HW_IF_NEON_I8MM(DO)     \
+  HW_IF_NEON_DOT(DO)      \
   DO(portable, true)
 
 #if defined(HW_HAVE_AVX512_BF16)
@@ -39,6 +47,16 @@ namespace headway {
 #else
 #define HW_IF_AVX2(DO)
 #endif
+#if defined(HW_HAVE_NEON_I8MM)
+#define HW_IF_NEON_I8MM(DO) DO(neon_i8mm, has_neon_i8mm())
+#else
+#define HW_IF_NEON_I8MM(DO)
+#endif
+#if defined(HW_HAVE_NEON_DOT)
+#define HW_IF_NEON_DOT(DO) DO(neon_dot, has_neon_dot())
+#else
+#define HW_IF_NEON_DOT(DO)
+#endif
 
 #if defined(__x86_64__) || defined(__i386__)
 // Each of the flags that the files in isa/ are compiled with.
@@ -53,6 +71,33 @@ static inline bool has_avx512() {
 static inline bool has_avx512_bf16() {
   return has_avx512() && __builtin_cpu_supports("avx512vnni") &&
          __builtin_cpu_supports("avx512bf16");
+}
+#endif
+
+#if defined(__aarch64__)
+enum class ArmFeature { kDotProd, kI8mm, kBf16 };
+
+// What the kernel says; a processor that has dot products has all else of Armv8.2, too.
+static inline bool has(ArmFeature feature) {
+#if defined(__linux__)
+  // HWCAP_ASIMDDP, HWCAP2_I8MM and HWCAP2_BF16, which older headers lack.
+  if (feature == ArmFeature::kDotProd) return (getauxval(AT_HWCAP) >> 20 & 1) != 0;
+  return (getauxval(AT_HWCAP2) >> (feature == ArmFeature::kI8mm ? 13 : 14) & 1) != 0;
+#elif defined(__APPLE__)
+  const char* const names[] = {"hw.optional.arm.FEAT_DotProd", "hw.optional.arm.FEAT_I8MM",
+                               "hw.optional.arm.FEAT_BF16"};
+  int32_t present = 0;
+  size_t size = sizeof present;
+  const char* name = names[static_cast<int>(feature)];
+  return sysctlbyname(name, &present, &size, nullptr, 0) == 0 && present != 0;
+#else
+  (void)feature;
+  return false;
+#endif
+}
+static inline bool has_neon_dot() { return has(ArmFeature::kDotProd); }
+static inline bool has_neon_i8mm() {
+  return has_neon_dot() && has(ArmFeature::kI8mm) && has(ArmFeature::kBf16);
 }
 #endif
 

@@ -7,6 +7,7 @@ runs inside `pip install` before anything is installed; it must not import headw
 
     python native/build.py src/headway/native
     python native/build.py build/native --test native/tests/threads.cpp --sanitize thread
+    CXX=aarch64-linux-gnu-g++ python native/build.py build/aarch64
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _AVX512 = (
     *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c"),
     *("-Wno-uninitialized", "-Wno-maybe-uninitialized"),  # gcc 12 suspects its own intrinsics
 )
+_NEON_DOT = "-march=armv8.2-a+dotprod"
 
 # A wheel must run where the C++ runtime is older than the compiler's, so the library has it inside;
 # and hidden, because PyTorch may load another one into the same process.
@@ -54,11 +56,13 @@ WITHOUT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstructionSet:
-    """A file of `isa/`: its flags, and the macro by which the compiler confirms them."""
+    """A file of `isa/`: its flags, the macro by which the compiler confirms them, and the header of
+    its intrinsics."""
 
     name: str
     flags: tuple[str, ...]
     macro: str
+    header: str = ""
 
     @property
     def source(self) -> Path:
@@ -70,9 +74,22 @@ INSTRUCTION_SETS = (
         name="avx512_bf16",
         flags=(*_AVX512, "-mavx512vnni", "-mavx512bf16"),
         macro="__AVX512BF16__",
+        header="immintrin.h",
     ),
-    InstructionSet(name="avx512", flags=_AVX512, macro="__AVX512VL__"),
-    InstructionSet(name="avx2", flags=_AVX2, macro="__F16C__"),
+    InstructionSet(name="avx512", flags=_AVX512, macro="__AVX512VL__", header="immintrin.h"),
+    InstructionSet(name="avx2", flags=_AVX2, macro="__F16C__", header="immintrin.h"),
+    InstructionSet(
+        name="neon_i8mm",
+        flags=(f"{_NEON_DOT}+i8mm+bf16",),
+        macro="__ARM_FEATURE_MATMUL_INT8",
+        header="arm_neon.h",
+    ),
+    InstructionSet(
+        name="neon_dot",
+        flags=(_NEON_DOT,),
+        macro="__ARM_FEATURE_DOTPROD",
+        header="arm_neon.h",
+    ),
     InstructionSet(name="portable", flags=(), macro="__cplusplus"),
 )
 
@@ -119,7 +136,7 @@ def instruction_sets(options: Options) -> list[InstructionSet]:
 
 
 def _knows(options: Options, isa: InstructionSet) -> bool:
-    header = "#include <immintrin.h>\n" if isa.flags else ""
+    header = f"#include <{isa.header}>\n" if isa.header else ""
     text = f"#ifndef {isa.macro}\n#error\n#endif\n{header}int probe;\n"
     command = [options.compiler, "-std=c++17", "-w", *isa.flags, "-c"]
     target = OBJECTS / f"probe-{_digest([command, text])}.o"

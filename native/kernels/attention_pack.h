@@ -82,7 +82,7 @@ HW_INLINE float pack_query(Int8Cache, const float* query, int size, char* to, in
     i_store_bytes(to + kMaxHeadDim + n, fixed);
 #endif
   }
-  *correction = -128 * i_sum(sum);
+  *correction = -kRaised * i_sum(sum);
   return highest / 16383.0f;
 }
 
@@ -134,11 +134,12 @@ template <class Kind>
 HW_INLINE float close_weights(Kind, const AttendWork&, const TileView&, int) {
   return 1.0f;
 }
-// What the highest weight of a row becomes.
-#if defined(HW_ISA_AVX2)
-constexpr float kWeightUnits = 32767.0f;
-#else
+// What the highest weight of a row becomes: two bytes, or as much as two bytes with a sign can be
+// where only such are multiplied by numbers with a sign, and where bits are to be the same.
+#if defined(HW_ISA_AVX512)
 constexpr float kWeightUnits = 65535.0f;
+#else
+constexpr float kWeightUnits = 127 * 256 + 127;
 #endif
 // Folds the values' scales into the weights and makes them two bytes each; returns the unit.
 HW_INLINE float close_weights(Int8Cache, const AttendWork& work, const TileView& view, int r) {
@@ -158,7 +159,7 @@ HW_INLINE float close_weights(Int8Cache, const AttendWork& work, const TileView&
     w_store(work.weights + (r * kTileKeys + c * 16) * 2, fixed);
 #else
     char* high = work.weights + r * kTileKeys + c * 16;
-    i_store_bytes(high, i_right<8>(fixed));
+    i_store_bytes(high, i_right<8>(fixed + i_set(128 - kRaised)));
     i_store_bytes(high + kTileRows * kTileKeys, fixed);
 #endif
   }

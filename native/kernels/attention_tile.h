@@ -15,7 +15,7 @@ namespace headway::HW_ISA_NAME {
 #if defined(HW_ISA_AVX512)
 constexpr int kScoreRows = 12, kScoreVectors = 2, kValueRows = 6, kValueVectors = 4;
 constexpr int kScoreSums = 16;  // with four vectors of keys
-#elif defined(HW_ISA_AVX2)
+#elif defined(HW_ISA_AVX2) || defined(HW_ISA_NEON)
 constexpr int kScoreRows = 4, kScoreVectors = 1, kValueRows = 4, kValueVectors = 1;
 constexpr int kScoreSums = 0;
 #else
@@ -40,7 +40,7 @@ struct TileView {
 struct TileQueries {
   char* words;
   float* scale;         // [16] factor on scores
-  int32_t* correction;  // [16] int8: -128 times the sum of a query's numbers
+  int32_t* correction;  // [16] int8: -kRaised times the sum of a query's numbers
 };
 
 // Weights of one row tile, and the sums that their values are added to.
@@ -102,7 +102,7 @@ struct Int8Cache {
   using Word = I;
   static constexpr int kLanes = 4, kPasses = 2, kWordBytes = 4;
   HW_INLINE I zero() { return i_set(0); }
-  HW_INLINE I key(I words) { return words; }
+  HW_INLINE I key(I words) { return i_raised(words); }
   HW_INLINE I value(I words) { return words; }
   HW_INLINE I spread(const char* word) { return i_spread(word); }
   HW_INLINE I by_key(I sum, I key, I query) { return i_dot(sum, key, query); }
@@ -179,7 +179,7 @@ HW_INLINE void score_some(const TileView& view, const TileQueries& q, int row, i
     if (rows > 4) return score_rows<Kind, 6, N>(view, q, row, chunk, steps, scores);
   }
 #endif
-#if defined(HW_ISA_AVX512) || defined(HW_ISA_AVX2)
+#if defined(HW_ISA_AVX512) || defined(HW_ISA_AVX2) || defined(HW_ISA_NEON)
   if (rows > 3) return score_rows<Kind, 4, N>(view, q, row, chunk, steps, scores);
   if (rows > 2) return score_rows<Kind, 3, N>(view, q, row, chunk, steps, scores);
 #endif
@@ -265,7 +265,7 @@ HW_INLINE void value_some(const TileView& view, const TileSums& to, int row, int
 #if defined(HW_ISA_AVX512)
   if (rows > 4) return value_rows<Kind, 6, N>(view, to, row, column);
 #endif
-#if defined(HW_ISA_AVX512) || defined(HW_ISA_AVX2)
+#if defined(HW_ISA_AVX512) || defined(HW_ISA_AVX2) || defined(HW_ISA_NEON)
   if (rows > 3) return value_rows<Kind, 4, N>(view, to, row, column);
   if (rows > 2) return value_rows<Kind, 3, N>(view, to, row, column);
 #endif

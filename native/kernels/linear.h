@@ -13,12 +13,18 @@
 
 namespace headway::HW_ISA_NAME {
 
-// Most rows of a tile, of integers and of floats: with 32 registers six rows leave room for both
-// kinds of sums of two vectors. AVX2 takes the integers of four rows by half a panel at a time.
+// Most rows of a tile, of integers and of floats: with 32 registers of sixteen lanes six rows leave
+// room for both kinds of sums of two vectors. AVX2 takes the integers of four rows by half a panel
+// at a time, and so does NEON where it multiplies pairs of rows as matrices. Of NEON's 32 registers
+// of four lanes three rows' sums take 24.
 #if defined(HW_ISA_AVX512)
 constexpr int kLinearRows = 6, kFloatRows = 6;
 #elif defined(HW_ISA_AVX2)
 constexpr int kLinearRows = 4, kFloatRows = 2;
+#elif defined(HW_ISA_I8MM)
+constexpr int kLinearRows = 4, kFloatRows = 3;
+#elif defined(HW_ISA_NEON)
+constexpr int kLinearRows = 3, kFloatRows = 3;
 #else
 constexpr int kLinearRows = 2, kFloatRows = 2;
 #endif
@@ -82,7 +88,8 @@ HW_INLINE void tile_int8(const uint8_t* panel, int padded_k, const uint8_t* cons
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       // Weights are stored plus 128; the rows' corrections start the sums at -128 times theirs.
-      sum[r][0] = sum[r][1] = i_spread(rows[r] + padded_k + 4 * (groups + g));
+      sum[r][0] = sum[r][1] =
+          kRaised == 0 ? i_set(0) : i_spread(rows[r] + padded_k + 4 * (groups + g));
     }
     add_int8_products<R, Near>(panel, rows, 64 * g, sum);
     const uint16_t* scales = reinterpret_cast<const uint16_t*>(panel + 2048);
@@ -321,8 +328,10 @@ HW_INLINE void over_tiles(const LinearTask& t, int64_t panel, int64_t begin, int
     switch (begin + count * (n + 1) / tiles - row) {
       case 1: tile_rows<1>(t, panel, row, ahead, finish); break;
       case 2: tile_rows<2>(t, panel, row, ahead, finish); break;
-#if defined(HW_ISA_AVX512) || defined(HW_ISA_AVX2)
+#if defined(HW_ISA_AVX512) || defined(HW_ISA_AVX2) || defined(HW_ISA_NEON)
       case 3: tile_rows<3>(t, panel, row, ahead, finish); break;
+#endif
+#if defined(HW_ISA_AVX512) || defined(HW_ISA_AVX2) || defined(HW_ISA_I8MM)
       case 4: tile_rows<4>(t, panel, row, ahead, finish); break;
 #endif
 #if defined(HW_ISA_AVX512)

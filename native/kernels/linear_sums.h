@@ -5,6 +5,7 @@
 #define HEADWAY_LINEAR_SUMS_H
 
 #include "../vec/math.h"
+#include "linear_matrix.h"
 
 namespace headway::HW_ISA_NAME {
 
@@ -134,13 +135,17 @@ HW_INLINE void add_int4_products(const uint8_t* group, const uint8_t* const* row
 
 #else
 
-// The products of 64 inputs from input `k`.
+// The products of 64 inputs from input `k`; weights are raised by kRaised.
 template <int R, bool Near>
 HW_INLINE void add_int8_products(const uint8_t* group, const uint8_t* const* rows, int64_t k,
                                  I (&sum)[R][2]) {
+#if defined(HW_ISA_I8MM)
+  if constexpr (R > 1) return add_matrix_products<R, Near>(Int8Quads{group}, rows, k, sum);
+#endif
 #pragma GCC unroll 2
   for (int step = 0; step < 16; ++step) {
-    const I w0 = i_load(group + 128 * step), w1 = i_load(group + 128 * step + 64);
+    const I w0 = i_raised(i_load(group + 128 * step));
+    const I w1 = i_raised(i_load(group + 128 * step + 64));
     if (Near) {
       prefetch_l1(group + 128 * step + kAhead);
       prefetch_l1(group + 128 * step + kAhead + 64);
@@ -158,6 +163,9 @@ HW_INLINE void add_int8_products(const uint8_t* group, const uint8_t* const* row
 template <int R, bool Near>
 HW_INLINE void add_int4_products(const uint8_t* group, const uint8_t* const* rows, int64_t k,
                                  I (&sum)[R][2]) {
+#if defined(HW_ISA_I8MM)
+  if constexpr (R > 1) return add_matrix_products<R, Near>(Int4Quads{group}, rows, k, sum);
+#endif
   const I mask = i_set(0x0f0f0f0f);
 #pragma GCC unroll 2
   for (int step = 0; step < 8; ++step) {

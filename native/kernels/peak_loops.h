@@ -14,14 +14,17 @@ HW_INLINE I i_unknown(I x) {
   __asm__ volatile("" : "+v"(x.v));
 #elif defined(HW_ISA_AVX2)
   __asm__ volatile("" : "+x"(x.a), "+x"(x.b));
+#elif defined(HW_ISA_NEON)
+  __asm__ volatile("" : "+w"(x.a), "+w"(x.b), "+w"(x.c), "+w"(x.d));
 #else
   __asm__ volatile("" : "+m"(x.v));
 #endif
   return x;
 }
 
-// Rows of as many sums as stay in registers.
-#if defined(HW_ISA_AVX2)
+// Rows of as many sums as stay in registers. NEON keeps sixteen lanes in four, and the values of
+// i_unknown take their share.
+#if defined(HW_ISA_AVX2) || defined(HW_ISA_NEON)
 constexpr int kPeakRows = 2;
 #else
 constexpr int kPeakRows = kLinearRows;
@@ -47,6 +50,12 @@ HW_INLINE Sum fma_rounds(int64_t rounds, int32_t ones, Sum zero, const Multiply&
   return zero;
 }
 
+#if defined(HW_ISA_I8MM)
+constexpr int64_t kBytes = 8;  // that a lane multiplies at once
+#else
+constexpr int64_t kBytes = 4;
+#endif
+
 // Sums of bytes' products, of whole numbers, that ones make of zero.
 #if defined(HW_ISA_AVX2)
 HW_INLINE int64_t byte_products(int32_t format, int64_t rounds) {
@@ -65,7 +74,11 @@ HW_INLINE int64_t byte_products(int32_t format, int64_t rounds) {
 }
 #else
 HW_INLINE int64_t byte_products(int32_t, int64_t rounds) {
+#if defined(HW_ISA_I8MM)
+  const auto dot = [](I sum, I w, I x) HW_INLINE_LAMBDA { return i_matrix_dot(sum, w, x); };
+#else
   const auto dot = [](I sum, I w, I x) HW_INLINE_LAMBDA { return i_dot(sum, w, x); };
+#endif
   return i_sum(fma_rounds(rounds, 0x01010101, i_set(0), dot));
 }
 #endif
@@ -87,7 +100,7 @@ int64_t fma_loop(int32_t format, int64_t rounds, double* products) {
       return 4 * lanes;
     default:
       *products = static_cast<double>(byte_products(format, rounds));
-      return 8 * lanes;
+      return 2 * kBytes * lanes;
   }
 }
 

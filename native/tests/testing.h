@@ -4,6 +4,7 @@
 #define HEADWAY_TESTS_TESTING_H
 
 #include <stdint.h>
+#include <string.h>
 
 #include <iostream>
 #include <new>
@@ -66,8 +67,12 @@ struct Block {
 #define CHECK(condition) check::equal(static_cast<bool>(condition), true, #condition, __LINE__)
 #define CHECK_EQUAL(a, b) check::equal(a, b, #a " == " #b, __LINE__)
 
-int main() {
+// Runs all cases, or those named on the command line.
+int main(int count, char** names) {
   for (const check::Case& one : check::cases()) {
+    bool wanted = count == 1;
+    for (int n = 1; n < count; ++n) wanted |= strcmp(names[n], one.name) == 0;
+    if (!wanted) continue;
     const int before = check::failures;
     one.body();
     std::cout << (check::failures == before ? "ok   " : "FAIL ") << one.name << std::endl;

@@ -100,6 +100,14 @@ HW_INLINE F f_log(F x) {
   return f_fma(whole, f_set(0.693359375f), m + tail);
 }
 
+// Bytes with a sign that are stored plus 128, as i_dot takes them: still plus kRaised, which is 0
+// where the processor multiplies signed bytes only. Bytes below 128 i_dot takes everywhere as they
+// are.
+#if !defined(HW_DOT_IS_SIGNED)
+constexpr int32_t kRaised = 128;
+HW_INLINE I i_raised(I bytes) { return bytes; }
+#endif
+
 // The sum over lanes, halves folded together as in f_sum.
 HW_INLINE double d_sum(D x) {
   double s[16];

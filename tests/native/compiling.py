@@ -11,6 +11,8 @@ from types import ModuleType
 import pytest
 
 NATIVE = Path(__file__).parents[2] / "native"
+CROSS_COMPILER = "aarch64-linux-gnu-g++"
+"""Debian's compiler for Arm."""
 
 
 def builder(native: Path = NATIVE) -> ModuleType:
