@@ -86,13 +86,18 @@ def test_one_that_is_too_long_for_its_time_disturbs_as_few_as_it_can() -> None:
     assert choose(views, request(at=50.0, prompt=400, ttft=9.0)) == 1
 
 
-def test_where_deadlines_decide_a_late_one_goes_where_it_is_served_soonest() -> None:
-    views = with_prompts(40, 80, 24, by_deadline=True)
-    assert choose(views, request(ttft=2.0)) == 2
-    views[2].sent(request("late", prompt=400, ttft=1.0))
-    # Others that are late wait there already; one on time would pass them.
-    assert choose(views, request(ttft=2.0)) == 0
-    assert choose(views, request(ttft=20.0)) == 2
+def test_where_deadlines_decide_a_late_one_takes_little_from_few() -> None:
+    views = with_prompts(400, 400, 800, by_deadline=True)
+    views[0].sent(request("another", prompt=40))
+    views[1].sent(request("another", prompt=40))
+    asked = request(prompt=80, ttft=2.0, prefixes=[(b"p", 64)])
+    assert choose(views, asked) == 2, "of equal work, from one rather than from two"
+    views[0].prefixes.note(asked.prefixes)
+    assert choose(views, asked) == 0, "a fifth of the work, from two"
+    for number in range(20):
+        views[0].sent(request(str(number), prompt=4))
+    assert choose(views, asked) == 2, "a fifth of the work, from twenty"
+    assert choose(views, request(prompt=80, ttft=1e6, prefixes=[(b"p", 64)])) == 0
 
 
 def test_without_costs_it_only_compares() -> None:

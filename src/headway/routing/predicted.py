@@ -6,9 +6,9 @@ that it adds what the prompt costs those that decode. Of engines where the reque
 objectives, the cheapest is chosen.
 
 Where it would be late on all of them, the least harm is looked for. An engine that serves those who
-can be on time first lets it wait, so it goes where it is served soonest. One that serves in the
-order of arrival lets others wait: so it goes to an engine where all newcomers are late already, and
-the others stay fast for those who come later.
+can be on time first lets it wait, so it goes where it takes least from few: the work of its prompt
+times the requests there. One that serves in the order of arrival lets others wait: so it goes to an
+engine where all newcomers are late already, and the others stay fast for those who come later.
 """
 
 from __future__ import annotations
@@ -47,16 +47,21 @@ class Predicted:
                 if cost < least:
                     best, least = index, cost
             elif best < 0:
-                cost = _cost_of_late(request, view, ttft, cost)
+                cost = _cost_of_late(pace.ttft, view, (ttft, own, cost))
                 if cost < least_late:
                     fallback, least_late = index, cost
         return fallback if best < 0 else best
 
 
-def _cost_of_late(request: RequestShape, view: EngineView, ttft: float, cost: float) -> float:
-    """What orders engines where the request is late: one that is given up comes before others, and
-    of several the one with the longest queue."""
+def _cost_of_late(asked: float, view: EngineView, predicted: tuple[float, float, float]) -> float:
+    """What orders engines where a request is late that asked for a TTFT.
+
+    Of those that serve in the order of arrival one that is given up comes before others, and of
+    several the one with the longest queue. `predicted` are its TTFT, the seconds of its own prompt,
+    and its cost where it is on time.
+    """
+    ttft, own, cost = predicted
     if view.by_deadline:
-        return cost - view.queue + view.whole_queue
-    given_up = view.queue > request.pace.ttft and ttft < PATIENCE
+        return own * (1 + view.requests)
+    given_up = view.queue > asked and ttft < PATIENCE
     return -ttft if given_up else cost
