@@ -18,6 +18,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from msgspec import structs
+
 from headway.client.fleet import EngineFleet
 from headway.client.handle import EngineState
 from headway.client.supervisor import EngineOwner
@@ -172,10 +174,10 @@ class ScriptedSupervisor:
         self.state, self.engine = "closed", None
         self._tell_next()
 
-    def revive(self, *, restarts: int = 1) -> None:
-        """A process is ready."""
+    def revive(self, *, restarts: int = 1, adopted: int = 0) -> None:
+        """A process is ready, which has adopted so many blocks."""
         self.engine = ScriptedProcess(self)
-        self.info = INFO
+        self.info = structs.replace(INFO, adopted_blocks=adopted)
         self.restarts += restarts
         self.state = "ready"
         self._owner.on_engine_ready()

@@ -59,7 +59,8 @@ def test_the_prefixes_of_one_prompt_are_named_once(monkeypatch: pytest.MonkeyPat
     assert other.prefixes != found[0].prefixes
 
 
-def test_a_view_follows_its_engine_and_forgets_a_cache_that_is_gone() -> None:
+@pytest.mark.parametrize("adopted", [0, 30])
+def test_a_view_follows_its_engine_and_forgets_a_cache_that_is_gone(adopted: int) -> None:
     async def main() -> None:
         async with scripted_fleet(2, router="prefix") as scripted:
             readers = Readers(scripted.fleet)
@@ -77,8 +78,10 @@ def test_a_view_follows_its_engine_and_forgets_a_cache_that_is_gone() -> None:
             assert (first.view.requests, first.view.held) == (0, 0)
             scripted.engines[0].die()
             await turns()
-            scripted.engines[0].revive()
-            assert first.view.prefixes.known(shape_of(request("b", shared), 0.0).prefixes) == 0
+            scripted.settle()
+            scripted.engines[0].revive(adopted=adopted)
+            known = first.view.prefixes.known(shape_of(request("b", shared), 0.0).prefixes)
+            assert (known > 0) == (adopted > 0)
             assert len(second.view.prefixes) == 0
             readers.check()
 

@@ -70,10 +70,12 @@ class FleetMember:
                 self.view.learn(costs)
 
     def renew(self) -> None:
-        """Forget what its KV cache had if its process was replaced since this was last called."""
-        if self.client.restarts != self._restarts:
+        """Forget what its KV cache had if its process was replaced since this was last called, by
+        one that has begun with an empty cache."""
+        if self.client.state == "ready" and self.client.restarts != self._restarts:
             self._restarts = self.client.restarts
-            self.view.forget()
+            if not self.client.info.adopted_blocks:
+                self.view.forget()
 
 
 def _costs(info: EngineInfo, model: LearnedModel | None) -> StepCosts | None:
