@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 QUANTILES = (0.5, 0.95, 0.99)
+ENGINE = "{{instance}}, engine {{replica}}"
 LOOKED_UP = "headway:response_cache_queries_total"
 
 
@@ -51,6 +52,15 @@ def quantiles(histogram: str, *wanted: float, name: str = "") -> list[Query]:
         Query(f"histogram_quantile({q}, {buckets})", f"{name}p{100 * q:g}")
         for q in wanted or QUANTILES
     ]
+
+
+def busy() -> str:
+    """Percent of the time, in the mean of all engines; an instance may have several."""
+    seconds = "headway:engine_busy_seconds_total"
+    engines = " or ".join(
+        f"count by (instance) ({of(metric)})" for metric in ("headway:replica_cores", seconds)
+    )
+    return f"100 * avg({rate(seconds, by='instance')} / ({engines}))"
 
 
 def target(metric: str) -> Query:
@@ -209,11 +219,7 @@ ROWS: Mapping[str, Sequence[Panel]] = {
             "percent",
             [
                 Query(f"avg({of('headway:percent_of_limit')})", "of limit"),
-                Query(
-                    f"100 * {rate('headway:engine_busy_seconds_total')} / "
-                    f"count({of('headway:engine_busy_seconds_total')})",
-                    "busy",
-                ),
+                Query(busy(), "busy"),
             ],
         ),
     ],
@@ -302,6 +308,40 @@ ROWS: Mapping[str, Sequence[Panel]] = {
                     "place {{position}}",
                 )
             ],
+        ),
+    ],
+    "Replicas": [
+        Panel(
+            "Requests of each engine",
+            "What each has, waiting or in its batch. This row is empty where servers have one "
+            "engine each.",
+            "short",
+            [Query(of("headway:replica_live_requests"), ENGINE)],
+        ),
+        Panel(
+            "Busy",
+            "The share of time in which an engine had a step.",
+            "percentunit",
+            [Query(rate("headway:replica_busy_seconds_total", by="instance, replica"), ENGINE)],
+        ),
+        Panel(
+            "KV memory of each engine",
+            "Share of its blocks in use.",
+            "percentunit",
+            [Query(of("headway:replica_kv_cache_usage"), ENGINE)],
+        ),
+        Panel(
+            "What engines are",
+            "How many start, serve, start again, drain, or have failed.",
+            "short",
+            [Query(f"sum by (state) ({of('headway:replica_state')})", "{{state}}")],
+            stacked=True,
+        ),
+        Panel(
+            "Requests given per second",
+            "Those that the router gave to an engine, and those that it took over from another.",
+            "short",
+            [Query(rate("headway:replica_requests_total", by="instance, replica"), ENGINE)],
         ),
     ],
     "Failures": [
