@@ -81,6 +81,12 @@ def test_a_quantile_lies_in_the_bucket_of_the_value_it_stands_for(
     assert low <= found <= BUCKETS[above] + 1e-9
 
 
+def test_within_a_bucket_values_are_taken_to_be_spread_evenly() -> None:
+    found = span(text_of([]), text_of([0.6, 0.7, 0.8, 0.9]))
+    assert found.quantile("h", 0.5) == pytest.approx(0.75)
+    assert found.quantile("h", 0.25) == pytest.approx(0.625)
+
+
 def test_a_value_above_all_buckets_is_said_to_be_at_the_last_bound() -> None:
     assert span(text_of([]), text_of([100.0])).quantile("h", 0.5) == 5.0
 

@@ -95,7 +95,7 @@ def a_span() -> Span:
     news = EngineStats(
         step=10**6,
         running=3,
-        waiting=2,
+        waiting=3,
         deferred=1,
         step_tokens=9,
         step_seconds=0.2,
@@ -119,7 +119,7 @@ def a_span() -> Span:
 def test_the_lines_say_what_happened() -> None:
     span = a_span()
     said = {line.label: line for line in top_lines(span)}
-    assert said["requests"].text.startswith("3 running, 1 waiting for room, 1 held back")
+    assert said["requests"].text.startswith("3 running, 2 waiting for room, 1 held back")
     assert "0.100 ended/s" in said["requests"].text
     assert "2.00 written/s" in said["tokens"].text
     assert "3 sequences in a step" in said["batch"].text
@@ -129,7 +129,7 @@ def test_the_lines_say_what_happened() -> None:
     assert said["objectives"].text == "100 % of standard on time"
     assert said["KV memory"].share is not None
     assert re.search(r"\d % of prompts cached", said["saved"].text)
-    assert top_summary(span).startswith("3 running, 2 waiting, 2.00 tokens/s, TTFT p99 ")
+    assert top_summary(span).startswith("3 running, 3 waiting, 2.00 tokens/s, TTFT p99 ")
 
 
 def test_what_is_not_known_is_left_out() -> None:
@@ -137,6 +137,26 @@ def test_what_is_not_known_is_left_out() -> None:
     span = Span(before=few, after=few)
     assert [(line.label, line.text) for line in top_lines(span)] == [("requests", "1 running")]
     assert top_summary(span) == "1 running"
+
+
+def test_one_sequence_is_one() -> None:
+    alone = scrape_of("headway:step_width 1\n", 0.0)
+    (line,) = top_lines(Span(before=alone, after=alone))
+    assert line.text == "1 sequence in a step"
+
+
+def test_of_several_engines_it_is_said_what_each_is_and_has() -> None:
+    with serving(config=ServerConfig(port=0, replicas=2)) as server, server.http() as http:
+        text = http.get("/metrics").text
+    idle = scrape_of(text, 0.0)
+    said = {line.label: line.text for line in top_lines(Span(before=idle, after=idle))}
+    assert said["engines"] == "2 ready, requests 0 + 2"
+    lost = text.replace('replica="1",state="ready"} 1.0', 'replica="1",state="ready"} 0.0')
+    lost = lost.replace('replica="1",state="failed"} 0.0', 'replica="1",state="failed"} 1.0')
+    live = 'headway:replica_live_requests{model_name="alphabet",replica="0"} '
+    busy = scrape_of(lost.replace(f"{live}0.0", f"{live}12.0"), 0.0)
+    said = {line.label: line.text for line in top_lines(Span(before=idle, after=busy))}
+    assert said["engines"] == "1 ready, 1 failed, requests 12 + 2"
 
 
 def test_a_bar_is_as_long_as_its_share() -> None:

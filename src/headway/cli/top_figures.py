@@ -29,6 +29,7 @@ def top_lines(span: Span) -> list[TopLine]:
         TopLine(label="batch", text=_some(_batch(span))),
         TopLine(label="latency", text=_some(_latency(span))),
         TopLine(label="objectives", text=_some(_objectives(span))),
+        TopLine(label="engines", text=_some(_engines(span))),
         _bar(span, "KV memory", "vllm:kv_cache_usage_perc", 1.0, "used"),
         _bar(span, "machine", "headway:percent_of_limit", 100.0, "of limit"),
         TopLine(label="saved", text=_some(_saved(span))),
@@ -75,7 +76,7 @@ def _batch(span: Span) -> Iterator[str]:
     width, budget = after.total("headway:step_width"), after.total("headway:step_token_budget")
     tokens, seconds = span.mean("headway:step_tokens"), span.mean("headway:step_seconds")
     predicted = after.worst("headway:predicted_step_seconds")
-    yield _count(width, "sequences in a step")
+    yield _count(width, "sequence in a step" if width == 1 else "sequences in a step")
     if tokens is not None:
         bound = "" if budget is None else f" of at most {budget:,.0f}"
         yield f"{three(tokens)} new tokens{bound}"
@@ -100,6 +101,16 @@ def _latency(span: Span) -> Iterator[str]:
 def _objectives(span: Span) -> Iterator[str]:
     for name, kept in span.after.by("headway:slo_attainment_ratio", "class"):
         yield f"{shown(kept, 'share')} of {name} on time"
+
+
+def _engines(span: Span) -> Iterator[str]:
+    """Where there are several: how many are what, and how many requests each has."""
+    for state, engines in span.after.by("headway:replica_state", "state"):
+        if engines:
+            yield _count(engines, state)
+    has = dict(span.after.by("headway:replica_live_requests", "replica"))
+    if has:
+        yield f"requests {' + '.join(f'{requests:,.0f}' for requests in has.values())}"
 
 
 def _saved(span: Span) -> Iterator[str]:
