@@ -1,9 +1,9 @@
 """How fast the native kernels would decode models of 1, 3 and 8 billion parameters.
 
-A model of random weights has a Llama's shapes, but few layers and a part of its vocabulary. The
-parts of a step are measured by kind of operation, and the whole model's step is extrapolated from
-them: all layers by those that are there, and the head by the vocabulary. In process, greedy, all
-sequences at one context length.
+A model of random weights has a Llama's shapes, but only two of its layers, and of its vocabulary
+the same share. So the whole model's step is taken to be as many times the measured one as there are
+pairs of layers. In process, greedy, all sequences at one context length. With `--llama-cpp`, the
+folder of llama.cpp's programs, its own benchmark decodes the same shapes, Q8_0 and Q4_0, in turns.
 
     python benchmarks/larger_shapes.py --models 1B 3B --dtypes int8 int4 --out shapes.json
 """
@@ -14,10 +14,13 @@ import argparse
 import gc
 import json
 import os
+import statistics
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +31,28 @@ from headway.checkpoint.inventory import Source, find
 from headway.checkpoint.safetensors import TensorEntry, write_container
 from headway.checkpoint.storage import WeightFormat
 from headway.config import EngineConfig
+from headway.machine import cores
 from headway.runner.native import NativeRunner, build_native_runner
 from parts import NAMES, Decoder
 from served import about_this_machine
+from shapes_gguf import F32, Q4_0, Q8_0, Tensor, Value, write
 
 VOCABULARY = 128_256
-PART = 6  # of the vocabulary, one in so many tokens is there
 MEASURED_LAYERS = 2
+EPSILON, THETA = 1e-5, 500_000.0
+GGUF_NAMES = {
+    "embed_tokens": "token_embd",
+    "norm": "output_norm",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +71,16 @@ class Shape:
         """Weights of one layer's matrices."""
         attended = (2 * self.heads + 2 * self.kv_heads) * self.head_dim
         return self.hidden * (attended + 3 * self.inner)
+
+    @property
+    def times(self) -> float:
+        """The whole model is so many times what is measured."""
+        return self.layers / MEASURED_LAYERS
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that are there."""
+        return round(VOCABULARY / self.times)
 
 
 SHAPES = {
@@ -73,16 +101,16 @@ def write_model(shape: Shape, folder: Path) -> Source:
         "num_attention_heads": shape.heads,
         "num_key_value_heads": shape.kv_heads,
         "head_dim": shape.head_dim,
-        "vocab_size": VOCABULARY // PART,
+        "vocab_size": shape.vocabulary,
         "max_position_embeddings": 4096,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 500000.0,
+        "rms_norm_eps": EPSILON,
+        "rope_theta": THETA,
         "tie_word_embeddings": True,
         "bos_token_id": 1,
         "eos_token_id": 2,
     }
     (folder / "config.json").write_text(json.dumps(settings))
-    tokens = {f"w{n}": n for n in range(VOCABULARY // PART)}
+    tokens = {f"w{n}": n for n in range(shape.vocabulary)}
     words = {"type": "WordLevel", "vocab": tokens, "unk_token": "w0"}
     (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": words}))
     write_container(folder / "model.safetensors", list(entries(shape)), {}, lambda _: None)
@@ -92,7 +120,7 @@ def write_model(shape: Shape, folder: Path) -> Source:
 def entries(shape: Shape) -> Iterator[TensorEntry]:
     """The tensors of the measured layers and of the part of the vocabulary."""
     hidden, size = shape.hidden, shape.head_dim
-    shapes: dict[str, tuple[int, ...]] = {"embed_tokens": (VOCABULARY // PART, hidden)}
+    shapes: dict[str, tuple[int, ...]] = {"embed_tokens": (shape.vocabulary, hidden)}
     for layer in range(MEASURED_LAYERS):
         prefix = f"layers.{layer}"
         shapes[f"{prefix}.input_layernorm"] = (hidden,)
@@ -128,11 +156,63 @@ def weights(count: int, *, norm: bool) -> Iterator[npt.NDArray[np.uint16]]:
         yield piece[: count - begin]
 
 
-def extrapolated(shape: Shape, parts: dict[str, float]) -> float:
-    """Milliseconds of the whole model's step, from those of the parts that were measured."""
-    head = ("lm_head", "sample")
-    layers = sum(ms for name, ms in parts.items() if name not in (*head, "embed"))
-    return layers / MEASURED_LAYERS * shape.layers + PART * sum(parts[name] for name in head)
+def write_gguf(shape: Shape, dtype: str, path: Path) -> None:
+    """The same shapes as a GGUF file, of blocks of eight or of four bits."""
+    metadata: dict[str, Value] = {
+        "general.architecture": "llama",
+        "llama.vocab_size": shape.vocabulary,
+        "llama.context_length": 4096,
+        "llama.embedding_length": shape.hidden,
+        "llama.block_count": MEASURED_LAYERS,
+        "llama.feed_forward_length": shape.inner,
+        "llama.attention.head_count": shape.heads,
+        "llama.attention.head_count_kv": shape.kv_heads,
+        "llama.attention.key_length": shape.head_dim,
+        "llama.attention.value_length": shape.head_dim,
+        "llama.rope.dimension_count": shape.head_dim,
+        "llama.attention.layer_norm_rms_epsilon": EPSILON,
+        "llama.rope.freq_base": THETA,
+        "tokenizer.ggml.model": "none",
+    }
+    tensors = []
+    for entry in entries(shape):
+        name = entry.name.removeprefix("model.").removesuffix(".weight")
+        layer = name.split(".")[1] if name.startswith("layers.") else None
+        named = GGUF_NAMES[name.removeprefix(f"layers.{layer}.")]
+        rows, columns = entry.shape if len(entry.shape) == 2 else (entry.shape[0], 1)
+        # Like most such files, with the head in eight bits.
+        eight = dtype == "int8" or named == "token_embd"
+        kind = F32 if columns == 1 else Q8_0 if eight else Q4_0
+        prefix = "" if layer is None else f"blk.{layer}."
+        tensors.append(
+            Tensor(name=f"{prefix}{named}.weight", rows=rows, columns=columns, kind=kind)
+        )
+    write(path, metadata, tensors)
+
+
+def measure_llama_cpp(
+    shape: Shape, path: Path, dtype: str, given: argparse.Namespace
+) -> Iterator[dict[str, object]]:
+    """What llama.cpp's own benchmark decodes, in the form of `measure`."""
+    write_gguf(shape, dtype, path)
+    command: list[str] = [str(given.llama_cpp / "llama-batched-bench"), "-m", str(path)]
+    command += ["-npp", str(given.context), "-ntg", str(given.steps), "-fa", "on"]
+    command += ["-npl", ",".join(map(str, given.batches)), "-t", str(given.threads or cores())]
+    room = max(given.batches) * (given.context + given.steps)
+    command += ["-c", str(room), "-ctk", "q8_0", "-ctv", "q8_0", "--output-format", "jsonl"]
+    environment = os.environ | {"LD_LIBRARY_PATH": str(given.llama_cpp)}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    for line in done.stdout.splitlines():
+        if line.startswith("{"):
+            row = json.loads(line)
+            step = row["t_tg"] / row["tg"] * 1e3 * shape.times
+            yield {
+                "engine": "llama.cpp",
+                "dtype": dtype,
+                "batch": row["pl"],
+                "whole model, ms": step,
+                "whole model, tokens/s": row["pl"] / step * 1e3,
+            }
 
 
 def measure(
@@ -153,12 +233,12 @@ def measure(
     for batch in given.batches:
         decoder.step(batch)
         seconds = loaded.runner.measure()
-        for _ in range(given.steps):
-            decoder.step(batch)
+        measured = statistics.median(decoder.step(batch) for _ in range(given.steps)) * 1e3
         parts = {n: s / given.steps * 1e3 for n, s in zip(NAMES, seconds, strict=True)}
-        step = extrapolated(shape, parts)
+        step = measured * shape.times
         work = 2e-6 * batch * MEASURED_LAYERS * shape.layer_weights
         yield {
+            "engine": "Headway",
             "dtype": dtype,
             "isa": loaded.hardware.isa,
             "batch": batch,
@@ -178,6 +258,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--isa", help="an instruction set to force")
     parser.add_argument("--threads", type=int, help="compute threads; all cores by default")
+    parser.add_argument("--llama-cpp", type=Path, help="the folder of its programs")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     rows = []
@@ -186,7 +267,11 @@ def main() -> None:
             os.environ["HEADWAY_HOME"] = folder  # what is prepared is of no use afterwards
             source = write_model(SHAPES[name], Path(folder))
             for dtype in given.dtypes:
-                for row in measure(SHAPES[name], source, dtype, given):
+                found = [measure(SHAPES[name], source, dtype, given)]
+                if given.llama_cpp:
+                    file = Path(folder) / "shapes.gguf"
+                    found.append(measure_llama_cpp(SHAPES[name], file, dtype, given))
+                for row in chain(*found):
                     rows.append({"model": name} | row)
                     print(json.dumps(rows[-1]), flush=True)
                 gc.collect()

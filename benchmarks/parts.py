@@ -47,7 +47,7 @@ class Decoder:
         self.blocks = [tuple(range(n * per_sequence, (n + 1) * per_sequence)) for n in range(count)]
         sampling = ResolvedSampling(max_tokens=64, seed=0)
         for n in range(count):
-            tokens = tuple(random.randrange(1000, 20000) for _ in range(context))
+            tokens = tuple(random.randrange(1000, 8000) for _ in range(context))
             entry = NewSequence(seq=n, tokens=tokens, prompt_len=context, sampling=sampling)
             part = Slice(seq=n, tokens=tokens, start=0, blocks=self.blocks[n], outputs=0)
             runner.compute(StepPlan(step=0, new=[entry], slices=[part], ended=[]))

@@ -60,6 +60,7 @@ def test_benchmarks_say_how_they_are_used() -> None:
         "agreement",
         "api_cost",
         "fairness",
+        "fleet_cost",
         "fleet_moves",
         "headline",
         "invariance",
@@ -78,6 +79,7 @@ def test_benchmarks_say_how_they_are_used() -> None:
         "simulation",
         "speculation",
         "structured",
+        "two_builds",
     )
     for name in names:
         command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--help"]

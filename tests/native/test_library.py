@@ -4,7 +4,16 @@ from pathlib import Path
 import pytest
 
 from headway.errors import HeadwayError, InvalidRequest
-from headway.native import LibraryError, abi, available, choose_isa, compiled, load, supported
+from headway.native import (
+    LibraryError,
+    abi,
+    available,
+    choose_isa,
+    compiled,
+    digest_of,
+    load,
+    supported,
+)
 from tests.native.compiling import compiler
 
 needs_library = pytest.mark.skipif(not available(), reason="the native library is not built")
@@ -46,6 +55,16 @@ def test_a_library_of_another_version_is_refused(tmp_path: Path) -> None:
 def test_a_library_that_lacks_functions_is_damaged(tmp_path: Path) -> None:
     with pytest.raises(LibraryError, match="is damaged"):
         load(stand_in(tmp_path, abi.ABI))
+
+
+def test_its_digest_is_of_what_it_holds_wherever_and_whenever_it_was_built(tmp_path: Path) -> None:
+    first, other = tmp_path / "first.so", tmp_path / "other.so"
+    assert digest_of(first) == ""
+    first.write_bytes(b"kernels")
+    other.write_bytes(b"kernels")
+    assert digest_of(first) == digest_of(other) != ""
+    other.write_bytes(b"Kernels")
+    assert digest_of(first) != digest_of(other)
 
 
 def test_errors_are_those_that_users_may_see() -> None:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from headway import __version__
 from headway.checkpoint import Prepared
 from headway.client import EngineClient, EngineHandle
 from headway.client.fleet import PLACE, EngineFleet
@@ -22,6 +21,7 @@ from headway.llm.message_form import MessageForm
 from headway.llm.model_check import stoppable
 from headway.llm.rendering import ChatRenderer
 from headway.llm.replicas import shared_settings
+from headway.llm.served_model import code_of
 from headway.llm.tokenizer_choice import load_tokenizer
 from headway.text import Tokenizer
 from headway.types.engine import Hardware
@@ -133,4 +133,4 @@ def fingerprint_of_model(config: EngineConfig, prepared: Prepared, hardware: Har
     if manifest is None:  # its contents are not known, so nobody else has the same
         return os.urandom(KEY_BYTES)
     files = [(name, record.sha256) for name, record in manifest.files.items()]
-    return fingerprint_of(files, hardware, tokenizer=config.tokenizer, version=__version__)
+    return fingerprint_of(files, hardware, tokenizer=config.tokenizer, version=code_of(hardware))

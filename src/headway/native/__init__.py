@@ -9,6 +9,7 @@ knows models, plans or how an operation is computed.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import sys
 from pathlib import Path
 from typing import TypeAlias
@@ -60,6 +61,14 @@ def build_of(path: Path = _FILE) -> str:
     """Which build of the library this is: equal for two starts with nothing built in between."""
     found = path.stat()
     return f"{abi.ABI} {found.st_size} {found.st_mtime_ns}"
+
+
+def digest_of(path: Path = _FILE) -> str:
+    """A digest of the library itself: equal where the same kernels compute, on any machine.
+
+    Empty where there is no library.
+    """
+    return hashlib.sha256(path.read_bytes()).hexdigest() if available(path) else ""
 
 
 def compiled(library: Library) -> list[str]:
