@@ -18,6 +18,28 @@ def test_the_real_machine_is_described_sanely() -> None:
     assert len(set(machine.instruction_sets())) == len(machine.instruction_sets())
 
 
+@pytest.mark.parametrize(
+    ("flags", "at_most"),
+    [
+        ("sse2 avx2 fma f16c avx_vnni", True),
+        ("avx2 fma f16c avx512f avx512bw avx512_vnni", False),
+        ("avx2 fma f16c avx512f avx512cd", True),  # too little of AVX-512 for its kernels
+        ("avx2 fma", False),
+        ("sse2", False),
+    ],
+)
+def test_avx2_is_the_most_where_there_is_all_of_it_and_no_avx512(
+    flags: str, at_most: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
+    machine.instruction_sets.cache_clear()
+    try:
+        assert machine.has_avx2_at_most() is at_most
+    finally:
+        machine.instruction_sets.cache_clear()
+
+
 # One core of a Neoverse V1 as Linux shows it, without most of its features.
 ARM_CPUINFO = """processor\t: 0
 BogoMIPS\t: 2100.00
