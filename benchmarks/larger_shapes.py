@@ -274,10 +274,10 @@ def main() -> None:
                 for row in chain(*found):
                     rows.append({"model": name} | row)
                     print(json.dumps(rows[-1]), flush=True)
+                    if given.out:  # after each, so that a run that is cut short leaves something
+                        record = about_this_machine() | {"context": given.context, "rows": rows}
+                        given.out.write_text(json.dumps(record, indent=1) + "\n")
                 gc.collect()
-    if given.out:
-        record = about_this_machine() | {"context": given.context, "rows": rows}
-        given.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
