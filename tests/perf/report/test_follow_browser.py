@@ -229,6 +229,18 @@ def test_what_is_shown_fits_and_is_accessible(chart: Page, width: int, scheme: s
     assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
 
 
+def test_who_took_no_slot_here_is_not_said_to_be_undrawn(
+    browser_page: Page, tmp_path: Path
+) -> None:
+    runs = (_run("static", STATIC), _run("continuous", CONTINUOUS[:3]))
+    page = _opened(browser_page, tmp_path, *runs)
+    field = page.locator(".follow [type=text]")
+    field.fill("5")
+    field.press("Enter")
+    row = page.locator(".details tbody tr").nth(1)
+    assert row.inner_text() == "continuous\ttook none of the slots in this chart"
+
+
 def test_without_scripts_all_is_there_to_read(browser_page: Page, tmp_path: Path) -> None:
     runs = (_run("static", STATIC), _run("continuous", CONTINUOUS))
     write_page(tmp_path / "report.html", Report(title="t", about={}, runs=runs))

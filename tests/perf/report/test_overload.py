@@ -58,6 +58,15 @@ def test_the_start_of_a_run_of_long_answers_is_no_overload() -> None:
     assert overload_warning(_served(200, every=0.1, takes=15.0, servers=1000)) is None
 
 
+def test_answers_that_get_slower_by_half_are_no_overload() -> None:
+    # From 20 in flight to 30: ever more, but what comes is answered.
+    records = [
+        RequestRecord(id=str(n), due=n / 10, sent=n / 10, prompt_tokens=1, latency=2 + n / 200)
+        for n in range(200)
+    ]
+    assert overload_warning(records) is None
+
+
 def test_a_burst_in_the_middle_that_is_served_is_no_overload() -> None:
     records = _served(200, every=0.3, takes=1.0)
     slow = [replace(r, latency=8.0) if 80 <= n < 110 else r for n, r in enumerate(records)]

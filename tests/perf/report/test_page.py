@@ -133,7 +133,12 @@ def test_a_report_of_next_to_nothing_is_a_page(runs: tuple[Run, ...]) -> None:
 def test_a_price_of_nothing_is_still_a_price() -> None:
     text = render(Report(title="t", about={}, runs=(), price_per_hour=0.0))
     assert "Price per hour" in text
-    assert "0.0 USD" in text
+    assert "<dd>0 USD</dd>" in text
+
+
+def test_a_price_has_no_digits_of_rounding() -> None:
+    text = render(Report(title="t", about={}, runs=(), price_per_hour=3 * 0.8, currency="EUR"))
+    assert "<dd>2.4 EUR</dd>" in text
 
 
 def test_a_prediction_has_errors_and_nobody_leads() -> None:

@@ -51,9 +51,10 @@ def test_rates_and_costs_are_columns_where_they_are_known() -> None:
 
 
 def test_the_best_batch_of_each_fleet_is_drawn_over_replicas_and_over_cost() -> None:
+    tried = ((4, 16, 0.9), (4, 8, 1.0), (1, 8, 0.25), (2, 16, 0.75), (2, 8, 0.5))
     trials = [
         replace(TRIAL, replicas=count, max_num_seqs=seqs, attainment=share, cost_per_million=count)
-        for count, seqs, share in ((4, 8, 1.0), (1, 8, 0.25), (2, 8, 0.5), (2, 16, 0.75))
+        for count, seqs, share in tried
     ]
     fleet, cost = trial_plots(_report(*trials), 0)
     assert fleet.title == "Attained over replicas"
@@ -65,6 +66,15 @@ def test_the_best_batch_of_each_fleet_is_drawn_over_replicas_and_over_cost() -> 
         (4, 1.0),
     ]
     assert "1.00: 25 %, 2.00: 75 %, 4.00: 100 %" in fleet.text
+
+
+def test_what_costs_more_is_no_worse_than_what_costs_less() -> None:
+    trials = [
+        replace(TRIAL, attainment=share, cost_per_million=cost)
+        for cost, share in ((0.5, 1.0), (0.6, 0.8), (0.4, 0.3), (0.3, 0.4))
+    ]
+    (cost_plot,) = trial_plots(_report(*trials), 0)
+    assert "0.300: 40 %, 0.400: 40 %, 0.500: 100 %, 0.600: 100 %" in cost_plot.text
 
 
 def test_what_was_varied_is_the_axis() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -41,6 +42,15 @@ def test_a_bar_is_drawn_as_prefill_and_decode() -> None:
     # Right of the longest run there is room for its time.
     assert 0.8 * WIDTH < units < 0.9 * WIDTH
     assert lane.share == pytest.approx(units / WIDTH)
+
+
+def test_a_fleet_s_chart_says_whose_slots_it_shows() -> None:
+    bars = [Bar(0, 0.0, 1.0, 2.0, "r")]
+    fleet = replace(_run("a", bars), settings={"replicas": 3}, summary={"output_throughput": 9.0})
+    first = "1 slot of the first of 3 replicas"
+    assert _only([fleet]).figures == f"{first}, all: 25 % idle, 9.00 tokens/s"
+    assert _only([replace(fleet, idle_share=None)]).figures == f"{first}, all: 9.00 tokens/s"
+    assert _only([_run("a", bars)]).figures == "1 slot, 25 % idle"
 
 
 def test_all_systems_share_one_time_axis() -> None:

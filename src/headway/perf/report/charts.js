@@ -91,13 +91,18 @@ function linesOf(chart, lane, bar) {
   return why ? [...lines, why] : lines;
 }
 
+/* Why a lane tells nothing of a request, which may have been refused, or be another replica's. */
+function missing(lane) {
+  return lane.bars.length === 0 ? "not drawn one by one" : "took none of the slots in this chart";
+}
+
 function detailsOf(chart, request) {
   const { ticks, requests } = chart.facts;
   const name = (other) => requests[other];
   const rows = chart.lanes.map((lane) => {
     const found = timesOf(lane.facts, lane.bars, request, ticks);
     const system = element("th", { scope: "row", textContent: lane.facts.system });
-    if (found === null) return element("tr", {}, system, element("td", { colSpan: 7, textContent: "not drawn one by one" }));
+    if (found === null) return element("tr", {}, system, element("td", { colSpan: 7, textContent: missing(lane) }));
     const { told, waited, prefill, decode, whole } = found;
     const cells = [waited, prefill, decode, whole].map(time);
     cells.push(...(told ? [told.cached, told.output].map((each) => each.toLocaleString("en")) : ["–", "–"]));

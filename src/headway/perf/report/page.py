@@ -155,7 +155,10 @@ def _searched(report: Report, colour: Mapping[str, int]) -> list[_Plots]:
     """What a search attained, if the report is of one."""
     tone = colour[report.runs[0].system] if report.runs else 0
     plots = trial_plots(report, tone)
-    note = "Share of the requests that met all objectives; each dot is the best that was tried."
+    note = (
+        "Share of the requests that met all objectives; each dot is the best that was tried there, "
+        "or at that cost or less."
+    )
     return [_Plots(title="What was tried", note=note, plots=plots)] if plots else []
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from headway.perf.report.figures import shown, three
 from headway.perf.report.plot import Plot, axis_of, linear, lines_of
@@ -62,7 +63,8 @@ def _cost(trial: Trial) -> str:
 def trial_plots(report: Report, tone: int) -> tuple[Plot, ...]:
     """What was attained over what was varied, and over the cost where it is known.
 
-    Of several trials at one place, the best counts: a fleet is as good as with its best batch.
+    Of several trials at one place, the best counts: a fleet is as good as with its best batch. Of
+    those at several costs, so does a better one that costs less.
     """
     trials = report.trials
     varied: tuple[tuple[str, Place], ...] = (
@@ -75,8 +77,8 @@ def trial_plots(report: Report, tone: int) -> tuple[Plot, ...]:
     )
     cost = f"cost of a million output tokens, {report.currency}"
     plots = (
-        _attained(report, f"Attained over {name}", name, place, tone),
-        _attained(report, "Attained over cost", cost, lambda trial: trial.cost_per_million, tone),
+        _attained(report, f"Attained over {name}", name, _best(trials, place), tone),
+        _attained(report, "Attained over cost", cost, _affordable(trials), tone),
     )
     return tuple(plot for plot in plots if plot is not None)
 
@@ -91,9 +93,16 @@ def _best(trials: Iterable[Trial], place: Place) -> dict[float, float]:
     return dict(sorted(found.items()))
 
 
-def _attained(report: Report, title: str, label: str, place: Place, tone: int) -> Plot | None:
+def _affordable(trials: Iterable[Trial]) -> dict[float, float]:
+    """The highest attainment at each cost or below it, from the lowest cost on."""
+    best = _best(trials, lambda trial: trial.cost_per_million)
+    return dict(zip(best, accumulate(best.values(), max), strict=True))
+
+
+def _attained(
+    report: Report, title: str, label: str, points: Mapping[float, float], tone: int
+) -> Plot | None:
     """None where there are fewer than two places."""
-    points = _best(report.trials, place)
     if len(points) < 2:
         return None
     x = axis_of(points, label=label, write=lambda value: f"{value:,.4g}")

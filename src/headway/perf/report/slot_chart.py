@@ -151,15 +151,21 @@ def _lane(run: Run, end: float, until: float, tone: int, sizes: tuple[int, int])
 
 
 def _figures(run: Run, slots: int) -> Iterable[str]:
+    """How many slots are shown, and what is true of the run: of all its replicas together."""
+    replicas = run.settings.get("replicas", 1)
+    several, whole = (
+        ("", "") if replicas == 1 else (f" of the first of {replicas} replicas", "all: ")
+    )
     if run.slots is None:
         yield f"at most {slots} in flight"
     else:
-        yield f"{slots} slot" + ("s" if slots > 1 else "")
+        yield f"{slots} slot{'s' if slots > 1 else ''}{several}"
     if run.idle_share is not None:
-        yield f"{shown(run.idle_share, 'share')} idle"
+        yield f"{whole}{shown(run.idle_share, 'share')} idle"
+        whole = ""
     throughput = THROUGHPUT.of(run)
     if throughput is not None:
-        yield f"{three(throughput)} tokens/s"
+        yield f"{whole}{three(throughput)} tokens/s"
 
 
 def _in_cells(bars: Iterable[Bar], span: float, cells: int) -> list[Bar]:
