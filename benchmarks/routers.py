@@ -2,12 +2,14 @@
 
     python benchmarks/routers.py --traces DIR --replicas 4 16 64 --out routers.json
     python benchmarks/routers.py --traces DIR --loads "mooncake x 0.8" --routers predicted
+    python benchmarks/routers.py --traces DIR --routers dynamo --out routers.json
     python benchmarks/routers.py --cost
 
 Each engine is Llama-3.1-8B on one H100 by its published rates, whose steps stray from these as far
 as is usual. A router knows what one in front of real engines would: no step tells anything before
 it is over. Rates are in requests a second for each replica. A file that is there already is gone on
-with: what it has is not simulated again. `--cost` measures a decision instead.
+with: what it has is not simulated again. The router `dynamo` is NVIDIA's (`dynamo_router.py`), and
+simulated only where it is named. `--cost` measures a decision instead.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dynamo_router import DynamoSelection
 from headway.config import PolicyName
 from headway.perf.records.summary import summarize
 from headway.perf.sim.roofline import known_device, known_model, roofline_profile
@@ -37,6 +40,7 @@ from headway.routing import (
     RequestShape,
     RouterName,
     make_router,
+    router_name,
     step_costs,
 )
 from headway.steptime.model import Residuals
@@ -47,6 +51,7 @@ from served import about_this_machine
 
 SPREAD = (0.85, 0.93, 0.97, 1.0, 1.03, 1.07, 1.15)
 """Quantiles of how many times as long as predicted a step takes; 1 on average."""
+OPPONENT = "dynamo"
 KEPT = (
     "attainment",
     "shed_share",
@@ -144,11 +149,12 @@ def profile() -> Profile:
     return replace(made, residuals=Residuals(decode=SPREAD, mixed=SPREAD, prefill=SPREAD))
 
 
-def outcome(load: Load, router: RouterName, policy: PolicyName) -> Row:
+def outcome(load: Load, router: str, policy: PolicyName) -> Row:
     """The figures of one simulation."""
+    make = DynamoSelection if router == OPPONENT else partial(make_router, router_name(router))
     machine = profile()
     scheduler = replace(machine.scheduler, policy=PolicyConfig(name=policy))
-    setup = Setup(profile=machine, scheduler=scheduler, replicas=load.replicas, router=router)
+    setup = Setup(profile=machine, scheduler=scheduler, replicas=load.replicas, make_router=make)
     objectives = parse_objectives(load.traffic.objectives)
     began = time.process_time()
     found = simulate(load.workload(), setup, seed=1, objectives=objectives)
@@ -196,7 +202,7 @@ def simulate_all(arguments: argparse.Namespace) -> list[Row]:
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown: attained share and good requests a second, a column for each router."""
-    routers = [name for name in ROUTERS if any(row["router"] == name for row in rows)]
+    routers = [name for name in (*ROUTERS, OPPONENT) if any(row["router"] == name for row in rows)]
     lines = ["| load | replicas | policy | " + " | ".join(routers) + " |"]
     lines.append("|---" * (3 + len(routers)) + "|")
     cells: dict[tuple[str, int, str], dict[str, str]] = {}
@@ -248,13 +254,13 @@ def main() -> None:
     parser.add_argument("--traces", type=Path, metavar="DIR", help="a folder with public traces")
     parser.add_argument("--replicas", type=int, nargs="+", default=[4], metavar="N")
     parser.add_argument("--loads", nargs="+", metavar="LOAD", help='such as "mooncake x 0.8"')
-    parser.add_argument("--routers", nargs="+", choices=ROUTERS, default=ROUTERS)
+    parser.add_argument("--routers", nargs="+", choices=(*ROUTERS, OPPONENT), default=ROUTERS)
     parser.add_argument("--policies", nargs="+", default=["paced", "continuous"])
     parser.add_argument("--cost", action="store_true", help="what a decision costs, and no more")
     parser.add_argument("--out", type=Path, metavar="FILE", help="of all figures, as JSON")
     arguments = parser.parse_args()
     if arguments.cost:
-        for name in arguments.routers:
+        for name in map(router_name, arguments.routers):
             print(f"{name}: {decision_microseconds(name):.0f} us for 64 engines")
         return
     print(table(simulate_all(arguments)))

@@ -194,3 +194,71 @@ def test_routers_are_compared_and_nothing_is_simulated_twice(tmp_path: Path) -> 
     assert [row["router"] for row in rows] == ["prefix", "predicted"]
     assert all(0.0 < row["attainment"] <= 1.0 for row in rows)
     assert run() == (shown, "")
+
+
+SELECTION = """
+import atexit, json, os
+told = []
+class SelectionService:
+    def __init__(self, indexer_threads):
+        self.known, self.turn, self.settings = {}, 0, os.environ["DYN_ROUTER_USE_KV_EVENTS"]
+    async def upsert_worker(self, worker):
+        told.append(["worker", worker["worker_id"], worker["block_size"]])
+    async def select_and_reserve(self, asked):
+        assert asked["block_hashes"] == asked["sequence_hashes"] and self.settings == "false"
+        self.turn += 1
+        blocks = [hash for hash in asked["block_hashes"] if 0 <= hash < 2**63]
+        told.append(["select", asked["selection_id"], blocks, asked["isl_tokens"]])
+        return {"worker_id": self.turn % 2}
+    async def prefill_complete(self, name):
+        told.append(["began", name])
+    async def free_reservation(self, name):
+        told.append(["ended", name])
+atexit.register(lambda: open(os.environ["TOLD"], "w").write(json.dumps(told)))
+"""
+
+
+def test_the_opponent_is_told_of_prompts_first_tokens_and_ends(tmp_path: Path) -> None:
+    (tmp_path / "dynamo").mkdir()
+    (tmp_path / "dynamo" / "_core.py").write_text(SELECTION)
+    # Every third prompt begins with the same 512 tokens; every second answer is long.
+    lines = [
+        json.dumps(
+            {
+                "timestamp": 400 * n,
+                "input_length": 900,
+                "output_length": 2 if n % 2 else 400,
+                "hash_ids": [n % 3, 10 + n],
+            }
+        )
+        for n in range(40)
+    ]
+    (tmp_path / "mooncake_conversation_trace.jsonl").write_text("\n".join(lines))
+    command = [sys.executable, str(ROOT / "benchmarks" / "routers.py"), "--replicas", "2"]
+    command += ["--traces", str(tmp_path), "--loads", "mooncake x 0.8", "--policies", "paced"]
+    environment = dict(os.environ) | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(tmp_path)]),
+        "TOLD": str(tmp_path / "told.json"),
+    }
+    done = subprocess.run(
+        [*command, "--routers", "dynamo"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert "| load | replicas | policy | dynamo |" in done.stdout
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert [each for each in told if each[0] == "worker"] == [["worker", 0, 64], ["worker", 1, 64]]
+    asked = {each[1]: each[2] for each in told if each[0] == "select"}
+    assert list(asked) == [str(number) for number in range(2 * 225)]
+    assert {len(blocks) for blocks in asked.values()} == {900 // 64}
+    shared = [len(set(asked["0"]) & set(asked[name])) for name in ("3", "1")]
+    assert shared == [512 // 64, 0]
+    began, ended = ([each[1] for each in told if each[0] == what] for what in ("began", "ended"))
+    assert 0 < len(set(began)) == len(began)
+    assert 225 < len(set(ended)) == len(ended) < 2 * 225
+    for name in began:
+        if name in ended:
+            assert told.index(["began", name]) < told.index(["ended", name])

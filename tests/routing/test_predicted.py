@@ -66,10 +66,35 @@ def test_an_engine_where_it_is_on_time_is_better_than_one_that_costs_less() -> N
 
 
 def test_a_batch_that_is_too_wide_for_its_pace_is_kept_clear_of() -> None:
-    wide, long = decoding(view_of(), 8), view_of()
-    long.sent(request("ahead", prompt=64, at=50.0))
+    wide, long = decoding(view_of(by_deadline=True), 8), view_of(by_deadline=True)
+    long.sent(request("ahead", prompt=64, at=50.0, ttft=1e6))
     assert choose([wide, long], request(at=50.0, ttft=99.0, tpot=9.0)) == 0
     assert choose([wide, long], request(at=50.0, ttft=99.0, tpot=1.25)) == 1
+
+
+def with_ahead(*, by_deadline: bool, lately: float) -> list[EngineView]:
+    """Two that decode as much: to the first came so many seconds of prompts lately, the second has
+    one to compute."""
+    views = [decoding(view_of(by_deadline=by_deadline), 8) for _ in range(2)]
+    views[1].sent(request("ahead", prompt=4, at=2.0, ttft=1e6))
+    views[0].lately, views[1].lately = lately, 0.0
+    return views
+
+
+def test_where_prompts_come_one_after_another_decodes_keep_no_pace() -> None:
+    pace = 2 * decoding(view_of(), 8).widest
+    for lately, by_deadline, expected in ((1.0, False, 0), (3.5, False, 1), (3.5, True, 0)):
+        views = with_ahead(by_deadline=by_deadline, lately=lately)
+        assert choose(views, request(prompt=1, at=9.0, ttft=99.0)) == 0
+        assert choose(views, request(prompt=1, at=9.0, ttft=99.0, tpot=pace)) == expected
+
+
+def test_prompts_are_spread_where_engines_do_not_keep_the_pace_of_streams() -> None:
+    # Eight streams are held up by 2 s each; and the first ones by 3 s before.
+    asked = request(prompt=8, at=9.0)
+    for lately, by_deadline, expected in ((0.0, False, 0), (3.0, False, 1), (3.0, True, 0)):
+        views = with_ahead(by_deadline=by_deadline, lately=lately)
+        assert choose(views, asked) == expected
 
 
 def test_one_that_is_late_everywhere_goes_where_all_are_late() -> None:

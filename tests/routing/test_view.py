@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.routing import EngineView, RequestShape
+from headway.routing import EngineView, PromptPrefix, RequestShape
 from headway.routing.step_costs import pairs_of
-from headway.routing.view import ROOM
+from headway.routing.view import LATELY, ROOM
 from headway.types.engine import PolicyConfig
 from tests.perf.sim.setups import scheduler_config
 from tests.routing.setups import BY_HAND, request, token, view_of
@@ -32,6 +33,39 @@ def test_a_view_counts_what_was_sent_and_has_not_ended() -> None:
     assert (view.requests, view.held) == (1, 8)
     view.ended(second)
     assert (view.requests, view.held, view.queue) == (0, 0, 0.0)
+
+
+def test_of_a_request_it_is_known_whether_its_first_token_has_come() -> None:
+    view = view_of()
+    view.sent(request("a"))
+    assert (view.decoding("a"), view.decoding("b")) == (False, None)
+    view.stepped(1.0, 8, [token("a")])
+    assert view.decoding("a") is True
+    view.ended(request("a"))
+    assert view.decoding("a") is None
+
+
+def test_prompts_of_lately_count_the_less_the_longer_ago() -> None:
+    view = view_of()
+    assert view.tpot(LATELY / 3) == view.widest, "steps with prompts give tokens too"
+    assert view.tpot(LATELY * 2 / 3) == pytest.approx(2 * view.widest)
+    view.sent(request("a", prompt=8, at=10.0))  # of 2 s
+    assert view.lately == 2.0
+    assert view.tpot(LATELY * 2 / 3 - 2) == pytest.approx(2 * view.widest)
+    assert view.tpot(LATELY - 2) == math.inf
+    assert view_of(by_deadline=True).tpot(9.0) == view.widest
+    view.stepped(10.0 + LATELY, 8, [token("a")])
+    assert view.lately == pytest.approx(2 / math.e)
+    view.stepped(9.0, 0, [])
+    assert view.lately == pytest.approx(2 / math.e), "time does not run backwards"
+    view.sent(request("b", prompt=4, at=10.0 + 2 * LATELY))
+    assert view.lately == pytest.approx(2 / math.e**2 + 1)
+    view.prefixes.note([PromptPrefix(b"p", 8)])
+    view.sent(request("c", prompt=12, at=0.0, prefixes=[(b"p", 8)]))
+    assert view.lately == pytest.approx(2 / math.e**2 + 2), "what is cached holds nobody up"
+    for name in "abc":
+        view.ended(request(name))
+    assert view.lately == 0.0, "nobody is left who was held up"
 
 
 def test_an_id_that_is_sent_again_counts_once() -> None:

@@ -19,7 +19,6 @@ from msgspec import structs
 from headway.checkpoint import ModelConfig
 from headway.client import EngineListener, EngineState, ReplicaState, ReplicaStatus, Stream
 from headway.config import EngineConfig
-from headway.errors import Unavailable
 from headway.llm import (
     AsyncLLM,
     ChatRenderer,
@@ -40,6 +39,7 @@ from headway.types import (
 from headway.types.batch_news import BatchNews
 from headway.types.engine import Hardware, SchedulerConfig
 from headway.wire import EngineInfo, EngineStats
+from tests.client.one_engine import OneEngine
 
 LETTERS = string.ascii_lowercase
 NUM_BLOCKS = 100
@@ -68,7 +68,7 @@ class FakeTokenizer(Tokenizer):
         return chr(token).encode(errors="replace")
 
 
-class FakeEngine:
+class FakeEngine(OneEngine):
     """An engine handle without an engine: tokens are made when they are asked for."""
 
     def __init__(self, max_model_len: int = 1000) -> None:
@@ -126,31 +126,6 @@ class FakeEngine:
 
     def take(self, request_id: str) -> Request | None:
         return None
-
-    @property
-    def replicas(self) -> Sequence[ReplicaStatus]:
-        state: ReplicaState = "ready" if self.state == "ready" else "failed"
-        return [
-            ReplicaStatus(
-                id=0,
-                state=state,
-                pid=None,
-                restarts=self.restarts,
-                live=len(self.running),
-                cpus=(),
-                stats=self.stats,
-                info=self.info,
-            )
-        ]
-
-    async def add_replica(self) -> int:
-        raise Unavailable("one engine")
-
-    async def drain(self, replica: int) -> int:
-        raise Unavailable("one engine")
-
-    async def restart(self) -> None:
-        self.restarts += 1
 
     def subscribe(self, listener: EngineListener) -> Callable[[], None]:
         self._listeners.append(listener)

@@ -3,7 +3,7 @@
 For each engine it predicts the time to the first token: the rest of the step under way, the prompts
 ahead, and the part of its own prompt that is not cached there, each with what decodes beside it. To
 that it adds what the prompt costs those that decode. Of engines where the request keeps its
-objectives, the cheapest is chosen.
+objectives, the cheapest is chosen. These are its TTFT, and the TPOT of all who are there then.
 
 Where it would be late on all of them, the least harm is looked for. An engine that serves those who
 can be on time first lets it wait, so it goes where it takes least from few: the work of its prompt
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from headway.routing.base import turn_of
 from headway.routing.request import RequestShape
-from headway.routing.view import EngineView
+from headway.routing.view import LATELY, EngineView
 
 DISTURBANCE = 0.2
 """What it costs to hold a decode up for a second, in seconds to a first token."""
@@ -41,8 +41,8 @@ class Predicted:
         for index in turn_of(len(engines), self.turn):
             view = engines[index]
             ttft, own = view.forecast(request)
-            cost = ttft + DISTURBANCE * own * view.decodes
-            on_time = ttft <= pace.ttft and view.widest <= pace.tpot
+            cost = ttft + DISTURBANCE * _held_up(own, view)
+            on_time = ttft <= pace.ttft and view.tpot(own) <= pace.tpot
             if on_time or not view.predicts:
                 if cost < least:
                     best, least = index, cost
@@ -51,6 +51,16 @@ class Predicted:
                 if cost < least_late:
                     fallback, least_late = index, cost
         return fallback if best < 0 else best
+
+
+def _held_up(own: float, view: EngineView) -> float:
+    """Seconds for which a prompt of `own` seconds holds those up that decode, summed.
+
+    Where the engine keeps their pace, these count alike. Where it does not, a stream can bear one
+    long prompt and not one after another: so they count the more, the more prompts came lately.
+    """
+    held_up = own * view.decodes
+    return held_up if view.by_deadline else held_up * (2 * view.lately + own) / LATELY
 
 
 def _cost_of_late(asked: float, view: EngineView, predicted: tuple[float, float, float]) -> float:

@@ -26,6 +26,10 @@ LEAST_CHUNK = 16
 """Tokens of a prompt that a step computes at least, however many decode beside it."""
 SHORTEST_CHUNK = 1e-6
 """Seconds of it: no machine is faster, and what is divided by it stays finite."""
+LATELY = 5.0
+"""Seconds over which prompts are spread that hold up those who decode ..."""
+MIXED = 1.5
+"""... and how many times as long decodes would take if steps with prompts gave them no token."""
 _MEMORY = 16
 """About so many requests tell how long one stays."""
 
@@ -99,6 +103,8 @@ class EngineView:
     """Seconds that a step takes beside its prompts."""
     widest: float = 0.0
     """Seconds of a step in which all requests decode."""
+    lately: float = 0.0
+    """Seconds of prompts that were sent there, each the less the longer ago."""
     residence: float = 0.0
     """Seconds from a request's first token to its end, on average over the last ones."""
     held: int = 0
@@ -125,6 +131,8 @@ class EngineView:
     """... and the same with `whole_queue`."""
     _free: int = ROOM
     """Tokens of the KV cache that nobody holds; below 0 where some must wait for others."""
+    _weighed: float = 0.0
+    """When `lately` was right."""
     _now: float = 0.0
     _ends: int = 0
 
@@ -158,6 +166,11 @@ class EngineView:
         """Its KV cache is empty: another process has taken its place."""
         self.prefixes = PrefixMemory(self.room)
 
+    def decoding(self, name: str) -> bool | None:
+        """Whether the request of this id has had its first token; None where it is not here."""
+        one = self._sent.get(name)
+        return None if one is None else not one.waits
+
     def forecast(self, request: RequestShape) -> tuple[float, float]:
         """Seconds to the request's first token if it were sent now, and those of its own prompt."""
         prompt, prefixes, costs = request.prompt_tokens, request.prefixes, self.costs
@@ -172,6 +185,15 @@ class EngineView:
             seconds += self.residence * (todo - self._free) / self.room
         return seconds, own
 
+    def tpot(self, own: float) -> float:
+        """Seconds between tokens when all decode, if prompts come as they did lately and one of
+        `own` seconds more; infinite where that leaves no time. Policies that go by deadlines keep
+        the pace of streams themselves."""
+        if self.by_deadline:
+            return self.widest
+        left = 1 - (self.lately + own) / LATELY
+        return max(1.0, 1 / (MIXED * left)) * self.widest if left > 0.0 else math.inf
+
     def sent(self, request: RequestShape) -> None:
         """A request was sent to this engine. One of an id that is there already takes its place."""
         self.ended(request)
@@ -181,6 +203,8 @@ class EngineView:
             late = not pace.any or (self.predicts and self.forecast(request)[0] > pace.ttft)
         known = self.prefixes.known(request.prefixes)
         one = _Sent(request, max(1, request.prompt_tokens - known), late)
+        self._weigh(request.at)
+        self.lately += self.costs.prefill(one.uncached, request.prompt_tokens - one.uncached)
         self.prefixes.note(request.prefixes)
         idle = not self._sent
         self._sent[request.id] = one
@@ -201,6 +225,8 @@ class EngineView:
         if one is None:
             return
         self.requests -= 1
+        if not self.requests:
+            self.lately = 0.0  # it held nobody up who is here
         self.held -= one.uncached + one.generated
         self._contexts -= one.shape.prompt_tokens + one.generated
         if one.waits:
@@ -225,6 +251,7 @@ class EngineView:
         or after. What is told of unknown requests counts for nothing.
         """
         self._now = now
+        self._weigh(now)
         for event in events:
             one = self._sent.get(event.id)
             if one is None or not event.tokens:
@@ -252,6 +279,11 @@ class EngineView:
         self.decodes += 1
         self._context += one.shape.prompt_tokens + one.generated
         self._done -= one.uncached
+
+    def _weigh(self, now: float) -> None:
+        if now > self._weighed:
+            self.lately *= math.exp((self._weighed - now) / LATELY)
+            self._weighed = now
 
     def _wait(self, one: _Sent, sign: int) -> None:
         backlog = self._late if one.late else self._on_time

@@ -86,6 +86,7 @@ class ScriptedProcess:
 
     def submit(self, requests: Sequence[Request]) -> list[tuple[Request, str]]:
         self.inbox += requests
+        self.owner.sources.update(each.kv_source for each in requests)
         return []
 
     def abort(self, ids: Sequence[str]) -> None:
@@ -153,7 +154,8 @@ class ScriptedSupervisor:
         self.info: EngineInfo | None = None
         self.engine: ScriptedProcess | None = None
         self.kv_source = ""
-        self.discarded = 0
+        self.sources: set[str] = set()
+        """What its engines were ever told of where requests were before."""
         self._owner = owner
         self._next: asyncio.Future[None] | None = None
 
@@ -161,7 +163,6 @@ class ScriptedSupervisor:
         self.revive(restarts=0)
 
     def discard_cache(self) -> None:
-        self.discarded += 1
         self.kv_source = ""
 
     async def next_ready(self) -> None:

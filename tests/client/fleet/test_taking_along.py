@@ -25,6 +25,16 @@ def give_caches(scripted: ScriptedFleet) -> None:
         each.kv_source = f"cache {number}"
 
 
+async def with_four_requests(scripted: ScriptedFleet) -> Readers:
+    """Two of them in each engine, which has computed a token of each."""
+    give_caches(scripted)
+    readers = Readers(scripted.fleet)
+    for name in "abcd":
+        readers.submit(request(name, max_tokens=40))
+    await scripted.round()
+    return readers
+
+
 def test_a_request_that_moves_says_where_its_cache_is() -> None:
     async def main() -> None:
         async with scripted_fleet(2) as scripted:
@@ -73,11 +83,7 @@ def test_suspects_take_nothing_along() -> None:
 def test_a_drained_replica_stays_until_its_cache_was_read() -> None:
     async def main() -> None:
         async with scripted_fleet(2) as scripted:
-            give_caches(scripted)
-            readers = Readers(scripted.fleet)
-            for name in "abcd":
-                readers.submit(request(name, max_tokens=40))
-            await scripted.round()
+            readers = await with_four_requests(scripted)
             drained = asyncio.ensure_future(scripted.fleet.drain(0))
             await asyncio.sleep(3 * fleet_module.HANDOVER_TICK)
             assert not drained.done()
@@ -116,17 +122,12 @@ def test_a_drained_replica_does_not_wait_for_ever(
 def test_what_an_old_model_computed_is_not_taken_to_engines_with_the_new_one() -> None:
     async def main() -> None:
         async with scripted_fleet(2) as scripted:
-            give_caches(scripted)
-            readers = Readers(scripted.fleet)
-            for name in "abcd":
-                readers.submit(request(name, max_tokens=40))
-            await scripted.round()
+            readers = await with_four_requests(scripted)
             task = asyncio.ensure_future(scripted.fleet.restart())
             while not task.done():
-                await turns(1)
-                assert {s for engine in sources(scripted) for s in engine.values()} <= {""}
                 await scripted.round()
-            assert all(each.discarded for each in scripted.engines)
+            await task
+            assert [each.sources for each in scripted.engines] == [{""}, {""}]
             await scripted.finish()
             readers.check()
 

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from headway.client import EngineListener, EngineState, ReplicaState, ReplicaStatus, Stream
+from headway.client import EngineListener, EngineState, Stream
 from headway.client.handle import BatchListener
 from headway.errors import Unavailable
 from headway.types import Request, ResolvedSampling, TokenEvent, TokenLogprobs
-from headway.wire import EngineInfo, EngineStats
+from headway.wire import EngineStats
+from tests.client.one_engine import OneEngine
 
 
 def request(
@@ -58,7 +59,7 @@ class _Progress:
     count: int
 
 
-class ScriptedEngine:
+class ScriptedEngine(OneEngine):
     """An `EngineHandle` that computes when `step` is called."""
 
     def __init__(self) -> None:
@@ -73,10 +74,6 @@ class ScriptedEngine:
         self.closed = False
         self.watching: list[BatchListener] = []
         self._listeners: list[EngineListener] = []
-
-    @property
-    def info(self) -> EngineInfo:
-        raise NotImplementedError
 
     def submit(self, *requests: Request) -> Stream:
         if self.state in ("failed", "closed"):
@@ -104,31 +101,6 @@ class ScriptedEngine:
 
     def take(self, request_id: str) -> Request | None:
         return None
-
-    @property
-    def replicas(self) -> Sequence[ReplicaStatus]:
-        state: ReplicaState = "ready" if self.state == "ready" else "failed"
-        return [
-            ReplicaStatus(
-                id=0,
-                state=state,
-                pid=None,
-                restarts=self.restarts,
-                live=len(self.running),
-                cpus=(),
-                stats=self.stats,
-                info=self.info,
-            )
-        ]
-
-    async def add_replica(self) -> int:
-        raise Unavailable("one engine")
-
-    async def drain(self, replica: int) -> int:
-        raise Unavailable("one engine")
-
-    async def restart(self) -> None:
-        self.restarts += 1
 
     def subscribe(self, listener: EngineListener) -> Callable[[], None]:
         self._listeners.append(listener)

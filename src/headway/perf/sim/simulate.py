@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from headway.perf.sim.requests import SimulatedRequest, Slots, record_of
 from headway.perf.sim.runner import Preempted, SimulatedRunner, StepTimeSampler
 from headway.perf.workload.synthetic import length_cv, rate_of
 from headway.perf.workload.workload import Workload
-from headway.routing import EngineView, RouterName, make_router, step_costs
+from headway.routing import EngineView, Router, RouterName, make_router, step_costs
 from headway.scheduling.build import build_scheduler, speculation_of
 from headway.scheduling.scheduler import Scheduler
 from headway.steptime.online import step_times_of
@@ -44,6 +44,8 @@ class Setup:
     scheduler: SchedulerConfig
     replicas: int = 1
     router: RouterName = "predicted"
+    make_router: Callable[[], Router] | None = None
+    """Makes a router that has no name here, in place of `router`."""
     acceptance: float | None = None
     """Probability that a token computed ahead is right, 0 to 1; None: none is computed ahead, as
     without `SchedulerConfig.speculation`."""
@@ -171,8 +173,9 @@ def _simulate(
     ]
     costs = step_costs(setup.profile.step_times())
     views = [EngineView.of(setup.scheduler, costs) for _ in replicas]
+    router = setup.make_router() if setup.make_router else make_router(setup.router)
     with _rarely_collecting():
-        run_fleet(replicas, views, make_router(setup.router), requests)
+        run_fleet(replicas, views, router, requests)
         records = tuple([record_of(request) for request in requests])
     return Simulated(
         records=records,
