@@ -6,6 +6,9 @@ the cores each (`fleet of two`). All are started first, and those that have no t
 turn sends so many requests at once and lets all of them decode; figures are compared with those of
 `one` in the same round. Tokens must be the same everywhere.
 
+A per cent is looked for, so rounds count only in which other processes left the machine alone: the
+cores that they had during a turn are measured, and rounds are added until enough of them count.
+
     python benchmarks/fleet_cost.py --streams 1 2 8 32 --rounds 8 --out results.json
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -36,6 +40,28 @@ from served import about_this_machine
 ONE, FLEET_OF_ONE, FLEET_OF_TWO = SYSTEMS = ("one", "fleet of one", "fleet of two")
 Answers = dict[int, tuple[int, ...]]
 Figures = dict[str, float]
+
+OTHERS = "cores of others"
+QUIET_CORES = 0.1
+"""A turn counts if other processes had no more than this."""
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def used(engine: EngineHandle) -> float:
+    """Core-seconds that this process and the system's engines have had so far."""
+    ticks = 0
+    for each in engine.replicas:
+        fields = Path(f"/proc/{each.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return time.process_time() + ticks / TICKS
+
+
+def used_by_all() -> float:
+    """Core-seconds that anybody has had, other guests of the machine included."""
+    user, nice, system, _, _, irq, softirq, steal = (
+        int(field) for field in Path("/proc/stat").read_text().split()[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / TICKS
 
 
 def requests(streams: int, prompt: int, tokens: int, number: int) -> list[Request]:
@@ -67,9 +93,11 @@ async def listen(engine: EngineHandle, request: Request) -> tuple[list[int], lis
 
 async def turn(engine: EngineHandle, asked: Sequence[Request]) -> tuple[Figures, Answers]:
     """All of these at once."""
+    other = used_by_all() - used(engine)
     began, cpu = time.perf_counter(), time.process_time()
     heard = await asyncio.gather(*(listen(engine, each) for each in asked))
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    other = used_by_all() - used(engine) - other
     count = sum(len(tokens) for tokens, _ in heard)
     gaps = sorted(b - a for _, times in heard for a, b in pairwise(times))
     figures = {
@@ -79,6 +107,7 @@ async def turn(engine: EngineHandle, asked: Sequence[Request]) -> tuple[Figures,
         "ITL p99 ms": 1e3 * gaps[int(0.99 * len(gaps))],
         "TTFT ms": 1e3 * statistics.fmean(times[0] - began for _, times in heard),
         "API process us a token": 1e6 * cpu / count,
+        OTHERS: max(0.0, other / seconds),
     }
     return figures, {number: tuple(tokens) for number, (tokens, _) in enumerate(heard)}
 
@@ -96,16 +125,45 @@ async def start(
     return engines
 
 
+def quiet(rounds: Mapping[str, Sequence[Figures]]) -> list[int]:
+    """The rounds that are complete, and in which others left the machine alone."""
+    complete = min(len(turns) for turns in rounds.values())
+    return [
+        number
+        for number in range(complete)
+        if all(turns[number][OTHERS] <= QUIET_CORES for turns in rounds.values())
+    ]
+
+
 def against_one(rounds: Mapping[str, Sequence[Figures]]) -> dict[str, dict[str, list[float]]]:
-    """Least, median and most of each figure, in parts of that of `one` in the same round."""
+    """Least, median and most of each figure, in parts of that of `one` in the same quiet round."""
     told: dict[str, dict[str, list[float]]] = {}
-    for name in SYSTEMS[1:]:
-        pairs = list(zip(rounds[name], rounds[ONE], strict=True))
+    numbers = quiet(rounds)
+    for name in SYSTEMS[1:] if numbers else ():
+        pairs = [(rounds[name][number], rounds[ONE][number]) for number in numbers]
         told[name] = {}
         for figure in pairs[0][0]:
-            ratios = [other[figure] / one[figure] for other, one in pairs]
-            told[name][figure] = [min(ratios), statistics.median(ratios), max(ratios)]
+            if figure != OTHERS:
+                ratios = [other[figure] / one[figure] for other, one in pairs]
+                told[name][figure] = [min(ratios), statistics.median(ratios), max(ratios)]
     return told
+
+
+async def take_turns(
+    engines: Mapping[str, EngineHandle], streams: int, args: argparse.Namespace
+) -> tuple[dict[str, list[Figures]], int]:
+    """The turns of each system with so many streams, and how many gave other tokens."""
+    rows: dict[str, list[Figures]] = {name: [] for name in SYSTEMS}
+    answers: dict[int, Answers] = {}
+    different = 0
+    for number, name in in_turns(SYSTEMS, args.most, seconds=args.seconds):
+        if len(quiet(rows)) == args.rounds:
+            break
+        asked = requests(streams, args.prompt, args.tokens, 1000 * streams + number)
+        figures, answered = await turn(engines[name], asked)
+        rows[name].append(figures)
+        different += answers.setdefault(number, answered) != answered
+    return rows, different
 
 
 async def measure(args: argparse.Namespace) -> dict[str, object]:
@@ -119,17 +177,13 @@ async def measure(args: argparse.Namespace) -> dict[str, object]:
         engines = await start(stack, config, prepared.folder, args.router)
         for engine in engines.values():  # what is slow once only
             await turn(engine, requests(max(args.streams), args.prompt, 16, 10**6))
-        for at, streams in enumerate(args.streams):
-            rows: dict[str, list[Figures]] = {name: [] for name in SYSTEMS}
-            answers: dict[int, Answers] = {}
-            for number, name in in_turns(SYSTEMS, args.rounds):
-                asked = requests(streams, args.prompt, args.tokens, 1000 * at + number)
-                figures, answered = await turn(engines[name], asked)
-                rows[name].append(figures)
-                different += answers.setdefault(number, answered) != answered
-            ratios = against_one(rows)
-            told[str(streams)] = {"against one": ratios, "rounds": rows}
-            print(f"\n{streams} streams\n\n{table(rows)}")
+        for streams in args.streams:
+            rows, wrong = await take_turns(engines, streams, args)
+            different += wrong
+            numbers, ratios = quiet(rows), against_one(rows)
+            told[str(streams)] = {"quiet": numbers, "against one": ratios, "rounds": rows}
+            counted = {name: [turns[each] for each in numbers] for name, turns in rows.items()}
+            print(f"\n{streams} streams, {len(rows[ONE])} rounds\n\n{table(counted)}")
             for name, each in ratios.items():
                 for figure, (least, median, most) in each.items():
                     print(f"{name}: {figure} {median:.3f} ({least:.3f}-{most:.3f})", flush=True)
@@ -146,7 +200,9 @@ def main() -> int:
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 2, 8, 32])
     parser.add_argument("--prompt", type=int, default=64, help="tokens of each (default: 64)")
     parser.add_argument("--tokens", type=int, default=96, help="of each answer (default: 96)")
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=8, help="that count (default: 8)")
+    parser.add_argument("--most", type=int, default=50, help="rounds at most (default: 50)")
+    parser.add_argument("--seconds", type=float, default=120, help="for each number of streams")
     parser.add_argument("--kv-cache-memory", type=int, default=256 * 2**20, help="bytes for each")
     parser.add_argument("--out", type=Path, help="write the record there, as JSON")
     args = parser.parse_args()
