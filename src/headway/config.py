@@ -313,6 +313,7 @@ class ServerConfig(ResponseCacheConfig, FleetConfig):
 
     def __post_init__(self) -> None:
         check_settings(self)
+        self.check_fleet()
         self.check_response_cache()
         pending = self.max_pending_body_bytes
         if pending is not None and pending < self.max_body_bytes:

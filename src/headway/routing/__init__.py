@@ -18,6 +18,7 @@ from headway.routing.least_requests import LeastRequests
 from headway.routing.predicted import Predicted
 from headway.routing.prefix import LongestPrefix
 from headway.routing.request import PromptPrefix, RequestShape, shape_of
+from headway.routing.roles import RoleRouter
 from headway.routing.round_robin import RoundRobin
 from headway.routing.step_costs import StepCosts, step_costs
 from headway.routing.view import EngineView
@@ -28,6 +29,7 @@ __all__ = [
     "EngineView",
     "PromptPrefix",
     "RequestShape",
+    "RoleRouter",
     "Router",
     "RouterName",
     "StepCosts",

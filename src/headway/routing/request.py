@@ -42,11 +42,15 @@ class RequestShape:
     at: float = 0.0
     """When it is routed."""
     prompt_tokens: int
-    """With what was generated elsewhere and must be computed again, where it was moved."""
+    """With what was generated elsewhere, where it was moved."""
     max_tokens: int
     """Tokens that it may generate at most."""
     prefixes: Sequence[PromptPrefix] = ()
     """Beginnings of the prompt, all shorter than it, from the shortest to the longest."""
+    begun: bool = False
+    """It has had its first token elsewhere, and goes on."""
+    loaded_tokens: int = 0
+    """Of its prompt, those whose keys and values are loaded from where it was, not computed."""
     pace: Pace = NO_PACE
     """What its objectives ask; its first token is due `pace.ttft` after `at`."""
 
@@ -69,6 +73,7 @@ def shape_of(request: Request, now: float, *, named: bool = True) -> RequestShap
         prompt_tokens=len(prompt),
         max_tokens=max(0, request.sampling.max_tokens - len(request.generated)),
         prefixes=prompt_prefixes(prompt, request.cache_salt) if named else (),
+        begun=bool(request.generated),
         pace=pace,
     )
 

@@ -19,6 +19,7 @@ from headway.routing.request import RequestShape
 from headway.routing.step_costs import GUESS, StepCosts, pairs_of
 from headway.types import TokenEvent
 from headway.types.engine import SchedulerConfig
+from headway.types.fleet import Role
 
 ROOM, SLOTS = 1 << 20, 256
 """Tokens of a KV cache, and sequences of a batch, of which nothing is known."""
@@ -87,6 +88,8 @@ class EngineView:
     """... and its new tokens."""
     by_deadline: bool = False
     """Requests that cannot be on time give way to those that can: others do not wait for them."""
+    role: Role = "both"
+    """What it is for; see `RoleRouter`."""
     costs: StepCosts = GUESS
     """Replace them with `learn`."""
     decodes: int = 0
@@ -141,7 +144,9 @@ class EngineView:
         self._reckon()
 
     @classmethod
-    def of(cls, scheduler: SchedulerConfig, costs: StepCosts | None = None) -> EngineView:
+    def of(
+        cls, scheduler: SchedulerConfig, costs: StepCosts | None = None, role: Role = "both"
+    ) -> EngineView:
         """An engine with these settings, which has been sent nothing. Without `costs` nothing is
         known of its speed."""
         return cls(
@@ -149,6 +154,7 @@ class EngineView:
             slots=scheduler.limits.max_num_seqs,
             most_tokens=scheduler.limits.max_num_batched_tokens,
             by_deadline=scheduler.policy.name == "paced",
+            role=role,
             costs=costs or GUESS,
         )
 
@@ -166,6 +172,10 @@ class EngineView:
         """Its KV cache is empty: another process has taken its place."""
         self.prefixes = PrefixMemory(self.room)
 
+    def has_room(self, request: RequestShape) -> bool:
+        """Whether the request could join the batch at once: a slot and KV cache are free."""
+        return self.requests < self.slots and request.prompt_tokens <= self._free
+
     def decoding(self, name: str) -> bool | None:
         """Whether the request of this id has had its first token; None where it is not here."""
         one = self._sent.get(name)
@@ -175,6 +185,7 @@ class EngineView:
         """Seconds to the request's first token if it were sent now, and those of its own prompt."""
         prompt, prefixes, costs = request.prompt_tokens, request.prefixes, self.costs
         known = self.prefixes.known(prefixes) if prefixes else 0
+        known = max(known, request.loaded_tokens)
         todo = prompt - known
         own = (costs.token + costs.pair * 0.5 * (known + prompt + 1)) * todo
         seconds = own * self.slowdown + (self._ahead if request.pace.any else self._whole_ahead)
@@ -201,7 +212,7 @@ class EngineView:
         if self.by_deadline:
             pace = request.pace
             late = not pace.any or (self.predicts and self.forecast(request)[0] > pace.ttft)
-        known = self.prefixes.known(request.prefixes)
+        known = max(self.prefixes.known(request.prefixes), request.loaded_tokens)
         one = _Sent(request, max(1, request.prompt_tokens - known), late)
         self._weigh(request.at)
         self.lately += self.costs.prefill(one.uncached, request.prompt_tokens - one.uncached)
