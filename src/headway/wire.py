@@ -26,8 +26,7 @@ from headway.types.engine import Hardware, SchedulerConfig
 from headway.types.traffic import Traffic
 
 MAX_MESSAGE = 256 * 2**20
-FRAME_BYTES = 4 * 2**20
-"""Items are sent together up to this size, so that the peer can begin with the first ones."""
+FRAME_BYTES = 4 * 2**20  # of items sent together, so that the peer can begin with the first ones
 HEADER = struct.Struct("<I")
 
 
@@ -105,8 +104,7 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     hardware: Hardware
     scheduler: SchedulerConfig
-    kv_bytes: int
-    """Of the whole KV cache."""
+    kv_bytes: int  # of the whole KV cache
     weight_bytes: int
     sizes: ModelSizes | None = None
     """What a step's least time depends on, of the model ..."""
@@ -116,6 +114,8 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Limits that a user has set, by the names of their settings."""
     adopted_blocks: int = 0
     """KV blocks that an engine before this one computed, and that need not be computed again."""
+    loads_blocks: bool = False
+    """It loads KV blocks that other engines of the machine computed, if told where they are."""
 
 
 ModelStatus = Literal["prior", "learned", "fallback"]

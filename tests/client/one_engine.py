@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from headway.client import EngineState, ReplicaState, ReplicaStatus
 from headway.errors import Unavailable
+from headway.types.fleet import Role
 from headway.wire import EngineInfo, EngineStats
 
 
@@ -34,7 +35,7 @@ class OneEngine:
             )
         ]
 
-    async def add_replica(self) -> int:
+    async def add_replica(self, role: Role = "both") -> int:
         raise Unavailable("one engine")
 
     async def drain(self, replica: int) -> int:

@@ -13,6 +13,7 @@ import string
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from msgspec import structs
 
@@ -38,6 +39,7 @@ from headway.types import (
 )
 from headway.types.batch_news import BatchNews
 from headway.types.engine import Hardware, SchedulerConfig
+from headway.types.fleet import Role
 from headway.wire import EngineInfo, EngineStats
 from tests.client.one_engine import OneEngine
 
@@ -196,11 +198,11 @@ class FakeFleet(FakeEngine):
     def replicas(self) -> Sequence[ReplicaStatus]:
         return list(self.statuses.values())
 
-    async def add_replica(self) -> int:
+    async def add_replica(self, role: Role = "both") -> int:
         added = max(self.statuses) + 1
         self.become(added, "starting")
         await self._changed()
-        self.become(added, "ready")
+        self.statuses[added] = replace(self.status_of(added), role=role)
         return added
 
     async def drain(self, replica: int) -> int:

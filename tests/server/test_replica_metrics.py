@@ -44,6 +44,7 @@ def test_each_replica_has_its_own() -> None:
         "kv_cache_usage": 0.5,
         "cores": 1,
         "requests_total": 6,
+        "handed_over_requests_total": 0,
         "steps_total": 12,
         "computed_tokens_total": 0,
         "busy_seconds_total": 0,

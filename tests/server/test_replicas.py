@@ -66,6 +66,8 @@ def test_each_is_listed_with_what_it_does(fleet: tuple[Running, httpx.Client]) -
         "waiting": 1,
         "kv_cache_usage": 0.5,
         "cpus": [2],
+        "role": "both",
+        "handed_over": 0,
     }
 
 
@@ -79,7 +81,8 @@ def test_one_engine_is_listed_and_stays_one(server: Running, http: httpx.Client)
 
 def test_one_is_added(fleet: tuple[Running, httpx.Client]) -> None:
     http = fleet[1]
-    added = http.post("/replicas", json={}).json()
+    added = http.post("/replicas", json={"role": "decode"}).json()
+    assert added["role"] == "decode"
     assert (added["id"], added["state"]) == (3, "ready")
     assert len(http.get("/replicas").json()["replicas"]) == 4
 
@@ -174,6 +177,7 @@ def test_one_that_is_silent_leaves_others_that_serve(fleet: tuple[Running, httpx
 def test_a_body_is_an_empty_object(fleet: tuple[Running, httpx.Client]) -> None:
     http = fleet[1]
     assert http.post("/replicas", json={"count": 2}).status_code == 400
+    assert "role" in reason(http.post("/replicas", json={"role": "chef"}), 400)
     # As a page of elsewhere could have a browser send it.
     assert http.post("/replicas", content=b"{}").status_code == 415
     assert len(http.get("/replicas").json()["replicas"]) == 3

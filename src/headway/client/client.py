@@ -27,6 +27,7 @@ from headway.config import EngineConfig
 from headway.errors import HeadwayError, InvalidRequest, Unavailable
 from headway.types import Request, TokenEvent
 from headway.types.batch_news import BatchNews
+from headway.types.fleet import Role
 from headway.wire import EngineInfo, EngineStats, Events, PreparedDraft, Start
 
 logger = logging.getLogger(__name__)
@@ -162,7 +163,7 @@ class EngineClient:
         """See `EngineHandle.replicas`: itself."""
         return (self.status,)
 
-    async def add_replica(self) -> int:
+    async def add_replica(self, role: Role = "both") -> int:  # noqa: ARG002
         """See `EngineHandle.add_replica`: one engine without a router stays one."""
         raise Unavailable("this server has one engine and no router: start it with --replicas 2")
 

@@ -20,6 +20,7 @@ from headway.background import soon
 from headway.client.status import ReplicaStatus
 from headway.types import Request, TokenEvent
 from headway.types.batch_news import BatchNews
+from headway.types.fleet import Role
 from headway.types.response_cache import CacheOutcome
 from headway.wire import EngineInfo, EngineStats
 
@@ -222,8 +223,8 @@ class EngineHandle(Protocol):
         """The engines behind this handle, by their ids; one that was drained is gone."""
         ...
 
-    async def add_replica(self) -> int:
-        """Start one more engine of the same model; returns its id once it is ready.
+    async def add_replica(self, role: Role = "both") -> int:
+        """Start one more engine of the same model with a role; returns its id once it is ready.
 
         Raises `Unavailable` where there can be none (one engine without a router, the most
         replicas, a server that ends) and `HeadwayError` where it cannot start.

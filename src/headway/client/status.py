@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from headway.types.fleet import Role
 from headway.wire import EngineInfo, EngineStats
 
 ReplicaState = Literal["starting", "ready", "restarting", "draining", "failed"]
@@ -29,6 +30,9 @@ class ReplicaStatus:
     """Requests that it was given and that have not ended, waiting ones included."""
     cpus: tuple[int, ...]
     """Cores that it is pinned to; empty where it may use any."""
+    role: Role = "both"
+    handed_over: int = 0
+    """Requests whose prompt it computed, and that another replica went on with."""
     stats: EngineStats
     """Its own; counters never fall."""
     info: EngineInfo

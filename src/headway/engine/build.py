@@ -188,6 +188,7 @@ def describe(config: EngineConfig, loaded: LoadedRunner) -> EngineInfo:
             isa=hardware.isa,
         ),
         pinned=tuple(name for name in PINNABLE if getattr(config, name) is not None),
+        loads_blocks=loaded.others is not None and config.enable_prefix_caching,
     )
 
 

@@ -25,7 +25,7 @@ from headway.llm.served_model import code_of
 from headway.llm.tokenizer_choice import load_tokenizer
 from headway.text import Tokenizer
 from headway.types.engine import Hardware
-from headway.types.fleet import FleetConfig
+from headway.types.fleet import FleetConfig, parse_roles
 from headway.wire import PreparedDraft
 
 T = TypeVar("T")
@@ -100,6 +100,8 @@ async def start_engines(
         prepared.folder,
         replicas=fleet.replicas,
         router=fleet.router,
+        roles=parse_roles(fleet.roles),
+        fixed_roles=fleet.fixed_roles,
         draft=draft,
         command=command,
     )

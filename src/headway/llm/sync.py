@@ -107,13 +107,16 @@ class LLM:
         response_cache: int = 0,
         replicas: int = 1,
         router: RouterName = FleetConfig.router,
+        roles: str | None = None,
+        fixed_roles: bool = False,
         **settings: Any,
     ) -> None:
         """Start the engine; `command` replaces its program, `progress` shows preparation.
 
         `response_cache` is how many bytes of answers are kept, so that prompts that come again,
         greedy or with a seed, are not computed again; 0 for none. `replicas` is how many engines
-        share the machine's cores, each with its own batch; `router` says which gets a prompt.
+        share the machine's cores, each with its own batch; `router` says which gets a prompt, and
+        `roles` what each is for, such as "prefill,decode": see `FleetConfig`.
 
         `generation_config` and `override_generation_config` say how prompts are sampled that come
         without parameters, and `reasoning_parser` how the model marks its reasoning, which a
@@ -121,7 +124,7 @@ class LLM:
         """
         config = _config(model, settings)
         cache = ResponseCacheConfig(response_cache=response_cache)
-        fleet = FleetConfig(replicas=replicas, router=router)
+        fleet = FleetConfig(replicas=replicas, router=router, roles=roles, fixed_roles=fixed_roles)
         loop = LoopThread()
         try:
             self._llm = loop.run(

@@ -46,6 +46,10 @@ class RoleRouter:
             return chosen
         return self._best(request, engines, chosen, set(fit))
 
+    def may_take_prompts(self, view: EngineView) -> bool:
+        """Whether an engine that has nothing to do may be given what waits elsewhere."""
+        return not self.fixed or view.role != "decode"
+
     def decoder(self, request: RequestShape, home: int, engines: Sequence[EngineView]) -> int:
         """Index of the engine that is to go on with a request whose prompt was computed by `home`,
         which may be `home`. `request` is what it is now: its first token is there."""

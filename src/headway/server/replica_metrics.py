@@ -42,6 +42,10 @@ _COUNTERS: dict[str, tuple[str, Callable[[ReplicaStatus], float]]] = {
         "Requests that the replica was given by the router, or took over from another replica.",
         lambda status: status.given,
     ),
+    "handed_over_requests": (
+        "Requests whose prompt the replica computed, and that another one went on with.",
+        lambda status: status.handed_over,
+    ),
     "steps": ("Steps of the replica.", lambda status: status.stats.step),
     "computed_tokens": (
         "New tokens that it computed, of prompts and answers.",

@@ -25,7 +25,7 @@ from headway.server.errors import plain_error
 from headway.server.exposure import check_from_here
 from headway.server.logs import log
 from headway.server.openapi import Endpoint
-from headway.types.fleet import MOST_REPLICAS, RouterName
+from headway.types.fleet import MOST_REPLICAS, Role, RouterName
 
 T = TypeVar("T")
 
@@ -48,6 +48,10 @@ class ReplicaCard(msgspec.Struct, frozen=True, kw_only=True):
     """Share of its KV blocks that are in use, from 0 to 1."""
     cpus: tuple[int, ...]
     """Cores that it is pinned to; empty where it may use any."""
+    role: Role
+    """What it is for: to compute prompts, to generate answers, or both."""
+    handed_over: int
+    """Requests whose prompt it computed, and that another one went on with."""
 
 
 class ReplicaList(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +63,9 @@ class ReplicaList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AddReplicaBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An empty object: the new engine has the settings of the others."""
+    """What the new engine is for; else it has the settings of the others."""
+
+    role: Role = "both"
 
 
 class DrainedReplica(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +112,7 @@ async def add_replica(request: Request) -> Response:
     """Start one more engine, and answer once it is ready."""
     state: ServerState = request.app.state.server
     _check_may_change(request, state)
-    await read_body(request, AddReplicaBody, max_bytes=state.config.max_body_bytes)
+    body = await read_body(request, AddReplicaBody, max_bytes=state.config.max_body_bytes)
     client = state.llm.client
     if state.config.replicas == 1:
         return _conflict(
@@ -117,7 +123,7 @@ async def add_replica(request: Request) -> Response:
     changes: ReplicaChanges = request.app.state.replica_changes
     if changes.under_way:
         return _conflict(request, _busy(changes))
-    added = await changes.run("a replica is being added", client.add_replica())
+    added = await changes.run("a replica is being added", client.add_replica(body.role))
     log.info(line("replica_added", replica=added))
     card = next((_card(each) for each in client.replicas if each.id == added), None)
     if card is None:
@@ -177,6 +183,8 @@ def _card(status: ReplicaStatus) -> ReplicaCard:
         waiting=status.stats.waiting,
         kv_cache_usage=kv_usage(status),
         cpus=status.cpus,
+        role=status.role,
+        handed_over=status.handed_over,
     )
 
 

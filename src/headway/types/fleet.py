@@ -33,8 +33,8 @@ class FleetConfig:
         "which of several engines gets a request: in turn, by load, by prefix, or where it is"
         " predicted to begin first at the least cost to others",
     )
-    roles: str = setting(
-        "",
+    roles: str | None = setting(
+        None,
         "what each engine is for, prefill, decode or both: prefill,decode or prefill:2,decode:6;"
         " says how many engines there are, too",
     )
@@ -63,20 +63,15 @@ class FleetConfig:
                 field="roles",
             )
 
-    def role(self, replica: int) -> Role:
-        """What the engine of that id is for; those that are added do both."""
-        roles = parse_roles(self.roles)
-        return roles[replica] if replica < len(roles) else "both"
 
-
-def parse_roles(text: str) -> tuple[Role, ...]:
-    """Roles of engines in their order, from text such as "prefill:2,decode"; none from no text.
+def parse_roles(text: str | None) -> tuple[Role, ...]:
+    """Roles of engines in their order, from text such as "prefill:2,decode"; none without.
 
     Raises `InvalidRequest`: for what is no role, for too many, and where nobody would compute
     prompts or nobody generate answers.
     """
     found: list[Role] = []
-    for part in text.split(",") if text else ():
+    for part in () if text is None else text.split(","):
         name, colon, number = part.strip().partition(":")
         role = next((each for each in ROLES if each == name), None)
         if role is None:

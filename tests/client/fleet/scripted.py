@@ -28,6 +28,7 @@ from headway.errors import EngineError, Unavailable
 from headway.routing import RouterName
 from headway.types import Limits, Request, TokenEvent
 from headway.types.engine import Hardware, SchedulerConfig
+from headway.types.fleet import Role
 from headway.wire import EngineInfo, EngineStats, Events, Start
 from tests.client.fake_engine import POISON, next_token
 
@@ -47,6 +48,7 @@ INFO = EngineInfo(
     ),
     kv_bytes=800,
     weight_bytes=50,
+    loads_blocks=True,
 )
 
 
@@ -146,14 +148,14 @@ class ScriptedProcess:
 class ScriptedSupervisor:
     """Stands for `EngineSupervisor`."""
 
-    def __init__(self, start: Start, owner: EngineOwner) -> None:
+    def __init__(self, start: Start, owner: EngineOwner, kv_source: str = "") -> None:
         self.start_message = start
         self.state: EngineState = "starting"
         self.restarts = 0
         self.failure: str | None = None
         self.info: EngineInfo | None = None
         self.engine: ScriptedProcess | None = None
-        self.kv_source = ""
+        self.kv_source = kv_source
         self.sources: set[str] = set()
         """What its engines were ever told of where requests were before."""
         self._owner = owner
@@ -268,17 +270,28 @@ async def turns(count: int = 3) -> None:
 
 @asynccontextmanager
 async def scripted_fleet(
-    replicas: int, *, router: RouterName = "least-requests"
+    replicas: int,
+    *,
+    router: RouterName = "least-requests",
+    roles: Sequence[Role] = (),
+    fixed_roles: bool = False,
+    keep_kv_cache: bool = False,
 ) -> AsyncIterator[ScriptedFleet]:
     engines: list[ScriptedSupervisor] = []
 
     def make(start: Start, _: Sequence[str], owner: EngineOwner) -> ScriptedSupervisor:
-        engines.append(ScriptedSupervisor(start, owner))
+        source = f"cache {len(engines)}" if keep_kv_cache else ""
+        engines.append(ScriptedSupervisor(start, owner, source))
         return engines[-1]
 
     with mock.patch("headway.client.client.EngineSupervisor", make):
         fleet = await EngineFleet.start(
-            EngineConfig(), Path("model"), replicas=replicas, router=router
+            EngineConfig(),
+            Path("model"),
+            replicas=replicas,
+            router=router,
+            roles=roles,
+            fixed_roles=fixed_roles,
         )
         try:
             yield ScriptedFleet(fleet, engines)

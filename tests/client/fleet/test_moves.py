@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headway.client.journal import QUARANTINE_DEATHS, RequestJournal
 from headway.errors import HeadwayError, InvalidRequest, Unavailable
 from headway.routing import ROUTERS, RouterName
+from headway.types.fleet import ROLES, Role
 from tests.client.fake_engine import POISON
 from tests.client.fleet.readers import Readers
 from tests.client.fleet.scripted import NUM_BLOCKS, ScriptedFleet, scripted_fleet, turns
@@ -136,13 +137,25 @@ def check_clean(scripted: ScriptedFleet) -> None:
 @given(
     replicas=st.integers(1, 3),
     router=st.sampled_from(ROUTERS),
+    roles=st.none() | st.lists(st.sampled_from(ROLES), min_size=3, max_size=3),
+    fixed_roles=st.booleans(),
     schedule=st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 999)), max_size=80),
 )
 def test_any_schedule_of_faults_loses_and_doubles_nothing(
-    replicas: int, router: RouterName, schedule: list[tuple[str, int]]
+    replicas: int,
+    router: RouterName,
+    roles: list[Role] | None,
+    fixed_roles: bool,
+    schedule: list[tuple[str, int]],
 ) -> None:
     async def main() -> None:
-        async with scripted_fleet(replicas, router=router) as scripted:
+        async with scripted_fleet(
+            replicas,
+            router=router,
+            roles=(roles or [])[:replicas],
+            fixed_roles=fixed_roles,
+            keep_kv_cache=True,
+        ) as scripted:
             doing = Schedule(scripted)
             for action, number in schedule:
                 await doing.do(action, number)

@@ -8,6 +8,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -126,5 +127,43 @@ def test_what_a_drained_replica_computed_is_not_computed_again(
                 assert len(tokens(await collect(stream))) == 200
         finally:
             await fleet.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("fixed_roles", [True, False])
+def test_answers_are_the_same_where_prefill_and_decode_are_apart(
+    model: tuple[EngineConfig, Path], fixed_roles: bool
+) -> None:
+    config, folder = model
+    block, prompt = config.block_size, 100
+
+    async def answered(**settings: Any) -> tuple[dict[int, list[int]], EngineFleet]:
+        fleet = await EngineFleet.start(
+            config, folder, replicas=2, router="least-requests", **settings
+        )
+        try:
+            streams = []
+            for number in range(STREAMS):
+                draw = Random(number)
+                words = tuple(draw.randrange(100, 20_000) for _ in range(prompt))
+                streams.append(fleet.submit(replace(asked(number), prompt=words)))
+            told = [tokens(await collect(stream)) for stream in streams]
+            await until(lambda: fleet.stats.running == 0)
+            return dict(enumerate(told)), fleet
+        finally:
+            await fleet.close()
+
+    async def main() -> None:
+        together, _ = await answered()
+        apart, fleet = await answered(roles=("prefill", "decode"), fixed_roles=fixed_roles)
+        assert apart == together
+        first, second = fleet.members
+        assert second.handed_over == 0
+        if fixed_roles:
+            assert first.handed_over == STREAMS
+        # Of each that was handed over, the full blocks were loaded and not computed again.
+        loaded = second.client.stats.prefix_hits
+        assert loaded >= 0.9 * first.handed_over * (prompt // block * block)
 
     asyncio.run(main())

@@ -375,3 +375,17 @@ def test_what_happens_if_i_ask_for_another_objective(tmp_path: Path) -> None:
     assert "against now" in held
     assert unheld.startswith("tpot=30ms cannot be held here; the nearest that can is tpot=")
     assert "not known before requests have been served" in unknown
+
+
+def test_a_group_says_what_its_engine_is_for(tmp_path: Path) -> None:
+    told = frames(SharedBatch(), news(runs("a"), at=4.0), news(runs("b"), replica=1, at=4.5))
+    figures = {
+        "replicas": [
+            {"id": 0, "state": "ready", "role": "prefill", "slots": 8, "running": 1},
+            {"id": 1, "state": "restarting", "role": "both", "slots": 8, "running": 1},
+        ]
+    }
+    told[-1]["data"] |= {"figures": figures}
+    found = run_script(tmp_path, "live_state.mjs", told)
+    names = [group["name"] for group in found["groups"]]
+    assert names == ["replica 0 (prefill)", "replica 1: restarting"]

@@ -289,7 +289,7 @@ def test_figures_tell_each_engine_and_forget_those_that_are_gone() -> None:
             await next_of(viewer)
             while "figures" not in (frame := (await next_of(viewer))[1]):
                 pass
-            one = {"slots": 8, "waiting": 1}
+            one = {"slots": 8, "waiting": 1, "role": "both"}
             assert frame["figures"]["replicas"] == [
                 one | {"id": 0, "state": "ready", "running": 0, "kv_used": 0.0, "restarts": 0},
                 one

@@ -30,9 +30,9 @@ from headway.client.process import DEFAULT_COMMAND, start_message
 from headway.client.status import ReplicaStatus
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest, Unavailable
-from headway.routing import make_router
+from headway.routing import RoleRouter, make_router
 from headway.types import Request, TokenEvent
-from headway.types.fleet import MOST_REPLICAS, RouterName
+from headway.types.fleet import MOST_REPLICAS, Role, RouterName
 from headway.wire import EngineInfo, EngineStats, PreparedDraft
 
 HANDOVER_SECONDS = 10.0
@@ -48,17 +48,17 @@ class EngineFleet:
 
     def __init__(
         self,
-        launch: Callable[[int, Callable[[], None]], FleetMember],
-        router: RouterName,
+        launch: Callable[[int, Role, Callable[[], None]], FleetMember],
+        router: RoleRouter,
         *,
         named: bool,
     ) -> None:
-        """`launch` makes a replica, not yet started, with an id and what to call when its state
-        changes; `named` is that of `ShapeMaker`.
+        """`launch` makes a replica, not yet started, with an id, a role, and what to call when its
+        state changes; `named` is that of `ShapeMaker`.
         """
         self._launch = launch
         self._ids = itertools.count()
-        self._placement = Placement(make_router(router), ShapeMaker(named=named))
+        self._placement = Placement(router, ShapeMaker(named=named))
         self._starting: list[FleetMember] = []
         self._closed = False
         self._rolling = asyncio.Lock()
@@ -74,13 +74,16 @@ class EngineFleet:
         *,
         replicas: int,
         router: RouterName,
+        roles: Sequence[Role] = (),
+        fixed_roles: bool = False,
         draft: PreparedDraft | None = None,
         command: Sequence[str] | None = None,
     ) -> EngineFleet:
         """Start so many engines on a prepared model and wait until all are ready.
 
         They share the cores evenly; `threads` of the settings, if given, and sizes of memory are
-        each engine's, and `{replica}` in the name of a recording becomes its id. `draft` and
+        each engine's, and `{replica}` in the name of a recording becomes its id. `roles` has one
+        for each, or none at all; see `RoleRouter` for them and for `fixed_roles`. `draft` and
         `command` are as for an `EngineClient`. Raises `HeadwayError` where one cannot start, and
         leaves none behind.
         """
@@ -90,19 +93,21 @@ class EngineFleet:
             )
         cores = CoreShares(config, replicas)
 
-        def launch(number: int, on_change: Callable[[], None]) -> FleetMember:
+        def launch(number: int, role: Role, on_change: Callable[[], None]) -> FleetMember:
             cpus = cores.free([each.cpus for each in fleet.members])
             own = share_of(config, number, threads=cores.threads, cpus=cpus)
             message = start_message(own, prepared, draft, cpus=cpus)
             client = EngineClient(
                 message, command or DEFAULT_COMMAND, replica=number, on_change=on_change
             )
-            return FleetMember(id=number, client=client, cpus=cpus)
+            return FleetMember(id=number, client=client, cpus=cpus, role=role)
 
-        fleet = cls(launch, router, named=config.enable_prefix_caching)
+        roles_router = RoleRouter(make_router(router), fixed=fixed_roles)
+        fleet = cls(launch, roles_router, named=config.enable_prefix_caching)
         try:
             started = await asyncio.gather(
-                *(fleet._join() for _ in range(replicas)), return_exceptions=True
+                *(fleet._join(role) for role in roles or ["both"] * replicas),
+                return_exceptions=True,
             )
             for outcome in started:
                 if isinstance(outcome, BaseException):
@@ -193,12 +198,12 @@ class EngineFleet:
         self._placement.ended(request_id)
         return replica.client.take(request_id)
 
-    async def add_replica(self) -> int:
+    async def add_replica(self, role: Role = "both") -> int:
         """See `EngineHandle.add_replica`. What waits elsewhere is given to it.
 
         It is pinned where a replica has left its cores, and shares those of others otherwise.
         """
-        return (await self._join(least_length=self.info.scheduler.limits.max_model_len)).id
+        return (await self._join(role, least_length=self.info.scheduler.limits.max_model_len)).id
 
     async def drain(self, replica: int) -> int:
         """See `EngineHandle.drain`."""
@@ -245,7 +250,7 @@ class EngineFleet:
         self._closed = True
         await asyncio.gather(*(each.client.close() for each in self.members))
 
-    async def _join(self, *, least_length: int = 0) -> FleetMember:
+    async def _join(self, role: Role, *, least_length: int = 0) -> FleetMember:
         """Start one more replica, and let it have requests once it is ready.
 
         It must be able to run requests of so many tokens, as those that it will get may be.
@@ -254,7 +259,7 @@ class EngineFleet:
             raise Unavailable("the engine is closed")
         if len(self.members) >= MOST_REPLICAS:
             raise Unavailable(f"there are {MOST_REPLICAS} replicas already, which is the most")
-        replica = self._launch(next(self._ids), self._on_change)
+        replica = self._launch(next(self._ids), role, self._on_change)
         self._starting.append(replica)
         try:
             await replica.client.open()
@@ -277,7 +282,14 @@ class EngineFleet:
         """That it may join; raises `Unavailable` where it may not."""
         if self._closed:
             raise Unavailable("the engine is closed")
-        length = replica.client.info.scheduler.limits.max_model_len
+        client = replica.client
+        if replica.role != "both" and not (client.info.loads_blocks and client.kv_source):
+            raise InvalidRequest(
+                "roles need engines that read each other's KV cache: the native backend on Linux, "
+                "with prefix caching and without a recording",
+                field="roles",
+            )
+        length = client.info.scheduler.limits.max_model_len
         if length < least_length:
             raise Unavailable(
                 f"there is memory for a KV cache of {length} tokens only, which is less than the "
@@ -326,6 +338,8 @@ class EngineFleet:
     ) -> None:
         """A replica has told what happened: the one place where its load becomes known here."""
         replica.hear(events, stats, now)
+        if replica.role == "prefill":
+            self._placement.hand_over(replica, events)
         for event in events:
             if event.finish is not None:
                 self._placement.ended(event.id)

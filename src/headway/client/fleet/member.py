@@ -10,6 +10,7 @@ from headway.client.status import ReplicaStatus
 from headway.routing import EngineView, StepCosts, step_costs
 from headway.steptime.model import StepTimeModel
 from headway.types import TokenEvent
+from headway.types.fleet import Role
 from headway.wire import EngineInfo, EngineStats, LearnedModel
 
 
@@ -20,6 +21,9 @@ class FleetMember:
     id: int
     client: EngineClient
     cpus: tuple[int, ...] = ()
+    role: Role = "both"
+    handed_over: int = 0
+    """Requests whose prompt it computed, and that another one went on with."""
     view: EngineView = field(default_factory=EngineView)
     leaving: bool = False
     """It is being drained, and will be gone."""
@@ -48,12 +52,13 @@ class FleetMember:
         """What it is doing, for others to read."""
         status = self.client.status
         leaves = self.leaving or (self.resting and status.state == "ready")
-        return replace(status, state="draining") if leaves else status
+        state = "draining" if leaves else status.state
+        return replace(status, state=state, role=self.role, handed_over=self.handed_over)
 
     def join(self) -> None:
         """It is ready for the first time: a router may know what it has and how fast it is."""
         info = self.client.info
-        self.view = EngineView.of(info.scheduler, _costs(info, None))
+        self.view = EngineView.of(info.scheduler, _costs(info, None), self.role)
 
     def hear(self, events: Sequence[TokenEvent], stats: EngineStats, now: float) -> None:
         """Let routers know what the engine has told at a time, in seconds on the monotonic clock.

@@ -3,21 +3,23 @@
 A request lives in the journal of one replica's client. To move it, its entry leaves that journal
 and joins another one's, and its stream gets its events from there from then on; it goes on after
 the tokens that it has. Quarantine is each journal's own, and the fleet keeps clear of a replica
-that isolates a request: all that are not suspected go elsewhere. Knows no processes and waits for
-nothing.
+that isolates a request: all that are not suspected go elsewhere. Where replicas have roles, a
+request whose prompt is computed moves to the replica that is to generate its answer. Knows no
+processes and waits for nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from headway.client.fleet.member import FleetMember
 from headway.client.handle import Stream
 from headway.client.journal import JournalEntry, remaining_request
 from headway.errors import InvalidRequest, Unavailable
-from headway.routing import RequestShape, Router
-from headway.types import Request
+from headway.routing import RequestShape, RoleRouter
+from headway.types import Request, TokenEvent
 
 
 class Home(NamedTuple):
@@ -30,7 +32,7 @@ class Home(NamedTuple):
 class Placement:
     """For one event loop. `replicas` are those that are up or were, in the order of their ids."""
 
-    def __init__(self, router: Router, shape_of: Callable[[Request], RequestShape]) -> None:
+    def __init__(self, router: RoleRouter, shape_of: Callable[[Request], RequestShape]) -> None:
         self.replicas: list[FleetMember] = []
         self._router = router
         self._shape_of = shape_of
@@ -79,6 +81,34 @@ class Placement:
         if home is not None:
             home.replica.view.ended(home.shape)
 
+    def hand_over(self, source: FleetMember, events: Iterable[TokenEvent]) -> int:
+        """Move requests whose prompt a replica has just computed to those that generate answers.
+
+        `events` is what it has told. Returns how many were moved.
+        """
+        targets = [each for each in self.replicas if each.open]
+        if source not in targets or len(targets) == 1:
+            return 0
+        place, views = targets.index(source), [each.view for each in targets]
+        moved = 0
+        for event in events:
+            if not event.tokens or event.finish is not None:
+                continue
+            home = self._homes.get(event.id)
+            entry = source.client.journal.entry(event.id)
+            # Only with its first tokens: whoever stays then, or has come back, stays.
+            if home is None or entry is None or home.shape.begun:
+                continue
+            if len(entry.tokens) > len(event.tokens):
+                continue
+            shape = self._moved_shape(entry, source)
+            chosen = self._router.decoder(shape, place, views)
+            if chosen != place:
+                self._move_to(entry, shape, source, targets[chosen])
+                moved += 1
+        source.handed_over += moved
+        return moved
+
     def go_on(self, ids: Sequence[str]) -> bool:
         """Whether each of these has got a token where it is now, or has ended."""
         homes = ((name, self.home(name)) for name in ids)
@@ -107,7 +137,7 @@ class Placement:
         ready = [each for each in self.replicas if each.open]
         moved = 0
         for idle in ready:
-            if idle.client.live:
+            if idle.client.live or not self._router.may_take_prompts(idle.view):
                 continue
             donor = max(ready, key=lambda each: each.client.stats.waiting)
             waiting = donor.client.stats.waiting
@@ -141,14 +171,31 @@ class Placement:
         """Move live requests; nothing happens where there is nobody to move them to."""
         count = 0
         for name in names if targets else ():
-            source.view.ended(self._homes[name].shape)
-            entry, stream = source.client.give(name)
-            # Its tokens are loaded from there, or else computed like a prompt.
-            entry.kv_source = "" if entry.suspect else source.client.kv_source
-            shape = self._shape_of(remaining_request(entry))
-            self._place(entry, stream, shape, self._choose(shape, targets))
+            entry = source.client.journal.entry(name)
+            assert entry is not None, "only live requests move"
+            shape = self._moved_shape(entry, source)
+            self._move_to(entry, shape, source, self._choose(shape, targets))
             count += 1
         return count
+
+    def _move_to(
+        self, entry: JournalEntry, shape: RequestShape, source: FleetMember, target: FleetMember
+    ) -> None:
+        name = entry.request.id
+        source.view.ended(self._homes[name].shape)
+        _, stream = source.client.give(name)
+        # Its tokens are loaded from there, or else computed like a prompt.
+        entry.kv_source = _kv_source(entry, source)
+        self._place(entry, stream, shape, target)
+
+    def _moved_shape(self, entry: JournalEntry, source: FleetMember) -> RequestShape:
+        """What a request that leaves a replica is to the others."""
+        shape = self._shape_of(remaining_request(entry))
+        if not shape.begun or not _kv_source(entry, source):
+            return shape
+        block_size = source.client.info.scheduler.block_size
+        loaded = (shape.prompt_tokens - 1) // block_size * block_size
+        return replace(shape, loaded_tokens=loaded)
 
     def _place(
         self, entry: JournalEntry, stream: Stream, shape: RequestShape, target: FleetMember
@@ -172,3 +219,8 @@ class Placement:
         if len(targets) == 1:
             return targets[0]
         return targets[self._router.choose(shape, [each.view for each in targets])]
+
+
+def _kv_source(entry: JournalEntry, source: FleetMember) -> str:
+    """Where others find what a replica has computed of a request; "" for nowhere."""
+    return "" if entry.suspect else source.client.kv_source

@@ -31,6 +31,7 @@ from headway.client.response_cache.stream import CachedStream
 from headway.client.status import ReplicaStatus
 from headway.errors import HeadwayError
 from headway.types import FinishReason, Request, TokenEvent
+from headway.types.fleet import Role
 from headway.types.response_cache import CacheOutcome
 from headway.wire import EngineInfo, EngineStats
 
@@ -114,9 +115,9 @@ class CachingEngine:
         """See `EngineHandle.replicas`."""
         return self._engine.replicas
 
-    async def add_replica(self) -> int:
+    async def add_replica(self, role: Role = "both") -> int:
         """See `EngineHandle.add_replica`."""
-        return await self._engine.add_replica()
+        return await self._engine.add_replica(role)
 
     async def drain(self, replica: int) -> int:
         """See `EngineHandle.drain`."""

@@ -16,6 +16,7 @@ from headway.server.replicas import kv_usage
 from headway.server.slo import Explainer, LimitChange
 from headway.steptime.explanation import LimitingFactor, LimitSetting, Widths
 from headway.types import SERVICE_CLASSES
+from headway.types.fleet import Role
 from headway.types.objectives import Metric
 from headway.wire import EngineStats
 
@@ -93,6 +94,7 @@ class LiveReplica:
 
     id: int
     state: ReplicaState
+    role: Role
     slots: int
     running: int
     waiting: int
@@ -211,6 +213,7 @@ class FigureMaker:
             LiveReplica(
                 id=each.id,
                 state=each.state,
+                role=each.role,
                 slots=each.info.scheduler.limits.max_num_seqs,
                 running=each.stats.running,
                 waiting=each.stats.waiting,

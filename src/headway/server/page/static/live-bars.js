@@ -60,7 +60,9 @@ export function groupsDrawn(state, bars) {
   if (replicas.length === 0) return [group("", null, bars, state.queue.slots, MOST_SLOTS)];
   const most = Math.max(LEAST_OF_EACH, Math.floor(MOST_SLOTS / replicas.length));
   return replicas.map((replica) => {
-    const name = replica.state === "ready" ? `replica ${replica.id}` : `replica ${replica.id}: ${replica.state}`;
+    const role = ["prefill", "decode"].includes(replica.role) ? ` (${replica.role})` : "";
+    const state = replica.state === "ready" ? "" : `: ${replica.state}`;
+    const name = `replica ${replica.id}${role}${state}`;
     const own = bars.filter((bar) => bar.replica === replica.id);
     return group(name, replica.id, own, replica.slots, most);
   });

@@ -196,7 +196,7 @@ export function nextKeys(state) {
 /**
  * The engines behind the server, by their ids; empty where there is one.
  *
- * @returns {{id: number, state: string, slots: number, running: number}[]}
+ * @returns {{id: number, state: string, role?: string, slots: number, running: number}[]}
  */
 export function replicasOf(state) {
   const known = new Map((state.figures?.replicas ?? []).map((replica) => [replica.id, replica]));
