@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-#define HW_ABI 4
+#define HW_ABI 5
 #define HW_EXPORT __attribute__((visibility("default")))
 
 // Weights are packed once, in a blocked layout: the order in which the kernels read them. In BLAS's
@@ -176,6 +176,9 @@ typedef struct hw_step {
   const hw_sampling* sampling;  // [num_sampled]
   hw_sampled_token* sampled;    // [num_sampled], filled
   uint8_t* has_nan;             // [num_slices] set to 1 where a hidden state is not finite
+  int64_t all_rows;             // 1: compute the hidden states of all rows, for hw_program_read and
+                                // hw_program_logits; 0: after the last attention those that
+                                // `sampling` names alone
 } hw_step;
 
 typedef struct hw_pool hw_pool;
@@ -214,12 +217,14 @@ HW_EXPORT double hw_measure_flops(hw_pool* pool, const char* isa, int32_t format
 HW_EXPORT double hw_measure_bandwidth(hw_pool* pool, const char* isa, int64_t bytes,
                                       double seconds);
 
-// For tests and tools: one buffer of the last step as float32, [num_tokens][width].
+// For tests and tools: one buffer of the last step, which had `all_rows`, as float32,
+// [num_tokens][width].
 HW_EXPORT int32_t hw_program_read(const hw_program* program, int32_t buffer, float* out);
 // For tests and tools: samples from one row of logits [vocab_size], as hw_program_run does it.
 HW_EXPORT int32_t hw_sample(const char* isa, const float* logits, int64_t vocab_size,
                             const hw_sampling* sampling, hw_sampled_token* sampled);
-// For tests and tools: logits [num_tokens][vocab_size] of every row of the last step.
+// For tests and tools: logits [num_tokens][vocab_size] of every row of the last step, which had
+// `all_rows`.
 HW_EXPORT int32_t hw_program_logits(hw_program* program, float* out);
 
 #ifdef __cplusplus

@@ -51,12 +51,35 @@ Program::Program(Pool& pool, const Kernels& kernels, std::vector<hw_op> ops,
     weights_.push_back(padded(op.weight, buffers_[static_cast<size_t>(op.in)].width));
     op.weight = static_cast<const float*>(weights_.back().data());
   }
+  find_last_attention();
   const int64_t vocab_size = matrices_[static_cast<size_t>(ops_.back().matrix)].n;
   scratch_.resize(static_cast<size_t>(pool_.threads()));
   const int64_t sampling_bytes = kernels_.sample_scratch_bytes(vocab_size);
   layout_ = cache_layout(cache_);
   const int64_t attention_bytes = attend_scratch_bytes(layout_);
   for (Memory& scratch : scratch_) scratch.reserve(std::max(sampling_bytes, attention_bytes));
+}
+
+void Program::find_last_attention() {
+  for (size_t n = 0; n < ops_.size(); ++n) {
+    if (ops_[n].kind == HW_OP_ATTENTION) kept_.last_attention = n;
+  }
+  std::vector<bool> written(buffers_.size());
+  const auto read = [&](int32_t index) {
+    const bool known = std::count(kept_.buffers.begin(), kept_.buffers.end(), index) > 0;
+    if (index >= 0 && !written[static_cast<size_t>(index)] && !known) {
+      kept_.buffers.push_back(index);
+    }
+  };
+  for (size_t n = kept_.last_attention + 1; n < ops_.size(); ++n) {
+    const hw_op& op = ops_[n];
+    read(op.in);
+    if (op.kind == HW_OP_EXPERTS) read(op.in2);
+    if (op.kind == HW_OP_LM_HEAD) break;
+    if (op.epilogue == HW_ADD) read(op.out);
+    written[static_cast<size_t>(op.out)] = true;
+    if (op.kind == HW_OP_NORM && op.out2 >= 0) written[static_cast<size_t>(op.out2)] = true;
+  }
 }
 
 void Program::run(const hw_step& step, double* seconds) {
@@ -83,14 +106,40 @@ void Program::reserve(const hw_step& step) {
     plan_attention(step, {plan.heads, plan.kv_heads, plan.window, pool_.threads()}, &plan);
     partials_.reserve(attend_partial_bytes(plan, layout_));
   }
+  keep_rows(step);
   logits_rows_.clear();
   keep_.clear();
   for (int64_t n = 0; n < step.num_sampled; ++n) {
     const hw_sampling& sampling = step.sampling[n];
-    logits_rows_.push_back(sampling.row);
+    const auto at = std::lower_bound(kept_.rows.begin(), kept_.rows.end(), sampling.row);
+    logits_rows_.push_back(kept_.all ? sampling.row : at - kept_.rows.begin());
     keep_.push_back(!(sampling.greedy && sampling.logprobs < 0 && sampling.target < 0));
   }
   reserve_logits(step.num_sampled);
+}
+
+// Which rows are kept after the last attention, and which of its items they need.
+void Program::keep_rows(const hw_step& step) {
+  std::vector<int64_t>& rows = kept_.rows;
+  rows.clear();
+  for (int64_t n = 0; n < step.num_sampled; ++n) rows.push_back(step.sampling[n].row);
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+  const hw_op& op = ops_[kept_.last_attention];
+  const int64_t count = static_cast<int64_t>(rows.size());
+  kept_.all = step.all_rows != 0 || count == tokens_ || op.kind != HW_OP_ATTENTION;
+  if (kept_.all) return;
+  kept_.finite.resize(rows.size());
+  const auto needed = [&](const std::vector<AttendItem>& items, std::vector<int64_t>* found) {
+    found->clear();
+    for (size_t n = 0; n < items.size(); ++n) {
+      const int64_t first = items[n].row, end = first + items[n].tokens;
+      const auto next = std::lower_bound(rows.begin(), rows.end(), first);
+      if (next != rows.end() && *next < end) found->push_back(static_cast<int64_t>(n));
+    }
+  };
+  needed(plan(op).items, &kept_.items);
+  needed(plan(op).merges, &kept_.merges);
 }
 
 void Program::reserve_logits(int64_t num_rows) {
@@ -126,6 +175,7 @@ const AttentionPlan& Program::plan(const hw_op& op) const {
 }
 
 void Program::read(int32_t index, float* out) const {
+  if (!kept_.all) throw std::logic_error("the last step left rows out");
   const RowBuffer& rows = buffers_.at(static_cast<size_t>(index));
   const int64_t padded_k = round_up(rows.width, kPad);
   const int64_t group = rows.format == HW_INT4 ? kInt4Group : kInt8Group;
@@ -149,6 +199,7 @@ void Program::read(int32_t index, float* out) const {
 void Program::logits(float* out) {
   const hw_op& op = ops_.back();
   const int64_t vocab_size = matrices_[static_cast<size_t>(op.matrix)].n;
+  if (!kept_.all) throw std::logic_error("the last step left rows out");
   logits_rows_.clear();
   for (int64_t row = 0; row < tokens_; ++row) logits_rows_.push_back(row);
   keep_.assign(logits_rows_.size(), 1);

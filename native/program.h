@@ -50,6 +50,19 @@ struct Routing {
 void check_program(const std::vector<hw_op>& ops, const std::vector<hw_matrix>& matrices,
                    const std::vector<hw_buffer>& buffers, const hw_cache& cache);
 
+// Rows that an operation computes. After the last attention only those are needed of which logits
+// are asked: they are moved together to the front of all buffers that are still read ("kept"), and
+// what follows computes them alone. Prompts are nearly all rows that nobody asks for.
+struct KeptRows {
+  size_t last_attention = 0;     // index of that operation; of the program
+  std::vector<int32_t> buffers;  // read after it and written before; of the program
+  bool all = true;               // nothing is left out of this step
+  std::vector<int64_t> rows;     // of the step, ascending
+  std::vector<uint8_t> finite;   // of their hidden states
+  std::vector<int64_t> items;    // of attention, those with a row that is kept
+  std::vector<int64_t> merges;
+};
+
 class Program {
  public:
   // Throws as check_program does.
@@ -64,7 +77,9 @@ class Program {
  private:
   friend class Run;
 
+  void find_last_attention();
   void reserve(const hw_step& step);
+  void keep_rows(const hw_step& step);
   void reserve_logits(int64_t num_rows);
   const AttentionPlan& plan(const hw_op& op) const;
   void reserve_routing(const hw_op& op, int64_t tokens);
@@ -85,7 +100,8 @@ class Program {
   std::vector<int64_t> slots_;      // [tokens] block * block_size + offset
   std::map<std::pair<int32_t, int32_t>, AttentionPlan> plans_;  // by heads and window
   std::vector<uint8_t> finite_;       // [tokens]
-  std::vector<int64_t> logits_rows_;  // [num_sampled] rows of the step whose logits are wanted
+  KeptRows kept_;
+  std::vector<int64_t> logits_rows_;  // [num_sampled] rows whose logits are wanted, as kept
   std::vector<uint8_t> keep_;         // [num_sampled] whether more than their highest is
   std::vector<PanelMax> best_;        // [rows of a chunk][panels]
   Memory logits_;                     // [rows of a chunk][vocab_size]

@@ -3,12 +3,24 @@
 #include "run.h"
 
 #include <chrono>
+#include <cstring>
 
 namespace headway {
 namespace {
 
 // Rows that are about two microseconds of work: the grain of a loop over rows.
 int64_t grain_rows(int64_t width) { return 1 + 4096 / (width + 1); }
+
+bool all_finite(const float* values, int64_t count) {
+  constexpr uint32_t kExponent = 0x7f800000;
+  bool finite = true;
+  for (int64_t n = 0; n < count; ++n) {
+    uint32_t bits;
+    std::memcpy(&bits, values + n, sizeof bits);
+    finite &= (bits & kExponent) != kExponent;
+  }
+  return finite;
+}
 
 double now() {
   using namespace std::chrono;
@@ -20,8 +32,14 @@ double now() {
 void Run::operator()(Worker& worker) const {
   double* seconds = worker.index() == 0 ? seconds_ : nullptr;
   double before = seconds ? now() : 0.0;
+  const KeptRows& kept = p_.kept_;
+  int64_t rows = p_.tokens_;
   for (const hw_op& op : p_.ops_) {
-    step(worker, op);
+    step(worker, op, rows);
+    if (!kept.all && &op == &p_.ops_[kept.last_attention]) {
+      keep_rows(worker);
+      rows = static_cast<int64_t>(kept.rows.size());
+    }
     if (!seconds) continue;
     const double after = now();
     seconds[op.kind] += after - before;
@@ -29,15 +47,15 @@ void Run::operator()(Worker& worker) const {
   }
 }
 
-void Run::step(Worker& worker, const hw_op& op) const {
+void Run::step(Worker& worker, const hw_op& op, int64_t rows) const {
   switch (op.kind) {
     case HW_OP_EMBED: return embed(worker, op);
-    case HW_OP_NORM: return norm(worker, op);
-    case HW_OP_CONVERT: return convert(worker, buffer(op.in), buffer(op.out), p_.tokens_);
-    case HW_OP_LINEAR: return linear(worker, op);
+    case HW_OP_NORM: return norm(worker, op, rows);
+    case HW_OP_CONVERT: return convert(worker, buffer(op.in), buffer(op.out), rows);
+    case HW_OP_LINEAR: return linear(worker, op, rows);
     case HW_OP_ROPE: return rope(worker, op);
     case HW_OP_ATTENTION: return attention(worker, op);
-    case HW_OP_EXPERTS: return experts(worker, op);
+    case HW_OP_EXPERTS: return experts(worker, op, rows);
     case HW_OP_LM_HEAD:
       mark_nan(worker);
       return lm_head(worker, op, [this](Worker& w, int64_t first, int64_t count) {
@@ -56,7 +74,7 @@ void Run::embed(Worker& worker, const hw_op& op) const {
               [&](int64_t begin, int64_t end) { p_.kernels_.embed(t, begin, end); });
 }
 
-void Run::norm(Worker& worker, const hw_op& op) const {
+void Run::norm(Worker& worker, const hw_op& op, int64_t rows) const {
   const RowBuffer& in = buffer(op.in);
   const RowBuffer& out = buffer(op.out);
   NormTask t{};
@@ -78,8 +96,10 @@ void Run::norm(Worker& worker, const hw_op& op) const {
       t.out32_stride = buffer(op.out2).stride();
     }
   }
-  if (op.out == p_.ops_.back().in) t.finite = p_.finite_.data();
-  worker.loop(p_.tokens_, grain_rows(t.width),
+  if (op.out == p_.ops_.back().in) {
+    t.finite = rows == p_.tokens_ ? p_.finite_.data() : p_.kept_.finite.data();
+  }
+  worker.loop(rows, grain_rows(t.width),
               [&](int64_t begin, int64_t end) { p_.kernels_.norm(t, begin, end); });
 }
 
@@ -105,11 +125,11 @@ LinearTask Run::task(int32_t index, const RowBuffer& in, const RowBuffer& out) c
   return t;
 }
 
-void Run::linear(Worker& worker, const hw_op& op) const {
+void Run::linear(Worker& worker, const hw_op& op, int64_t rows) const {
   LinearTask t = task(op.matrix, buffer(op.in), buffer(op.out));
   t.epilogue = op.epilogue;
   t.activation = op.activation;
-  product(worker, t, p_.tokens_);
+  product(worker, t, rows);
 }
 
 void Run::product(Worker& worker, const LinearTask& t, int64_t rows) const {
@@ -162,52 +182,87 @@ void Run::attention(Worker& worker, const hw_op& op) const {
   t.scale = op.scale;
   t.partials = static_cast<float*>(p_.partials_.data());
   void* scratch = p_.scratch_[static_cast<size_t>(worker.index())].data();
-  const auto each = [&](size_t number, auto kernel) {
-    worker.loop(static_cast<int64_t>(number), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) kernel(t, n, scratch);
-    });
+  const KeptRows& kept = p_.kept_;
+  const bool all = kept.all || &op != &p_.ops_[kept.last_attention];
+  const auto each = [&](size_t number, const std::vector<int64_t>& some, auto kernel) {
+    worker.loop(static_cast<int64_t>(all ? number : some.size()), 1,
+                [&](int64_t begin, int64_t end) {
+                  for (int64_t n = begin; n < end; ++n) {
+                    kernel(t, all ? n : some[static_cast<size_t>(n)], scratch);
+                  }
+                });
   };
-  each(plan.items.size(), p_.kernels_.attend);
-  each(plan.merges.size(), p_.kernels_.attend_merge);
+  each(plan.items.size(), kept.items, p_.kernels_.attend);
+  each(plan.merges.size(), kept.merges, p_.kernels_.attend_merge);
 }
 
-void Run::experts(Worker& worker, const hw_op& op) const {
+// Notes which rows are finite so far, and moves those that are kept to the front of every buffer
+// that is still read.
+void Run::keep_rows(Worker& worker) const {
+  const KeptRows& kept = p_.kept_;
+  const int32_t attended = p_.ops_[kept.last_attention].out;
+  worker.loop(p_.tokens_, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      bool finite = true;
+      for (int32_t index : kept.buffers) {
+        const RowBuffer& some = buffer(index);
+        // Of the rows that are left out, attention may have computed nothing.
+        if (some.format != HW_FLOAT32 || index == attended) continue;
+        finite = finite && all_finite(some.floats() + row * some.stride(), some.width);
+      }
+      p_.finite_[static_cast<size_t>(row)] = finite;
+    }
+  });
+  worker.loop(static_cast<int64_t>(kept.buffers.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      const RowBuffer& some = buffer(kept.buffers[static_cast<size_t>(n)]);
+      uint8_t* to = some.data();
+      for (int64_t row : kept.rows) {
+        // Ascending, so what is overwritten has been moved, or is left out.
+        std::memmove(to, some.data() + row * some.bytes, static_cast<size_t>(some.bytes));
+        to += some.bytes;
+      }
+    }
+  });
+}
+
+void Run::experts(Worker& worker, const hw_op& op, int64_t tokens) const {
   Routing& r = p_.routing_;
   const RowBuffer& logits = buffer(op.in2);
   const RouteTask route = {logits.floats(),    logits.stride(),   op.num_experts,       op.top_k,
                            op.normalise != 0, r.topk_ids.data(), r.topk_weights.data()};
-  worker.loop(p_.tokens_, 8,
+  worker.loop(tokens, 8,
               [&](int64_t begin, int64_t end) { p_.kernels_.route(route, begin, end); });
-  worker.loop(1, 1, [&](int64_t, int64_t) { sort_by_expert(op); });
+  worker.loop(1, 1, [&](int64_t, int64_t) { sort_by_expert(op, tokens); });
 
   const int32_t format = matrix(op.matrix).format;
   const RowBuffer& in = buffer(op.in);
   const bool as_is = format == HW_FLOAT32;
-  if (!as_is) convert(worker, in, r.in_converted, p_.tokens_);
+  if (!as_is) convert(worker, in, r.in_converted, tokens);
   LinearTask up = task(op.matrix, as_is ? in : r.in_converted, r.gated);
   up.epilogue = HW_GATE;
   up.activation = op.activation;
-  expert_product(worker, op, up, op.matrix, true);
+  expert_product(worker, op, up, op.matrix, tokens, true);
 
-  const int64_t rows = p_.tokens_ * op.top_k;
+  const int64_t rows = tokens * op.top_k;
   const bool down_as_is = matrix(op.matrix2).format == HW_FLOAT32;
   if (!down_as_is) convert(worker, r.gated, r.gated_converted, rows);
   LinearTask down = task(op.matrix2, down_as_is ? r.gated : r.gated_converted, r.expert_out);
   down.epilogue = HW_STORE;
-  expert_product(worker, op, down, op.matrix2, false);
+  expert_product(worker, op, down, op.matrix2, tokens, false);
 
   const RowBuffer& out = buffer(op.out);
   const CombineTask t = {r.expert_out.floats(), r.expert_out.stride(), r.sorted_rows.data(),
                          r.topk_weights.data(), op.top_k,              out.width,
                          out.floats(),          out.stride(),          op.epilogue == HW_ADD};
-  worker.loop(p_.tokens_, 4,
+  worker.loop(tokens, 4,
               [&](int64_t begin, int64_t end) { p_.kernels_.combine(t, begin, end); });
 }
 
 // Rows of all experts, one expert after the other, each in the order of tokens.
-void Run::sort_by_expert(const hw_op& op) const {
+void Run::sort_by_expert(const hw_op& op, int64_t tokens) const {
   Routing& r = p_.routing_;
-  const int64_t rows = p_.tokens_ * op.top_k;
+  const int64_t rows = tokens * op.top_k;
   r.expert_first.assign(static_cast<size_t>(op.num_experts) + 1, 0);
   r.expert_blocks.assign(static_cast<size_t>(op.num_experts) + 1, 0);
   for (int64_t n = 0; n < rows; ++n) ++r.expert_first[static_cast<size_t>(r.topk_ids[n]) + 1];
@@ -225,12 +280,12 @@ void Run::sort_by_expert(const hw_op& op) const {
 
 // Each expert's rows times its own matrix; `gathered` rows come from their tokens' records.
 void Run::expert_product(Worker& worker, const hw_op& op, const LinearTask& first, int32_t index,
-                         bool gathered) const {
+                         int64_t tokens, bool gathered) const {
   const Routing& r = p_.routing_;
   const int64_t panels = num_panels(first.n);
   // The most blocks that there may be. How many there are may be read inside the loop only: a
   // worker that comes late to it would see what the next op's routing has made of it.
-  const int64_t all = p_.tokens_ * op.top_k;
+  const int64_t all = tokens * op.top_k;
   const int64_t most = all / kBlockRows + (all < op.num_experts ? all : op.num_experts);
   worker.loop(panels * most, 1, [&](int64_t begin, int64_t end) {
     const int64_t items = panels * r.expert_blocks.back(), last = items < end ? items : end;
@@ -257,6 +312,10 @@ void Run::expert_product(Worker& worker, const hw_op& op, const LinearTask& firs
 // Which slices have a hidden state that is not finite.
 void Run::mark_nan(Worker& worker) const {
   worker.loop(1, 1, [&](int64_t, int64_t) {
+    const KeptRows& kept = p_.kept_;
+    for (size_t n = 0; !kept.all && n < kept.rows.size(); ++n) {
+      p_.finite_[static_cast<size_t>(kept.rows[n])] &= kept.finite[n];
+    }
     int64_t row = 0;
     for (int64_t n = 0; n < step_.num_slices; ++n) {
       uint8_t has_nan = 0;

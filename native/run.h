@@ -21,18 +21,20 @@ class Run {
   void lm_head(Worker& worker, const hw_op& op, const After& after) const;
 
  private:
-  void step(Worker& worker, const hw_op& op) const;
+  // `rows` of a step: all, or those that are kept.
+  void step(Worker& worker, const hw_op& op, int64_t rows) const;
   void embed(Worker& worker, const hw_op& op) const;
-  void norm(Worker& worker, const hw_op& op) const;
+  void norm(Worker& worker, const hw_op& op, int64_t rows) const;
   void convert(Worker& worker, const RowBuffer& in, const RowBuffer& out, int64_t rows) const;
-  void linear(Worker& worker, const hw_op& op) const;
+  void linear(Worker& worker, const hw_op& op, int64_t rows) const;
   void product(Worker& worker, const LinearTask& task, int64_t rows) const;
   void rope(Worker& worker, const hw_op& op) const;
   void attention(Worker& worker, const hw_op& op) const;
-  void experts(Worker& worker, const hw_op& op) const;
-  void sort_by_expert(const hw_op& op) const;
+  void keep_rows(Worker& worker) const;
+  void experts(Worker& worker, const hw_op& op, int64_t tokens) const;
+  void sort_by_expert(const hw_op& op, int64_t tokens) const;
   void expert_product(Worker& worker, const hw_op& op, const LinearTask& first, int32_t matrix,
-                      bool gathered) const;
+                      int64_t tokens, bool gathered) const;
   void sample(Worker& worker, int64_t first, int64_t count) const;
   void mark_nan(Worker& worker) const;
 

@@ -188,7 +188,8 @@ struct Answer {
 };
 
 // Runs one step, and asks for a token and its probability at the end of each slice.
-std::vector<Answer> run_step(Engine& engine, const std::vector<Slice>& slices) {
+std::vector<Answer> run_step(Engine& engine, const std::vector<Slice>& slices,
+                             bool all_rows = false) {
   const int64_t blocks = kPositions / kBlockSize;
   std::vector<int64_t> tokens, starts, counts, tables;
   std::vector<hw_sampling> sampling;
@@ -230,6 +231,7 @@ std::vector<Answer> run_step(Engine& engine, const std::vector<Slice>& slices) {
   step.sampling = sampling.data();
   step.sampled = sampled.data();
   step.has_nan = has_nan.data();
+  step.all_rows = all_rows;
   double seconds[HW_OP_LM_HEAD + 2] = {};
   CHECK_EQUAL(hw_program_run(engine.program, &step, seconds), 0);
   std::vector<Answer> answers;
@@ -282,6 +284,32 @@ TEST(tokens_depend_neither_on_threads_nor_on_steps) {
       CHECK(agree(whole, in_chunks(model, isa, 3, 50, true)));
       CHECK(agree(whole, in_chunks(model, isa, 2, 13, true)));
       CHECK(agree(whole, in_chunks(model, isa, 7, 1, true)));
+    }
+  }
+}
+
+TEST(rows_that_nobody_asks_for_change_no_token_and_cannot_be_read) {
+  const std::vector<Slice> slices = {{0, 0, 50}, {1, 0, 1}, {2, 0, 33}};
+  const std::vector<Slice> next = {{0, 50, 1}, {1, 1, 20}, {2, 33, 1}};
+  std::vector<float> hidden(84 * kHidden);
+  for (const std::string& isa : samples::instruction_sets()) {
+    for (int32_t format : {HW_FLOAT32, HW_INT8}) {
+      const Model model(format, std::min(format, +HW_CACHE_INT8));
+      for (int32_t threads : {1, 3}) {
+        Engine all(model, isa, threads), some(model, isa, threads);
+        for (const auto& each : {slices, next}) {
+          const std::vector<Answer> expected = run_step(all, each, true);
+          const std::vector<Answer> found = run_step(some, each);
+          for (size_t n = 0; n < each.size(); ++n) CHECK(found[n] == expected[n]);
+          CHECK_EQUAL(hw_program_read(all.program, kNormed, hidden.data()), 0);
+          CHECK_EQUAL(hw_program_read(some.program, kNormed, hidden.data()), -1);
+          CHECK_EQUAL(hw_program_logits(some.program, hidden.data()), -1);
+        }
+        // What was computed of them, keys and values, is there for those that come after.
+        const std::vector<Slice> alone = {{0, 51, 1}, {1, 21, 1}, {2, 34, 1}};
+        const std::vector<Answer> expected = run_step(all, alone), found = run_step(some, alone);
+        for (size_t n = 0; n < alone.size(); ++n) CHECK(found[n] == expected[n]);
+      }
     }
   }
 }

@@ -65,6 +65,7 @@ def native_logits(runner: NativeRunner, texts: Texts, block_size: int) -> torch.
             block_tables=address(host.tables),
             table_width=host.tables.shape[1],
             has_nan=address(has_nan),
+            all_rows=True,
         )
     )
     assert not has_nan.any()

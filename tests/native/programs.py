@@ -149,6 +149,7 @@ class Program:
             block_tables=tables.ctypes.data,
             table_width=tables.shape[1],
             has_nan=has_nan.ctypes.data,
+            all_rows=1,
         )
         assert self._library.hw_program_run(self._handle, step, None) == 0
         self._tokens = len(tokens)

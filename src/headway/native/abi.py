@@ -12,7 +12,7 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI = 4
+ABI = 5
 """The version of the interface that these structures describe (`HW_ABI`)."""
 
 
@@ -189,6 +189,7 @@ class HwStep(ctypes.Structure):
         ("sampling", c_void_p),
         ("sampled", c_void_p),
         ("has_nan", c_void_p),
+        ("all_rows", c_int64),
     )
 
 

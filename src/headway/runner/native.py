@@ -206,6 +206,8 @@ class NativeRunner:
         block_size: int,
         grammars: SequenceGrammars,
     ) -> None:
+        self.all_rows = False
+        """Compute the hidden states of all rows, though nobody asks for their logits."""
         self._program = program
         self._grammars = grammars
         self._batch = InputBatch(
@@ -252,7 +254,10 @@ class NativeRunner:
         return self._seconds
 
     def logits(self, num_tokens: int) -> Floats:
-        """Logits of every token of the last step, [num_tokens, vocabulary], to measure quality."""
+        """Logits of every token of the last step, [num_tokens, vocabulary], to measure quality.
+
+        Only with `all_rows`.
+        """
         return self._program.logits(num_tokens, self._vocabulary)
 
     def _compute(
@@ -314,6 +319,7 @@ class NativeRunner:
                 sampling=address(output.sampling),
                 sampled=address(output.sampled),
                 has_nan=address(has_nan),
+                all_rows=self.all_rows or any(state.hidden for state in states),
             ),
             self._seconds,
         )

@@ -40,6 +40,7 @@ class CandidateRunner:
         if not isinstance(loaded.runner, NativeRunner):
             raise InvalidRequest("only the native backend gives all logits", field="backend")
         self._runner = loaded.runner
+        self._runner.all_rows = True
         self._blocks = tuple(range(-(-loaded.limits.max_model_len // loaded.block_size)))
         self._seq = 0
         self._tokens: Sequence[int] = ()
