@@ -12,12 +12,14 @@ Whatever its roles, an engine can do both: where all of one kind are gone, the o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headway.routing.base import Router
 from headway.routing.request import RequestShape
 from headway.routing.view import EngineView
+from headway.types.objectives import Pace
 
 OUT_OF_ROLE = 3.0
 """A request that asks for no TTFT leaves engines of its role for one where it is so many times as
@@ -41,7 +43,8 @@ class RoleRouter:
         fit = [index for index, view in enumerate(engines) if view.role != apart]
         if not fit or len(fit) == len(engines):
             return self.router.choose(request, engines)
-        chosen = fit[self.router.choose(request, [engines[index] for index in fit])]
+        asked = request if request.begun else _prompt_alone(request)
+        chosen = fit[self.router.choose(asked, [engines[index] for index in fit])]
         if self.fixed or not engines[chosen].predicts:
             return chosen
         return self._best(request, engines, chosen, set(fit))
@@ -79,16 +82,22 @@ class RoleRouter:
         """
         ttft, asked = engines[chosen].forecast(request)[0], request.pace.ttft
         others = [index for index in range(len(engines)) if index not in fit]
-        if _on_time(request, engines[chosen]):
-            if asked < float("inf"):
-                return chosen
+        if asked == math.inf:
             soonest = min(others, key=lambda index: engines[index].forecast(request)[0])
             there = engines[soonest].forecast(request)[0]
             return soonest if there * OUT_OF_ROLE < ttft else chosen
+        if ttft <= asked:
+            return chosen
         on_time = [index for index in others if _on_time(request, engines[index])]
         if on_time:
             return on_time[self.router.choose(request, [engines[index] for index in on_time])]
         return self.router.choose(request, engines)
+
+
+def _prompt_alone(request: RequestShape) -> RequestShape:
+    """The request as an engine sees it that only computes its prompt: no stream is held up there
+    that minds."""
+    return replace(request, pace=Pace(ttft=request.pace.ttft))
 
 
 def _on_time(request: RequestShape, view: EngineView) -> bool:

@@ -49,6 +49,8 @@ class _Sent:
     began: float = 0.0
     """When that came."""
     generated: int = 0
+    loaded: int = 0
+    """Tokens whose keys and values come from elsewhere: to be held, and not to be computed."""
 
     @property
     def pairs(self) -> float:
@@ -185,6 +187,7 @@ class EngineView:
         """Seconds to the request's first token if it were sent now, and those of its own prompt."""
         prompt, prefixes, costs = request.prompt_tokens, request.prefixes, self.costs
         known = self.prefixes.known(prefixes) if prefixes else 0
+        held = prompt - known
         known = max(known, request.loaded_tokens)
         todo = prompt - known
         own = (costs.token + costs.pair * 0.5 * (known + prompt + 1)) * todo
@@ -192,8 +195,8 @@ class EngineView:
         rest = self.step_ends - request.at
         if rest > 0.0:
             seconds += rest
-        if todo > self._free:
-            seconds += self.residence * (todo - self._free) / self.room
+        if held > self._free:
+            seconds += self.residence * (held - self._free) / self.room
         return seconds, own
 
     def tpot(self, own: float) -> float:
@@ -212,15 +215,16 @@ class EngineView:
         if self.by_deadline:
             pace = request.pace
             late = not pace.any or (self.predicts and self.forecast(request)[0] > pace.ttft)
-        known = max(self.prefixes.known(request.prefixes), request.loaded_tokens)
-        one = _Sent(request, max(1, request.prompt_tokens - known), late)
+        known = self.prefixes.known(request.prefixes)
+        loaded = max(0, request.loaded_tokens - known)
+        one = _Sent(request, max(1, request.prompt_tokens - known - loaded), late, loaded=loaded)
         self._weigh(request.at)
         self.lately += self.costs.prefill(one.uncached, request.prompt_tokens - one.uncached)
         self.prefixes.note(request.prefixes)
         idle = not self._sent
         self._sent[request.id] = one
         self.requests += 1
-        self.held += one.uncached
+        self.held += one.uncached + one.loaded
         self._contexts += request.prompt_tokens
         if request.pace.tpot < math.inf:
             self._paces[request.pace.tpot] += 1
@@ -238,7 +242,7 @@ class EngineView:
         self.requests -= 1
         if not self.requests:
             self.lately = 0.0  # it held nobody up who is here
-        self.held -= one.uncached + one.generated
+        self.held -= one.uncached + one.loaded + one.generated
         self._contexts -= one.shape.prompt_tokens + one.generated
         if one.waits:
             self._wait(one, -1)
