@@ -21,6 +21,7 @@ from headway.perf.sim.runner import SimulatedRunner
 from headway.perf.workload.workload import WorkloadRequest
 from headway.routing import EngineView, PromptPrefix, RequestShape, Router
 from headway.scheduling.scheduler import Scheduler
+from headway.scheduling.stats import Idle
 from headway.types import TokenEvent
 from headway.types.block_hash import DIGEST_BYTES
 from headway.types.objectives import pace_of
@@ -49,7 +50,10 @@ class Replica:
         runner: SimulatedRunner,
         fast_forward: bool = True,
         tells: bool = False,
+        waits_to_load: bool = False,
     ) -> None:
+        """One that `waits_to_load` computes nothing while it copies keys and values."""
+        self.waits_to_load = waits_to_load
         self.scheduler = scheduler
         self.runner = runner
         self.clock = clock = runner.clock
@@ -57,6 +61,8 @@ class Replica:
         self._engine = Engine(scheduler=scheduler, runner=runner, clock=clock)
         self._use_fast_forward = fast_forward
         self._tells = tells
+        self._wakes = 0.0
+        """When it looks again, where it had nothing to compute."""
 
     def add(self, request: SimulatedRequest) -> None:
         """The request arrives. One that can never be served is refused: its `error` says why."""
@@ -69,14 +75,8 @@ class Replica:
         while self._engine.has_work and clock.seconds < until:
             if self._use_fast_forward and self._fast_forward(until):
                 continue
-            computed = self.runner.counts.tokens
-            outcome = self._engine.step()
-            if isinstance(outcome, list):
-                self._note_shed(outcome)
-                if self._tells:
-                    computed = self.runner.counts.tokens - computed
-                    self.news.append(StepNews(clock.seconds, computed, outcome))
-            else:
+            outcome = self._step()
+            if isinstance(outcome, Idle):
                 if outcome.until is None:
                     break
                 before = clock.seconds
@@ -87,6 +87,54 @@ class Replica:
             clock.seconds = max(clock.seconds, until)
         elif self._engine.has_work:
             raise RuntimeError("the engine is idle for good with requests left")
+
+    @property
+    def next_step(self) -> float:
+        """When its next step begins if nothing else comes; infinite where none does."""
+        if not self._engine.has_work:
+            return float("inf")
+        return max(self.clock.seconds, self._wakes)
+
+    def advance(self, horizon: float) -> Seq[TokenEvent]:
+        """Make the next step, and tell of it; or several that only decode, of which all but the
+        first begin before `horizon`."""
+        clock = self.clock
+        clock.seconds = began = self.next_step
+        may_skip = self._use_fast_forward and began < horizon and not self.runner.awaits_first
+        if may_skip and self._fast_forward(horizon):
+            return ()
+        outcome = self._step()
+        if not isinstance(outcome, Idle):
+            return outcome
+        self._wakes = float("inf") if outcome.until is None else outcome.until
+        if self.next_step <= began:
+            raise RuntimeError("the policy waits for a time that has passed")
+        return ()
+
+    def arrive(self, request: SimulatedRequest, now: float) -> None:
+        """`add` it at that time, before which all steps were made that begin before."""
+        self._wake(now)
+        self.add(request)
+
+    def give(self, request: SimulatedRequest, now: float) -> None:
+        """The request leaves: it goes on elsewhere."""
+        self._wake(now)
+        self._engine.abort(str(request.index))
+        self.runner.leave(request)
+
+    def _wake(self, now: float) -> None:
+        self.clock.seconds = max(self.clock.seconds, now)
+        self._wakes = 0.0
+
+    def _step(self) -> list[TokenEvent] | Idle:
+        computed = self.runner.counts.tokens
+        outcome = self._engine.step()
+        if isinstance(outcome, list):
+            self._note_shed(outcome)
+            if self._tells:
+                computed = self.runner.counts.tokens - computed
+                self.news.append(StepNews(self.clock.seconds, computed, outcome))
+        return outcome
 
     def _note_shed(self, events: list[TokenEvent]) -> None:
         for event in events:
@@ -145,7 +193,7 @@ def run_fleet(
         now = request.arrival
         for replica, view in zip(replicas, views, strict=True):
             replica.run_until(now)
-            _take_news(replica.news, view, shapes, now)
+            take_news(replica.news, view, shapes, now)
         shape = shapes[str(request.index)]
         chosen = router.choose(shape, views)
         replicas[chosen].add(request)
@@ -155,7 +203,7 @@ def run_fleet(
         replica.run_until(float("inf"))
 
 
-def _take_news(
+def take_news(
     news: deque[StepNews], view: EngineView, shapes: Mapping[str, RequestShape], now: float
 ) -> None:
     """Tell the view of the steps that are over by now."""

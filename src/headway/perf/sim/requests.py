@@ -50,6 +50,8 @@ class SimulatedRequest:
     """... and those of them that its answer has."""
     objectives: tuple[Objective, ...] = ()
     """What is asked of it: its own objectives, or those of the simulation."""
+    kv_source: str = ""
+    """The replica that computed its prompt, where it was handed over."""
 
     @property
     def token(self) -> int:
@@ -106,10 +108,12 @@ def request_of(request: SimulatedRequest) -> Request:
             seed=request.index,
             stop_token_ids=(STOP,) if spec.cap > spec.output else (),
         ),
+        generated=(request.token,) * request.generated,
         arrival=request.arrival,
         tenant=spec.tenant,
         service_class=spec.service_class,
         objectives=request.objectives,
+        kv_source=request.kv_source,
     )
 
 

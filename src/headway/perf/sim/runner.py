@@ -149,6 +149,19 @@ class SimulatedRunner:
         """The request of that index was shed."""
         self._requests[index].error = error
 
+    def leave(self, request: SimulatedRequest) -> None:
+        """The request goes on elsewhere, if it is here."""
+        for number, each in self._live.items():
+            if each is request:
+                del self._live[number]
+                self.slots.free(request, self.clock.seconds)
+                return
+
+    @property
+    def awaits_first(self) -> bool:
+        """Whether some sequence of the batch has given no token yet."""
+        return any(request.first is None for request in self._live.values())
+
     def steps_until_an_end(self) -> int:
         """Decode steps of all running sequences after which the first of them is complete."""
         lefts = [request.spec.output - request.generated for request in self._live.values()]

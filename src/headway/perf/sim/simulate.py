@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby
 from operator import attrgetter
 from random import Random
 
@@ -23,17 +24,25 @@ from headway.perf.records.summary import summarize
 from headway.perf.report.run import Bar, Run
 from headway.perf.sim.drafts import SimulatedDrafts
 from headway.perf.sim.fleet import Replica, run_fleet
+from headway.perf.sim.handover import HandedBlocks, Handovers, RoleFleet
 from headway.perf.sim.requests import SimulatedRequest, Slots, record_of
 from headway.perf.sim.runner import Preempted, SimulatedRunner, StepTimeSampler
 from headway.perf.workload.synthetic import length_cv, rate_of
 from headway.perf.workload.workload import Workload
-from headway.routing import EngineView, Router, RouterName, make_router, step_costs
+from headway.routing import EngineView, RoleRouter, Router, RouterName, make_router, step_costs
+from headway.scheduling.block_pool import BlockStore
 from headway.scheduling.build import build_scheduler, speculation_of
 from headway.scheduling.scheduler import Scheduler
 from headway.steptime.online import step_times_of
 from headway.steptime.profiles import Profile
 from headway.types.engine import SchedulerConfig
+from headway.types.fleet import Role
 from headway.types.objectives import Objective
+
+PUBLISHED_TRANSFER = 40e9
+"""Bytes a second between machines of published rates, while the machines go on computing ..."""
+MEASURED_TRANSFER = 1e9
+"""... and between engines on CPUs, which compute nothing while they copy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +55,28 @@ class Setup:
     router: RouterName = "predicted"
     make_router: Callable[[], Router] | None = None
     """Makes a router that has no name here, in place of `router`."""
+    roles: tuple[Role, ...] = ()
+    """What each replica is for, in their order; none: all do both."""
+    fixed_roles: bool = False
+    """They do nothing but that; see `RoleRouter`."""
+    transfer_rate: float | None = None
+    """Bytes a second at which keys and values are copied from replica to replica (None: see
+    `PUBLISHED_TRANSFER` and `MEASURED_TRANSFER`)."""
     acceptance: float | None = None
     """Probability that a token computed ahead is right, 0 to 1; None: none is computed ahead, as
     without `SchedulerConfig.speculation`."""
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether some replica is for prompts alone, and gives its requests to others."""
+        return "prefill" in self.roles
+
+    @property
+    def transfer_seconds(self) -> float:
+        """Of a token's keys and values."""
+        measured = self.profile.fit is not None
+        rate = self.transfer_rate or (MEASURED_TRANSFER if measured else PUBLISHED_TRANSFER)
+        return self.profile.sizes.kv_bytes_per_token / rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +108,7 @@ class Simulated:
     gaps: Mapping[int, int]
     """Times between tokens of one answer: whole microseconds, and how many."""
     replicas: tuple[ReplicaFigures, ...]
+    handovers: Handovers = field(default_factory=Handovers)
 
     @property
     def percent_of_limit(self) -> float | None:
@@ -125,7 +154,8 @@ def simulate(
         fast_forward=fast_forward,
         objectives=tuple(objectives),
     )
-    if setup.scheduler.prefix_caching and not shares_prefixes(workload):
+    kept = setup.hands_over or shares_prefixes(workload)  # blocks are handed over by their names
+    if setup.scheduler.prefix_caching and not kept:
         # Only a preempted sequence could hit anything, mostly there is none, and hashing all blocks
         # would be half of the work.
         try:
@@ -156,9 +186,9 @@ def _simulate(
     asking = any(request.objectives for request in requests)
     gaps: Counter[int] = Counter()
     replicas = [
-        Replica(
-            scheduler=_make_scheduler(setup, seed=seed, asking=asking),
-            runner=_make_runner(
+        _make_replica(
+            setup,
+            _make_runner(
                 setup,
                 requests=requests,
                 gaps=gaps,
@@ -166,22 +196,61 @@ def _simulate(
                 keep_bars=keep_bars,
                 preemption=preemption,
             ),
+            seed=seed,
+            asking=asking,
             fast_forward=fast_forward,
-            tells=setup.replicas > 1,
         )
         for number in range(setup.replicas)
     ]
-    costs = step_costs(setup.profile.step_times())
-    views = [EngineView.of(setup.scheduler, costs) for _ in replicas]
-    router = setup.make_router() if setup.make_router else make_router(setup.router)
     with _rarely_collecting():
-        run_fleet(replicas, views, router, requests)
+        handovers = _run(setup, replicas, requests)
         records = tuple([record_of(request) for request in requests])
     return Simulated(
         records=records,
         duration=max((request.last for request in requests), default=0.0),
         gaps=gaps,
         replicas=tuple(_figures(replica) for replica in replicas),
+        handovers=handovers,
+    )
+
+
+def _run(setup: Setup, replicas: list[Replica], requests: list[SimulatedRequest]) -> Handovers:
+    costs = step_costs(setup.profile.step_times())
+    both: Role = "both"
+    roles = setup.roles or (both,) * setup.replicas
+    views = [EngineView.of(setup.scheduler, costs, role) for role in roles]
+    inner = setup.make_router() if setup.make_router else make_router(setup.router)
+    if not setup.hands_over:
+        router = RoleRouter(inner, setup.fixed_roles) if setup.roles else inner
+        run_fleet(replicas, views, router, requests)
+        return Handovers()
+    fleet = RoleFleet(
+        replicas,
+        views,
+        RoleRouter(inner, setup.fixed_roles),
+        requests,
+        seconds_per_token=setup.transfer_seconds,
+        block_size=setup.scheduler.block_size,
+    )
+    fleet.run()
+    return fleet.handovers
+
+
+def _make_replica(
+    setup: Setup, runner: SimulatedRunner, *, seed: int, asking: bool, fast_forward: bool
+) -> Replica:
+    waits = setup.profile.fit is not None
+    store = None
+    if setup.hands_over and setup.scheduler.prefix_caching:
+        tokens = setup.scheduler.block_size
+        seconds = setup.transfer_seconds * tokens if waits else 0.0
+        store = HandedBlocks(runner.clock, seconds)
+    return Replica(
+        scheduler=_make_scheduler(setup, seed=seed, asking=asking, store=store),
+        runner=runner,
+        fast_forward=fast_forward,
+        tells=setup.replicas > 1,
+        waits_to_load=waits,
     )
 
 
@@ -198,7 +267,9 @@ def _requests(workload: Workload, objectives: tuple[Objective, ...]) -> list[Sim
     ]
 
 
-def _make_scheduler(setup: Setup, *, seed: int, asking: bool) -> Scheduler:
+def _make_scheduler(
+    setup: Setup, *, seed: int, asking: bool, store: BlockStore | None = None
+) -> Scheduler:
     """`asking`: some request has objectives, so that policies plan with the time of steps."""
     acceptance, profile = setup.acceptance, setup.profile
     proposers = [] if acceptance is None else [SimulatedDrafts(acceptance, seed)]
@@ -207,6 +278,7 @@ def _make_scheduler(setup: Setup, *, seed: int, asking: bool) -> Scheduler:
         setup.scheduler,
         step_times=times,
         speculation=speculation_of(setup.scheduler.speculation, proposers, times),
+        store=store,
     )
 
 
@@ -307,4 +379,15 @@ def settings_of(setup: Setup) -> dict[str, str | int | float]:
         settings["acceptance"] = setup.acceptance
     if setup.replicas > 1:
         settings |= {"replicas": setup.replicas, "router": setup.router}
+    if setup.roles:
+        settings |= {
+            "roles": roles_text(setup.roles),
+            "fixed_roles": str(setup.fixed_roles).lower(),
+        }
     return settings
+
+
+def roles_text(roles: Seq[Role]) -> str:
+    """Such as "prefill:2,decode:6": what `parse_roles` reads."""
+    runs = [(role, len(list(group))) for role, group in groupby(roles)]
+    return ",".join(role if count == 1 else f"{role}:{count}" for role, count in runs)
