@@ -23,6 +23,7 @@ from headway.cli.simulate_setup import (
     profile_from,
     setup_from,
     with_every_policy,
+    with_every_use_of_roles,
 )
 from headway.cli.workload_flags import (
     add_objective_flags,
@@ -52,12 +53,14 @@ from headway.perf.sim.replay import (
     replay,
     with_recorded_ids,
 )
-from headway.perf.sim.simulate import MOST_BARS, Setup, run_of, simulate
+from headway.perf.sim.simulate import MOST_BARS, Setup, roles_text, run_of, simulate
 from headway.perf.workload.synthetic import at_rate, rate_of
 from headway.perf.workload.workload import Workload
 from headway.recording.format import Recording, read_recordings
 from headway.steptime.profiles import Profile, find_profile
 from headway.types.objectives import Objective
+
+FLEET_FLAGS = ("num_blocks", "replicas", "router", "roles", "fixed_roles")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +77,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "a --max-num-seqs or --max-num-batched-tokens that is given stays",
     )
     wanted.add_argument("--compare-policies", action="store_true", help="all, side by side")
+    wanted.add_argument(
+        "--compare-roles",
+        action="store_true",
+        help="no roles, fixed roles, and roles as a bias, side by side",
+    )
     wanted.add_argument(
         "--replay",
         type=Path,
@@ -105,6 +113,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.find is not None:
         return _run_search(arguments, setup, workload, objectives)
     setups = with_every_policy(arguments, setup) if arguments.compare_policies else [setup]
+    if arguments.compare_roles:
+        setups = with_every_use_of_roles(setup)
     runs = [_simulated(arguments, each, workload, objectives) for each in setups]
     took = time.perf_counter() - began
     show_report(arguments, runs, profile, setup.replicas)
@@ -161,6 +171,9 @@ def _simulated(
     system = setup.scheduler.policy.name
     if setup.replicas > 1:
         system += f", {setup.replicas} replicas"
+    if setup.roles:
+        fixed = "fixed " if setup.fixed_roles else ""
+        system += f", {fixed}roles {roles_text(setup.roles)}"
     return run_of(outcome, workload=workload, setup=setup, system=system, objectives=objectives)
 
 
@@ -188,6 +201,11 @@ def _search(
         return search.batch(setup, widths, budgets)
     if arguments.replicas is not None:
         raise InvalidRequest("--find replicas finds them: leave it out", field="--replicas")
+    if setup.roles:
+        raise InvalidRequest(
+            "--find replicas tries fleets of any size, and --roles are those of one: leave it out",
+            field="--roles",
+        )
     return search.replicas(setup, widths, budgets)
 
 
@@ -236,7 +254,7 @@ def _check_replay(arguments: argparse.Namespace) -> None:
     """A recording has its own workload and engine: flags for these would have no effect."""
     parser = argparse.ArgumentParser()
     add_workload_flags(parser)
-    names = [*vars(parser.parse_args([])), *engine_flag_names(), "num_blocks", "replicas", "router"]
+    names = [*vars(parser.parse_args([])), *engine_flag_names(), *FLEET_FLAGS]
     for name in names:
         if name != "seed" and getattr(arguments, name) is not None:
             flag = "--" + name.replace("_", "-")

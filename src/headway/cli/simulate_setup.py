@@ -27,6 +27,7 @@ from headway.scheduling.policy import POLICIES, policy_config
 from headway.steptime.profiles import Profile, find_profile, load_profile
 from headway.types import Limits
 from headway.types.engine import SchedulerConfig
+from headway.types.fleet import FleetConfig, Role, parse_roles
 from headway.types.speculation import SpeculativeConfig
 
 ENGINE_FLAGS = (
@@ -116,6 +117,7 @@ def add_setup_flags(parser: argparse.ArgumentParser) -> None:
     fleet.add_argument(
         "--router", help=f"before several: {', '.join(ROUTERS)} (default: predicted)"
     )
+    add_flags(fleet, FleetConfig, leave_out=("replicas", "router"))
 
 
 def acceptance_from(arguments: argparse.Namespace) -> float | None:
@@ -165,9 +167,18 @@ def setup_from(arguments: argparse.Namespace, profile: Profile) -> Setup:
     if num_blocks < 1:
         raise InvalidRequest("the KV cache needs one block at least", field="--num-blocks")
     acceptance = acceptance_from(arguments)
-    replicas = 1 if arguments.replicas is None else arguments.replicas
+    roles = roles_from(arguments)
+    replicas = len(roles) or 1
+    if arguments.replicas is not None:
+        replicas = arguments.replicas
     if replicas < 1:
         raise InvalidRequest(f"--replicas must be at least 1, got {replicas}", field="--replicas")
+    if roles and replicas != len(roles):
+        raise InvalidRequest(
+            f"--roles are given for {len(roles)} replicas, and --replicas is {replicas}; leave "
+            "--replicas out, or give as many roles",
+            field="--roles",
+        )
     return Setup(
         profile=profile,
         scheduler=SchedulerConfig(
@@ -182,7 +193,35 @@ def setup_from(arguments: argparse.Namespace, profile: Profile) -> Setup:
         acceptance=acceptance,
         replicas=replicas,
         router=router_name("predicted" if arguments.router is None else arguments.router),
+        roles=roles,
+        fixed_roles=bool(arguments.fixed_roles),
     )
+
+
+def roles_from(arguments: argparse.Namespace) -> tuple[Role, ...]:
+    """What each replica is for; none without --roles. Raises `InvalidRequest` naming the flag."""
+    try:
+        roles = parse_roles(arguments.roles)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"--{error.message}", field="--roles") from None
+    if arguments.fixed_roles and not roles:
+        raise InvalidRequest(
+            "--fixed-roles needs --roles, such as prefill,decode", field="--fixed-roles"
+        )
+    return roles
+
+
+def with_every_use_of_roles(setup: Setup) -> list[Setup]:
+    """The setup without roles, with roles that are fixed, and with roles as a bias."""
+    if not setup.roles:
+        raise InvalidRequest(
+            "--compare-roles needs --roles, such as prefill:2,decode:2", field="--compare-roles"
+        )
+    return [
+        replace(setup, roles=(), fixed_roles=False),
+        replace(setup, fixed_roles=True),
+        replace(setup, fixed_roles=False),
+    ]
 
 
 def with_every_policy(arguments: argparse.Namespace, setup: Setup) -> list[Setup]:
