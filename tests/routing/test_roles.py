@@ -20,8 +20,8 @@ def router(*, fixed: bool = False) -> RoleRouter:
     return RoleRouter(make_router("predicted"), fixed)
 
 
-def begun(prompt: int = 9, **asked: float) -> RequestShape:
-    return replace(request("moved", prompt, **asked), begun=True, loaded_tokens=prompt - 1)
+def begun(prompt: int = 9, tpot: float | None = None) -> RequestShape:
+    return replace(request("moved", prompt, tpot=tpot), begun=True, loaded_tokens=prompt - 1)
 
 
 def test_a_prompt_goes_to_an_engine_for_prompts() -> None:

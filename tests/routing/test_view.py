@@ -266,7 +266,7 @@ def test_sums_are_those_of_the_requests_after_anything(
         decoding = [one for one in sent if not one.waits]
         assert (view.requests, view.decodes) == (len(sent), len(decoding))
         assert view.held == sum(one.uncached + one.generated for one in sent)
-        assert view._contexts == sum(one.shape.prompt_tokens + one.generated for one in sent)
+        assert view.contexts == sum(one.shape.prompt_tokens + one.generated for one in sent)
         assert view._context == sum(one.shape.prompt_tokens + one.generated for one in decoding)
         for backlog, late in ((view._late, True), (view._on_time, False)):
             own = [one for one in waiting if one.late == late]

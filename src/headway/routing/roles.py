@@ -24,6 +24,9 @@ from headway.types.objectives import Pace
 OUT_OF_ROLE = 3.0
 """A request that asks for no TTFT leaves engines of its role for one where it is so many times as
 soon."""
+ROOM = 0.8
+"""Of the time between tokens that is asked for: what an engine's steps may take, as predicted, for
+it to be given more answers. Contexts grow, and not all that comes there is foreseen."""
 ANSWER_TOKENS = 64
 """Over about so many tokens the pause of being handed over is spread."""
 
@@ -68,10 +71,8 @@ class RoleRouter:
         best = min(roomy or others, key=lambda index: _seconds_a_token(request, engines[index]))
         if self.fixed:
             return best
-        if not roomy:
-            return home
-        there = engines[best].tpot(0.0)
-        return best if there <= max(request.pace.tpot, mine.tpot(0.0)) else home
+        there = engines[best].tpot_with(request) if roomy else math.inf
+        return best if there <= max(ROOM * request.pace.tpot, mine.tpot(0.0)) else home
 
     def _best(
         self, request: RequestShape, engines: Sequence[EngineView], chosen: int, fit: set[int]
@@ -82,21 +83,39 @@ class RoleRouter:
         """
         ttft, asked = engines[chosen].forecast(request)[0], request.pace.ttft
         others = [index for index in range(len(engines)) if index not in fit]
-        if asked == math.inf:
+        if ttft <= asked and self._can_go_on(request, engines[chosen], engines):
+            if asked < math.inf:
+                return chosen
             soonest = min(others, key=lambda index: engines[index].forecast(request)[0])
             there = engines[soonest].forecast(request)[0]
             return soonest if there * OUT_OF_ROLE < ttft else chosen
-        if ttft <= asked:
-            return chosen
         on_time = [index for index in others if _on_time(request, engines[index])]
         if on_time:
             return on_time[self.router.choose(request, [engines[index] for index in on_time])]
         return self.router.choose(request, engines)
 
+    def _can_go_on(
+        self, request: RequestShape, chosen: EngineView, engines: Sequence[EngineView]
+    ) -> bool:
+        """Whether there is an engine that would keep the pace of an answer to it, once its prompt
+        is computed."""
+        pace = ROOM * request.pace.tpot
+        if chosen.role != "prefill" or pace == math.inf:
+            return True
+        # All that is on its way there counts, and most prompts that are computed now are.
+        decoders = [view for view in engines if view.role != "prefill"]
+        share = 1 / max(1, len(decoders))
+        requests = 1 + sum([view.requests for view in engines])
+        contexts = request.prompt_tokens + sum([view.contexts for view in engines])
+        return any(
+            view.costs.decodes(math.ceil(requests * share), math.ceil(contexts * share)) <= pace
+            for view in decoders
+        )
+
 
 def _prompt_alone(request: RequestShape) -> RequestShape:
-    """The request as an engine sees it that only computes its prompt: no stream is held up there
-    that minds."""
+    """The request as an engine sees it that only computes its prompt: no stream that minds is held
+    up there."""
     return replace(request, pace=Pace(ttft=request.pace.ttft))
 
 
@@ -108,5 +127,5 @@ def _on_time(request: RequestShape, view: EngineView) -> bool:
 
 def _seconds_a_token(request: RequestShape, view: EngineView) -> float:
     """What a token of the answer takes there, with a share of the pause before."""
-    pause, own = view.forecast(request)
-    return view.tpot(own) + pause / ANSWER_TOKENS
+    pause = view.forecast(request)[0]
+    return view.tpot_with(request) + pause / ANSWER_TOKENS

@@ -120,10 +120,10 @@ class EngineView:
     _late: _Backlog = field(default_factory=_Backlog)
     _done: int = 0
     """Tokens of these prompts that are computed."""
+    contexts: int = 0
+    """Positions that its requests will attend to once all of them decode."""
     _context: int = 0
-    """Positions that those who decode attend to ..."""
-    _contexts: int = 0
-    """... and that all will."""
+    """The same of those who decode now."""
     _paces: Counter[float] = field(default_factory=Counter)
     """Seconds between tokens that requests ask for, and how many do."""
     _chunk: float = math.inf
@@ -208,6 +208,11 @@ class EngineView:
         left = 1 - (self.lately + own) / LATELY
         return max(1.0, 1 / (MIXED * left)) * self.widest if left > 0.0 else math.inf
 
+    def tpot_with(self, request: RequestShape) -> float:
+        """The same once a request has joined those who are there, its prompt computed elsewhere."""
+        joined = self.costs.decodes(self.requests + 1, self.contexts + request.prompt_tokens)
+        return joined * self.tpot(0.0) / self.widest
+
     def sent(self, request: RequestShape) -> None:
         """A request was sent to this engine. One of an id that is there already takes its place."""
         self.ended(request)
@@ -225,7 +230,7 @@ class EngineView:
         self._sent[request.id] = one
         self.requests += 1
         self.held += one.uncached + one.loaded
-        self._contexts += request.prompt_tokens
+        self.contexts += request.prompt_tokens
         if request.pace.tpot < math.inf:
             self._paces[request.pace.tpot] += 1
         self._wait(one, 1)
@@ -243,7 +248,7 @@ class EngineView:
         if not self.requests:
             self.lately = 0.0  # it held nobody up who is here
         self.held -= one.uncached + one.loaded + one.generated
-        self._contexts -= one.shape.prompt_tokens + one.generated
+        self.contexts -= one.shape.prompt_tokens + one.generated
         if one.waits:
             self._wait(one, -1)
         else:
@@ -274,7 +279,7 @@ class EngineView:
             count = len(event.tokens)
             one.generated += count
             self.held += count
-            self._contexts += count
+            self.contexts += count
             if one.waits:
                 self._begin(one, event.cached_tokens)
             else:
@@ -352,7 +357,7 @@ class EngineView:
         self._ahead = max(self.queue, self._slot_wait(passed)) + self.beside
         self._whole_ahead = max(self.whole_queue, self._slot_wait(self.requests)) + self.beside
         self._free = self.room - self.held + self._late.tokens
-        self.widest = costs.decodes(self.requests, self._contexts)
+        self.widest = costs.decodes(self.requests, self.contexts)
 
     def _slot_wait(self, requests: int) -> float:
         """Seconds until one that comes after so many others has a slot."""

@@ -254,6 +254,7 @@ def changed(workload: Workload, setup: Setup, **changes: Any) -> tuple[Simulated
     """As `compared`, with other arguments of the scheduler."""
 
     def make(config: SchedulerConfig, **usual: Any) -> Scheduler:
+        assert usual.pop("store") is None
         settings: dict[str, Any] = {
             "policy": make_policy(config.policy),
             "pool": BlockPool(num_blocks=config.num_blocks, block_size=config.block_size),

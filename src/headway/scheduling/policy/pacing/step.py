@@ -25,6 +25,9 @@ from headway.steptime.shape import StepShape, decodes_after
 
 LEAST_CHUNK = 16
 """Tokens; a smaller part of a prompt is not worth a step's while."""
+REST_OF_STREAM = 32
+"""Tokens; a stream that comes from elsewhere with all but so many of its keys and values goes on at
+once: that costs the others a few milliseconds, and waiting would cost it a gap."""
 SHARE_BEYOND_PATIENCE = 64
 """One in so many running sequences may be one whose patience has ended."""
 TURN, TURNS = 8, 128
@@ -193,7 +196,8 @@ class PacedStep:
             return False
         pace = min(self._tightest, self._pace(seq))
         later = self._batch.with_prefill(len_of(seq), 1)
-        if self._batch.tokens and not self._keeps(later, pace):
+        # A stream that has begun elsewhere, or gave way, is not held up for the pace of others.
+        if self._batch.tokens and not seq.generated and not self._keeps(later, pace):
             return False
         if not self._view.offer(seq.id):
             self.refused = seq
@@ -214,6 +218,8 @@ class PacedStep:
         start, todo = seq.computed, seq.todo
         most = self._view.limits.max_num_batched_tokens - self._load.tokens
         count = self._load.largest_chunk(start, todo, most, self._budget)
+        if seq.generated and todo <= REST_OF_STREAM:
+            count = min(todo, most)
         if count < todo:
             if count < min(LEAST_CHUNK, most) or not self._partial_left:
                 return False
