@@ -7,6 +7,7 @@ real engine's is. Prompts may hold these tokens:
 
     POISON      the process dies as soon as it is to compute a token of this request
     SLOW_POISON the process dies when it is to compute the request's 6th token since it got it
+    LATE_POISON the same with its token number LATE_TOKENS
     BROKEN      the step raises an exception instead
     GARBAGE     the process sends bytes that are no message
     STOPPER     the request ends with finish "stop" after 3 tokens
@@ -44,6 +45,7 @@ from headway.types.engine import Hardware, PolicyConfig, SchedulerConfig
 from headway.wire import EngineInfo, EngineStats, Start
 
 POISON, SLOW_POISON, BROKEN, GARBAGE, STOPPER, HANGING, HUNGRY, SHED = range(1001, 1009)
+LATE_POISON, LATE_TOKENS = 1009, 100
 HEARTBEAT_SECONDS = 0.05
 NUM_BLOCKS = 4096
 BLOCK_SIZE = 8
@@ -208,6 +210,9 @@ class FakeEngine:
         if POISON in each.request.prompt:
             os._exit(9)
         if SLOW_POISON in each.request.prompt and len(each.history) - each.resumed_at == 5:
+            os._exit(9)
+        got = len(each.history) - each.resumed_at
+        if LATE_POISON in each.request.prompt and got == LATE_TOKENS - 1:
             os._exit(9)
         if BROKEN in each.request.prompt:
             raise RuntimeError("broken on purpose")

@@ -225,14 +225,14 @@ def test_a_request_that_kills_engines_is_ended_and_the_others_are_spared(
     asyncio.run(main())
 
 
-def test_a_lone_poison_costs_two_engines_and_the_client_stays_up(tmp_path: Path) -> None:
+def test_a_lone_poison_costs_three_engines_and_the_client_stays_up(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_client(tmp_path) as client:
             events = await collect(client.submit(request("bad", (POISON,))))
             assert [event.finish for event in events] == ["error"]
             after = request("after")
             assert tokens(await collect(client.submit(after))) == expected_tokens(after)
-            assert len(started(tmp_path)) == 3
+            assert len(started(tmp_path)) == 4
 
     asyncio.run(main())
 

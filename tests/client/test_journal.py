@@ -128,20 +128,110 @@ def test_aborting_an_isolated_request_makes_way_once_the_engine_is_empty() -> No
     assert [each.id for each in journal.take_queued()] == ["a"]
 
 
-def test_a_request_that_makes_progress_is_not_quarantined() -> None:
-    long = request("a", max_tokens=1000)
+def test_a_request_that_makes_ever_more_progress_is_not_quarantined() -> None:
+    long = request("a", max_tokens=10_000)
     journal = ready(long)
-    for _ in range(4):
-        poison, submitted = restart(journal)
-        assert (poison, len(submitted)) == ([], 1)
-        report(journal, "a", *range(PROGRESS_TOKENS))
+    for deaths in range(6):
+        report(journal, "a", *range(PROGRESS_TOKENS << deaths))
+        assert restart(journal) == ([], [journal.remaining("a")])
+        entry = journal.entry("a")
+        assert entry is not None
+        assert (entry.deaths, entry.suspect) == (1, False)
 
 
-def test_a_request_that_runs_alone_needs_no_quarantine() -> None:
+def test_one_that_kills_late_again_and_again_is_found() -> None:
+    """Whatever it gets each time: it would have to be ever more."""
+    for fuse in (PROGRESS_TOKENS, 10 * PROGRESS_TOKENS, 100 * PROGRESS_TOKENS):
+        journal = ready(request("a", max_tokens=10**6), request("b", max_tokens=10**6))
+        deaths, poison = 0, [""]
+        while not poison[0]:
+            report(journal, "a", *range(fuse))
+            report(journal, "b", *range(fuse))
+            poison = journal.engine_died() or [""]
+            journal.engine_ready()
+            while (got := journal.take_queued()) and len(got) == 1 and journal.isolating:
+                most = got[0].sampling.max_tokens - len(got[0].generated)
+                if got[0].id == "a" and most > fuse:
+                    break
+                report(journal, got[0].id, *range(most), end=True)
+            deaths += 1
+            assert deaths < 20
+        assert poison == ["a"]
+
+
+def test_a_request_that_runs_alone_is_found_in_three_deaths_in_a_row() -> None:
     journal = ready(request("a"))
     assert restart(journal)[0] == []
+    poison, (isolated,) = restart(journal)
+    assert (poison, isolated.sampling.max_tokens) == ([], 1)
+    report(journal, "a", 5, end=True)
+    assert journal.take_queued() == [replace(request("a"), generated=(5,))]
     assert restart(journal) == (["a"], [])
     assert len(journal) == 0
+
+
+def test_what_an_engine_had_just_got_is_on_probation_once_that_dies() -> None:
+    journal = ready(
+        *(request(name) for name in ("new", "quiet")),
+        *(request(name, max_tokens=1000) for name in ("long", "done")),
+    )
+    report(journal, "new", *range(PROGRESS_TOKENS - 1))
+    report(journal, "long", *range(PROGRESS_TOKENS))
+    report(journal, "done", 1, end=True)
+    journal.add(request("queued"))
+    assert not journal.proving
+    journal.engine_died()
+    assert (journal.unsuspected, journal.proving) == (["long", "queued"], True)
+    assert journal.unheard == ["queued"]
+    journal.abort(["quiet"])
+    journal.engine_ready()
+    journal.take_queued()
+    report(journal, "new", *range(PROGRESS_TOKENS - 1))
+    assert (journal.unsuspected, journal.proving) == (["long", "queued"], True)
+    report(journal, "new", 7)
+    assert (journal.unsuspected, journal.proving) == (["new", "long", "queued"], False)
+    # It is the second death that it sees, the third that it would explain.
+    report(journal, "long", *range(10 * PROGRESS_TOKENS))
+    journal.engine_died()
+    assert journal.unsuspected == []
+
+
+@pytest.mark.parametrize("how", ["end", "abort", "clear", "give"])
+def test_probation_ends_with_the_request_here(how: str) -> None:
+    journal, other = ready(request("a"), request("b")), ready()
+    report(journal, "b", *range(PROGRESS_TOKENS))
+    restart(journal)
+    assert (journal.proving, journal.isolating) == (True, False)
+    if how == "end":
+        report(journal, "a", 1, end=True)
+    elif how == "abort":
+        journal.abort(["a"])
+    elif how == "clear":
+        journal.clear()
+    else:
+        give("a", journal, other)
+    assert not journal.proving
+    assert other.proving == (how == "give")
+    assert other.goes_on("a")
+
+
+def test_once_the_poison_is_found_the_others_have_still_to_show_that_they_are_none() -> None:
+    journal = ready(request("a"), request("b", arrival=1.0))
+    restart(journal)
+    restart(journal)
+    assert restart(journal)[0] == ["b"]
+    assert (journal.isolating, journal.proving) == (False, True)
+    report(journal, "a", *range(PROGRESS_TOKENS))
+    assert not journal.proving
+    # What it has seen is explained, so a death is the first one again.
+    journal.engine_died()
+    assert journal.unsuspected == ["a"]
+
+
+def test_an_engine_that_is_replaced_puts_nobody_on_probation() -> None:
+    journal = ready(request("a"))
+    journal.engine_died(replaced=True)
+    assert not journal.proving
 
 
 def test_what_remains_of_a_request_is_what_another_engine_needs() -> None:
@@ -234,7 +324,7 @@ def test_a_suspect_is_one_in_another_journal_too_and_runs_once_that_engine_is_em
     assert [each.id for each in second.take_queued()] == ["b"]
     assert second.engine_died() == ["b"]
     assert not second.isolating
-    assert second.unsuspected == ["a"]
+    assert (second.ids, second.unsuspected) == (["a"], [])
 
 
 def test_an_engine_that_was_replaced_on_purpose_died_of_nobody() -> None:

@@ -88,7 +88,7 @@ def test_what_kills_whoever_adopts_it_is_given_to_one_engine_only(tmp_path: Path
             await use(client, "b")
 
     asyncio.run(main())
-    assert found(tmp_path) == ["", "engine 0", ""]
+    assert found(tmp_path) == ["", "engine 0", "", ""]
 
 
 def test_an_engine_that_reads_the_model_anew_has_nothing_of_the_old_one(tmp_path: Path) -> None:

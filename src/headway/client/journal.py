@@ -7,6 +7,10 @@ with it. So requests that were running during several deaths in a row are quaran
 at a time, alone and for a few tokens, the latest arrival first. One during whose isolated run the
 engine dies is the poison and ends with an error; all others go on.
 
+After its first death already a request may be on probation: it may have been the cause, as the
+engine got it only a little before or as it has seen engines die before. That ends with progress. It
+changes nothing here, but says which requests had better not be given to other engines.
+
 An entry can leave one journal and join another with all that is known of it: what it has received,
 and what engines it has seen die. Pure bookkeeping: no I/O, no clock, no processes.
 """
@@ -22,7 +26,8 @@ from headway.errors import InvalidRequest
 from headway.types import Request, TokenEvent
 
 PROGRESS_TOKENS = 64
-"""A request that got this many tokens from an engine is not what killed it at once."""
+"""A request that got this many tokens from an engine is not what killed it at once; twice as many
+with every death that it has seen, so that one that kills late does not do so for ever."""
 QUARANTINE_DEATHS = 2
 """Deaths in a row without such progress that quarantine a request."""
 
@@ -43,10 +48,19 @@ class JournalEntry:
     """How many tokens there were when the present engine got the request."""
     deaths: int = 0
     """Engine deaths since it last made progress."""
+    seen: int = 0
+    """Engine deaths since it came, but for those that another request explains."""
+    on_probation: bool = False
+    """It may be what the last engine died of, and has made no progress since."""
     suspect: bool = False
     """It is quarantined, and was not run alone yet."""
     kv_source: str = ""
     """Where the next engine finds what another one has computed of it; see `Request`."""
+
+    @property
+    def accused(self) -> bool:
+        """It is quarantined or on probation."""
+        return self.suspect or self.on_probation
 
 
 class RequestJournal:
@@ -62,6 +76,8 @@ class RequestJournal:
         """Still to be run alone; the last one is the next."""
         self._isolated: JournalEntry | None = None
         """The quarantined request that runs alone at present."""
+        self._on_probation: set[str] = set()
+        """Ids of live requests."""
         self._engine_up = False
 
     def __len__(self) -> int:
@@ -83,20 +99,25 @@ class RequestJournal:
         return self._isolated is not None or bool(self._quarantine)
 
     @property
+    def proving(self) -> bool:
+        """Whether requests are on probation, or quarantined: others had better keep away."""
+        return bool(self._on_probation) or self.isolating
+
+    @property
     def ids(self) -> list[str]:
         """Of all live requests."""
         return list(self._live)
 
     @property
     def unsuspected(self) -> list[str]:
-        """Those that are not quarantined."""
-        return [name for name, entry in self._live.items() if not entry.suspect]
+        """Those that are neither quarantined nor on probation."""
+        return [name for name, entry in self._live.items() if not entry.accused]
 
     @property
     def unheard(self) -> list[str]:
         """Those of them that nothing was received for yet, in the order in which they came."""
         return [
-            name for name, entry in self._live.items() if not entry.had_event and not entry.suspect
+            name for name, entry in self._live.items() if not entry.had_event and not entry.accused
         ]
 
     def add(self, request: Request) -> None:
@@ -115,6 +136,8 @@ class RequestJournal:
         """
         name = entry.request.id
         self._live[name] = self._queued[name] = entry
+        if entry.on_probation:
+            self._on_probation.add(name)
         if entry.suspect:
             self._quarantine.append(entry)
             self._quarantine.sort(key=_arrival)
@@ -130,9 +153,9 @@ class RequestJournal:
 
     def goes_on(self, request_id: str) -> bool:
         """Whether nothing is to be waited for: the present engine has told a token of it, or it is
-        quarantined, or it has ended."""
+        quarantined or on probation, and so takes nothing along, or it has ended."""
         entry = self._live.get(request_id)
-        if entry is None or entry.suspect:
+        if entry is None or entry.accused:
             return True
         return entry.submitted and len(entry.tokens) > entry.resumed_at
 
@@ -144,6 +167,7 @@ class RequestJournal:
             if entry is None:
                 continue
             self._queued.pop(name, None)
+            self._on_probation.discard(name)
             if entry is self._isolated:
                 self._isolated = None
             elif entry.suspect:
@@ -165,6 +189,7 @@ class RequestJournal:
         self._live.clear()
         self._queued.clear()
         self._quarantine.clear()
+        self._on_probation.clear()
         self._isolated = None
         return ids
 
@@ -181,6 +206,9 @@ class RequestJournal:
         entry.had_event = True
         entry.tokens.extend(event.tokens)
         entry.prompt_logprobs += len(event.prompt_logprobs)
+        if entry.on_probation and _got(entry) >= PROGRESS_TOKENS:
+            entry.on_probation = False
+            self._on_probation.discard(event.id)
         if event.finish is None:
             return event
         if entry is self._isolated:
@@ -191,6 +219,7 @@ class RequestJournal:
                 self._queued[event.id] = entry
                 return structs.replace(event, finish=None)
         del self._live[event.id]
+        self._on_probation.discard(event.id)
         return event
 
     def engine_ready(self) -> None:
@@ -234,23 +263,44 @@ class RequestJournal:
     def _find_poison(self, running: list[JournalEntry]) -> JournalEntry | None:
         """Count a death against those that ran; a certain culprit is removed and returned."""
         for entry in running:
-            progressed = len(entry.tokens) - entry.resumed_at >= PROGRESS_TOKENS
-            entry.deaths = 1 if progressed else entry.deaths + 1
+            self._count_death(entry)
         poison = self._isolated
         if poison is None and len(running) == 1 and not self._aborting:
-            poison = running[0] if running[0].deaths >= QUARANTINE_DEATHS else None
+            # Once more than quarantines it, as two deaths in a row may be the machine's fault.
+            poison = running[0] if running[0].deaths > QUARANTINE_DEATHS else None
         if poison is not None:
-            del self._live[poison.request.id]
-            self._quarantine.clear()
-            for entry in self._live.values():
-                entry.deaths = min(entry.deaths, QUARANTINE_DEATHS - 1)
-                entry.suspect = False
+            self._remove_poison(poison)
             return poison
         for entry in sorted(running, key=_arrival):
             if entry.deaths >= QUARANTINE_DEATHS:
                 entry.suspect = True
                 self._quarantine.append(entry)
         return None
+
+    def _count_death(self, entry: JournalEntry) -> None:
+        progressed = _got(entry) >= PROGRESS_TOKENS << entry.seen
+        entry.deaths = 1 if progressed else entry.deaths + 1
+        entry.seen += 1
+        # One that has run for long is not what killed the engine; but that this happens to it
+        # again is no more likely than that it kills late.
+        entry.on_probation = entry.seen > 1 or not progressed
+        if entry.on_probation:
+            self._on_probation.add(entry.request.id)
+
+    def _remove_poison(self, poison: JournalEntry) -> None:
+        """It explains what all others have seen, who yet stay on probation: there may be two."""
+        del self._live[poison.request.id]
+        self._on_probation.discard(poison.request.id)
+        self._quarantine.clear()
+        for entry in self._live.values():
+            entry.deaths = min(entry.deaths, QUARANTINE_DEATHS - 1)
+            entry.seen = 0
+            entry.suspect = False
+
+
+def _got(entry: JournalEntry) -> int:
+    """Tokens from the present engine."""
+    return len(entry.tokens) - entry.resumed_at
 
 
 def _arrival(entry: JournalEntry) -> float:

@@ -59,6 +59,18 @@ class ScriptedRun:
     request: Request
     history: list[int]
     heard: bool = False
+    got: int = 0
+    """Tokens computed here."""
+
+    @property
+    def deadly(self) -> bool:
+        """Whether computing its next token ends the engine: `POISON` does, or what follows it in
+        the prompt says after how many tokens."""
+        prompt = self.request.prompt
+        if POISON not in prompt:
+            return False
+        _, *fuse = prompt[prompt.index(POISON) :]
+        return self.got >= sum(fuse)
 
 
 @dataclass(slots=True)
@@ -101,7 +113,7 @@ class ScriptedProcess:
         """Compute a token for each that has a slot; returns whether the engine outlived that."""
         events = self._read()
         running = list(self.runs.values())[:SLOTS]
-        if any(POISON in each.request.prompt for each in running):
+        if any(each.deadly for each in running):
             return False
         self.steps += bool(running)
         events += [self._advance(each) for each in running]
@@ -133,6 +145,7 @@ class ScriptedProcess:
         request, sampling = each.request, each.request.sampling
         token = next_token(each.history, sampling.seed)
         each.history.append(token)
+        each.got += 1
         ended = len(each.history) - len(request.prompt) >= sampling.max_tokens
         if ended:
             del self.runs[request.id]
@@ -158,6 +171,8 @@ class ScriptedSupervisor:
         self.kv_source = kv_source
         self.sources: set[str] = set()
         """What its engines were ever told of where requests were before."""
+        self.poisoned = 0
+        """How many of its engines died of a request."""
         self._owner = owner
         self._next: asyncio.Future[None] | None = None
 
@@ -188,6 +203,7 @@ class ScriptedSupervisor:
 
     def step(self) -> None:
         if self.engine is not None and not self.engine.step():
+            self.poisoned += 1
             self.die()
 
     def deliver(self) -> None:
@@ -253,7 +269,7 @@ class ScriptedFleet:
 
     async def finish(self) -> None:
         """Rounds until nothing is live, and nothing on the way."""
-        for _ in range(1000):
+        for _ in range(3000):
             if not self.fleet.live:
                 break
             await self.round()

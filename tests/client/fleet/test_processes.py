@@ -16,7 +16,7 @@ from headway.client.fleet import EngineFleet
 from headway.config import EngineConfig
 from headway.errors import HeadwayError
 from headway.types.batch_news import BatchNews
-from tests.client.fake_engine import COMMAND, POISON, expected_tokens
+from tests.client.fake_engine import COMMAND, LATE_POISON, POISON, expected_tokens
 from tests.client.support import alive, collect, request, started, tokens, until
 
 
@@ -75,7 +75,7 @@ def test_killed_drained_joined_and_replaced_under_load(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_poison_request_among_31_is_ended_and_the_others_are_spared(tmp_path: Path) -> None:
+def test_a_poison_request_among_31_others_kills_one_replica_and_ends(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_fleet(tmp_path, replicas=3) as fleet:
             asked = [
@@ -91,7 +91,30 @@ def test_a_poison_request_among_31_is_ended_and_the_others_are_spared(tmp_path: 
                 else:
                     assert tokens(events) == expected_tokens(asked[at])
             await until(lambda: all(each.state == "ready" for each in fleet.replicas))
-            assert len(started(tmp_path)) <= 3 + 3
+            # Two deaths until those that saw both run one by one, and one of it alone.
+            assert sorted(each.restarts for each in fleet.replicas) == [0, 0, 3]
+            assert len(started(tmp_path)) == 3 + 3
+
+    asyncio.run(main())
+
+
+def test_one_that_kills_late_kills_two_replicas_at_most_and_ends(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_fleet(tmp_path, replicas=3, step_seconds=0.001) as fleet:
+            asked = [
+                request(f"r{at}", (5, LATE_POISON if at == 4 else at), max_tokens=900, arrival=at)
+                for at in range(9)
+            ]
+            streams = [fleet.submit(each) for each in asked]
+            for at, stream in enumerate(streams):
+                events = await collect(stream)
+                assert [each.finish for each in events if each.finish] == [
+                    "error" if at == 4 else "length"
+                ]
+                assert at == 4 or tokens(events) == expected_tokens(asked[at])
+            restarts = sorted(each.restarts for each in fleet.replicas)
+            assert restarts[:2] == [0, 1]
+            assert restarts[2] < 10
 
     asyncio.run(main())
 

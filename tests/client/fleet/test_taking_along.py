@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from headway.client.fleet import fleet as fleet_module
+from headway.client.journal import PROGRESS_TOKENS
 from tests.client.fleet.readers import Readers
-from tests.client.fleet.scripted import ScriptedFleet, scripted_fleet, turns
+from tests.client.fleet.scripted import ScriptedFleet, scripted_fleet
 from tests.client.support import request
 
 
@@ -40,9 +41,10 @@ def test_a_request_that_moves_says_where_its_cache_is() -> None:
         async with scripted_fleet(2) as scripted:
             give_caches(scripted)
             readers = Readers(scripted.fleet)
-            readers.submit(request("a"))
-            readers.submit(request("b"))
-            await scripted.round()
+            for name in "ab":
+                readers.submit(request(name, max_tokens=2 * PROGRESS_TOKENS))
+            for _ in range(PROGRESS_TOKENS):
+                await scripted.round()
             assert sources(scripted) == [{"a": ""}, {"b": ""}]
             scripted.engines[0].die()
             await scripted.round()
@@ -53,27 +55,26 @@ def test_a_request_that_moves_says_where_its_cache_is() -> None:
     asyncio.run(main())
 
 
-def test_suspects_take_nothing_along() -> None:
+def test_what_may_have_killed_its_engine_takes_nothing_along() -> None:
     async def main() -> None:
         async with scripted_fleet(2) as scripted:
             give_caches(scripted)
             readers = Readers(scripted.fleet)
-            first, second = scripted.engines
-            readers.submit(*(request(name) for name in "ab"))
-            readers.submit(*(request(name, arrival=1.0) for name in "cd"))
-            await turns()
-            for engine in (first, second):
-                engine.step()
-                engine.deliver()
-                engine.die() if engine is first else engine.fail()
-                if engine is first:
-                    engine.revive()
-                    await turns()
-            journal = scripted.fleet.members[0].client.journal
-            entries = [entry for name in "abcd" if (entry := journal.entry(name)) is not None]
-            assert {entry.suspect for entry in entries} == {True, False}
-            for entry in entries:
-                assert entry.kv_source == ("" if entry.suspect else "cache 1")
+            first = scripted.engines[0]
+            readers.submit(request("long", max_tokens=2 * PROGRESS_TOKENS))
+            for _ in range(PROGRESS_TOKENS):
+                await scripted.round()
+            scripted.fleet.members[1].resting = True  # so that all are in the first one
+            readers.submit(request("new"))
+            await scripted.round()
+            scripted.fleet.members[1].resting = False
+            first.fail()
+            journal = scripted.fleet.members[1].client.journal
+            long, new = journal.entry("long"), journal.entry("new")
+            assert long is not None
+            assert new is not None
+            assert (long.accused, long.kv_source) == (False, "cache 0")
+            assert (new.accused, new.kv_source) == (True, "")
             await scripted.finish()
             readers.check()
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from headway.background import watched
 from headway.client.client import EngineClient
 from headway.client.fleet.member import FleetMember
+from headway.client.fleet.patience import Patience
 from headway.client.fleet.placement import Placement
 from headway.client.fleet.shapes import ShapeMaker
 from headway.client.fleet.shares import CoreShares, share_of
@@ -65,6 +66,7 @@ class EngineFleet:
         self._listeners: Listeners[[Sequence[TokenEvent], EngineStats, float]] = Listeners()
         self._watchers = BatchWatchers()
         self._totals = FleetTotals()
+        self._patience = Patience(self._settle)
 
     @classmethod
     async def start(
@@ -248,6 +250,7 @@ class EngineFleet:
     async def close(self) -> None:
         """See `EngineHandle.close`."""
         self._closed = True
+        self._patience.close()
         await asyncio.gather(*(each.client.close() for each in self.members))
 
     async def _join(self, role: Role, *, least_length: int = 0) -> FleetMember:
@@ -328,7 +331,11 @@ class EngineFleet:
         """A replica is ready, has died, or has failed for good."""
         for each in self._placement.replicas:
             each.renew()
+        self._patience.watch(self._placement.replicas)
         self._sum_up()
+        self._settle()
+
+    def _settle(self) -> None:
         moved = self._placement.settle()
         if moved:
             logger.warning("requests moved to other replicas requests=%d", moved)
@@ -345,7 +352,9 @@ class EngineFleet:
                 self._placement.ended(event.id)
         self._sum_up(stats)
         self._listeners.tell(events, self._totals.stats, now)
-        if stats.waiting and replica.open:
+        if replica.reopened():
+            self._settle()
+        elif stats.waiting and replica.accepting:
             self._placement.balance()
 
     def _tell_totals(self) -> None:

@@ -29,8 +29,11 @@ class FleetMember:
     """It is being drained, and will be gone."""
     resting: bool = False
     """Its process is to be replaced, before which it gets no more requests."""
+    overdue: bool = False
+    """Its process died, and the next one takes too long for those that wait for it."""
     _heard: EngineStats = field(default_factory=EngineStats)
     _restarts: int = 0
+    _accepted: bool = False
 
     @property
     def alive(self) -> bool:
@@ -46,6 +49,21 @@ class FleetMember:
             and not self.resting
             and not self.client.journal.isolating
         )
+
+    @property
+    def accepting(self) -> bool:
+        """Whether others may join what it runs: nothing there may be about to kill it."""
+        return self.open and not self.client.journal.proving
+
+    @property
+    def awaited(self) -> bool:
+        """Whether what it has may stay there, as it runs or will soon run again."""
+        return self.alive and not self.resting and not self.overdue
+
+    def reopened(self) -> bool:
+        """Whether it accepts requests, which it did not when this was last asked."""
+        before, self._accepted = self._accepted, self.accepting
+        return self._accepted and not before
 
     @property
     def status(self) -> ReplicaStatus:

@@ -2,10 +2,11 @@
 
 A request lives in the journal of one replica's client. To move it, its entry leaves that journal
 and joins another one's, and its stream gets its events from there from then on; it goes on after
-the tokens that it has. Quarantine is each journal's own, and the fleet keeps clear of a replica
-that isolates a request: all that are not suspected go elsewhere. Where replicas have roles, a
-request whose prompt is computed moves to the replica that is to generate its answer. Knows no
-processes and waits for nothing.
+the tokens that it has. Probation and quarantine are each journal's own, and the fleet keeps clear
+of a replica that has such requests: they stay where they are as long as they can, so that what
+kills engines kills one, and all others go elsewhere. Where replicas have roles, a request whose
+prompt is computed moves to the replica that is to generate its answer. Knows no processes and waits
+for nothing.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ class Placement:
 
         Half of what waits goes to each; what has begun stays. Returns how many were moved.
         """
-        ready = [each for each in self.replicas if each.open]
+        ready = [each for each in self.replicas if each.accepting]
         moved = 0
         for idle in ready:
             if idle.client.live or not self._router.may_take_prompts(idle.view):
@@ -150,16 +151,13 @@ class Placement:
     def _clear(self, source: FleetMember) -> int:
         """Move what a replica that is not open should not keep."""
         journal = source.client.journal
-        names = journal.unsuspected if source.alive and not source.resting else journal.ids
-        others = [each for each in self.replicas if each is not source]
-        targets = [each for each in others if each.open]
-        if not targets and not source.alive:
-            targets = [each for each in others if each.alive]
+        names = journal.unsuspected if source.awaited else journal.ids
+        targets = self._takers(source) if names else []
         innocent = set(journal.unsuspected)
         suspects = [name for name in names if name not in innocent]
         if not suspects or not targets:
             return self._move(names, source, targets)
-        # Together in one place, so that they hold up nobody else.
+        # Together in one place, so that they hold up nobody else, and kill nobody else.
         apart = min(targets, key=lambda each: each.client.live)
         rest = [each for each in targets if each is not apart] or targets
         moved = self._move([name for name in names if name in innocent], source, rest)
@@ -206,13 +204,25 @@ class Placement:
 
     def _targets(self) -> list[FleetMember]:
         """Who may get a new request: those that run it now, else those that will."""
-        found = [each for each in self.replicas if each.open]
+        found = [each for each in self.replicas if each.accepting]
+        found = found or [each for each in self.replicas if each.open]
         found = found or [each for each in self.replicas if each.alive and not each.resting]
         found = found or [each for each in self.replicas if each.alive]
         if not found:
             reasons = {each.client.failure for each in self.replicas}
             why = "; ".join(sorted(reason for reason in reasons if reason))
             raise Unavailable(f"no replica is left: {why or 'all are ending'}")
+        return found
+
+    def _takers(self, source: FleetMember) -> list[FleetMember]:
+        """Who may get what a replica cannot keep; where that cannot even wait, also those that
+        should get no more, and those that are down."""
+        others = [each for each in self.replicas if each is not source]
+        found = [each for each in others if each.accepting]
+        if not found and not source.awaited:
+            found = [each for each in others if each.open]
+        if not found and not source.alive:
+            found = [each for each in others if each.alive]
         return found
 
     def _choose(self, shape: RequestShape, targets: Sequence[FleetMember]) -> FleetMember:
@@ -223,4 +233,4 @@ class Placement:
 
 def _kv_source(entry: JournalEntry, source: FleetMember) -> str:
     """Where others find what a replica has computed of a request; "" for nowhere."""
-    return "" if entry.suspect else source.client.kv_source
+    return "" if entry.accused else source.client.kv_source
