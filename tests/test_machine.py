@@ -153,3 +153,58 @@ def test_caches_of_an_unknown_system_are_none(tmp_path: Path) -> None:
     assert machine.last_level_cache(tmp_path) == 0
     cache(tmp_path, 0, 0, level=1, size="?", shared="0")
     assert machine.last_level_cache(tmp_path) == 0
+
+
+@pytest.fixture
+def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of devices with four GPUs, and no variable that says which of them may be used."""
+    for name in ("nvidia0", "nvidia1", "nvidia2", "nvidia5", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / name).touch()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return tmp_path
+
+
+def test_gpus_are_counted_by_their_devices(devices: Path) -> None:
+    assert machine.nvidia_gpus(devices) == ("0", "1", "2", "3")
+    assert machine.nvidia_gpus(devices / "none") == ()
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus"),
+    [
+        ("", ()),
+        ("-1", ()),
+        ("2", ("2",)),
+        (" 3, 01 ,0", ("3", "1", "0")),
+        ("1,4,0", ("1",)),
+        ("1,-1,0", ("1",)),
+        ("1,,0", ("1",)),
+        ("NoDevFiles", ()),
+        ("0,0,1", ("0", "1")),
+        ("GPU-8f6d,MIG-aa/1/0,2", ("GPU-8f6d", "MIG-aa/1/0", "2")),
+        ("²", ()),
+    ],
+)
+def test_of_gpus_only_those_that_cuda_may_see_count(
+    devices: Path, monkeypatch: pytest.MonkeyPatch, asked: str, gpus: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked)
+    assert machine.nvidia_gpus(devices) == gpus
+    assert machine.nvidia_gpus(devices / "none") == ()
+
+
+def test_windows_tells_that_there_are_gpus_but_not_how_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dxg").touch()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert machine.nvidia_gpus(tmp_path) == ("0",)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    assert machine.nvidia_gpus(tmp_path) == ("1", "0")
+
+
+def test_a_gpu_that_may_not_be_used_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "nvidia_gpus", tuple)
+    assert not machine.has_nvidia_gpu()
+    monkeypatch.setattr(machine, "nvidia_gpus", lambda: ("1",))
+    assert machine.has_nvidia_gpu()

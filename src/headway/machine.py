@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ _OWN_CGROUP = Path("/proc/self/cgroup")
 _CPUS = Path("/sys/devices/system/cpu")
 _CPUINFO = Path("/proc/cpuinfo")
 _MEMINFO = Path("/proc/meminfo")
+_DEVICES = Path("/dev")
 
 # Spelt as in /proc/cpuinfo; the order is from old to new.
 _KNOWN_INSTRUCTION_SETS = (
@@ -136,8 +138,33 @@ def last_level_cache(system: Path = _CPUS) -> int:
 
 
 def has_nvidia_gpu() -> bool:
-    """Whether an NVIDIA driver is loaded and shows a device."""
-    return Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()
+    """Whether an NVIDIA driver is loaded and shows a device that this process may use."""
+    return bool(nvidia_gpus())
+
+
+def nvidia_gpus(devices: Path = _DEVICES) -> tuple[str, ...]:
+    """The NVIDIA GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names each of them.
+
+    That variable, if it is set, says which: by numbers, or by names such as "GPU-8f6d" and
+    "MIG-8f6d". As in CUDA, one that is not there hides those behind it.
+    """
+    count = sum(each.name.removeprefix("nvidia").isdecimal() for each in devices.glob("nvidia*"))
+    windows = (devices / "dxg").exists()  # which does not tell how many there are
+    if not count and not windows:
+        return ()
+    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is None:
+        return tuple(map(str, range(max(1, count))))
+    found: dict[str, None] = {}
+    for each in asked.split(","):
+        name = each.strip()
+        if re.fullmatch("[0-9]{1,9}", name) and (int(name) < count or windows):
+            found[str(int(name))] = None
+        elif name.startswith(("GPU-", "MIG-")):
+            found[name] = None
+        else:
+            break
+    return tuple(found)
 
 
 def processor() -> str:

@@ -51,7 +51,8 @@ class Start(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Least level of what the engine process logs, as `logging` counts them."""
     log_format: LogFormat = "text"
     cpus: tuple[int, ...] = ()
-    """Cores that the process keeps to; empty: any."""
+    gpu: str = ""
+    """Cores that the process keeps to, and a GPU as CUDA_VISIBLE_DEVICES names it; empty: any."""
     restart: bool = False
     """An engine has run with these settings: what is not needed for tokens must not stop it."""
     kv_cache_fd: int | None = None
@@ -313,18 +314,17 @@ def _own_part(shared: Request, request: Request) -> OwnPart:
 
 
 def _joined(shared: Request, own: OwnPart) -> Request:
-    sampling = replace(
-        shared.sampling,
-        seed=own.seed,
-        max_tokens=own.max_tokens,
-        min_tokens=own.min_tokens,
-        prompt_logprobs=own.prompt_logprobs,
-    )
     return replace(
         shared,
         id=own.id,
         prompt=shared.prompt if own.prompt is None else own.prompt,
-        sampling=sampling,
+        sampling=replace(
+            shared.sampling,
+            seed=own.seed,
+            max_tokens=own.max_tokens,
+            min_tokens=own.min_tokens,
+            prompt_logprobs=own.prompt_logprobs,
+        ),
         group=own.group,
         generated=own.generated,
     )

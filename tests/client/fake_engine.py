@@ -16,8 +16,9 @@ real engine's is. Prompts may hold these tokens:
     SHED        the request is shed as it comes, for 2.5 seconds
 
 The folder given as `prepared` may hold `script.json` with the fields of `Script`. The log of
-process starts goes to `starts.log` there, and `memory.log` says what each engine found in the
-memory for its KV cache, in which it then leaves its number.
+process starts goes to `starts.log` there, `gpus.log` has which GPUs each process sees, and
+`memory.log` says what each engine found in the memory for its KV cache, in which it then leaves its
+number.
 """
 
 from __future__ import annotations
@@ -240,6 +241,8 @@ def build(start: Start, fd: int) -> tuple[Engine, EngineInfo]:
         number = len(log.read_text().splitlines()) if log.exists() else 0
         with log.open("a") as file:
             file.write(f"{os.getpid()}\n")
+        with (folder / "gpus.log").open("a") as file:
+            file.write(f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES', '-')}\n")
         if start.kv_cache_fd is not None:
             look_into_memory(folder / "memory.log", start.kv_cache_fd, number)
         if (folder / "script.json").exists():

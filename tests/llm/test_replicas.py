@@ -49,15 +49,17 @@ def test_a_recording_needs_a_file_for_each() -> None:
 def test_memory_is_divided_where_nobody_said_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = EngineConfig()
     assert shared_settings(alone, 1) is alone
-    monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr(machine, "nvidia_gpus", tuple)
     monkeypatch.setattr(machine, "available_memory", lambda: 8 * 2**30)
     assert shared_settings(alone, 2).kv_cache_memory == 2 * 2**30
     assert shared_settings(alone, 4).kv_cache_memory == 2**30
     # However much there is, each takes no more than one alone would.
     monkeypatch.setattr(machine, "available_memory", lambda: 2**40)
     assert shared_settings(alone, 2).kv_cache_memory == KV_MOST
-    monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: True)
-    assert shared_settings(alone, 2).gpu_memory_utilization == 0.45
+    assert shared_settings(EngineConfig(device="cuda"), 2).gpu_memory_utilization == 0.45
+    # That of GPUs the fleet divides.
+    monkeypatch.setattr(machine, "nvidia_gpus", lambda: ("0",))
+    assert shared_settings(alone, 2) is alone
     assert shared_settings(EngineConfig(device="cpu"), 2).kv_cache_memory == KV_MOST
 
 

@@ -185,6 +185,7 @@ class FakeFleet(FakeEngine):
             given=3 * replica,
             live=2 * replica,
             cpus=(replica,),
+            gpu=f"GPU-{replica}",
             stats=EngineStats(
                 step=10 + replica, running=replica, waiting=1, free_blocks=NUM_BLOCKS - 25 * replica
             ),

@@ -66,6 +66,7 @@ def test_each_is_listed_with_what_it_does(fleet: tuple[Running, httpx.Client]) -
         "waiting": 1,
         "kv_cache_usage": 0.5,
         "cpus": [2],
+        "gpu": "GPU-2",
         "role": "both",
         "handed_over": 0,
     }
@@ -74,6 +75,7 @@ def test_each_is_listed_with_what_it_does(fleet: tuple[Running, httpx.Client]) -
 def test_one_engine_is_listed_and_stays_one(server: Running, http: httpx.Client) -> None:
     told = http.get("/replicas").json()
     assert (len(told["replicas"]), told["router"], told["most"]) == (1, None, 1)
+    assert told["replicas"][0]["gpu"] is None
     assert "--replicas 2" in reason(http.post("/replicas", json={}), 409)
     assert "could go nowhere" in reason(http.delete("/replicas/0"), 409)
     assert http.get("/health").json() == {"status": "ok"}

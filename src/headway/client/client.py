@@ -46,12 +46,11 @@ class EngineClient:
     ) -> None:
         """A client without a process: `open` it. It goes by the id `replica`.
 
-        `on_change` is called when the process is ready, has died, or is gone for good: in the
-        last case before the requests that are still here end.
+        `on_change` is called when the process is ready, has died, or is gone for good: then before
+        the requests that are still here end.
         """
-        self._replica = replica
-        self._on_change = on_change
-        self._cpus = start.cpus
+        self._replica, self._on_change = replica, on_change
+        self._cpus, self._gpu = start.cpus, start.gpu
         self._stats = MonotonicStats()
         self._last_step = time.monotonic()
         self._journal = RequestJournal()
@@ -154,6 +153,7 @@ class EngineClient:
             given=self._given,
             live=self.live,
             cpus=self._cpus,
+            gpu=self._gpu,
             stats=self.stats,
             info=self.info,
         )

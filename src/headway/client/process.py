@@ -128,6 +128,7 @@ def start_message(
     draft: PreparedDraft | None,
     *,
     cpus: tuple[int, ...] = (),
+    gpu: str = "",
 ) -> Start:
     """What tells an engine process what to run. It logs as this process does."""
     return Start(
@@ -137,6 +138,7 @@ def start_message(
         log_level=logging.getLogger().getEffectiveLevel(),
         log_format=log_format(),
         cpus=cpus,
+        gpu=gpu,
     )
 
 

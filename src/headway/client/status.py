@@ -30,6 +30,8 @@ class ReplicaStatus:
     """Requests that it was given and that have not ended, waiting ones included."""
     cpus: tuple[int, ...]
     """Cores that it is pinned to; empty where it may use any."""
+    gpu: str = ""
+    """The GPU that it was given, as CUDA_VISIBLE_DEVICES names it; empty if it was given none."""
     role: Role = "both"
     handed_over: int = 0
     """Requests whose prompt it computed, and that another replica went on with."""

@@ -99,6 +99,7 @@ def _serve(channel: Channel, build: Build, clock: Clock, progress: StepProgress)
     logging.getLogger().setLevel(start.log_level)
     start_logging(start.log_level, start.log_format)
     _keep_to(start.cpus)
+    _see_only(start.gpu)
     try:
         engine, info = build(start)
     except HeadwayError as error:
@@ -184,6 +185,13 @@ def _keep_to(cpus: tuple[int, ...]) -> None:
         logger.info("engine keeps to cores %s", ",".join(map(str, cpus)))
     except (AttributeError, OSError) as error:
         logger.warning("engine cannot keep to cores %s: %s", cpus, error)
+
+
+def _see_only(gpu: str) -> None:
+    """Compute on this GPU, if it names one. To be called before anything looks for GPUs."""
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        logger.info("engine keeps to GPU %s", gpu)
 
 
 def _tie_to_parent() -> None:

@@ -1,7 +1,7 @@
 """What settings of an engine mean where several engines run side by side on one machine.
 
 Most hold for each of them. Memory is divided, since engines that start together all see the same
-free memory; and a recording needs a file for each.
+free memory, that of each GPU by the fleet; and a recording needs a file for each.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from dataclasses import replace
 
 from headway import machine
 from headway.client.fleet import PLACE
+from headway.client.fleet.gpus import GPU_SHARE, usable_gpus
 from headway.config import EngineConfig
 from headway.errors import InvalidRequest
 from headway.types.fleet import FleetConfig
 
 KV_MOST = 4 * 2**30
 """Bytes that a KV cache takes at most where nobody says."""
-MEMORY_SHARE, GPU_SHARE = 0.5, 0.9
+MEMORY_SHARE = 0.5
 """Of what is free, for all engines together where nobody says."""
 
 
@@ -31,18 +32,16 @@ def check_replicas(config: EngineConfig, fleet: FleetConfig) -> None:
 
 
 def shared_settings(config: EngineConfig, replicas: int) -> EngineConfig:
-    """The settings of each of so many engines, which together take the memory that one would."""
-    if replicas == 1 or config.kv_cache_memory is not None:
+    """The settings of each of so many engines, which together take the memory that one would.
+
+    That of GPUs is left to the fleet, which knows how many engines are on each.
+    """
+    if replicas == 1 or config.kv_cache_memory is not None or usable_gpus(config):
         return config
     share = config.gpu_memory_utilization
-    if share is None and on_gpu(config):
-        share = GPU_SHARE
+    if share is None and config.device == "cuda":
+        share = GPU_SHARE  # of a GPU that was not found here, but perhaps by the engine
     if share is not None:
         return replace(config, gpu_memory_utilization=share / replicas)
     free = int(MEMORY_SHARE * machine.available_memory() / replicas)
     return replace(config, kv_cache_memory=max(1, min(KV_MOST, free)))
-
-
-def on_gpu(config: EngineConfig) -> bool:
-    """Whether an engine with these settings may compute on a GPU."""
-    return config.device == "cuda" or (config.device == "auto" and machine.has_nvidia_gpu())

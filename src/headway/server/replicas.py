@@ -48,6 +48,8 @@ class ReplicaCard(msgspec.Struct, frozen=True, kw_only=True):
     """Share of its KV blocks that are in use, from 0 to 1."""
     cpus: tuple[int, ...]
     """Cores that it is pinned to; empty where it may use any."""
+    gpu: str | None
+    """The GPU that it was given, by its number or name; null where it was given none."""
     role: Role
     """What it is for: to compute prompts, to generate answers, or both."""
     handed_over: int
@@ -183,6 +185,7 @@ def _card(status: ReplicaStatus) -> ReplicaCard:
         waiting=status.stats.waiting,
         kv_cache_usage=kv_usage(status),
         cpus=status.cpus,
+        gpu=status.gpu or None,
         role=status.role,
         handed_over=status.handed_over,
     )

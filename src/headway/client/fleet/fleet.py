@@ -18,6 +18,7 @@ from pathlib import Path
 
 from headway.background import watched
 from headway.client.client import EngineClient
+from headway.client.fleet.gpus import GpuShares
 from headway.client.fleet.member import FleetMember
 from headway.client.fleet.patience import Patience
 from headway.client.fleet.placement import Placement
@@ -83,26 +84,27 @@ class EngineFleet:
     ) -> EngineFleet:
         """Start so many engines on a prepared model and wait until all are ready.
 
-        They share the cores evenly; `threads` of the settings, if given, and sizes of memory are
-        each engine's, and `{replica}` in the name of a recording becomes its id. `roles` has one
-        for each, or none at all; see `RoleRouter` for them and for `fixed_roles`. `draft` and
-        `command` are as for an `EngineClient`. Raises `HeadwayError` where one cannot start, and
-        leaves none behind.
+        They share the cores evenly, and each has a GPU of its own if there are so many. `threads`
+        of the settings, if given, and sizes of memory are each engine's, and `{replica}` in the
+        name of a recording becomes its id. `roles` has one for each, or none at all; see
+        `RoleRouter` for them and for `fixed_roles`. `draft` and `command` are as for an
+        `EngineClient`. Raises `HeadwayError` where one cannot start, and leaves none behind.
         """
         if not 1 <= replicas <= MOST_REPLICAS:
             raise InvalidRequest(
                 f"replicas must be from 1 to {MOST_REPLICAS}, got {replicas}", field="replicas"
             )
-        cores = CoreShares(config, replicas)
+        cores, gpus = CoreShares(config, replicas), GpuShares(config, replicas)
 
         def launch(number: int, role: Role, on_change: Callable[[], None]) -> FleetMember:
             cpus = cores.free([each.cpus for each in fleet.members])
+            gpu = gpus.choose([each.gpu for each in fleet.members])
             own = share_of(config, number, threads=cores.threads, cpus=cpus)
-            message = start_message(own, prepared, draft, cpus=cpus)
+            message = start_message(gpus.settings(own, gpu), prepared, draft, cpus=cpus, gpu=gpu)
             client = EngineClient(
                 message, command or DEFAULT_COMMAND, replica=number, on_change=on_change
             )
-            return FleetMember(id=number, client=client, cpus=cpus, role=role)
+            return FleetMember(id=number, client=client, cpus=cpus, gpu=gpu, role=role)
 
         roles_router = RoleRouter(make_router(router), fixed=fixed_roles)
         fleet = cls(launch, roles_router, named=config.enable_prefix_caching)
@@ -203,7 +205,8 @@ class EngineFleet:
     async def add_replica(self, role: Role = "both") -> int:
         """See `EngineHandle.add_replica`. What waits elsewhere is given to it.
 
-        It is pinned where a replica has left its cores, and shares those of others otherwise.
+        It is pinned where a replica has left its cores, and shares those of others otherwise. Of
+        GPUs it has the one with the fewest engines.
         """
         return (await self._join(role, least_length=self.info.scheduler.limits.max_model_len)).id
 

@@ -21,6 +21,7 @@ class FleetMember:
     id: int
     client: EngineClient
     cpus: tuple[int, ...] = ()
+    gpu: str = ""
     role: Role = "both"
     handed_over: int = 0
     """Requests whose prompt it computed, and that another one went on with."""
