@@ -37,6 +37,7 @@ def test_a_table_and_how_fast_it_was(capsys: pytest.CaptureFixture[str]) -> None
     assert "llama-3.1-8b on NVIDIA H200 SXM, simulated" in out
     assert "paced" in out
     assert "cost" in out
+    assert "from 207 tokens on arithmetic hides reading the weights" in out
     assert " EUR" in out
     assert "20 requests" in err
     assert "times as fast" in err
@@ -58,6 +59,9 @@ def test_reports_and_records_are_written(home: Path) -> None:
     report = read_report(files["json"])
     assert [run.system for run in report.runs] == list(POLICIES)
     assert all(run.kind == "simulated" and run.bars for run in report.runs)
+    (passes,) = report.passes
+    assert passes.name == "llama-3.1-8b on NVIDIA H200 SXM"
+    assert ">Tokens in a pass against percent of limit</h2>" in files["html"].read_text()
     assert "<svg" in files["html"].read_text()
     assert len(files["jsonl"].read_text().splitlines()) == len(POLICIES) * 20
 

@@ -16,6 +16,7 @@ from headway.perf.report.page import write_page
 from headway.perf.report.run import Report, Run, build_report, write_report
 from headway.perf.report.svg import write_slots
 from headway.perf.report.trial import Trial
+from headway.steptime.passes import pass_curve
 from headway.steptime.profiles import Profile
 
 
@@ -34,6 +35,7 @@ def show_report(
     See `headway.perf.report.run.Report` for `answer`, `prediction` and `trials`.
     """
     price = price_from(arguments)
+    passes = pass_curve(f"{profile.model} on {profile.machine.device}", profile.step_times())
     report = build_report(
         title=f"{profile.model} on {replicas} x {profile.machine.device}, simulated"
         if replicas > 1
@@ -41,11 +43,12 @@ def show_report(
         runs=runs,
         about=dict(_about(profile)),
         price=None if price is None else replace(price, per_hour=price.per_hour * replicas),
-        notes=(*_notes(profile, arguments.acceptance), *overloads(runs)),
+        notes=(*_notes(profile, arguments.acceptance), passes.text, *overloads(runs)),
         answer=answer,
         prediction=prediction,
         trials=trials,
     )
+    report = replace(report, passes=(passes,))
     print(first_words(report) + tables(report), end="")
     _write_files(arguments, report, runs)
 

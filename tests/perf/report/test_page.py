@@ -200,6 +200,20 @@ def _timed(system: str, throughput: float, latency: float) -> Run:
     return Run(system=system, group="g", summary=summary)
 
 
+def test_slots_and_requests_in_flight_are_told_apart_in_one_chart() -> None:
+    bars = (Bar(0, 0.0, 0.5, 1.0, "r"),)
+    slots, seen = (
+        Run(system=name, group="g", bars=bars, slots=count, summary={"output_throughput": 5.0})
+        for name, count in (("one engine", 1), ("two engines", None))
+    )
+    text = render(Report(title="t", about={}, runs=(slots, seen)))
+    assert "Slots of the batch" in text
+    assert "in flight”, rows are no slots" in text
+    for alone in (slots, seen):
+        text = render(Report(title="t", about={}, runs=(alone,)))
+        assert "rows are no slots" not in text
+
+
 def test_a_long_run_is_still_a_small_page() -> None:
     bars = tuple(
         Bar(slot, 0.1 * place, 0.1 * place + 0.02, 0.1 * place + 0.09, f"{slot}-{place}")

@@ -53,6 +53,13 @@ def test_a_fleet_s_chart_says_whose_slots_it_shows() -> None:
     assert _only([_run("a", bars)]).figures == "1 slot, 25 % idle"
 
 
+def test_a_fleet_that_only_clients_saw_has_no_slots_of_the_first() -> None:
+    bars = [Bar(0, 0.0, 1.0, 2.0, "r")]
+    seen = replace(_run("a", bars, None), idle_share=None, settings={"replicas": 2})
+    seen = replace(seen, summary={"output_throughput": 9.0})
+    assert _only([seen]).figures == "at most 1 in flight, 9.00 tokens/s"
+
+
 def test_all_systems_share_one_time_axis() -> None:
     runs = [_run("a", [Bar(0, 0, 1, 20, "r")]), _run("b", [Bar(0, 0, 1, 10, "r")])]
     chart = slot_chart("g", runs, TONES, most_bars=10)

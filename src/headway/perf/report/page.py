@@ -1,9 +1,9 @@
 """A report as one self-contained page: no network, readable on paper and a telephone.
 
-Chooses what is shown and in which order; the drawings come from `curves`, `search` and
-`slot_chart`, the markup and the colours from `page.html` and `page.css`, which escape what they are
-given. The one script, `facts.js` and `charts.js`, lets bars be followed; the page's policy allows
-it by its digest and nothing else, and without it everything is there to read.
+Chooses what is shown and in which order; the drawings come from `curves`, `search`, `pass_chart`
+and `slot_chart`, the markup and the colours from `page.html` and `page.css`, which escape what they
+are given. The one script, `facts.js` and `charts.js`, lets bars be followed; the page's policy
+allows it by its digest and nothing else, and without it everything is there to read.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from headway.perf.report.figures import (
     ratio,
 )
 from headway.perf.report.headline import Headline, headline
+from headway.perf.report.pass_chart import pass_chart
 from headway.perf.report.plot import SIZE, Plot, tones
 from headway.perf.report.run import Report, Run
 from headway.perf.report.search import trial_plots, trial_table
@@ -116,6 +117,7 @@ def _contents(report: Report) -> Mapping[str, object]:
         "policy": _policy(script),
         "tone": colour.get(lead.leader or lead.base, 0) if lead else 0,
         "trials": trial_table(report.trials),
+        "passes": pass_chart(report.passes),
         "throughput": _throughput(by_group, colour, compare),
         "efforts": _some(
             [

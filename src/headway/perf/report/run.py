@@ -25,6 +25,7 @@ from headway.machine import cores, instruction_sets, processor, total_memory
 from headway.perf.records.record import RequestRecord
 from headway.perf.report.price import CURRENCY, HourlyPrice
 from headway.perf.report.trial import Trial
+from headway.steptime.passes import PassCurve
 
 Kind = Literal["engine", "external", "simulated"]
 """This engine, another system, or the simulator."""
@@ -92,6 +93,8 @@ class Report:
     """Whether all runs of a group predict its first one, so that they have errors, no gains."""
     trials: tuple[Trial, ...] = ()
     """What a search tried, in that order."""
+    passes: tuple[PassCurve, ...] = ()
+    """How far it pays to compute prompts together, of each machine that is known."""
 
 
 def build_report(

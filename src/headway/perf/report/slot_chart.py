@@ -70,7 +70,9 @@ class SlotChart:
     axis: Axis
     lanes: tuple[Lane, ...]
     seen_by_clients: bool
-    """Whether rows are requests in flight, of a system whose slots nobody can see."""
+    """Whether rows are requests in flight, of systems whose slots nobody can see."""
+    partly_seen: bool
+    """Whether that is so of some lanes, and others have slots."""
     facts: Mapping[str, Any]
     """For the page's script; see `headway.perf.report.follow`."""
 
@@ -101,6 +103,7 @@ def slot_chart(
         axis=axis,
         lanes=lanes,
         seen_by_clients=all(run.slots is None for run in drawn),
+        partly_seen=len({run.slots is None for run in drawn}) > 1,
         facts=chart_facts(
             drawn, until, {run.system: _every(_slots(run)) for run in drawn}, most_bars=most_bars
         ),
@@ -154,7 +157,9 @@ def _figures(run: Run, slots: int) -> Iterable[str]:
     """How many slots are shown, and what is true of the run: of all its replicas together."""
     replicas = run.settings.get("replicas", 1)
     several, whole = (
-        ("", "") if replicas == 1 else (f" of the first of {replicas} replicas", "all: ")
+        ("", "")
+        if replicas == 1 or run.slots is None
+        else (f" of the first of {replicas} replicas", "all: ")
     )
     if run.slots is None:
         yield f"at most {slots} in flight"
