@@ -164,6 +164,50 @@ def test_a_small_scenario_on_the_real_engine(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report.json").read_text())["title"] == "two policies"
 
 
+APART = """
+title: roles
+kv_tokens: 1024
+repeats: 1
+warmup: 2
+engine: {threads: 1, block_size: 16}
+systems:
+- {name: together, policy: paced, replicas: 2}
+- {name: apart, policy: paced, roles: "prefill,decode", fixed_roles: true}
+workloads:
+- {name: burst, requests: 6, prompt: "uniform:20:90", output: "uniform:3:9", cap: 24}
+"""
+
+
+@pytest.mark.model
+def test_aggregated_and_disaggregated_side_by_side_on_real_engines(tmp_path: Path) -> None:
+    (tmp_path / "apart.yaml").write_text(APART)
+    command = [sys.executable, "-m", "headway", "--log-level", "error", "bench", "policies"]
+    command += [str(tmp_path / "apart.yaml"), "--json", str(tmp_path / "report.json")]
+    command += ["--html", str(tmp_path / "report.html")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    report = read_report(tmp_path / "report.json")
+    together, apart = report.runs
+    for each in (together, apart):
+        assert [record.outcome for record in each.records] == ["ok"] * 6
+        assert each.settings["replicas"] == 2
+        assert each.settings["kv_blocks"] == 64, "half of them are each engine's"
+        assert each.slots is None
+        assert {bar.request for bar in each.bars} == {f"request-{number}" for number in range(1, 7)}
+        assert each.percent_of_limit is None
+    assert [record.output_tokens for record in apart.records] == [
+        record.output_tokens for record in together.records
+    ]
+    assert "handed_over" not in together.settings
+    assert (apart.settings["roles"], apart.settings["fixed_roles"]) == ("prefill,decode", "true")
+    assert apart.settings["handed_over"] == 6, "those of the warm-up do not count"
+    (curve,) = report.passes
+    assert curve.name.endswith("1 thread")
+    page = (tmp_path / "report.html").read_text()
+    assert "Requests in flight" in page
+    assert "Tokens in a pass against percent of limit" in page
+
+
 def _fastest(*runs: Run) -> float:
     return max(run.summary["request_throughput"] for run in runs)
 

@@ -96,6 +96,23 @@ def test_settings_follow_the_system_and_the_group() -> None:
     assert not config.enable_prefix_caching
 
 
+def test_engines_side_by_side_share_the_budget() -> None:
+    two = System(name="two", policy="paced", replicas=2)
+    config = config_for(scenario(), two, group(8), block_bytes=1000, record=None)
+    assert config.kv_cache_memory == 896 // 16 * 1000
+    assert not config.enable_prefix_caching
+    apart = System(name="apart", policy="static", slots="auto", roles="prefill,decode")
+    given = scenario(systems=(AUTO, apart))
+    config = config_for(given, apart, group(384), block_bytes=1000, record=None)
+    assert config.max_num_seqs == 896 // 448
+    # What one engine computes the other finds by its name, and then all systems have names.
+    assert config.enable_prefix_caching
+    assert config_for(given, AUTO, group(8), block_bytes=1, record=None).enable_prefix_caching
+    many = System(name="many", policy="paced", replicas=6)
+    with pytest.raises(InvalidRequest, match="kv_tokens: 298"):
+        config_for(scenario(), many, group(384), block_bytes=1000, record=None)
+
+
 def test_without_a_budget_memory_is_the_engines_own_choice() -> None:
     free = scenario(kv_tokens=None, systems=(PAGED,))
     waiting = {"dynamic_wait": 1.5}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from headway.errors import EngineError, HeadwayError, InvalidRequest
 from headway.perf.bench import policies
@@ -17,6 +18,13 @@ from headway.perf.bench.systems import SystemResult, run_of, without_itls
 from headway.perf.records.record import RequestRecord
 from headway.perf.records.summary import summarize
 from headway.perf.report.run import Report
+from headway.steptime.shape import PRIOR
+from headway.types.engine import Hardware
+from headway.wire import EngineInfo, LearnedModel
+from tests.perf.bench.test_recorded_run import ENGINE
+from tests.perf.report.recordings import MACHINE, SIZES
+
+INFO = EngineInfo(hardware=ENGINE.hardware, scheduler=ENGINE.scheduler, kv_bytes=1, weight_bytes=1)
 
 
 @dataclass
@@ -30,12 +38,22 @@ class Measuring:
     broken: tuple[str, ...] = ()
     failing: tuple[str, ...] = ()
     warning: str | None = None
+    learned: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By system, an engine's threads and from how many steps it learned."""
 
     async def engine(
         self, scenario: Scenario, system: System, group: RunGroup, *, block_bytes: int | None
     ) -> SystemResult:
         self.blocks.append(block_bytes)
-        return await self.url(scenario, system, group)
+        measured = await self.url(scenario, system, group)
+        threads, steps = self.learned.get(system.name, (0, 0))
+        if not threads:
+            return measured
+        found = Hardware(device="cpu", dtype="int8", kv_cache_dtype="int8", threads=threads)
+        info = structs.replace(INFO, hardware=found, sizes=SIZES, machine=MACHINE)
+        coefficients = replace(PRIOR, compute=float(steps))
+        model = LearnedModel(status="learned", coefficients=coefficients, steps=steps)
+        return replace(measured, info=info, model=model)
 
     async def url(self, scenario: Scenario, system: System, group: RunGroup) -> SystemResult:
         number = self.order.count(system.name)
@@ -115,6 +133,32 @@ def test_a_budget_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     comparison, _ = run(monkeypatch, measuring, scenario(A, kv_tokens=100, repeats=2))
     assert measuring.blocks == [4096, 4096]
     assert comparison.report.about["KV cache"] == "100 tokens for every system"
+
+
+def test_passes_are_drawn_of_the_engines_that_learned_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    systems = [System(name=name, policy="paced") for name in "abc"]
+    measuring = Measuring(
+        {name: [1.0] for name in "abc"}, learned={"a": (1, 8), "b": (2, 4), "c": (1, 2)}
+    )
+    comparison, _ = run(monkeypatch, measuring, scenario(*systems, repeats=1))
+    report = comparison.report
+    one, two = report.passes
+    assert [each.name.rpartition(", ")[2] for each in report.passes] == ["1 thread", "2 threads"]
+    # Arithmetic that takes eight times as long as the limit allows reaches an eighth of it.
+    assert one.best == pytest.approx(100 / 8, rel=0.1)
+    assert two.best == pytest.approx(100 / 4, rel=0.1)
+    assert report.notes[-2:] == (one.text, two.text)
+    assert report.about["Engine"].endswith("1 thread")
+    fleets = [replace(system, replicas=2) for system in systems]
+    comparison, _ = run(monkeypatch, measuring, scenario(*fleets, repeats=1))
+    assert comparison.report.about["Engine"].endswith("cpu"), "each says its own threads"
+
+
+def test_an_engine_that_told_no_model_has_no_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison, _ = run(monkeypatch, Measuring({"a": [1.0]}), scenario(A, repeats=1))
+    assert comparison.report.passes == ()
 
 
 def test_loads_are_shares_of_the_fastest_engine(monkeypatch: pytest.MonkeyPatch) -> None:

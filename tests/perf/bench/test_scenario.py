@@ -18,6 +18,7 @@ from headway.perf.bench.scenario import (
     parse_scenario,
     scenario_names,
 )
+from headway.types.fleet import FleetConfig
 
 GOOD = """
 title: two policies
@@ -65,6 +66,21 @@ def test_keys_of_earlier_versions_are_read() -> None:
         ("policy: continuous", "external: transformers", "slots", "need slots"),
         ("policy: continuous", "external: url, url: x, padded: true", "padded", "no padded"),
         ("policy: continuous", "policy: cleverest", "systems[1].policy", "cleverest"),
+        ("policy: continuous", "policy: paced, roles: prefill", "roles", "generate answers"),
+        ("policy: continuous", "policy: paced, roles: prefil", "roles", "did you mean prefill"),
+        ("policy: continuous", "policy: paced, fixed_roles: true", "fixed_roles", "needs roles"),
+        ("policy: continuous", "policy: paced, replicas: 0", "replicas", "replicas"),
+        ("policy: continuous", "policy: paced, replicas: 65", "replicas", "replicas"),
+        ("policy: continuous", "policy: paced, router: best", "systems[1].router", "best"),
+        (
+            "policy: continuous",
+            "policy: paced, replicas: 3, roles: 'prefill,decode'",
+            "roles",
+            "replicas is 3",
+        ),
+        ("slots: auto", "slots: auto, replicas: 2", "replicas", "one engine"),
+        ("policy: continuous", "external: url, url: x, replicas: 2", "replicas", "no replicas"),
+        ("policy: continuous", "external: url, url: x, roles: both", "roles", "no roles"),
         ("block_size: 16", "block_size: 15", "block_size", "16"),
         ("block_size: 16", "policy: static", "policy", "cannot be set here"),
         ("block_size: 16", "slo: ttft=1s", "slo", "cannot be set here"),
@@ -100,7 +116,8 @@ def test_what_is_no_scenario_at_all_is_refused(text: str) -> None:
 
 
 def test_scenarios_that_ship_are_read_and_their_groups_made() -> None:
-    assert {"policies", "quick", "published-cpu", "published-gpu"} <= set(scenario_names())
+    names = {"policies", "quick", "published-cpu", "published-gpu", "disaggregation"}
+    assert names <= set(scenario_names())
     for name in scenario_names():
         scenario = load_scenario(name)
         reached = {load.name: 2.0 for load in scenario.workloads}
@@ -127,6 +144,40 @@ def test_no_such_file_is_an_error_that_lists_the_names() -> None:
 
 def system(name: str = "a", **changes: Any) -> System:
     return System(name=name, **({"policy": "static"} | changes))
+
+
+def test_a_system_may_be_several_engines_that_share_the_memory() -> None:
+    text = GOOD.replace("policy: continuous", "policy: paced, roles: 'prefill,decode:2'")
+    scenario = parse_scenario(text)
+    padded, apart = scenario.systems
+    assert (padded.fleet.replicas, apart.fleet.replicas) == (1, 3)
+    assert apart.fleet == FleetConfig(replicas=3, roles="prefill,decode:2")
+    assert scenario.kv_tokens_of(padded) == 1792
+    assert scenario.kv_tokens_of(apart) == 597
+    assert scenario.hands_over
+    assert not parse_scenario(GOOD).hands_over
+    assert (
+        parse_scenario(
+            GOOD.replace("kv_tokens: 1792", "").replace("slots: auto", "slots: 2")
+        ).kv_tokens_of(apart)
+        is None
+    )
+
+
+def test_disaggregation_sets_both_ways_side_by_side_under_objectives() -> None:
+    scenario = load_scenario("disaggregation")
+    assert [(each.fleet.replicas, each.roles, each.fixed_roles) for each in scenario.systems] == [
+        (1, None, False),
+        (2, None, False),
+        (2, "prefill,decode", False),
+        (2, "prefill,decode", True),
+    ]
+    assert any(load.slo and load.loads for load in scenario.workloads)
+    assert all(scenario.taking_part(load) == scenario.systems for load in scenario.workloads)
+    for load in scenario.workloads:
+        for group in make_groups(load, seed=1, reached={"mixture": 1.0}):
+            for each in scenario.systems:
+                assert group.longest <= (scenario.kv_tokens_of(each) or 0)
 
 
 def test_rules_hold_without_a_file_too() -> None:

@@ -70,26 +70,26 @@ def config_for(
     block_bytes: int | None,
     record: str | None,
 ) -> EngineConfig:
-    """Settings of the engine for a system and a group.
+    """Settings of the engine, or of each engine, for a system and a group.
 
     `block_bytes` is what a block takes, as `measure_block` finds it; None without a budget.
     """
     assert system.policy is not None, "external systems have no settings here"
     memory = None
-    if scenario.kv_tokens is not None and block_bytes is not None:
-        size = scenario.engine.block_size
-        memory = kv_blocks(system, group, scenario.kv_tokens, size) * block_bytes
+    tokens = scenario.kv_tokens_of(system)
+    if tokens is not None and block_bytes is not None:
+        memory = kv_blocks(system, group, tokens, scenario.engine.block_size) * block_bytes
     return replace(
         scenario.engine,
         model=scenario.model,
         policy=system.policy,
         policy_options={**scenario.engine.policy_options, **system.policy_options},
-        max_num_seqs=slots_of(system, group, scenario.kv_tokens),
+        max_num_seqs=slots_of(system, group, tokens),
         max_model_len=group.longest,
         kv_cache_memory=memory,
         kv_reservation=system.kv_reservation,
         # Prompts differ: a cache would find only those of the run before.
-        enable_prefix_caching=False,
+        enable_prefix_caching=scenario.hands_over,
         record=record,
         slo=",".join(map(str, group.objectives)) or None,
     )

@@ -22,7 +22,9 @@ from headway.perf.bench.systems import (
 )
 from headway.perf.report.overload import overload_warning
 from headway.perf.report.run import Report, Run, about_this_machine, build_report, median_run
-from headway.wire import EngineInfo
+from headway.steptime.model import StepTimeModel
+from headway.steptime.passes import PassCurve, pass_curve
+from headway.wire import EngineInfo, LearnedModel
 
 Log = Callable[[str], None]
 OnReport = Callable[[Report], None]
@@ -82,6 +84,8 @@ class _Bench:
     _block_bytes: int | None = None
     _fastest: dict[str, float] = field(default_factory=dict)
     _processes: dict[str | None, TransformersProcess] = field(default_factory=dict)
+    _models: dict[int, tuple[EngineInfo, LearnedModel]] = field(default_factory=dict)
+    """By an engine's threads, what the one that learned from most steps told."""
 
     async def run_group(self, load: ScenarioLoad, group: RunGroup) -> None:
         """All repeats of all systems on a group of the workload."""
@@ -122,13 +126,29 @@ class _Bench:
 
     def report(self, about: Mapping[str, str]) -> Report:
         """The report of the runs so far."""
-        return build_report(
+        passes = self._passes()
+        report = build_report(
             title=self.scenario.title,
             runs=self.runs,
             about=about_this_machine() | self._about() | dict(about),
             price=self.scenario.price,
-            notes=([self.scenario.about] if self.scenario.about else []) + self.notes,
+            notes=[
+                *([self.scenario.about] if self.scenario.about else []),
+                *self.notes,
+                *(curve.text for curve in passes),
+            ],
         )
+        return replace(report, passes=tuple(passes))
+
+    def _passes(self) -> list[PassCurve]:
+        """How far it pays to compute prompts together, by what engines learned of their steps."""
+        curves = []
+        for threads, (info, learned) in sorted(self._models.items()):
+            if info.sizes is not None and info.machine is not None:
+                model = StepTimeModel(info.sizes, info.machine, learned.coefficients)
+                name = f"{self.scenario.model} on {info.hardware.device}"
+                curves.append(pass_curve(f"{name}, {_threads(threads)}", model))
+        return curves
 
     async def close(self) -> None:
         for process in self._processes.values():
@@ -151,6 +171,7 @@ class _Bench:
             return None
         run, summary = measured.run, measured.run.summary
         self.info = measured.info or self.info
+        self._learn(measured)
         for warning in (measured.warning, overload_warning(run.records)):
             if warning is not None:
                 self._note(f"{group.name}, {system.name}: {warning}")
@@ -167,6 +188,14 @@ class _Bench:
             f"{summary['duration']:.1f} s"
         )
         return run
+
+    def _learn(self, measured: SystemResult) -> None:
+        info, model = measured.info, measured.model
+        if info is None or model is None:
+            return
+        threads = info.hardware.threads
+        if threads not in self._models or model.steps > self._models[threads][1].steps:
+            self._models[threads] = (info, model)
 
     async def _measure(self, system: System, group: RunGroup) -> SystemResult:
         scenario = self.scenario
@@ -193,8 +222,10 @@ class _Bench:
             found = info.hardware
             rows["Engine"] = (
                 f"{found.backend}, weights {found.dtype}, KV cache {found.kv_cache_dtype}, "
-                f"{found.device}, {found.threads} threads"
+                f"{found.device}"
             )
+            if not any(system.fleet.replicas > 1 for system in scenario.systems):
+                rows["Engine"] += f", {_threads(found.threads)}"
         if self._processes:
             rows["transformers"] = f"{transformers_version()}, " + ", ".join(
                 process.dtype for process in self._processes.values()
@@ -209,3 +240,7 @@ class _Bench:
     def _fail(self, text: str) -> None:
         self.failures.append(text)
         self._note(text)
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"

@@ -21,6 +21,7 @@ from headway.errors import InvalidRequest
 from headway.perf.report.price import CURRENCY, HourlyPrice
 from headway.scheduling.policy import PARAMETERS, split_options
 from headway.types.engine import KVReservation
+from headway.types.fleet import FleetConfig, RouterName
 
 ExternalKind = Literal["transformers", "url"]
 SlotCount = int | Literal["auto"]
@@ -43,6 +44,13 @@ class System:
     kv_reservation: KVReservation = "on-demand"
     policy_options: Mapping[str, PolicyOption] = field(default_factory=dict)
     """Parameters of the policy, by the names of their flags ("dynamic_wait")."""
+    replicas: int = 1
+    """Engines side by side, which share cores and memory; slots are each one's."""
+    roles: str | None = None
+    """What each of them is for, such as "prefill,decode": see `FleetConfig`, which has these names
+    too."""
+    fixed_roles: bool = False
+    router: RouterName = "predicted"
     external: ExternalKind | None = None
     dtype: str | None = None
     """Of transformers' weights; None: what this machine multiplies fastest."""
@@ -58,7 +66,7 @@ class System:
         if self.repeats is not None:
             _at_least("repeats", self.repeats, 1, self.name)
         allowed = {
-            None: {"policy", "padded", "slots", "kv_reservation", "policy_options"},
+            None: _OWN,
             "transformers": {"slots", "dtype"},
             "url": {"url", "model"},
         }[self.external]
@@ -67,6 +75,30 @@ class System:
                 kind = self.external or "this engine's own"
                 raise InvalidRequest(f"system {self.name!r}: {kind} has no {key}", field=key)
         self._check_whole()
+        self._check_fleet()
+
+    @property
+    def fleet(self) -> FleetConfig:
+        """How many engines it has, and what they are for; one engine where it is external."""
+        return FleetConfig(
+            replicas=self.replicas,
+            router=self.router,
+            roles=self.roles,
+            fixed_roles=self.fixed_roles,
+        )
+
+    def _check_fleet(self) -> None:
+        try:
+            fleet = self.fleet
+        except InvalidRequest as error:
+            raise InvalidRequest(
+                f"system {self.name!r}: {error.message}", field=error.field
+            ) from error
+        if self.padded and fleet.replicas > 1:
+            raise InvalidRequest(
+                f"system {self.name!r}: padded batches go to one engine, leave replicas out",
+                field="replicas",
+            )
 
     def _check_whole(self) -> None:
         if self.external is None and self.policy is None:
@@ -83,12 +115,20 @@ class System:
             )
 
 
+_FLEET: dict[str, object] = {
+    "replicas": 1,
+    "roles": None,
+    "fixed_roles": False,
+    "router": "predicted",
+}
+_OWN = {"policy", "padded", "slots", "kv_reservation", "policy_options", *_FLEET}
 _DEFAULTS: dict[str, object] = {
     "policy": None,
     "padded": False,
     "slots": None,
     "kv_reservation": "on-demand",
     "policy_options": {},
+    **_FLEET,
     "dtype": None,
     "url": None,
 }
@@ -194,6 +234,18 @@ class Scenario:
         """What the machine costs; None where the scenario does not say."""
         per_hour = self.price_per_hour
         return None if per_hour is None else HourlyPrice(per_hour, self.currency)
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether engines of some system load what others computed, as those with roles do.
+
+        They find it by the names that prefix caching gives blocks, so then all systems have that.
+        """
+        return any(system.roles is not None for system in self.systems)
+
+    def kv_tokens_of(self, system: System) -> int | None:
+        """What each engine of a system has of the memory that all systems get alike."""
+        return None if self.kv_tokens is None else self.kv_tokens // system.fleet.replicas
 
     def taking_part(self, load: ScenarioLoad) -> tuple[System, ...]:
         """The systems of a workload, in the scenario's order."""

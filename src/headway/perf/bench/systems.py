@@ -3,6 +3,9 @@
 Every run gets a new engine, which answers a few warm-up requests and then the group. What users saw
 comes from the load client; slots, and how near the engine was to its limits, come from the engine's
 own recording. That also has the warm-up's requests, which are told apart by their ids.
+
+Several engines side by side are not recorded: one that records leaves no KV cache for the others to
+read, and a request may run in two of them. What is drawn is what clients saw.
 """
 
 from __future__ import annotations
@@ -32,10 +35,11 @@ from headway.perf.bench.serve import ServeLoad, load_server
 from headway.perf.records.record import RequestRecord
 from headway.perf.records.summary import summarize
 from headway.perf.report.run import Run
-from headway.perf.report.slots import bars_of, idle_share, percent_of_limit
+from headway.perf.report.slots import bars_of, bars_of_records, idle_share, percent_of_limit
 from headway.perf.workload.synthetic import warm_up, with_other_prompts
 from headway.recording.format import Recording, read_recordings
-from headway.wire import EngineInfo
+from headway.types.fleet import FleetConfig
+from headway.wire import EngineInfo, LearnedModel
 
 RECORDING_TIMEOUT = 5.0
 """Seconds that an engine gets to write the end of its recording."""
@@ -108,6 +112,8 @@ class SystemResult:
     """Why its figures are not to be trusted, if so."""
     info: EngineInfo | None = None
     """The engine's own settings, where it was ours."""
+    model: LearnedModel | None = None
+    """What it has learned of its steps' times; None where it told nothing."""
 
 
 async def measure_engine(
@@ -118,9 +124,16 @@ async def measure_engine(
     Raises `HeadwayError` where the engine cannot do it.
     """
     with tempfile.TemporaryDirectory(prefix="headway-bench-") as folder:
-        record = Path(folder) / "steps.jsonl"
-        config = config_for(scenario, system, group, block_bytes=block_bytes, record=str(record))
-        async with await AsyncLLM.start(config, progress=False) as llm:
+        fleet = system.fleet
+        record = None if fleet.replicas > 1 else Path(folder) / "steps.jsonl"
+        config = config_for(
+            scenario,
+            system,
+            group,
+            block_bytes=block_bytes,
+            record=None if record is None else str(record),
+        )
+        async with await AsyncLLM.start(config, progress=False, fleet=fleet) as llm:
             measured = await _on_engine(scenario, system, group, llm, record)
             info, stats = llm.client.info, llm.client.stats
             if llm.client.restarts:
@@ -136,7 +149,12 @@ async def measure_engine(
         "threads": info.hardware.threads,
         "preemptions": stats.preemptions,
     }
-    return replace(measured, run=replace(measured.run, settings=settings), info=info)
+    return replace(
+        measured,
+        run=replace(measured.run, settings=settings),
+        info=info,
+        model=None if stats.pacing is None else stats.pacing.model,
+    )
 
 
 async def measure_transformers(
@@ -200,7 +218,7 @@ def without_itls(summary: Mapping[str, float]) -> dict[str, float]:
 
 
 async def _on_engine(
-    scenario: Scenario, system: System, group: RunGroup, llm: AsyncLLM, record: Path
+    scenario: Scenario, system: System, group: RunGroup, llm: AsyncLLM, record: Path | None
 ) -> SystemResult:
     count = len(group.workload.requests)
     with EngineLoadClient(llm) as client:
@@ -209,17 +227,38 @@ async def _on_engine(
             warm_up(group.workload, scenario.warmup, max_output=WARM_UP_OUTPUT),
             label="warm-up",
         )
-        if system.padded:
+        if system.padded and record is not None:
             measured = await _padded(scenario, system, group, ClientBatchGenerator(client))
             recording = await wait_for_recording(record, "batch-", count)
             limit = percent_of_limit(recording)
             return replace(measured, run=replace(measured.run, percent_of_limit=limit))
+        before = _handed_over(llm)
         result = await run_load(client, group.workload)
-    slots = slots_of(system, group, scenario.kv_tokens)
-    settings: Settings = {} if slots is None else {"slots": slots}
+    slots = slots_of(system, group, scenario.kv_tokens_of(system))
+    settings: dict[str, str | int | float] = {} if slots is None else {"slots": slots}
+    if record is None:
+        settings |= fleet_settings(system.fleet)
+        if system.roles is not None:
+            settings["handed_over"] = _handed_over(llm) - before
     run = run_of(system, group, result.records, result.duration, settings=settings)
-    run = with_recording(run, await wait_for_recording(record, "request-", count))
+    if record is None:
+        run = replace(run, bars=bars_of_records(run.records))
+    else:
+        run = with_recording(run, await wait_for_recording(record, "request-", count))
     return SystemResult(run=run, warning=result.client_delay.warning)
+
+
+def fleet_settings(fleet: FleetConfig) -> dict[str, str | int | float]:
+    """How many engines there are and what they are for, as a report shows it."""
+    settings: dict[str, str | int | float] = {"replicas": fleet.replicas, "router": fleet.router}
+    if fleet.roles is not None:
+        settings |= {"roles": fleet.roles, "fixed_roles": str(fleet.fixed_roles).lower()}
+    return settings
+
+
+def _handed_over(llm: AsyncLLM) -> int:
+    """Requests that engines have given away after their first token."""
+    return sum(each.handed_over for each in llm.client.replicas)
 
 
 async def _padded(
@@ -240,6 +279,6 @@ async def _padded(
 
 
 def _slots(system: System, group: RunGroup, scenario: Scenario) -> int:
-    slots = slots_of(system, group, scenario.kv_tokens)
+    slots = slots_of(system, group, scenario.kv_tokens_of(system))
     assert slots is not None, "padded batches have slots: checked by the scenario"
     return slots
