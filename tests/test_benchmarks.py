@@ -59,6 +59,7 @@ def test_benchmarks_say_how_they_are_used() -> None:
     names = (
         "agreement",
         "api_cost",
+        "disaggregation_real",
         "fairness",
         "fleet_cost",
         "fleet_moves",
@@ -262,3 +263,49 @@ def test_the_opponent_is_told_of_prompts_first_tokens_and_ends(tmp_path: Path) -
     for name in began:
         if name in ended:
             assert told.index(["began", name]) < told.index(["ended", name])
+
+
+@pytest.mark.model
+def test_prefill_and_decode_apart_give_the_same_tokens_as_together(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "disaggregation_real.py")]
+    command += ["--requests", "6", "--rate", "20", "--rounds", "1"]
+    command += ["--pairs", "ttft_p99=60s,tpot_p99=9s", "--kv-cache-memory", str(2**26)]
+    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out.json")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert (record["answers"], record["changed"]) == (3 * 6, [])
+    (rows,) = record["pairs"].values()
+    assert {name: turns[0]["attainment"] for name, turns in rows.items()} == {
+        "aggregated": 1.0,
+        "fixed": 1.0,
+        "elastic": 1.0,
+    }
+    assert rows["aggregated"][0]["handed over"] == 0
+    assert rows["fixed"][0]["handed over"] > 0
+    assert list(record["elastic below the best"].values()) == [0.0]
+
+
+def test_an_answer_that_differs_or_is_missing_is_told() -> None:
+    program = """
+from disaggregation_real import below_the_best, changed
+same = {"a": (1, 2), "b": (3,)}
+assert changed({"aggregated": same, "fixed": dict(same), "elastic": dict(same)}) == []
+found = changed({"aggregated": same, "fixed": {"a": (1, 9), "b": (3,)}, "elastic": {"b": (3,)}})
+assert sorted(found) == ["elastic a", "fixed a"], found
+rows = {"aggregated": [0.9, 0.5, 0.8], "fixed": [0.2, 0.2, 0.2], "elastic": [0.7, 0.75, 0.1]}
+rows = {name: [{"attainment": each} for each in row] for name, row in rows.items()}
+assert abs(below_the_best(rows) - 0.1) < 1e-9
+rows["fixed"][1]["attainment"] = rows["fixed"][0]["attainment"] = 0.95
+assert abs(below_the_best(rows) - 0.25) < 1e-9
+"""
+    folders = os.pathsep.join([str(ROOT / "src"), str(ROOT / "benchmarks")])
+    environment = dict(os.environ) | {"PYTHONPATH": folders}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)
