@@ -88,7 +88,7 @@ def routers() -> None:
 
     assert set(routing._MAKERS) == set(routing.ROUTERS) == set(get_args(routing.RouterName))
     assert all(hasattr(make, "choose") for make in routing._MAKERS.values())
-    shared = {"base", "prefix_memory", "request", "step_costs", "view"}
+    shared = {"base", "prefix_memory", "request", "roles", "step_costs", "view"}
     made = {module_name(make) for make in routing._MAKERS.values()}
     assert made == modules_in("routing") - shared
 

@@ -44,12 +44,17 @@ def test_one_that_asks_for_nothing_leaves_its_role_for_much_sooner() -> None:
     assert router().choose(request("a"), views) == 0
 
 
-def test_streams_do_not_keep_a_prompt_from_an_engine_for_prompts() -> None:
-    views = engines("prefill", "decode")
-    for number in range(4):
-        views[0].sent(request(f"{number}", 4))
-    asked = request("a", ttft=60.0, tpot=0.1)
-    assert router().choose(asked, views) == 0
+def test_it_stays_where_others_could_not_keep_its_pace() -> None:
+    # Five that decode take 1.125 s; a step that takes 0.8 of the pace is as full as may be.
+    for pace, expected in ((1.25, 0), (1.5, 1), (None, 1)):
+        views = engines("prefill", "decode")
+        for view in views:
+            view.by_deadline = True  # prompts hold nobody up
+        views[0].sent(request("moved", 8))
+        for number in range(4):
+            views[1].sent(request(f"{number}", 4))
+        assert router().decoder(begun(tpot=pace), 0, views) == expected
+        assert router(fixed=True).decoder(begun(tpot=pace), 0, views) == 1
 
 
 def test_whoever_goes_on_leaves_an_engine_for_prompts_alone() -> None:
@@ -81,3 +86,9 @@ def test_what_is_loaded_takes_room_though_nobody_computes_it() -> None:
     view.stepped(1.0, 1, [token("moved", cached=80)])
     view.ended(moved)
     assert view.held == 0
+
+
+def test_without_room_and_without_a_pace_it_stays_too() -> None:
+    views = engines("prefill", "decode")
+    views[1].sent(request("full", 4090))
+    assert router().decoder(begun(tpot=None), 0, views) == 0

@@ -24,6 +24,9 @@ from headway.types.objectives import Pace
 OUT_OF_ROLE = 3.0
 """A request that asks for no TTFT leaves engines of its role for one where it is so many times as
 soon."""
+EARLY = 0.5
+"""Of the time to a first token that is asked for: where it is predicted to take more, the role of
+an engine is no reason to wait there, as predictions are no better than that."""
 ROOM = 0.8
 """Of the time between tokens that is asked for: what an engine's steps may take, as predicted, for
 it to be given more answers. Contexts grow, and not all that comes there is foreseen."""
@@ -71,7 +74,9 @@ class RoleRouter:
         best = min(roomy or others, key=lambda index: _seconds_a_token(request, engines[index]))
         if self.fixed:
             return best
-        there = engines[best].tpot_with(request) if roomy else math.inf
+        if not roomy:
+            return home
+        there = engines[best].tpot_with(request)
         return best if there <= max(ROOM * request.pace.tpot, mine.tpot(0.0)) else home
 
     def _best(
@@ -83,13 +88,13 @@ class RoleRouter:
         """
         ttft, asked = engines[chosen].forecast(request)[0], request.pace.ttft
         others = [index for index in range(len(engines)) if index not in fit]
-        if ttft <= asked and self._can_go_on(request, engines[chosen], engines):
+        if ttft <= EARLY * asked and self._can_go_on(request, engines[chosen], engines):
             if asked < math.inf:
                 return chosen
             soonest = min(others, key=lambda index: engines[index].forecast(request)[0])
             there = engines[soonest].forecast(request)[0]
             return soonest if there * OUT_OF_ROLE < ttft else chosen
-        on_time = [index for index in others if _on_time(request, engines[index])]
+        on_time = [index for index in (chosen, *others) if _on_time(request, engines[index])]
         if on_time:
             return on_time[self.router.choose(request, [engines[index] for index in on_time])]
         return self.router.choose(request, engines)

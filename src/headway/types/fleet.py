@@ -79,7 +79,8 @@ def parse_roles(text: str | None) -> tuple[Role, ...]:
                 f"roles: {name[:40]!r} is none of {', '.join(ROLES)}{did_you_mean(name, ROLES)}",
                 field="roles",
             )
-        if colon and not (number.isascii() and number.isdigit() and 1 <= len(number) <= 3):
+        counted = number.isascii() and number.isdigit() and len(number) <= 4
+        if colon and not (counted and int(number)):
             raise InvalidRequest(
                 f"roles: {part.strip()[:40]!r} is no role and a number, such as {role}:2",
                 field="roles",
