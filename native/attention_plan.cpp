@@ -123,7 +123,7 @@ void rows_to_slots(const hw_step& step, int32_t block_size, int64_t* positions, 
 }
 
 int64_t attend_scratch_bytes(const CacheLayout& cache) {
-  const int64_t states = (kItemTiles + 1) * attend_state_floats(cache) * 4;
+  const int64_t states = 2 * kItemTiles * attend_state_floats(cache) * 4;
   return states + kItemTiles * attend_query_bytes(cache) + attend_tile_bytes();
 }
 

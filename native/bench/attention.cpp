@@ -1,7 +1,7 @@
 // How fast attention is: decoding against the memory's speed, prompts against the arithmetic's.
 //
 //     python native/build.py build/native --test native/bench/attention.cpp
-//     build/native/attention [isa] [threads] [part of a scene's name]
+//     build/native/attention [isa] [threads] [part of a scene's name] [kind of cache]
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +24,7 @@ struct Scene {
   int64_t start, count;  // of every sequence
 };
 
+constexpr const char* kNames[] = {"float32", "bfloat16", "int8"};
 constexpr int kHeads = 9, kKvHeads = 3, kHeadDim = 64, kBlock = 32;
 
 struct Free {
@@ -121,10 +122,9 @@ void show(const headway::Kernels& kernels, headway::Pool& pool, const Scene& sce
   const double products = seen * kHeads * kHeadDim * 2;
   const double read = double(end) * scene.sequences * kKvHeads * kHeadDim * 2 *
                       (kind == HW_CACHE_FLOAT32 ? 4 : kind == HW_CACHE_BFLOAT16 ? 2 : 1);
-  const char* names[] = {"float32", "bfloat16", "int8"};
   printf("%-12s %-8s %-24s %8.1f us a layer %6.2f GB/s %6.2f G products/s a thread"
          "; heads %5.2f us a row\n",
-         kernels.name, names[kind], scene.name, seconds * 1e6, read / seconds * 1e-9,
+         kernels.name, kNames[kind], scene.name, seconds * 1e6, read / seconds * 1e-9,
          products / seconds * 1e-9 / pool.threads(), heads / step.num_tokens * 1e6);
 }
 
@@ -138,9 +138,11 @@ int main(int argc, char** argv) {
       {"decode 128 x 250", 128, 30, 249, 1},  {"decode 16 x 1000", 16, 30, 999, 1},
       {"decode 1 x 4000", 1, 30, 3999, 1},    {"decode 1 x 250", 1, 30, 249, 1},
       {"prompt of 512", 1, 4, 0, 512},        {"128 tokens after 450", 1, 4, 450, 128},
-      {"prompts of 64, 8 of them", 8, 4, 0, 64},
+      {"prompts of 64, 8 of them", 8, 4, 0, 64}, {"prompt of 700", 1, 4, 0, 700},
+      {"prompts of 128, 4 of them", 4, 4, 0, 128}, {"512 tokens after 7000", 1, 1, 7000, 512},
   };
   for (int kind : {HW_CACHE_BFLOAT16, HW_CACHE_INT8, HW_CACHE_FLOAT32}) {
+    if (argc > 4 && strcmp(kNames[kind], argv[4]) != 0) continue;
     for (const Scene& scene : scenes) {
       if (argc < 4 || strstr(scene.name, argv[3])) show(*kernels, pool, scene, kind);
     }

@@ -6,18 +6,11 @@
 #ifndef HEADWAY_ATTENTION_H
 #define HEADWAY_ATTENTION_H
 
-#include "attention_pack.h"
+#include <utility>
+
+#include "attention_softmax.h"
 
 namespace headway::HW_ISA_NAME {
-
-constexpr float kLowest = -1e30f;  // below every score, yet finite: kLowest - kLowest is 0
-
-// Running softmax of one row tile; attend_state_floats() of memory.
-struct TileState {
-  float* values;   // [kTileRows][padded]
-  float* weights;  // [kTileRows][16], to be added up
-  float* highest;  // [16]
-};
 
 HW_INLINE TileState state_at(float* memory, int padded) {
   float* weights = memory + int64_t{kTileRows} * padded;
@@ -73,84 +66,66 @@ static TileView view_of(const AttendWork& work, int64_t tile, int64_t begin, int
     view.value_scale[c] = scales + cache.block_size + offset;
     at += kTileKeys;
     view.ahead[c] = at < seen ? ahead.at(at) + offset * 4 : work.after[c];
+    if (work.item.tokens == 1 && cache.kind == HW_CACHE_INT8) {
+      // Scales are a few lines that lie far from what is read before them.
+      prefetch_l2(view.ahead[c] + cache.scales_at);
+      prefetch_l2(view.ahead[c] + cache.scales_at + int64_t{cache.block_size} * 4);
+    }
   }
   return view;
 }
 
-// Hides what row `r` does not see, and returns the highest score.
-HW_INLINE F mask_scores(const AttendWork& work, const TileView& view, int r, int64_t from,
-                        int64_t to) {
-  float* row = work.scores + r * kTileKeys;
-  F top = f_set(kLowest);
-  if (from <= view.begin * 16 && to >= view.end * 16) {
-    for (int c = view.begin; c < view.end; ++c) top = f_max(top, f_load(row + c * 16));
-    return top;
-  }
-  const int64_t before = from < 0 ? -1 : from > kTileKeys ? kTileKeys : from - 1;
-  const I first = i_set(static_cast<int32_t>(before));
-  const I last = i_set(static_cast<int32_t>(to < 0 ? 0 : to > kTileKeys ? kTileKeys : to));
-  for (int c = view.begin; c < view.end; ++c) {
-    const I key = i_lanes() + i_set(c * 16);
-    F score = f_load(row + c * 16);
-    score = f_select(i_less(key, last), score, f_set(-__builtin_inff()));
-    score = f_select(i_less(first, key), score, f_set(-__builtin_inff()));
-    f_store(row + c * 16, score);
-    top = f_max(top, score);
-  }
-  return top;
-}
+// What an item keeps of each of its row tiles.
+struct ItemTiles {
+  TileRows rows[kItemTiles];
+  TileQueries queries[kItemTiles];
+  TileState all[kItemTiles];   // over the segments so far
+  TileState now[kItemTiles];   // over the segment at work
+};
 
-// From the scores of the tile of keys at `tile` to weights; the state's sums of weights and highest
-// scores are brought up to date, and `factor` [16] is what its values must be multiplied by.
-template <class Kind>
-__attribute__((noinline)) static void softmax_tile(const AttendWork& work, const TileView& view,
-                                                  const TileRows& rows, int64_t tile,
-                                                  const TileState& state, float* factor,
-                                                  float* unit) {
-  alignas(64) float top[16];
-  f_store(top, f_set(kLowest));
-  for (int r = 0; r < rows.count; ++r) {
-    top[r] = f_highest(mask_scores(work, view, r, rows.from[r] - tile, rows.to[r] - tile));
-  }
-  const F before = f_load(state.highest);
-  const F highest = f_max(before, f_load(top));
-  f_store(state.highest, highest);
-  f_store(top, highest);
-  f_store(factor, f_exp2_below(before - highest));
-  for (int r = 0; r < rows.count; ++r) {
-    const float* row = work.scores + r * kTileKeys;
-    const F base = f_set(top[r]);
-    F sum = f_zero();
-    for (int c = view.begin; c < view.end; c += 2) {
-      const F low = f_exp2_below(f_load(row + c * 16) - base);
-      const F high = f_exp2_below(f_load(row + c * 16 + 16) - base);
-      sum = sum + low + high;
-      put_weights(Kind{}, work, r, c, low, high);
-    }
-    float* weights = state.weights + r * 16;
-    f_store(weights, f_fma(f_load(weights), f_set(factor[r]), sum));
-    unit[r] = close_weights(Kind{}, work, view, r);
-  }
-}
-
-// Softmax of one row tile over one segment of keys, from nothing into `state`.
-template <class Kind>
-static void attend_segment(const AttendWork& work, const TileRows& rows, const TileQueries& queries,
-                           int64_t segment, const TileState& state) {
-  const int padded = work.task->cache.padded;
-  alignas(64) float factor[16], unit[16];
-  clear_state(state, rows.count, padded);
-  f_store(unit, f_zero());
-  int64_t begin = segment * kSegmentKeys, end = begin + kSegmentKeys;
+// The keys of [begin, end) that some row of the tile sees.
+HW_INLINE void narrow(const TileRows& rows, int64_t* begin, int64_t* end) {
   // Rows are in the order of their positions.
-  if (begin < rows.from[0]) begin = rows.from[0];
-  if (end > rows.to[rows.count - 1]) end = rows.to[rows.count - 1];
+  if (*begin < rows.from[0]) *begin = rows.from[0];
+  if (*end > rows.to[rows.count - 1]) *end = rows.to[rows.count - 1];
+}
+
+// One row tile and one tile of keys, of which the view may show more than the rows see.
+template <class Kind>
+static void attend_tile(const AttendWork& work, const ItemTiles& tiles, int t, int64_t tile,
+                        TileView& view) {
+  const TileRows& rows = tiles.rows[t];
+  int64_t begin = tile, end = tile + kTileKeys;
+  narrow(rows, &begin, &end);
+  if (begin >= end) return;
+  alignas(64) float factor[16], unit[16];
+  f_store(unit, f_zero());
+  view.begin = static_cast<int>((begin - tile) / 32 * 2);
+  view.end = static_cast<int>((end - tile + 31) / 32 * 2);
+  const TileQueries& queries = tiles.queries[t];
+  const TileState& state = tiles.now[t];
+  const int padded = work.task->cache.padded;
+  score_tile<Kind>(view, queries, rows.count, work.steps, work.scores);
+  softmax_tile<Kind>(work, view, rows, queries.scale, tile, state, factor, unit);
+  value_tile<Kind>(view, {work.weights, factor, unit, state.values, padded}, rows.count);
+}
+
+// Softmax of an item's row tiles over one segment of keys, from nothing into `tiles.now`. All row
+// tiles take a tile of keys before the next one, so that keys and values stay at hand.
+template <class Kind>
+static void attend_segment(const AttendWork& work, const ItemTiles& tiles, int64_t segment) {
+  const int count = work.item.tiles;
+  for (int t = 0; t < count; ++t) {
+    clear_state(tiles.now[t], tiles.rows[t].count, work.task->cache.padded);
+  }
+  int64_t begin = segment * kSegmentKeys, end = begin + kSegmentKeys;
+  const TileRows &first = tiles.rows[0], &last = tiles.rows[count - 1];
+  if (begin < first.from[0]) begin = first.from[0];
+  if (end > last.to[last.count - 1]) end = last.to[last.count - 1];
   for (int64_t tile = begin / kTileKeys * kTileKeys; tile < end; tile += kTileKeys) {
     const int64_t next = tile + kTileKeys;
-    const TileView view = view_of(work, tile, begin > tile ? begin : tile, end < next ? end : next);
-    score_tile<Kind>(view, queries, rows.count, work.steps, work.scores);
-    softmax_tile<Kind>(work, view, rows, tile, state, factor, unit);
-    value_tile<Kind>(view, {work.weights, factor, unit, state.values, padded}, rows.count);
+    TileView view = view_of(work, tile, begin > tile ? begin : tile, end < next ? end : next);
+    for (int t = 0; t < count; ++t) attend_tile<Kind>(work, tiles, t, tile, view);
   }
 }
 
@@ -222,44 +197,56 @@ static void prefetch_first(AttendWork& work, int64_t index) {
   }
 }
 
+// Rows, packed queries and states of an item's row tiles, in `scratch`; returns what is left of it.
+template <class Kind>
+static char* prepare_tiles(const AttendWork& work, char* scratch, ItemTiles* tiles) {
+  const CacheLayout& cache = work.task->cache;
+  const int64_t bytes = attend_state_floats(cache) * 4, query_bytes = attend_query_bytes(cache);
+  char* now = scratch + kItemTiles * bytes;
+  char* packed = now + kItemTiles * bytes;
+  for (int t = 0; t < work.item.tiles; ++t) {
+    tiles->rows[t] = rows_of(work, t);
+    tiles->queries[t] = pack_queries<Kind>(work, tiles->rows[t], packed + t * query_bytes);
+    tiles->all[t] = state_at(reinterpret_cast<float*>(scratch + t * bytes), cache.padded);
+    tiles->now[t] = state_at(reinterpret_cast<float*>(now + t * bytes), cache.padded);
+  }
+  return packed + kItemTiles * query_bytes;
+}
+
 template <class Kind>
 static void attend_with(const AttendTask& task, int64_t index, char* scratch) {
   const CacheLayout& cache = task.cache;
-  const int64_t floats = attend_state_floats(cache);
-  float* states = reinterpret_cast<float*>(scratch);
-  char* packed = scratch + (kItemTiles + 1) * floats * 4;
   AttendWork work;
   work.task = &task;
   work.item = task.plan->items[index];
   work.group = task.plan->heads / task.plan->kv_heads;
   work.steps = (cache.head_dim + Kind::kLanes - 1) / Kind::kLanes;
-  work.scores = reinterpret_cast<float*>(packed + kItemTiles * attend_query_bytes(cache));
-  work.weights = reinterpret_cast<char*>(work.scores + kTileRows * kTileKeys);
   // Where nothing is to be fetched, something that is at hand.
   for (const char*& at : work.after) at = scratch;
   if (work.item.tokens == 1) prefetch_first(work, index);
-  TileQueries queries[kItemTiles];
-  for (int t = 0; t < work.item.tiles; ++t) {
-    const TileRows rows = rows_of(work, t);
-    queries[t] = pack_queries<Kind>(work, rows, packed + t * attend_query_bytes(cache));
-    clear_state(state_at(states + t * floats, cache.padded), rows.count, cache.padded);
-  }
-  int64_t partial = work.item.partial;
-  for (int64_t s = work.item.segment_begin; s < work.item.segment_end; ++s) {
-    for (int t = 0; t < work.item.tiles; ++t) {
-      float* to = partial < 0 ? states + kItemTiles * floats : task.partials + partial++ * floats;
-      const TileRows rows = rows_of(work, t);
-      const TileState result = state_at(to, cache.padded);
-      attend_segment<Kind>(work, rows, queries[t], s, result);
-      if (work.item.partial < 0) {
-        merge_states(state_at(states + t * floats, cache.padded), result, rows.count, cache.padded);
+  ItemTiles tiles;
+  work.scores = reinterpret_cast<float*>(prepare_tiles<Kind>(work, scratch, &tiles));
+  work.weights = reinterpret_cast<char*>(work.scores + kTileRows * kTileKeys);
+  const AttendItem& item = work.item;
+  const int64_t partials = item.partial < 0 ? 0 : item.partial;
+  float* partial = task.partials + partials * attend_state_floats(cache);
+  for (int64_t s = item.segment_begin; s < item.segment_end; ++s) {
+    for (int t = 0; item.partial >= 0 && t < item.tiles; ++t) {
+      tiles.now[t] = state_at(partial, cache.padded);
+      partial += attend_state_floats(cache);
+    }
+    attend_segment<Kind>(work, tiles, s);
+    for (int t = 0; item.partial < 0 && t < item.tiles; ++t) {
+      // Added to nothing, a segment's result is what it is.
+      if (s == item.segment_begin) {
+        std::swap(tiles.all[t], tiles.now[t]);
+      } else {
+        merge_states(tiles.all[t], tiles.now[t], tiles.rows[t].count, cache.padded);
       }
     }
   }
-  if (work.item.partial >= 0) return;
-  for (int t = 0; t < work.item.tiles; ++t) {
-    finish_rows(work, rows_of(work, t), state_at(states + t * floats, cache.padded));
-  }
+  if (item.partial >= 0) return;
+  for (int t = 0; t < item.tiles; ++t) finish_rows(work, tiles.rows[t], tiles.all[t]);
 }
 
 // Item `index` of the plan; `scratch` is attend_scratch_bytes(), 64-byte aligned.
@@ -267,6 +254,9 @@ static void attend_item(const AttendTask& task, int64_t index, void* scratch) {
   char* memory = static_cast<char*>(scratch);
   if (task.cache.kind == HW_CACHE_FLOAT32) return attend_with<Float32Cache>(task, index, memory);
   if (task.cache.kind == HW_CACHE_BFLOAT16) return attend_with<Bfloat16Cache>(task, index, memory);
+#if defined(HW_ISA_AVX512)
+  if (task.cache.head_dim <= kByteHeadDim) return attend_with<Int8ByteCache>(task, index, memory);
+#endif
   return attend_with<Int8Cache>(task, index, memory);
 }
 

@@ -1,7 +1,8 @@
-// Queries and weights as words of the cache, and which rows of an item they belong to.
+// Queries as words of the cache, and which rows of an item they belong to.
 //
-// bfloat16 rounds; int8 spends two bytes on each, so that only the cache itself is coarse. AVX2
-// multiplies both at once, as 16-bit numbers with a sign; the others multiply one after the other.
+// bfloat16 rounds; int8 spends two bytes on each, so that only the cache itself is coarse, or one
+// where the heads are small and the processor has AVX-512. AVX2 multiplies two at once, as 16-bit
+// numbers with a sign; the others multiply one after the other.
 #ifndef HEADWAY_ATTENTION_PACK_H
 #define HEADWAY_ATTENTION_PACK_H
 
@@ -61,30 +62,45 @@ HW_INLINE float pack_query(Bfloat16Cache, const float* query, int size, char* to
   for (int n = 0; n < size; n += 16) f_store_bf16(halves + n, f_load_part(query + n, size - n));
   return 1.0f;
 }
-// Fourteen bits and a sign: as 16-bit numbers, or as the signed high bytes and, kMaxHeadDim further,
-// the signed low bytes.
-HW_INLINE float pack_query(Int8Cache, const float* query, int size, char* to, int32_t* correction) {
+// An int8 query's numbers of `units` and a sign at most: a byte each, or 16-bit numbers, or the
+// signed high bytes and, kMaxHeadDim further, the signed low bytes.
+template <class Kind>
+HW_INLINE float pack_int8(const float* query, int size, float units, char* to,
+                          int32_t* correction) {
   F top = f_zero();
   for (int n = 0; n < size; n += 16) top = f_max(top, f_abs(f_load_part(query + n, size - n)));
   const float highest = f_highest(top);
-  const F factor = f_set(highest > 1e-30f ? 16383.0f / highest : 0.0f);
+  const F factor = f_set(highest > 1e-30f ? units / highest : 0.0f);
   I sum = i_set(0);
   for (int n = 0; n < size; n += 16) {
     // Within bounds even where the query is not finite.
-    const F wide = f_min(f_max(f_load_part(query + n, size - n) * factor, f_set(-16383.0f)),
-                         f_set(16383.0f));
+    const F wide =
+        f_min(f_max(f_load_part(query + n, size - n) * factor, f_set(-units)), f_set(units));
     const I fixed = i_round(wide);
     sum = sum + fixed;
 #if defined(HW_ISA_AVX2)
     w_store(to + 2 * n, fixed);
 #else
-    i_store_bytes(to + n, i_right<8>(fixed + i_set(128)));
-    i_store_bytes(to + kMaxHeadDim + n, fixed);
+    if constexpr (Kind::kKeyPasses == 1) {
+      i_store_bytes(to + n, fixed);
+    } else {
+      i_store_bytes(to + n, i_right<8>(fixed + i_set(128)));
+      i_store_bytes(to + kMaxHeadDim + n, fixed);
+    }
 #endif
   }
   *correction = -kRaised * i_sum(sum);
-  return highest / 16383.0f;
+  return highest / units;
 }
+HW_INLINE float pack_query(Int8Cache, const float* query, int size, char* to, int32_t* correction) {
+  return pack_int8<Int8Cache>(query, size, 16383.0f, to, correction);
+}
+#if defined(HW_ISA_AVX512)
+HW_INLINE float pack_query(Int8ByteCache, const float* query, int size, char* to,
+                           int32_t* correction) {
+  return pack_int8<Int8ByteCache>(query, size, 127.0f, to, correction);
+}
+#endif
 
 // Packs the queries of one row tile. Words of rows that are not there keep what memory holds: a
 // kernel of more rows works on them too, but what it makes of them is never read.
@@ -92,16 +108,16 @@ template <class Kind>
 static TileQueries pack_queries(const AttendWork& work, const TileRows& rows, char* memory) {
   const int size = work.task->cache.head_dim, words = work.task->cache.padded / Kind::kLanes;
   constexpr int kWord = Kind::kWordBytes;
-  const int64_t bytes = int64_t{words} * kTileRows * kWord * Kind::kPasses;
+  const int64_t bytes = int64_t{words} * kTileRows * kWord * Kind::kKeyPasses;
   TileQueries queries = {memory, reinterpret_cast<float*>(memory + bytes),
                          reinterpret_cast<int32_t*>(memory + bytes + 64)};
-  alignas(64) char packed[Kind::kPasses * kMaxHeadDim * kWord / Kind::kLanes];
+  alignas(64) char packed[Kind::kKeyPasses * kMaxHeadDim * kWord / Kind::kLanes];
   for (int r = 0; r < rows.count; ++r) {
     const float* query = query_of(work, rows, r);
     // Scores become powers of 2, which are the cheaper to raise.
     queries.scale[r] = work.task->scale * 1.44269504088896341f *
                        pack_query(Kind{}, query, size, packed, &queries.correction[r]);
-    for (int pass = 0; pass < Kind::kPasses; ++pass) {
+    for (int pass = 0; pass < Kind::kKeyPasses; ++pass) {
       const char* from = packed + pass * kMaxHeadDim;
       // Passes follow each other after the words that are used.
       char* to = memory + (pass * work.steps * kTileRows + r) * kWord;
@@ -112,58 +128,6 @@ static TileQueries pack_queries(const AttendWork& work, const TileRows& rows, ch
     }
   }
   return queries;
-}
-
-// A row's weights for two chunks, and for the int8 cache all of them once they are known.
-HW_INLINE void put_weights(Float32Cache, const AttendWork& work, int r, int chunk, F low, F high) {
-  float* to = reinterpret_cast<float*>(work.weights) + r * kTileKeys + chunk * 16;
-  f_store(to, low);
-  f_store(to + 16, high);
-}
-HW_INLINE void put_weights(Bfloat16Cache, const AttendWork& work, int r, int chunk, F low, F high) {
-  uint16_t* to = reinterpret_cast<uint16_t*>(work.weights) + r * kTileKeys + chunk * 16;
-  f_store_two_bf16(to, low, high);
-}
-HW_INLINE void put_weights(Int8Cache, const AttendWork& work, int r, int chunk, F low, F high) {
-  float* to = work.scores + r * kTileKeys + chunk * 16;
-  f_store(to, low);
-  f_store(to + 16, high);
-}
-
-template <class Kind>
-HW_INLINE float close_weights(Kind, const AttendWork&, const TileView&, int) {
-  return 1.0f;
-}
-// What the highest weight of a row becomes: two bytes, or as much as two bytes with a sign can be
-// where only such are multiplied by numbers with a sign, and where bits are to be the same.
-#if defined(HW_ISA_AVX512)
-constexpr float kWeightUnits = 65535.0f;
-#else
-constexpr float kWeightUnits = 127 * 256 + 127;
-#endif
-// Folds the values' scales into the weights and makes them two bytes each; returns the unit.
-HW_INLINE float close_weights(Int8Cache, const AttendWork& work, const TileView& view, int r) {
-  float* row = work.scores + r * kTileKeys;
-  F top = f_zero();
-  for (int c = view.begin; c < view.end; ++c) {
-    const F weight = f_load(row + c * 16) * f_load(view.value_scale[c]);
-    // Positions not written yet may have any scale; times weight 0 it is 0.
-    f_store(row + c * 16, weight);
-    top = f_max(top, weight);
-  }
-  const float highest = f_highest(top);
-  const F factor = f_set(highest > 1e-30f ? kWeightUnits / highest : 0.0f);
-  for (int c = view.begin; c < view.end; ++c) {
-    const I fixed = i_round(f_load(row + c * 16) * factor);
-#if defined(HW_ISA_AVX2)
-    w_store(work.weights + (r * kTileKeys + c * 16) * 2, fixed);
-#else
-    char* high = work.weights + r * kTileKeys + c * 16;
-    i_store_bytes(high, i_right<8>(fixed + i_set(128 - kRaised)));
-    i_store_bytes(high + kTileRows * kTileKeys, fixed);
-#endif
-  }
-  return highest / kWeightUnits;
 }
 
 }  // namespace headway::HW_ISA_NAME

@@ -18,6 +18,7 @@
 constexpr int kTileRows = 12;
 constexpr int kTileKeys = 128;
 constexpr int64_t kSegmentKeys = 512;
+constexpr int kByteHeadDim = 64;  // largest head whose queries may have one byte a number
 constexpr int kItemTiles = 8;  // most row tiles of an item
 
 struct AttendItem {

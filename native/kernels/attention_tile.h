@@ -55,7 +55,8 @@ struct TileSums {
 struct Float32Cache {
   using Sum = F;
   using Word = I;
-  static constexpr int kLanes = 1, kPasses = 1, kWordBytes = 4;
+  static constexpr int kLanes = 1, kKeyPasses = 1, kValuePasses = 1, kWordBytes = 4;
+  static constexpr bool kRawScores = false;
   HW_INLINE F zero() { return f_zero(); }
   HW_INLINE I key(I words) { return words; }
   HW_INLINE I value(I words) { return words; }
@@ -70,7 +71,8 @@ struct Float32Cache {
 struct Bfloat16Cache {
   using Sum = F;
   using Word = I;
-  static constexpr int kLanes = 2, kPasses = 1, kWordBytes = 4;
+  static constexpr int kLanes = 2, kKeyPasses = 1, kValuePasses = 1, kWordBytes = 4;
+  static constexpr bool kRawScores = false;
   HW_INLINE F zero() { return f_zero(); }
   HW_INLINE I key(I words) { return words; }
   HW_INLINE I value(I words) { return words; }
@@ -80,14 +82,15 @@ struct Bfloat16Cache {
   HW_INLINE F shift(F sum) { return sum; }
 };
 
-// Queries and weights have about fifteen bits, so that all that is lost to int8 is lost in the cache
-// itself: 16-bit numbers where those are what the processor multiplies, else two bytes that are
-// multiplied one after the other.
+// Queries and weights have about fifteen bits, so that all that is lost to int8 is lost in the
+// cache itself: 16-bit numbers where those are what the processor multiplies, else two bytes that
+// are multiplied one after the other.
 #if defined(HW_ISA_AVX2)
 struct Int8Cache {
   using Sum = I;
   using Word = W;
-  static constexpr int kLanes = 4, kPasses = 1, kWordBytes = 8;
+  static constexpr int kLanes = 4, kKeyPasses = 1, kValuePasses = 1, kWordBytes = 8;
+  static constexpr bool kRawScores = false;
   HW_INLINE I zero() { return i_set(0); }
   HW_INLINE W key(I words) { return w_unsigned(words); }
   HW_INLINE W value(I words) { return w_signed(words); }
@@ -100,7 +103,8 @@ struct Int8Cache {
 struct Int8Cache {
   using Sum = I;
   using Word = I;
-  static constexpr int kLanes = 4, kPasses = 2, kWordBytes = 4;
+  static constexpr int kLanes = 4, kKeyPasses = 2, kValuePasses = 2, kWordBytes = 4;
+  static constexpr bool kRawScores = false;
   HW_INLINE I zero() { return i_set(0); }
   HW_INLINE I key(I words) { return i_raised(words); }
   HW_INLINE I value(I words) { return words; }
@@ -111,9 +115,35 @@ struct Int8Cache {
 };
 #endif
 
+#if defined(HW_ISA_AVX512)
+// For heads that are small enough: queries have seven bits and a sign, weights eight bits, and
+// every product is done once. Scores are left raw, yet to be multiplied by their row's scale.
+struct Int8ByteCache : Int8Cache {
+  static constexpr int kKeyPasses = 1, kValuePasses = 1;
+  static constexpr bool kRawScores = true;
+};
+#endif
+
+// What the sums of a row begin with, where a single pass makes that the cheapest place for it.
+template <class Kind>
+HW_INLINE typename Kind::Sum first_sum(const TileQueries& q, int row) {
+  if constexpr (Kind::kRawScores) return i_set(q.correction[row]);
+  return Kind::zero();
+}
+
 HW_INLINE F scaled_score(F sum, int32_t, float scale, const float*) { return sum * f_set(scale); }
 HW_INLINE F scaled_score(I sum, int32_t correction, float scale, const float* key_scale) {
   return f_from(sum + i_set(correction)) * (f_set(scale) * f_load(key_scale));
+}
+
+// A score as the softmax wants it; a raw one has yet to be multiplied by its row's scale.
+template <class Kind, class Sum>
+HW_INLINE F score_of(const TileQueries& q, int row, Sum sum, const float* key_scale) {
+  if constexpr (Kind::kRawScores) {
+    return f_from(sum) * f_load(key_scale);
+  } else {
+    return scaled_score(sum, q.correction[row], q.scale[row], key_scale);
+  }
 }
 
 HW_INLINE F weighted(F old, F sum, float) { return old + sum; }
@@ -124,14 +154,17 @@ template <class Kind, int R, int N>
 __attribute__((noinline)) static void score_rows(const TileView& view, const TileQueries& q,
                                                  int row, int chunk, int steps, float* scores) {
   typename Kind::Sum sum[R][N];
+#pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
-    for (int n = 0; n < N; ++n) sum[r][n] = Kind::zero();
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) sum[r][n] = first_sum<Kind>(q, row + r);
   }
   const char* words = q.words + row * Kind::kWordBytes;
   const int64_t key_step = view.key_step;
-  for (int pass = 0; pass < Kind::kPasses; ++pass) {
+  for (int pass = 0; pass < Kind::kKeyPasses; ++pass) {
     const char* key[N];
     const char* ahead[N];
+#pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
       key[n] = view.key[chunk + n];
       ahead[n] = view.value[chunk + n];
@@ -155,16 +188,19 @@ __attribute__((noinline)) static void score_rows(const TileView& view, const Til
       }
       words += kTileRows * Kind::kWordBytes;
     }
-    if (pass + 1 == Kind::kPasses) break;
+    if (pass + 1 == Kind::kKeyPasses) break;
+#pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
       for (int n = 0; n < N; ++n) sum[r][n] = Kind::shift(sum[r][n]);
     }
   }
+#pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
     float* to = scores + (row + r) * kTileKeys + chunk * 16;
+#pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
-      f_store(to + n * 16, scaled_score(sum[r][n], q.correction[row + r], q.scale[row + r],
-                                        view.key_scale[chunk + n]));
+      f_store(to + n * 16, score_of<Kind>(q, row + r, sum[r][n], view.key_scale[chunk + n]));
     }
   }
 }
@@ -215,11 +251,13 @@ __attribute__((noinline)) static void value_rows(const TileView& view, const Til
   constexpr int kWord = Kind::kWordBytes, kSteps = 16 / Kind::kLanes;
   constexpr int kRowBytes = kTileKeys / Kind::kLanes * kWord;
   typename Kind::Sum sum[R][N];
+#pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
     for (int n = 0; n < N; ++n) sum[r][n] = Kind::zero();
   }
   const int64_t value_step = view.value_step, key_step = view.key_step;
-  for (int pass = 0; pass < Kind::kPasses; ++pass) {
+  for (int pass = 0; pass < Kind::kValuePasses; ++pass) {
     const char* from = to.weights + (pass * kTileRows + row) * kRowBytes;
     for (int chunk = view.begin; chunk < view.end; ++chunk) {
       const char* value = view.value[chunk] + column * 4;
@@ -245,13 +283,17 @@ __attribute__((noinline)) static void value_rows(const TileView& view, const Til
         words += kWord;
       }
     }
-    if (pass + 1 == Kind::kPasses) break;
+    if (pass + 1 == Kind::kValuePasses) break;
+#pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
       for (int n = 0; n < N; ++n) sum[r][n] = Kind::shift(sum[r][n]);
     }
   }
+#pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
     float* sums = to.sums + (row + r) * to.padded + column;
+#pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
       const F old = f_load(sums + n * 16) * f_set(to.factor[row + r]);
       f_store(sums + n * 16, weighted(old, sum[r][n], to.unit[row + r]));
