@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -105,6 +106,52 @@ def test_a_killed_engine_costs_no_stream_a_token(served: Served) -> None:
     assert [ends for _, _, ends in disturbed] == [["length"]] * STREAMS
     assert [len(ids) for ids, _, _ in disturbed] == [TOKENS] * STREAMS
     assert disturbed == undisturbed
+    until_idle(url)
+
+
+def accepted_drafts(url: str) -> float:
+    found = re.search(
+        r"^vllm:spec_decode_num_accepted_tokens_total\S* (\S+)",
+        httpx.get(url + "/metrics").text,
+        re.MULTILINE,
+    )
+    return 0.0 if found is None else float(found[1])
+
+
+def test_a_killed_engine_costs_a_stream_with_drafts_no_token(served: Served) -> None:
+    """Both before the engine dies and after it, tokens are computed ahead and are right."""
+    process, url = served
+    tokens = 160
+    prompt = "One cat sat on a mat. Two cats sat on a mat. " * 12
+    bodies = [
+        asked(number, tokens) | {"prompt": prompt, "temperature": heat, "thinking_token_budget": -1}
+        for number, heat in enumerate((0.0, 0.4))
+    ]
+    drafts: list[float] = []
+
+    async def run(kill: bool) -> list[tuple[list[int], str, list[str]]]:
+        victims: list[int] = []
+
+        def heard(count: int) -> None:
+            if kill and not victims and count >= tokens // 2:
+                drafts.append(accepted_drafts(url))
+                engine = psutil.Process(process.pid).children()[0]
+                victims.append(engine.pid)
+                engine.send_signal(signal.SIGKILL)
+
+        async with clients(url) as client:
+            told = await asyncio.gather(*(stream(client, body, heard) for body in bodies))
+        assert len(victims) == kill
+        return told
+
+    before = accepted_drafts(url)
+    undisturbed = asyncio.run(run(kill=False))
+    between = accepted_drafts(url)
+    assert between > before
+    disturbed = asyncio.run(run(kill=True))
+    assert between < drafts[0] < accepted_drafts(url)
+    assert disturbed == undisturbed
+    assert [len(ids) for ids, _, _ in disturbed] == [tokens] * 2
     until_idle(url)
 
 

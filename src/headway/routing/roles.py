@@ -24,9 +24,6 @@ from headway.types.objectives import Pace
 OUT_OF_ROLE = 3.0
 """A request that asks for no TTFT leaves engines of its role for one where it is so many times as
 soon."""
-EARLY = 0.5
-"""Of the time to a first token that is asked for: where it is predicted to take more, the role of
-an engine is no reason to wait there, as predictions are no better than that."""
 ROOM = 0.8
 """Of the time between tokens that is asked for: what an engine's steps may take, as predicted, for
 it to be given more answers. Contexts grow, and not all that comes there is foreseen."""
@@ -77,7 +74,10 @@ class RoleRouter:
         if not roomy:
             return home
         there = engines[best].tpot_with(request)
-        return best if there <= max(ROOM * request.pace.tpot, mine.tpot(0.0)) else home
+        most = ROOM * request.pace.tpot
+        if not mine.by_deadline:  # else it keeps the pace of those who stay by itself
+            most = max(most, mine.tpot(0.0))
+        return best if there <= most else home
 
     def _best(
         self, request: RequestShape, engines: Sequence[EngineView], chosen: int, fit: set[int]
@@ -88,7 +88,7 @@ class RoleRouter:
         """
         ttft, asked = engines[chosen].forecast(request)[0], request.pace.ttft
         others = [index for index in range(len(engines)) if index not in fit]
-        if ttft <= EARLY * asked and self._can_go_on(request, engines[chosen], engines):
+        if ttft <= asked and self._can_go_on(request, engines[chosen], engines):
             if asked < math.inf:
                 return chosen
             soonest = min(others, key=lambda index: engines[index].forecast(request)[0])
