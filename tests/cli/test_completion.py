@@ -121,7 +121,7 @@ def test_bash_is_offered_all_commands_and_those_that_begin_so(scripts: Path) -> 
 
 
 def test_bash_is_offered_the_flags_of_the_command_that_was_typed(scripts: Path) -> None:
-    assert replies(scripts, "simulate", "--compare") == ["--compare-policies"]
+    assert replies(scripts, "simulate", "--compare-p") == ["--compare-policies"]
     assert replies(scripts, "serve", "--compare") == []
     assert "--base-url" in replies(scripts, "--log-level", "info", "bench", "serve", "--b")
 
@@ -180,7 +180,7 @@ def read_until(terminal: int, end: str) -> str:
 
 
 LINES: dict[str, list[str]] = {
-    "headway sim\t--comp\t": ["simulate", "--compare-policies"],
+    "headway sim\t--compare-p\t": ["simulate", "--compare-policies"],
     "headway serve smol\t--policy=pa\t": ["serve", "smollm2-135m-instruct", "--policy=paced"],
     "headway serve --policy pa\t--slo-b\tx": ["serve", "--policy", "paced", "--slo-batch", "x"],
     "headway ben\tpol\t--html scenario.y\t": ["bench", "policies", "--html", "scenario.yaml"],
@@ -232,7 +232,7 @@ def test_fish(scripts: Path, tmp_path: Path) -> None:
 
     assert ask("headway sim") == ["simulate"]
     assert set(ask("headway bench ")) == set(KINDS)
-    assert ask("headway --log-level info simulate --comp") == ["--compare-policies"]
+    assert ask("headway --log-level info simulate --compare-p") == ["--compare-policies"]
     assert ask("headway serve --comp") == []
     assert ask("headway serve --policy pa") == ["paced"]
     assert ask("headway serve --policy=pa") == ["--policy=paced"]
