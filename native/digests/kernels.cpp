@@ -214,10 +214,12 @@ TEST(instruction_sets_agree) {
     for (const Kernels* kernels : samples::kernels()) {
       const Values values = form(*kernels);
       CHECK_EQUAL(values.size(), plain.size());
-      // bfloat16 has eight bits, and what is rounded to it may fall to either side.
+      // bfloat16 has eight bits, and what is rounded to it may fall to either side. With AVX-512
+      // queries over an int8 cache have seven and a sign, and elsewhere twice as many.
+      const double most = name == "attention-int8" ? 2.0 / 100 : 1.0 / 100;
       const double off = distance(values, plain);
-      CHECK(off < 1.0 / 100);
-      if (!(off < 1.0 / 100)) std::cout << "  " << kernels->name << " " << name << "\n";
+      CHECK(off < most);
+      if (!(off < most)) std::cout << "  " << kernels->name << " " << name << " " << off << "\n";
       std::cout << "digest " << kernels->name << " " << name << " " << std::hex
                 << std::setfill('0') << std::setw(16) << digest(values) << std::dec << "\n";
     }
