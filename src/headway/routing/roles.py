@@ -27,8 +27,8 @@ soon."""
 ROOM = 0.8
 """Of the time between tokens that is asked for: what an engine's steps may take, as predicted, for
 it to be given more answers. Contexts grow, and not all that comes there is foreseen."""
-ANSWER_TOKENS = 64
-"""Over about so many tokens the pause of being handed over is spread."""
+ANSWER_TOKENS = 32
+"""Over so many tokens, as answers may be short, the pause of being handed over is spread."""
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class RoleRouter:
             return best
         if not roomy:
             return home
-        there = engines[best].tpot_with(request)
+        there = _seconds_a_token(request, engines[best])
         most = ROOM * request.pace.tpot
         if not mine.by_deadline:  # else it keeps the pace of those who stay by itself
             most = max(most, mine.tpot(0.0))
