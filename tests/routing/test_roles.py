@@ -92,3 +92,17 @@ def test_without_room_and_without_a_pace_it_stays_too() -> None:
     views = engines("prefill", "decode")
     views[1].sent(request("full", 4090))
     assert router().decoder(begun(tpot=None), 0, views) == 0
+
+
+def test_a_prompt_leaves_its_role_where_those_for_answers_could_not_hold_all_who_are_live() -> None:
+    """Two engines for answers, which both decode faster if they are left alone."""
+    for live, expected in ((4, 0), (12, 2)):
+        views = engines("prefill", "decode", "decode")
+        for view in views:
+            view.by_deadline = True
+        for number in range(live):
+            views[0].sent(request(f"{number}", 4))
+        asked = request("a", 4, ttft=60.0, tpot=1.5)
+        chosen = router().choose(asked, views)
+        assert (chosen == 0) is (expected == 0)
+        assert router(fixed=True).choose(asked, views) == 0

@@ -151,3 +151,40 @@ def test_roles_need_caches_that_others_can_read() -> None:
         assert caught.value.field == "roles"
 
     asyncio.run(main())
+
+
+def test_nothing_is_handed_to_a_replica_that_may_be_about_to_die() -> None:
+    async def main() -> None:
+        async with scripted_fleet(2, roles=APART, keep_kv_cache=True) as scripted:
+            readers = Readers(scripted.fleet)
+            readers.submit(request("a", max_tokens=100))
+            await scripted.round()
+            await scripted.round()
+            assert scripted.home("a") == 1
+            scripted.engines[1].die()
+            scripted.engines[1].revive()  # with a request that may be what killed it
+            readers.submit(request("b"))
+            await scripted.round()
+            assert (scripted.home("a"), scripted.home("b")) == (1, 0)
+            await scripted.finish()
+            readers.check()
+
+    asyncio.run(main())
+
+
+def test_who_is_on_probation_is_not_handed_over() -> None:
+    async def main() -> None:
+        async with scripted_fleet(2, roles=APART, keep_kv_cache=True) as scripted:
+            readers = Readers(scripted.fleet)
+            readers.submit(request("a"))
+            await turns()
+            scripted.engines[0].die()
+            scripted.engines[0].revive()
+            await scripted.round()
+            await scripted.round()
+            assert readers.listened["a"].tokens
+            assert scripted.home("a") == 0
+            await scripted.finish()
+            readers.check()
+
+    asyncio.run(main())

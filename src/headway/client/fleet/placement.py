@@ -85,10 +85,11 @@ class Placement:
     def hand_over(self, source: FleetMember, events: Iterable[TokenEvent]) -> int:
         """Move requests whose prompt a replica has just computed to those that generate answers.
 
-        `events` is what it has told. Returns how many were moved.
+        `events` is what it has told. Who is on probation stays, and nobody is moved to a replica
+        that has such requests. Returns how many were moved.
         """
-        targets = [each for each in self.replicas if each.open]
-        if source not in targets or len(targets) == 1:
+        targets = [each for each in self.replicas if each is source or each.accepting]
+        if not source.open or len(targets) == 1:
             return 0
         place, views = targets.index(source), [each.view for each in targets]
         moved = 0
@@ -98,7 +99,7 @@ class Placement:
             home = self._homes.get(event.id)
             entry = source.client.journal.entry(event.id)
             # Only with its first tokens: whoever stays then, or has come back, stays.
-            if home is None or entry is None or home.shape.begun:
+            if home is None or entry is None or entry.accused or home.shape.begun:
                 continue
             if len(entry.tokens) > len(event.tokens):
                 continue

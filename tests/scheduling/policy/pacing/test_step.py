@@ -39,3 +39,30 @@ def test_who_was_admitted_after_its_patience_stays_so_until_its_turn() -> None:
     assert tokens[3] == 0
     tokens = dict(Paced(patience=100.0).decide(view).tokens)
     assert 3 not in tokens, "it is not its time yet"
+
+
+def test_a_stream_from_elsewhere_joins_though_the_batch_is_too_wide_for_its_pace() -> None:
+    """What decodes takes all that the pace allows, so that nobody new may join."""
+    pace = Pace(ttft=1.0, tpot=0.01305)
+    decodes = [
+        Seen(id=number, computed=9, generated=3, due=NOW + 1.0, pace=pace) for number in range(30)
+    ]
+    for generated, joins in ((0, False), (5, True)):
+        other = Seen(id=99, todo=20, computed=480, generated=generated, arrival=NOW, pace=pace)
+        view = view_of(running=decodes, waiting=[other], now=NOW, times=LinearTimes(position=0.0))
+        assert (99 in dict(Paced().decide(view).tokens)) is joins
+
+
+def test_streams_from_elsewhere_go_on_though_no_time_is_left_but_not_all_in_one_step() -> None:
+    pace = Pace(ttft=1.0, tpot=0.05)
+    due = Seen(id=1, computed=9, generated=3, due=NOW + 0.0102, pace=pace)
+    moved = [
+        Seen(id=2 + number, todo=20, computed=480, generated=5, arrival=NOW, pace=pace)
+        for number in range(3)
+    ]
+    times = LinearTimes(position=0.0)
+    tokens = dict(Paced().decide(view_of(running=[due, *moved], now=NOW, times=times)).tokens)
+    assert tokens == {1: 1, 2: 20}
+    new = Seen(id=2, todo=20, arrival=NOW, pace=pace)
+    tokens = dict(Paced().decide(view_of(running=[due, new], now=NOW, times=times)).tokens)
+    assert tokens == {1: 1}

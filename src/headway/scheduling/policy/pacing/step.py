@@ -26,8 +26,9 @@ from headway.steptime.shape import StepShape, decodes_after
 LEAST_CHUNK = 16
 """Tokens; a smaller part of a prompt is not worth a step's while."""
 REST_OF_STREAM = 32
-"""Tokens; a stream that comes from elsewhere with all but so many of its keys and values goes on at
-once: that costs the others a few milliseconds, and waiting would cost it a gap."""
+"""Tokens; streams that come from elsewhere with nearly all of their keys and values go on at once,
+though no time is left: so many of a step cost the others a few milliseconds, and waiting would cost
+such a stream a gap."""
 SHARE_BEYOND_PATIENCE = 64
 """One in so many running sequences may be one whose patience has ended."""
 TURN, TURNS = 8, 128
@@ -66,6 +67,8 @@ class PacedStep:
         """Seconds between tokens that the most demanding sequence allows."""
         self._partial_left = view.limits.max_num_partial_prefills
         self._budget = math.inf
+        self._beyond_budget = REST_OF_STREAM
+        """Tokens that may still be computed though there is no time for them."""
         self._prefilling: set[int] = set()
         """Those that run and have not computed their prompt."""
         self._offered: set[int] = set()
@@ -218,8 +221,9 @@ class PacedStep:
         start, todo = seq.computed, seq.todo
         most = self._view.limits.max_num_batched_tokens - self._load.tokens
         count = self._load.largest_chunk(start, todo, most, self._budget)
-        if seq.generated and todo <= REST_OF_STREAM:
-            count = min(todo, most)
+        if count < todo <= min(self._beyond_budget, most) and seq.generated:
+            count = todo
+            self._beyond_budget -= todo
         if count < todo:
             if count < min(LEAST_CHUNK, most) or not self._partial_left:
                 return False
